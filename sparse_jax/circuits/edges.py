@@ -1,0 +1,100 @@
+"""From a 0/1 gate pytree and the weights to nodes, edges and the other counts (METHOD 7)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sparse_jax.circuits.graph import Edge, Node
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params
+
+Gates = Mapping[str, np.ndarray]
+
+# (source site, target site, sub-layer, matrix): the matrix maps source channels to target channels.
+EDGE_MATRICES = (
+    ("attn_in", "q", "attn", "q"),
+    ("attn_in", "k", "attn", "k"),
+    ("attn_in", "v", "attn", "v"),
+    ("v", "attn_out", "attn", "out"),
+    ("mlp_in", "mlp_neuron", "mlp", "up"),
+    ("mlp_neuron", "mlp_out", "mlp", "down"),
+)
+
+
+def kept_nodes(gates: Gates, means: Gates, scores: Gates, n_layers: int) -> tuple[Node, ...]:
+    """Every node whose gate is 1, in order of the forward pass."""
+    nodes = []
+    for layer in range(n_layers):
+        for site in (s for s in sites.LAYER_SITES if s in gates):
+            for index in np.flatnonzero(gates[site][layer]):
+                mean, score = means[site][layer, index], scores[site][layer, index]
+                nodes.append(Node(layer, site, int(index), float(mean), float(score)))
+    if sites.FINAL_SITE in gates:
+        for index in np.flatnonzero(gates[sites.FINAL_SITE]):
+            mean, score = means[sites.FINAL_SITE][index], scores[sites.FINAL_SITE][index]
+            nodes.append(Node(n_layers, sites.FINAL_SITE, int(index), float(mean), float(score)))
+    return tuple(nodes)
+
+
+def find_edges(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tuple[Edge, ...]:
+    """The nonzero weights between `nodes` inside each sub-layer.
+
+    A weight from a neuron counts once, whatever the norm's gain in front of it; biases, embedding,
+    unembedding and q-k pairs are not edges.
+    """
+    number = {(node.layer, node.site, node.index): i for i, node in enumerate(nodes)}
+    edges = []
+    for layer in range(config.n_layers):
+        for source, target, sublayer, matrix in EDGE_MATRICES:
+            weights = np.asarray(params["layers"][sublayer][matrix]["kernel"][layer])
+            rows = [n.index for n in nodes if (n.layer, n.site) == (layer, source)]
+            columns = [n.index for n in nodes if (n.layer, n.site) == (layer, target)]
+            block = weights[np.ix_(rows, columns)]
+            for i, j in zip(*np.nonzero(block)):
+                ends = number[layer, source, rows[i]], number[layer, target, columns[j]]
+                edges.append(Edge(*ends, float(block[i, j])))
+    return tuple(edges)
+
+
+def count_edges(config: ModelConfig, params: Params, gates: Gates) -> int:
+    """The number of edges of a circuit, without listing them; an ungated site counts whole."""
+    total = 0
+    for source, target, sublayer, matrix in EDGE_MATRICES:
+        weights = np.asarray(params["layers"][sublayer][matrix]["kernel"]) != 0
+        rows = gates.get(source, np.ones(weights.shape[:2]))
+        columns = gates.get(target, np.ones(weights.shape[::2]))
+        total += int(np.einsum("lio,li,lo->", weights, rows != 0, columns != 0, dtype=np.int64))
+    return total
+
+
+def other_counts(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> dict[str, int]:
+    """Sizes beside the edges.
+
+    bias: nonzero biases of kept nodes. embedding: nonzero embedding weights (whole vocabulary) in the
+    residual channels that a kept node reads. unembedding: nonzero unembedding weights from the
+    channels that a kept node writes. query_key: channels kept both as q and as k, each a product.
+    """
+    chosen = {(node.layer, node.site, node.index) for node in nodes}
+    bias = 0
+    for layer in range(config.n_layers if config.bias else 0):
+        for _, target, sublayer, matrix in EDGE_MATRICES:
+            values = np.asarray(params["layers"][sublayer][matrix]["bias"][layer])
+            bias += sum((layer, target, int(i)) in chosen for i in np.flatnonzero(values))
+    read = {n.index for n in nodes if n.site in ("attn_in", "mlp_in", sites.FINAL_SITE)}
+    read = sorted(i for i in read if i < config.d_model)
+    written = sorted({n.index for n in nodes if n.site in ("attn_out", "mlp_out", sites.FINAL_SITE)})
+    embedding = np.asarray(params["embed"]["kernel"])
+    unembedding = embedding.T if config.tied_embedding else np.asarray(params["unembed"]["kernel"])
+    return {
+        "bias": bias,
+        "embedding": int(np.count_nonzero(embedding[:, read])),
+        "unembedding": int(np.count_nonzero(unembedding[written])),
+        "query_key": sum(n.site == "q" and (n.layer, "k", n.index) in chosen for n in nodes),
+    }
+
+
+def unpruned_gates(config: ModelConfig, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """All gates open: the whole model."""
+    shapes = sites.node_shapes(config, names)
+    return {site: np.ones(shape, np.float32) for site, shape in shapes.items()}

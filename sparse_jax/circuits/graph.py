@@ -1,0 +1,123 @@
+"""A circuit as data: nodes, edges, counts, losses and provenance, to JSON and back."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+
+FORMAT = "sparse_jax.circuit"
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One kept channel `index` of `site` in `layer` (the last layer + 1 at `final_resid`).
+
+    mean: its mean activation over pretraining text, what it would be ablated to.
+    score: the gate logit that it was ranked by.
+    """
+
+    layer: int
+    site: str
+    index: int
+    mean: float = 0.0
+    score: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Short and readable: "0.mlp_neuron.17"."""
+        return f"{self.layer}.{self.site}.{self.index}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Edge:
+    """A nonzero weight from node number `source` to node number `target` (METHOD 7)."""
+
+    source: int
+    target: int
+    weight: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Circuit:
+    """What is left of a model for one task.
+
+    sites: the sites that were gated; nodes elsewhere are all kept and belong to no circuit.
+    counts: sizes beside the edges, never mixed into them (see `edges.other_counts`).
+    losses: task losses in nats by name. calibration: what was fitted to the logits.
+    provenance: model, task, config, commit, and whatever else says where this came from.
+    """
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    sites: tuple[str, ...]
+    counts: Mapping[str, int]
+    losses: Mapping[str, float]
+    calibration: Mapping[str, object]
+    provenance: Mapping[str, object]
+
+    def gates(self, config: ModelConfig) -> dict[str, np.ndarray]:
+        """The 0/1 gate arrays ([L, N] a site) that leave exactly these nodes, for the gated sites.
+
+        Raises InputError if a node does not exist in a model of this `config`.
+        """
+        shapes = sites.node_shapes(config, self.sites)
+        gates = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
+        for node in self.nodes:
+            place = (node.index,) if node.site == sites.FINAL_SITE else (node.layer, node.index)
+            shape = shapes.get(node.site, ())
+            if len(shape) != len(place) or any(i >= n for i, n in zip(place, shape)):
+                raise InputError(f"circuit: node {node.name} is not in this model; its sites are {shapes}")
+            gates[node.site][place] = 1.0
+        return gates
+
+    def to_json(self) -> str:
+        """One JSON object; nodes as objects, edges as [source, target, weight]."""
+        fields = dataclasses.asdict(self)
+        fields["edges"] = [[edge.source, edge.target, edge.weight] for edge in self.edges]
+        return json.dumps({"format": FORMAT, "version": VERSION, **fields})
+
+
+def from_json(text: str) -> Circuit:
+    """The circuit that `Circuit.to_json` wrote. Raises InputError for anything else."""
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"circuit: not JSON ({error}); valid: a file written by sparse_jax") from None
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise InputError(f"circuit: the format is not {FORMAT!r}; valid: a file written by sparse_jax")
+    if fields.get("version") != VERSION:
+        raise InputError(f"circuit: version {fields.get('version')!r}; valid: {VERSION}")
+    names = {field.name for field in dataclasses.fields(Circuit)}
+    absent = sorted(names - fields.keys())
+    if absent:
+        raise InputError(f"circuit: the field {absent[0]!r} is missing; valid: {', '.join(sorted(names))}")
+    values = {name: fields[name] for name in names}
+    values["nodes"] = tuple(Node(**node) for node in fields["nodes"])
+    values["sites"] = tuple(fields["sites"])
+    values["edges"] = tuple(Edge(*edge) for edge in fields["edges"])
+    return Circuit(**values)
+
+
+def save_circuit(circuit: Circuit, path: str | os.PathLike) -> None:
+    """Writes JSON to `path`, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(circuit.to_json())
+    os.replace(unfinished, path)
+
+
+def load_circuit(path: str | os.PathLike) -> Circuit:
+    """Reads what `save_circuit` wrote. Raises InputError for a missing or foreign file."""
+    try:
+        return from_json(Path(path).read_text())
+    except OSError as error:
+        raise InputError(f"circuit: {path} cannot be read ({error.strerror})") from None

@@ -1,0 +1,80 @@
+"""Clear errors for what a user gives: one line naming the field, the value and what is valid."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one line, shown as it is."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Says which of `choices` is meant by a misspelt `name`, and lists them all."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}valid: {', '.join(choices)}"
+
+
+def require_choice(field: str, value: str, choices: Iterable[str]) -> None:
+    """Raises InputError unless `value` is one of `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        raise InputError(f"{field}: {value!r} is unknown; {nearest(str(value), choices)}")
+
+
+def require(condition: bool, field: str, value: object, valid: str) -> None:
+    """Raises InputError naming `field` and `value` unless `condition` holds."""
+    if not condition:
+        raise InputError(f"{field}: {value!r} is not valid; valid: {valid}")
+
+
+def from_mapping(cls: type, mapping: Mapping[str, object], section: str):
+    """Builds the dataclass `cls` from `mapping`, refusing unknown names and wrong types.
+
+    Lists become tuples and whole numbers are taken where floats are due; nothing else is converted.
+    Raises InputError naming `section.field`.
+    """
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls) if field.init]
+    values = {}
+    for name, value in mapping.items():
+        if name not in names:
+            raise InputError(f"{section}.{name}: unknown field; {nearest(name, names)}")
+        values[name] = _checked(value, hints[name], f"{section}.{name}")
+    missing = [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.init
+        and field.name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InputError(f"{section}.{missing[0]}: missing; it has no default")
+    return cls(**values)
+
+
+def _checked(value: object, hint: object, field: str) -> object:
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        origin = typing.get_origin(option) or option
+        if origin is tuple and isinstance(value, (list, tuple)):
+            return tuple(tuple(v) if isinstance(v, (list, tuple)) else v for v in value)
+        if origin is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if origin is int and isinstance(value, bool):
+            continue
+        if isinstance(origin, type) and isinstance(value, origin):
+            return value
+    wanted = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    raise InputError(f"{field}: {value!r} is a {type(value).__name__}; valid: {wanted}")
+
+
+def _is_union(hint: object) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)

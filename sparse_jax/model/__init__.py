@@ -1,0 +1,1 @@
+"""The transformer: configuration, sites, hooks, layers and the one forward function."""

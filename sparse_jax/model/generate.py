@@ -1,0 +1,86 @@
+"""Sampling text from the model, with a cache of keys and values or without."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from sparse_jax.inputs import require
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params, empty_cache, forward, forward_cached
+
+
+def generate(
+    config: ModelConfig,
+    params: Params,
+    prompt_BxT: jax.Array,
+    new_tokens: int,
+    key: jax.Array,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    cached: bool = True,
+) -> jax.Array:
+    """Continues each prompt [B, T] by `new_tokens` sampled tokens -> [B, T + new_tokens].
+
+    temperature 0 takes the most likely token; top_k samples among the k most likely only. `cached`
+    False runs the whole prefix again for every token: slower, the same tokens.
+
+    Raises InputError if prompt and new tokens exceed the context, or a setting is out of range.
+    """
+    length = prompt_BxT.shape[1]
+    require(length >= 1, "prompt", length, "at least one token")
+    room = config.context - length
+    require(0 <= new_tokens <= room, "new_tokens", new_tokens, f"0 to {room} after this prompt")
+    require(temperature >= 0, "temperature", temperature, "at least 0")
+    require(
+        top_k is None or 1 <= top_k <= config.vocab_size,
+        "top_k", top_k, f"None, or 1 to {config.vocab_size}",
+    )  # fmt: skip
+    run = _generate_cached if cached else _generate_plain
+    return run(config, params, prompt_BxT, new_tokens, key, temperature, top_k)
+
+
+def sample(key: jax.Array, logits_BxV: jax.Array, temperature: float, top_k: int | None):
+    """One token a row [B], drawn from the softmax of logits / temperature over the top k."""
+    if temperature == 0:
+        return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
+    if top_k is not None:
+        cut = jax.lax.top_k(logits_BxV, top_k)[0][:, -1:]
+        logits_BxV = jnp.where(logits_BxV < cut, -jnp.inf, logits_BxV)
+    return jax.random.categorical(key, logits_BxV / temperature).astype(jnp.int32)
+
+
+_static = functools.partial(jax.jit, static_argnums=(0, 3, 5, 6))
+
+
+@_static
+def _generate_cached(config, params, prompt, new_tokens, key, temperature, top_k):
+    logits, cache = forward_cached(
+        config, params, prompt, empty_cache(config, prompt.shape[0]), jnp.int32(0)
+    )
+
+    def step(carry, key):
+        logits, cache, position = carry
+        token = sample(key, logits, temperature, top_k)
+        logits, cache = forward_cached(config, params, token[:, None], cache, position)
+        return (logits[:, -1], cache, position + 1), token
+
+    start = (logits[:, -1], cache, jnp.int32(prompt.shape[1]))
+    _, tokens = jax.lax.scan(step, start, jax.random.split(key, new_tokens))
+    return jnp.concatenate([prompt, tokens.T], axis=1)
+
+
+@_static
+def _generate_plain(config, params, prompt, new_tokens, key, temperature, top_k):
+    length = prompt.shape[1]
+
+    def step(carry, key):
+        tokens, position = carry
+        at = jnp.full(tokens.shape[:1], position - 1)
+        logits, _ = forward(config, params, tokens, at_B=at)
+        token = sample(key, logits, temperature, top_k)
+        return (tokens.at[:, position].set(token), position + 1), None
+
+    tokens = jnp.pad(prompt, ((0, 0), (0, new_tokens)))
+    (tokens, _), _ = jax.lax.scan(step, (tokens, length), jax.random.split(key, new_tokens))
+    return tokens

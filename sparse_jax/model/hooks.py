@@ -1,0 +1,99 @@
+"""What can be done at a site, given as data: gates with fill values, patches and captures.
+
+Hooks are arguments of the forward function, never context managers, which a jitted function would
+ignore. Every value passes its site once, in this order: AbsTopK, gate, patch, capture.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from sparse_jax.inputs import InputError, nearest, require_choice
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+
+Arrays = Mapping[str, jax.Array]
+
+
+@struct.dataclass
+class Patch:
+    """Puts `value` where `where` holds; both broadcast to [L, B, T, N] ([B, T, N] at the end)."""
+
+    where: jax.Array
+    value: jax.Array
+
+    def per_layer(self, n_layers: int) -> "Patch":
+        """The same patch with the layer axis written out, ready to be scanned over."""
+
+        def stack(x: jax.Array) -> jax.Array:
+            x = jnp.reshape(x, (1,) * (4 - jnp.ndim(x)) + jnp.shape(x))
+            return jnp.broadcast_to(x, (n_layers, *x.shape[1:]))
+
+        return Patch(stack(self.where), stack(self.value))
+
+
+@struct.dataclass
+class Hooks:
+    """Interventions by site name; per-layer arrays carry the layer axis first.
+
+    gates: [L, N] ([N] at `final_resid`), 1 keeps a node and 0 replaces it by its fill.
+    fills: same shapes; what a closed gate puts in place of the node (0 where absent).
+    patches: a Patch per site.
+    capture: names of the sites whose values the forward function returns.
+    """
+
+    gates: Arrays = struct.field(default_factory=dict)
+    fills: Arrays = struct.field(default_factory=dict)
+    patches: Mapping[str, Patch] = struct.field(default_factory=dict)
+    capture: tuple[str, ...] = struct.field(pytree_node=False, default=())
+
+    def split(self, n_layers: int) -> tuple["Hooks", "Hooks"]:
+        """The part that is scanned over the layers, and the part for the final site."""
+        final = self._select(lambda site: site == sites.FINAL_SITE)
+        layers = self._select(lambda site: site != sites.FINAL_SITE)
+        patches = {site: patch.per_layer(n_layers) for site, patch in layers.patches.items()}
+        return layers.replace(patches=patches), final
+
+    def _select(self, belongs) -> "Hooks":
+        def pick(mapping):
+            return {site: value for site, value in mapping.items() if belongs(site)}
+
+        captured = tuple(filter(belongs, self.capture))
+        return Hooks(pick(self.gates), pick(self.fills), pick(self.patches), captured)
+
+    def apply(self, site: str, x: jax.Array) -> jax.Array:
+        """Gate, then patch the value `x` [..., N] of `site`."""
+        if site in self.gates:
+            gate = self.gates[site].astype(x.dtype)
+            x = x * gate
+            if site in self.fills:
+                x = x + self.fills[site].astype(x.dtype) * (1 - gate)
+        if site in self.patches:
+            patch = self.patches[site]
+            x = jnp.where(patch.where, patch.value.astype(x.dtype), x)
+        return x
+
+
+NO_HOOKS = Hooks()
+
+
+def check_hooks(config: ModelConfig, hooks: Hooks) -> None:
+    """Raises InputError for a site that does not exist, a wrong shape, or fills without gates."""
+    for site in hooks.capture:
+        require_choice("hooks.capture", site, sites.CAPTURE_SITES)
+    for site in hooks.patches:
+        require_choice("hooks.patches", site, set(sites.CAPTURE_SITES) - {sites.PATTERN})
+    shapes = sites.node_shapes(config)
+    for kind, arrays in (("gates", hooks.gates), ("fills", hooks.fills)):
+        for site, array in arrays.items():
+            if site not in shapes:
+                raise InputError(f"hooks.{kind}: {site!r} has no nodes; {nearest(site, shapes)}")
+            if tuple(array.shape) != shapes[site]:
+                raise InputError(
+                    f"hooks.{kind}[{site!r}]: shape {tuple(array.shape)}; valid: {shapes[site]}"
+                )
+    for site in hooks.fills:
+        if site not in hooks.gates:
+            raise InputError(f"hooks.fills[{site!r}]: no gate there; valid: fills of gated sites")

@@ -1,0 +1,141 @@
+"""The two sub-layers of a block, in Flax Linen: attention with a sink, and the MLP (METHOD 1, 2)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.topk.rows import abs_top_k
+
+INIT_SCALE = 0.02
+RMS_EPSILON = float(jnp.finfo(jnp.float32).eps)
+LAYER_NORM_EPSILON = 1e-5
+
+Captured = dict[str, jax.Array]
+
+
+def point(config: ModelConfig, site: str, x: jax.Array, hooks: Hooks, captured: Captured):
+    """The one named point that every value of `site` passes: AbsTopK, hooks, capture."""
+    kept = config.kept(site)
+    if kept is not None:
+        x = abs_top_k(x, kept)
+    x = hooks.apply(site, x)
+    if site in hooks.capture:
+        captured[site] = x
+    return x
+
+
+def norm(config: ModelConfig, name: str) -> nn.Module:
+    """RMSNorm (a zero stays a zero) or LayerNorm, over the last axis, statistics in float32."""
+    if config.norm == "rms":
+        return nn.RMSNorm(epsilon=RMS_EPSILON, dtype=config.compute_dtype, name=name)
+    return nn.LayerNorm(
+        epsilon=LAYER_NORM_EPSILON,
+        dtype=config.compute_dtype,
+        use_bias=config.norm_bias,
+        use_fast_variance=False,
+        name=name,
+    )
+
+
+def linear(config: ModelConfig, width: int, name: str, scale: float = INIT_SCALE) -> nn.Module:
+    """A matrix with optional bias; `scale` is the standard deviation of its initial entries."""
+    return nn.Dense(
+        width,
+        use_bias=config.bias,
+        dtype=config.compute_dtype,
+        kernel_init=nn.initializers.normal(scale),
+        name=name,
+    )
+
+
+def output_scale(config: ModelConfig) -> float:
+    """Initial scale of what is added to the residual stream, 0.02 / sqrt(2 L)."""
+    return INIT_SCALE / (2 * config.n_layers) ** 0.5
+
+
+def block_input(config: ModelConfig, x_BxTxD: jax.Array, position_TxP: jax.Array | None):
+    """What a sub-layer reads: the normed stream and, beside it, the normed position channels."""
+    x = norm(config, "norm")(x_BxTxD)
+    if position_TxP is None:
+        return x
+    position = norm(config, "position_norm")(position_TxP)
+    position = jnp.broadcast_to(position, (*x.shape[:-1], position.shape[-1]))
+    return jnp.concatenate([x, position], axis=-1)
+
+
+class Attention(nn.Module):
+    """Causal attention over all heads; q, k and v are node sites, and so is what it writes."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x, position, hooks: Hooks, captured: Captured, cache, start):
+        """x [B, T, D] -> (what is added to the stream [B, T, D], the cache with T more tokens)."""
+        config = self.config
+        x = block_input(config, x, position)
+        x = point(config, "attn_in", x, hooks, captured)
+        q, k, v = (
+            point(config, site, linear(config, config.d_attention, site)(x), hooks, captured)
+            for site in ("q", "k", "v")
+        )
+        if cache is not None:
+            k = jax.lax.dynamic_update_slice_in_dim(cache["k"], k, start, axis=1)
+            v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v, start, axis=1)
+            cache = {"k": k, "v": v}
+        sink = None
+        if config.attention_sink:
+            sink = self.param("sink", nn.initializers.zeros, (config.n_heads,))
+        pattern = attention_pattern(q, k, sink, config.d_head, start)
+        if sites.PATTERN in hooks.capture:
+            captured[sites.PATTERN] = pattern
+        v = v.reshape(*v.shape[:-1], config.n_heads, config.d_head)
+        y = jnp.einsum("bhts,bshk->bthk", pattern.astype(v.dtype), v)
+        y = point(config, "heads", y.reshape(*q.shape), hooks, captured)
+        y = linear(config, config.d_model, "out", output_scale(config))(y)
+        return point(config, "attn_out", y, hooks, captured), cache
+
+
+def attention_pattern(q, k, sink_H, d_head: int, start: int | jax.Array = 0) -> jax.Array:
+    """Causal attention weights [B, H, T, S] in float32 of q [B, T, H*K] over k [B, S, H*K].
+
+    Query t stands at position start + t. The sink is one more logit in the denominator of each head,
+    without a value, so that the weights of a row may add up to less than 1 (METHOD 1). The manual
+    softmax keeps its gradients exact, unlike rescaling a fused attention by its stop-gradiented lse.
+    """
+    q = q.reshape(*q.shape[:-1], -1, d_head)
+    k = k.reshape(*k.shape[:-1], -1, d_head)
+    scores = jnp.einsum("bthk,bshk->bhts", q, k).astype(jnp.float32) * d_head**-0.5
+    steps, keys = scores.shape[-2:]
+    visible = jnp.arange(keys)[None, :] <= start + jnp.arange(steps)[:, None]
+    scores = jnp.where(visible, scores, -jnp.inf)
+    largest = jnp.max(scores, axis=-1, keepdims=True)
+    if sink_H is not None:
+        sink = sink_H.astype(jnp.float32)[:, None, None]
+        largest = jnp.maximum(largest, sink)
+    largest = jax.lax.stop_gradient(largest)
+    weights = jnp.exp(scores - largest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    if sink_H is not None:
+        total = total + jnp.exp(sink - largest)
+    return weights / total
+
+
+class Mlp(nn.Module):
+    """One hidden layer; its neurons are nodes after the activation function."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x, position, hooks: Hooks, captured: Captured):
+        """x [B, T, D] -> what is added to the stream [B, T, D]."""
+        config = self.config
+        x = block_input(config, x, position)
+        x = point(config, "mlp_in", x, hooks, captured)
+        x = linear(config, config.d_mlp, "up")(x)
+        x = jax.nn.relu(x) if config.activation == "relu" else jax.nn.gelu(x, approximate=False)
+        x = point(config, "mlp_neuron", x, hooks, captured)
+        x = linear(config, config.d_model, "down", output_scale(config))(x)
+        return point(config, "mlp_out", x, hooks, captured)

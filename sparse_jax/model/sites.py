@@ -1,0 +1,45 @@
+"""Which named points a model has, and how wide each is.
+
+A *node* is one channel of one node site (METHOD 2). The other points can be captured and patched, and
+two of them can be made sparse, but they hold no nodes.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sparse_jax.model.config import ModelConfig
+
+LAYER_SITES = ("attn_in", "q", "k", "v", "attn_out", "mlp_in", "mlp_neuron", "mlp_out")
+FINAL_SITE = "final_resid"
+NODE_SITES = (*LAYER_SITES, FINAL_SITE)
+
+RESIDUAL_SITES = ("resid_mid", "resid_out")
+TOPK_SITES = (*LAYER_SITES, *RESIDUAL_SITES)
+
+PATTERN = "pattern"
+CAPTURE_SITES = (*NODE_SITES, "resid_in", *RESIDUAL_SITES, "heads", PATTERN)
+
+
+def width(config: "ModelConfig", site: str) -> int:
+    """Number of channels of `site` (for "pattern": the context length)."""
+    if site in ("attn_in", "mlp_in"):
+        return config.d_block_input
+    if site in ("q", "k", "v", "heads"):
+        return config.d_attention
+    if site == "mlp_neuron":
+        return config.d_mlp
+    if site == PATTERN:
+        return config.context
+    return config.d_model
+
+
+def node_shapes(
+    config: "ModelConfig", names: tuple[str, ...] = NODE_SITES
+) -> dict[str, tuple[int, ...]]:
+    """Shape of one value per node: [L, N] for the sites of a layer, [N] for the final one."""
+    return {
+        site: (width(config, site),)
+        if site == FINAL_SITE
+        else (config.n_layers, width(config, site))
+        for site in names
+    }

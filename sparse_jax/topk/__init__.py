@@ -1,0 +1,1 @@
+"""Exact selection of the largest magnitudes by searching for the threshold, without sorting."""

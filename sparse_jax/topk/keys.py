@@ -1,0 +1,14 @@
+"""Magnitudes as integers: order, ties and zeros are exact, and nothing flushes denormals."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def magnitude_keys(x: jax.Array) -> jax.Array:
+    """The bit pattern of |x| as a non-negative signed integer of the same width (16 bits for bfloat16).
+
+    Keys order exactly as magnitudes do; 0 and -0 have key 0, infinity comes after every number, NaN last.
+    """
+    pattern = jnp.dtype(f"int{8 * x.dtype.itemsize}")
+    return lax.bitcast_convert_type(x, pattern) & jnp.iinfo(pattern).max

@@ -1,0 +1,45 @@
+"""Names of a pytree's leaves ("layers/mlp/up/kernel"), first-match rules from names to values."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jax
+
+from sparse_jax.inputs import InputError
+
+T = TypeVar("T")
+Rules = Sequence[tuple[str, T]]
+
+
+def path_name(path: tuple) -> str:
+    """A key path of `jax.tree_util` as a slash-separated name."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(tree: object) -> dict[str, object]:
+    """Every leaf under its name, in tree order; None counts as no leaf."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def map_named(function: Callable, tree: object, *rest: object) -> object:
+    """`jax.tree.map` whose function takes the leaf's name first."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, *leaves: function(path_name(path), *leaves), tree, *rest
+    )
+
+
+def first_match(rules: Rules[T], name: str) -> T:
+    """The value of the first rule whose regular expression matches the whole of `name`.
+
+    Raises InputError if none does: a leaf that nobody decided about is a mistake, not a default.
+    """
+    for pattern, value in rules:
+        if re.fullmatch(pattern, name):
+            return value
+    raise InputError(f"rules: no rule covers {name!r}; valid: add ('.*', ...) as the last rule")
+
+
+def match_tree(rules: Rules[T], tree: object) -> object:
+    """A pytree like `tree` that holds for each leaf the value of its first matching rule."""
+    return map_named(lambda name, _: first_match(rules, name), tree)

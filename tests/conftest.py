@@ -1,0 +1,5 @@
+"""Settings for every test: a CPU."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")

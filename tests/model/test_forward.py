@@ -1,0 +1,128 @@
+"""Invariants of the forward function and its parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from sparse_jax.inputs import InputError
+from sparse_jax.model import forward as model
+from sparse_jax.model import sites
+from sparse_jax.model.forward import initialize, num_params, summary
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.model.layers import attention_pattern
+from sparse_jax.trees import named_leaves
+
+forward = jax.jit(model.forward, static_argnums=0)
+
+
+def test_no_logit_depends_on_a_later_token(tiny):
+    config, params, tokens = tiny
+    changed = tokens.at[:, 6].set((tokens[:, 6] + 1) % config.vocab_size)
+    before, after = forward(config, params, tokens)[0], forward(config, params, changed)[0]
+    np.testing.assert_allclose(before[:, :6], after[:, :6], atol=1e-5)
+    assert np.abs(before[:, 6:] - after[:, 6:]).max() > 1e-3
+
+
+def test_only_the_asked_positions_are_unembedded(tiny):
+    config, params, tokens = tiny
+    at = jnp.array([0, 9, 4])
+    whole = forward(config, params, tokens)[0]
+    np.testing.assert_allclose(
+        forward(config, params, tokens, at_B=at)[0], whole[jnp.arange(3), at], atol=1e-5
+    )
+
+
+def test_abs_top_k_acts_at_every_site_that_is_listed(tiny):
+    config, params, tokens = tiny
+    captured = forward(config, params, tokens, Hooks(capture=sites.NODE_SITES))[1]
+    for site in sites.LAYER_SITES:
+        counts = np.count_nonzero(captured[site], axis=-1)
+        assert counts.max() <= config.kept(site), site
+    assert np.count_nonzero(captured["final_resid"], axis=-1).min() == config.d_model
+
+
+def test_the_bigram_row_of_the_current_token_is_added(tiny):
+    config, params, tokens = tiny
+    plain = {**params, "bigram": {"kernel": jnp.zeros_like(params["bigram"]["kernel"])}}
+    added = forward(config, params, tokens)[0] - forward(config, plain, tokens)[0]
+    np.testing.assert_allclose(added, params["bigram"]["kernel"][tokens], atol=1e-5)
+
+
+def test_attention_with_a_sink_against_a_hand_worked_row():
+    # one head, d_head 1, scale 1: scores of the second query are 0 and ln 3, its sink ln 4
+    q, k = jnp.array([[[1.0], [1.0]]]), jnp.array([[[0.0], [np.log(3.0)]]])
+    pattern = attention_pattern(q, k, jnp.array([np.log(4.0)]), 1)
+    np.testing.assert_allclose(pattern[0, 0], [[1 / 5, 0], [1 / 8, 3 / 8]], rtol=1e-6)
+    np.testing.assert_allclose(attention_pattern(q, k, None, 1)[0, 0, 1], [1 / 4, 3 / 4], rtol=1e-6)
+
+
+def test_the_gradient_of_attention_with_a_sink_is_exact():
+    keys = jax.random.split(jax.random.key(3), 3)
+    q, k = (jax.random.normal(key, (1, 5, 4)) for key in keys[:2])
+    sink = jax.random.normal(keys[2], (2,))
+
+    @jax.jit
+    def value(q, k, sink):
+        return jnp.sum(jnp.sin(3 * attention_pattern(q, k, sink, 2)))
+
+    check_grads(value, (q, k, sink), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("changes", [{"unroll": True}, {"remat": True}])
+def test_how_layers_are_looped_over_changes_no_number(tiny, changes):
+    config, params, tokens = tiny
+    other = dataclasses.replace(config, **changes)
+
+    def gradient(config):
+        return jax.jit(jax.grad(lambda p: forward(config, p, tokens)[0].var()))(params)
+
+    for a, b in zip(jax.tree.leaves(gradient(config)), jax.tree.leaves(gradient(other))):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_bfloat16_compute_keeps_parameters_and_logits_in_float32(tiny):
+    config, params, tokens = tiny
+    # without AbsTopK, whose choices rounding may flip
+    dense = dataclasses.replace(config, activation_fraction=None)
+    half = dataclasses.replace(dense, compute_dtype="bfloat16")
+    logits = forward(half, params, tokens)[0]
+    exact = forward(dense, params, tokens)[0]
+    assert logits.dtype == jnp.float32
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(initialize(half, jax.random.key(0))))
+    assert 0 < np.abs(logits - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def test_initial_scales(tiny):
+    config = dataclasses.replace(tiny[0], d_model=64, d_mlp=256, vocab_size=200, n_layers=8)
+    leaves = named_leaves(initialize(config, jax.random.key(0)))
+    assert np.std(leaves["layers/mlp/up/kernel"]) == pytest.approx(0.02, rel=0.05)
+    assert np.std(leaves["layers/mlp/down/kernel"]) == pytest.approx(0.02 / 4, rel=0.05)
+    assert np.std(leaves["layers/attn/out/kernel"]) == pytest.approx(0.02 / 4, rel=0.05)
+    bigram = leaves["bigram/kernel"]
+    assert bigram.min() >= 0 and bigram.max() < 0.02 and np.mean(bigram) == pytest.approx(0.01, rel=0.05)
+    assert not np.any(leaves["layers/attn/sink"]) and not np.any(leaves["layers/mlp/up/bias"])
+    # layers of a stack are drawn apart
+    assert not np.array_equal(leaves["layers/attn/q/kernel"][0], leaves["layers/attn/q/kernel"][1])
+
+
+def test_parameters_are_counted_and_summarized(tiny):
+    config, params, _ = tiny
+    d, f, v = 16, 64, 24
+    per_layer = 2 * d + 4 * (d * d + d) + 4 + (d * f + f) + (f * d + d)
+    expected = 2 * per_layer + v * d + d + d * v + v * v + v
+    assert num_params(params) == expected
+    lines = summary(params).splitlines()
+    assert len(lines) == len(named_leaves(params)) + 1
+    assert f"{expected:,}" in lines[-1]
+    up = next(line for line in lines if line.startswith("layers/mlp/up/kernel"))
+    assert up.split()[1:] == ["2", "x", "16", "x", "64", "2,048", "100.00", "%"]
+
+
+def test_too_many_tokens_are_refused(tiny):
+    config, params, _ = tiny
+    with pytest.raises(InputError, match="tokens: 17 a sequence; valid: at most context 16"):
+        forward(config, params, jnp.zeros((1, 17), jnp.int32))
