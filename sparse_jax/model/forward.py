@@ -33,19 +33,13 @@ def forward(
     """
     _check_length(config, tokens_BxT.shape[1])
     check_hooks(config, hooks)
-    logits, captured, _ = Transformer(config).apply(
-        {"params": params}, tokens_BxT, hooks, at_B
-    )
+    logits, captured, _ = Transformer(config).apply({"params": params}, tokens_BxT, hooks, at_B)
     return logits, captured
 
 
-def forward_cached(
-    config: ModelConfig, params: Params, tokens_BxT: jax.Array, cache, start: jax.Array
-):
+def forward_cached(config: ModelConfig, params: Params, tokens_BxT: jax.Array, cache, start: jax.Array):
     """Runs T more tokens at positions start.. after those in `cache` -> (logits [B, T, V], cache)."""
-    logits, _, cache = Transformer(config).apply(
-        {"params": params}, tokens_BxT, NO_HOOKS, None, cache, start
-    )
+    logits, _, cache = Transformer(config).apply({"params": params}, tokens_BxT, NO_HOOKS, None, cache, start)
     return logits, cache
 
 

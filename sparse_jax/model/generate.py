@@ -55,9 +55,7 @@ _static = functools.partial(jax.jit, static_argnums=(0, 3, 5, 6))
 
 @_static
 def _generate_cached(config, params, prompt, new_tokens, key, temperature, top_k):
-    logits, cache = forward_cached(
-        config, params, prompt, empty_cache(config, prompt.shape[0]), jnp.int32(0)
-    )
+    logits, cache = forward_cached(config, params, prompt, empty_cache(config, prompt.shape[0]), jnp.int32(0))
 
     def step(carry, key):
         logits, cache, position = carry

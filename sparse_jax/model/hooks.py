@@ -91,9 +91,7 @@ def check_hooks(config: ModelConfig, hooks: Hooks) -> None:
             if site not in shapes:
                 raise InputError(f"hooks.{kind}: {site!r} has no nodes; {nearest(site, shapes)}")
             if tuple(array.shape) != shapes[site]:
-                raise InputError(
-                    f"hooks.{kind}[{site!r}]: shape {tuple(array.shape)}; valid: {shapes[site]}"
-                )
+                raise InputError(f"hooks.{kind}[{site!r}]: shape {tuple(array.shape)}; valid: {shapes[site]}")
     for site in hooks.fills:
         if site not in hooks.gates:
             raise InputError(f"hooks.fills[{site!r}]: no gate there; valid: fills of gated sites")

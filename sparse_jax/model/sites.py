@@ -33,13 +33,9 @@ def width(config: "ModelConfig", site: str) -> int:
     return config.d_model
 
 
-def node_shapes(
-    config: "ModelConfig", names: tuple[str, ...] = NODE_SITES
-) -> dict[str, tuple[int, ...]]:
+def node_shapes(config: "ModelConfig", names: tuple[str, ...] = NODE_SITES) -> dict[str, tuple[int, ...]]:
     """Shape of one value per node: [L, N] for the sites of a layer, [N] for the final one."""
     return {
-        site: (width(config, site),)
-        if site == FINAL_SITE
-        else (config.n_layers, width(config, site))
+        site: (width(config, site),) if site == FINAL_SITE else (config.n_layers, width(config, site))
         for site in names
     }

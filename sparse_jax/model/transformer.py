@@ -24,9 +24,7 @@ class Block(nn.Module):
         hooks, cache = per_layer
         captured = {}
         x = point(self.config, "resid_in", x, hooks, captured)
-        delta, cache = Attention(self.config, name="attn")(
-            x, position, hooks, captured, cache, start
-        )
+        delta, cache = Attention(self.config, name="attn")(x, position, hooks, captured, cache, start)
         x = self._add(x, delta, "resid_mid", hooks, captured)
         delta = Mlp(self.config, name="mlp")(x, position, hooks, captured)
         x = self._add(x, delta, "resid_out", hooks, captured)

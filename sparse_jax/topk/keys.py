@@ -8,7 +8,9 @@ from jax import lax
 def magnitude_keys(x: jax.Array) -> jax.Array:
     """The bit pattern of |x| as a non-negative signed integer of the same width (16 bits for bfloat16).
 
-    Keys order exactly as magnitudes do; 0 and -0 have key 0, infinity comes after every number, NaN last.
+    Keys order exactly as magnitudes do: 0 and -0 have key 0, infinity comes after every number and NaN last.
+    The largest integer is no key, so that it can stand for "above every key".
     """
     pattern = jnp.dtype(f"int{8 * x.dtype.itemsize}")
-    return lax.bitcast_convert_type(x, pattern) & jnp.iinfo(pattern).max
+    above_all = jnp.iinfo(pattern).max
+    return jnp.minimum(lax.bitcast_convert_type(x, pattern) & above_all, above_all - 1)

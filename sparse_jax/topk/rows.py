@@ -18,53 +18,57 @@ def abs_top_k(x: jax.Array, k: int) -> jax.Array:
     Raises InputError for k < 1. Source: METHOD section 2.
     """
     require(k >= 1, "k", k, "at least 1 entry kept per row")
-    if k >= x.shape[-1]:
+    width = x.shape[-1]
+    if k >= width:
         return x
-    keys = magnitude_keys(lax.stop_gradient(x))
-    return jnp.where(keys >= _row_threshold(keys, k)[..., None], x, 0)
+    # Flat rows, because XLA on a CPU otherwise writes a transposed copy for the weights' gradient.
+    x_RxN = x.reshape(-1, width)
+    keys_RxN = magnitude_keys(x_RxN)
+    kept_RxN = keys_RxN >= _row_thresholds(keys_RxN, k)[:, None]
+    return jnp.where(kept_RxN, x_RxN, 0).reshape(x.shape)
 
 
-def _row_threshold(keys, k: int):
-    """The k-th largest key of every row, [..., N] -> [...]: the largest t that at least k keys reach."""
-    # XLA fuses a count into one loop on a CPU only as short int16 partial sums over vector lanes; elsewhere
-    # the plain sum is right, and several counts share one read of the keys.
+def _row_thresholds(keys_RxN, k: int):
+    """The k-th largest key of every row, [R]: the largest t that at least k keys of the row reach."""
+    # On a CPU, XLA keeps compare and count in one loop only for short int16 partial sums over vector lanes.
+    # Elsewhere a plain sum is right, and several counts share one read of the keys.
     return lax.platform_dependent(
-        keys,
-        cpu=lambda keys: _search(_in_lanes(keys), k, _count_in_lanes, keys.shape[:-1], digit_bits=1),
-        default=lambda keys: _search(keys, k, _count, keys.shape[:-1], digit_bits=3),
+        keys_RxN,
+        cpu=lambda keys: _search(_in_lanes(keys), k, _count_in_lanes, digit_bits=1),
+        default=lambda keys: _search(keys, k, _count, digit_bits=3),
     )
 
 
-def _search(keys, k: int, count, rows: tuple[int, ...], digit_bits: int):
-    """Builds the threshold from its highest digit down."""
+def _search(keys, k: int, count, digit_bits: int):
+    """Builds the thresholds from their highest digit down; `count(keys, t)` is how many reach t, [R]."""
     key_bits = 8 * keys.dtype.itemsize - 1
 
-    def next_digit(step, threshold):
+    def next_digit(step, threshold_R):
         shift = jnp.maximum(key_bits - digit_bits * (step + 1), 0).astype(keys.dtype)
-        trials = [threshold + (jnp.asarray(d, keys.dtype) << shift) for d in range(1, 2**digit_bits)]
-        # a trial beyond the largest key wraps to a negative number, which every key would reach
-        digit = sum(((count(keys, t) >= k) & (t > threshold)).astype(keys.dtype) for t in trials)
-        return threshold + (digit << shift)
+        digit_R = jnp.zeros_like(threshold_R)
+        for value in range(1, 2**digit_bits):
+            trial_R = threshold_R + (jnp.asarray(value, keys.dtype) << shift)
+            # a trial beyond the largest key wraps to a negative number, which every key would reach
+            reached_R = (count(keys, trial_R) >= k) & (trial_R > threshold_R)
+            digit_R += reached_R.astype(keys.dtype)
+        return threshold_R + (digit_R << shift)
 
-    return lax.fori_loop(0, -(-key_bits // digit_bits), next_digit, jnp.zeros(rows, keys.dtype))
-
-
-def _count(keys, threshold):
-    return jnp.sum(keys >= threshold[..., None], axis=-1, dtype=jnp.int32)
-
-
-_LANES, _CHUNK = 16, 32
+    passes = -(-key_bits // digit_bits)
+    return lax.fori_loop(0, passes, next_digit, jnp.zeros(keys.shape[0], keys.dtype))
 
 
-def _in_lanes(keys):
-    """[..., N] -> [..., chunks, rows of a chunk, lanes], filled up with zeros, which no trial counts."""
-    width = keys.shape[-1]
-    chunk = min(_CHUNK, -(-width // _LANES))
-    padding = -width % (chunk * _LANES)
-    keys = jnp.pad(keys, [(0, 0)] * (keys.ndim - 1) + [(0, padding)])
-    return keys.reshape(*keys.shape[:-1], -1, chunk, _LANES)
+def _count(keys_RxN, threshold_R):
+    return jnp.sum(keys_RxN >= threshold_R[:, None], axis=-1, dtype=jnp.int32)
 
 
-def _count_in_lanes(keys, threshold):
-    partial = jnp.sum(keys >= threshold[..., None, None, None], axis=-2, dtype=jnp.int16)
-    return jnp.sum(partial, axis=(-2, -1), dtype=jnp.int32)
+def _in_lanes(keys_RxN):
+    """[R, N] -> [R, at most 32, lanes], filled up with zeros, which no trial counts."""
+    rows, width = keys_RxN.shape
+    lanes = 16 * -(-width // 512)
+    padded = jnp.pad(keys_RxN, [(0, 0), (0, -width % lanes)])
+    return padded.reshape(rows, -1, lanes)
+
+
+def _count_in_lanes(keys_RxCxN, threshold_R):
+    partial_RxN = jnp.sum(keys_RxCxN >= threshold_R[:, None, None], axis=1, dtype=jnp.int16)
+    return jnp.sum(partial_RxN, axis=-1, dtype=jnp.int32)

@@ -45,5 +45,3 @@ def test_logits_and_every_site_agree(recorded):
         selected = np.abs(found) > 1e-6, np.abs(expected) > 1e-6
         np.testing.assert_array_equal(*selected, err_msg=f"selection at {site}")
         np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=site)
-
-

@@ -1,0 +1,1 @@
+"""Runnable studies; each script says at its top how it is called."""

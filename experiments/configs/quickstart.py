@@ -1,0 +1,42 @@
+"""The main path at the size of a laptop: two models, five tasks, one report.
+
+python -m experiments.quickstart --config=experiments/configs/quickstart.py
+
+About 10 minutes on 2 CPU cores. Expect sparse circuits with several times fewer edges than dense ones at
+the same task loss, the two models being about equally good at predicting text. size=tiny takes half a
+minute and shows that everything works; its circuits mean nothing.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import pretrain
+from experiments.configs.arguments import parse
+
+TASKS = ("single_double_quote", "bracket_counting", "set_or_string", "for_while", "while_return_true")
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Sections `sparse` and `dense` (each a RunConfig), `pruning`, and the names of the tasks."""
+    size = parse(argument, {"size": ("quickstart", "tiny")})["size"]
+    config = ConfigDict(
+        {
+            "workdir": "runs/quickstart",
+            "tasks": TASKS,
+            "sparse": pretrain.get_config(f"size={size},kind=sparse"),
+            "dense": pretrain.get_config(f"size={size},kind=dense"),
+            "pruning": {
+                "target_loss": 0.15,
+                "steps": 400,
+                "pairs_per_step": 32,
+                "train_pairs": 1024,
+                "validation_pairs": 64,
+                "test_pairs": 128,
+                "learning_rate": 0.01,
+            },
+        }
+    )
+    if size == "tiny":
+        config.tasks = TASKS[:2]
+        config.pruning.update(target_loss=1.0, steps=10, pairs_per_step=4, train_pairs=16)
+        config.pruning.update(validation_pairs=8, test_pairs=8, mean_windows=8)
+    return config

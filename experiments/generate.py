@@ -1,0 +1,42 @@
+"""Shows a trained model writing code.
+
+python -m experiments.generate --workdir=runs/quickstart/sparse --prompt='def total(values):'
+"""
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from experiments import command
+from sparse_jax.model.generate import generate
+from sparse_jax.training.pretrained import load_pretrained
+
+WORKDIR = flags.DEFINE_string("workdir", None, "a training run", required=True)
+PROMPT = flags.DEFINE_string("prompt", "def ", "the text to go on from")
+TOKENS = flags.DEFINE_integer("tokens", 64, "how many tokens to write")
+SAMPLES = flags.DEFINE_integer("samples", 2, "how many texts to write")
+TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the most likely token")
+TOP_K = flags.DEFINE_integer("top_k", None, "sample among so many most likely tokens (default: all)")
+SEED = flags.DEFINE_integer("seed", 0, "of the sampling")
+
+
+def main() -> None:
+    """Prints the samples, each after a line of dashes."""
+    model = load_pretrained(WORKDIR.value)
+    prompt = model.tokenizer.encode(PROMPT.value).ids
+    tokens = generate(
+        model.config,
+        model.params,
+        jnp.tile(jnp.array(prompt, jnp.int32), (SAMPLES.value, 1)),
+        TOKENS.value,
+        jax.random.key(SEED.value),
+        TEMPERATURE.value,
+        TOP_K.value,
+    )
+    for row in tokens.tolist():
+        print("-" * 20)
+        print(model.tokenizer.decode(row, skip_special_tokens=False))
+
+
+if __name__ == "__main__":
+    command.run(main)

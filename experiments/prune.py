@@ -1,0 +1,36 @@
+"""Prunes a trained model to its circuits for some tasks.
+
+python -m experiments.prune --config=experiments/configs/prune.py --model=runs/quickstart/sparse \
+    --tasks=single_double_quote,bracket_counting --output=runs/circuits
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command
+from sparse_jax.data.corpus import prepare
+from sparse_jax.evaluation.comparison import compare, format_table
+from sparse_jax.evaluation.suite import prune_tasks
+from sparse_jax.inputs import from_mapping
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.tasks.table import TASKS, get_task
+from sparse_jax.training.pretrained import load_pretrained
+
+MODEL = flags.DEFINE_string("model", None, "the workdir of a training run", required=True)
+NAMES = flags.DEFINE_list("tasks", None, f"names among {', '.join(TASKS)}", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "where the circuits go, <task>.json each", required=True)
+
+
+def main() -> None:
+    """Writes a circuit per task and prints their sizes."""
+    prune = from_mapping(PruneConfig, command.config().to_dict(), "pruning")
+    tasks = [get_task(name) for name in NAMES.value]
+    model = load_pretrained(MODEL.value)
+    corpus = prepare(model.run.data, model.config.vocab_size)
+    circuits = prune_tasks(model, corpus, tasks, prune, Path(OUTPUT.value))
+    print(format_table(compare(circuits, {})))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,47 @@
+"""Real Python in, circuits out: trains a sparse and a dense model, prunes both, compares them.
+
+python -m experiments.quickstart --config=experiments/configs/quickstart.py
+
+Safe to repeat: what is there is kept, what is missing is made. Everything is under the config's workdir:
+sparse/ and dense/ (checkpoints, metrics, circuits as JSON), table.jsonl and report.html.
+"""
+
+from pathlib import Path
+
+from experiments import command
+from experiments.report import write
+from sparse_jax.data.corpus import prepare
+from sparse_jax.evaluation.comparison import compare, format_table
+from sparse_jax.evaluation.suite import prune_tasks
+from sparse_jax.inputs import from_mapping
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.tasks.table import get_task
+from sparse_jax.training.config import run_config
+from sparse_jax.training.loop import train
+
+SIDES = ("sparse", "dense")
+
+
+def main() -> None:
+    """Checks the whole config, then trains, prunes, and tells what came out."""
+    config = command.config().to_dict()
+    workdir = Path(config["workdir"])
+    runs = {side: run_config(config[side]) for side in SIDES}
+    prune = from_mapping(PruneConfig, config["pruning"], "pruning")
+    tasks = [get_task(name) for name in config["tasks"]]
+
+    models = {side: train(runs[side], workdir / side, f"train {side}") for side in SIDES}
+    circuits = {}
+    for side in SIDES:
+        corpus = prepare(runs[side].data, runs[side].model.vocab_size)
+        directory = workdir / side / "circuits"
+        circuits[side] = prune_tasks(models[side], corpus, tasks, prune, directory, f"prune {side}")
+
+    rows = compare(circuits["sparse"], circuits["dense"])
+    write(workdir, models, circuits, rows, prune)
+    print(format_table(rows))
+    print(f"circuits: {workdir}/*/circuits/*.json   report: {workdir / 'report.html'}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,66 @@
+"""Gathers a comparison of two models into report.html and table.jsonl."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sparse_jax.circuits.graph import Circuit
+from sparse_jax.data.corpus import prepare
+from sparse_jax.data.loader import validation_windows
+from sparse_jax.evaluation.comparison import Row
+from sparse_jax.evaluation.provenance import provenance
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.training.pretrained import Pretrained
+from sparse_jax.training.writers import read_rows
+from sparse_jax.viewer.drawing import TaskCircuit
+from sparse_jax.viewer.exemplars import exemplars
+from sparse_jax.viewer.page import write_report
+from sparse_jax.viewer.payload import gather
+
+EXEMPLAR_WINDOWS = 128
+
+
+def write(
+    workdir: Path,
+    models: Mapping[str, Pretrained],
+    circuits: Mapping[str, Mapping[str, Circuit]],
+    rows: Sequence[Row],
+    prune: PruneConfig,
+) -> None:
+    """Writes the table as JSON lines and the report as one page under `workdir`."""
+    lines = [json.dumps({**dataclasses.asdict(row), "ratio": row.ratio}) + "\n" for row in rows]
+    unfinished = workdir / "table.jsonl.unfinished"
+    unfinished.write_text("".join(lines))
+    os.replace(unfinished, workdir / "table.jsonl")
+    drawn = [one for side, model in models.items() for one in _drawn(side, model, circuits[side])]
+    payload = gather(
+        "Sparse and dense circuits",
+        provenance(),
+        prune.target_loss,
+        [_plain(row) for row in rows if not row.task.startswith("geometric mean")],
+        {side: read_rows(workdir / side / "metrics.jsonl") for side in models},
+        drawn,
+    )
+    write_report(workdir / "report.html", payload)
+
+
+def _plain(row: Row) -> dict[str, object]:
+    sides = {side: getattr(row, side) for side in ("sparse", "dense")}
+    return {"task": row.task, **{name: one and dataclasses.asdict(one) for name, one in sides.items()}}
+
+
+def _drawn(side: str, model: Pretrained, circuits: Mapping[str, Circuit]) -> list[TaskCircuit]:
+    corpus = prepare(model.run.data, model.config.vocab_size)
+    count = EXEMPLAR_WINDOWS // len(corpus.sources)
+    text = [validation_windows(s.validation, count, model.config.context) for s in corpus.sources.values()]
+    nodes = [node for circuit in circuits.values() for node in circuit.nodes]
+
+    def decode(tokens: list[int]) -> str:
+        return model.tokenizer.decode(tokens, skip_special_tokens=False)
+
+    found = exemplars(model.config, model.params, nodes, np.concatenate(text)[:, :-1], decode)
+    return [TaskCircuit(task, side, circuit, found) for task, circuit in circuits.items()]

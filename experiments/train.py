@@ -1,0 +1,24 @@
+"""Trains a model, or goes on with a run that stopped.
+
+python -m experiments.train --config=experiments/configs/pretrain.py:size=tiny --workdir=runs/tiny
+"""
+
+from absl import flags
+
+from experiments import command
+from sparse_jax.model.forward import summary
+from sparse_jax.training.config import run_config
+from sparse_jax.training.loop import train
+
+WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required=True)
+
+
+def main() -> None:
+    """Trains, then shows what the model is made of."""
+    model = train(run_config(command.config().to_dict()), WORKDIR.value)
+    print(summary(model.params))
+    print(f"the model is in {WORKDIR.value}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The main path: data, tokenizer, one weight-sparse and one dense model, circuits of both, a report.
+# About 10 minutes on 2 CPU cores after installation. Safe to repeat: what is there is kept.
+#
+# bash launch/quickstart.sh [--config.KEY=VALUE ...]
+#
+# The variables of launch/environment.sh choose Python and environment.
+set -euo pipefail
+source "$(dirname "$0")/environment.sh"
+exec python -m experiments.quickstart --config=experiments/configs/quickstart.py "$@"

@@ -1,0 +1,1 @@
+"""Data: generated and real Python, the tokenizer, the loader."""

@@ -1,0 +1,84 @@
+"""The tokenizer: byte-level BPE over pieces that never join words, numbers, signs and line ends."""
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from sparse_jax.inputs import InputError, require
+
+END_OF_TEXT = "<|endoftext|>"  # id 0
+SMALLEST_VOCABULARY = 257  # every byte, and END_OF_TEXT
+
+# METHOD section 4: the pattern of the released tokenizer.
+SPLIT_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def check_vocab_size(vocab_size: int) -> None:
+    """Raises InputError for a vocabulary that has no room for every byte."""
+    valid = f"at least {SMALLEST_VOCABULARY} (256 bytes and {END_OF_TEXT})"
+    require(vocab_size >= SMALLEST_VOCABULARY, "vocab_size", vocab_size, valid)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A tokenizer of at most `vocab_size` tokens (fewer when `texts` have too few pairs to join).
+
+    END_OF_TEXT is id 0, then come the 256 bytes: any text encodes, and decodes to itself.
+    Raises InputError if `vocab_size` is too small.
+    """
+    check_vocab_size(vocab_size)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
+    """Writes `tokenizer` as JSON, whole or not at all."""
+    path = Path(path)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        unfinished.write_text(tokenizer.to_str(), encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
+    """Reads what `save_tokenizer` wrote. Raises InputError if it is not there or is something else."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"tokenizer: cannot read {str(path)!r} ({error})") from None
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # the library raises plain Exception for whatever is wrong
+        raise InputError(f"tokenizer: {str(path)!r} holds no tokenizer ({error})") from None
+
+
+def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], batch: int = 256) -> Iterator[np.ndarray]:
+    """One integer array [tokens] a text, END_OF_TEXT at its end.
+
+    The characters of END_OF_TEXT inside a text are encoded as text: only a real end is an end.
+    """
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())  # the switch below is the caller's own
+    tokenizer.encode_special_tokens = True
+    texts = iter(texts)
+    while chunk := list(islice(texts, batch)):
+        for encoding in tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
+            yield np.array([*encoding.ids, 0], np.uint32)

@@ -1,0 +1,71 @@
+"""Progress of long work, as one line on stderr: rate, time left and the figures of the moment."""
+
+import sys
+import time
+
+# A terminal's line is rewritten; a log file gets a new line each time, so it gets fewer.
+TERMINAL_SECONDS = 0.2
+PLAIN_SECONDS = 10.0
+
+
+class Progress:
+    """Reports work that is counted in `unit`s up to `total`, of which `start` were done before."""
+
+    def __init__(self, label: str, total: int, unit: str, start: int = 0):
+        self._label, self._total, self._unit, self._start = label, total, unit, start
+        self._terminal = sys.stderr.isatty()
+        self._every = TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
+        self._began = self._shown = time.monotonic()
+        self._done, self._figures = start, ""
+
+    def update(self, done: int, **figures: float) -> None:
+        """Notes that `done` units are done in all, with figures to show; prints if it is time to."""
+        self._done = done
+        self._figures = "".join(f" | {name} {_figure(value)}" for name, value in figures.items())
+        now = time.monotonic()
+        if now - self._shown >= self._every:
+            self._shown = now
+            self._write(self._line(now - self._began))
+
+    def close(self) -> None:
+        """Prints the last line: what was done and how long it took."""
+        seconds = time.monotonic() - self._began
+        done = f"{self._done:,}" if self._done == self._total else f"{self._done:,} of {self._total:,}"
+        rate = f" ({_amount(self._rate(seconds))} {self._unit}/s)" if self._done > self._start else ""
+        self._write(f"{self._label}: {done} {self._unit} in {_duration(seconds)}{rate}{self._figures}")
+        if self._terminal:
+            sys.stderr.write("\n")
+
+    def _line(self, seconds: float) -> str:
+        share = f"{100 * self._done / self._total:.0f} %" if self._total else ""
+        line = f"{self._label}: {self._done:,}/{self._total:,} {self._unit} {share}"
+        rate = self._rate(seconds)
+        if rate > 0:
+            left = max(self._total - self._done, 0) / rate
+            line += f" | {_amount(rate)} {self._unit}/s | {_duration(left)} left"
+        return line + self._figures
+
+    def _rate(self, seconds: float) -> float:
+        return (self._done - self._start) / max(seconds, 1e-9)
+
+    def _write(self, line: str) -> None:
+        sys.stderr.write(f"\r{line}\x1b[K" if self._terminal else f"{line}\n")
+        sys.stderr.flush()
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"

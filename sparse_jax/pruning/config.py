@@ -1,0 +1,84 @@
+"""What decides a pruning run."""
+
+import dataclasses
+
+from flax import struct
+
+from sparse_jax.inputs import require, require_choice
+from sparse_jax.model import sites
+
+OBJECTIVES = ("binary", "full_vocabulary")
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneConfig:
+    """A pruning run of METHOD 6; the defaults of the gates' optimizer are its search centers.
+
+    objective: "binary" compares the two candidate tokens; "full_vocabulary" is the cross-entropy of the
+    right one among all, which a circuit can win by emitting a constant (kept for comparison).
+    steps, pairs: of the gate optimization; `*_pairs` count pairs of each split; `k_coef` is the price
+    of an open gate in nats; `init_mean` and `init_scale` are those of the gate logits.
+
+    Raises InputError naming `pruning.<field>`.
+    """
+
+    target_loss: float = 0.15
+    steps: int = 2000
+    pairs_per_step: int = 64
+    train_pairs: int = 2048
+    validation_pairs: int = 256
+    test_pairs: int = 256
+    sites: tuple[str, ...] = sites.LAYER_SITES
+    objective: str = "binary"
+    k_coef: float = 1e-4
+    learning_rate: float = 3e-3
+    warmup: float = 0.05
+    b2: float = 0.95
+    weight_decay: float = 1e-3
+    init_mean: float = 0.1
+    init_scale: float = 0.01
+    temperature: float = 1.0
+    gradient_clip: float = 1.0
+    calibration_steps: int = 16
+    mean_windows: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_choice("pruning.objective", self.objective, OBJECTIVES)
+        require(len(self.sites) > 0, "pruning.sites", self.sites, f"some of {', '.join(sites.NODE_SITES)}")
+        for site in self.sites:
+            require_choice("pruning.sites", site, sites.NODE_SITES)
+        for name in ("target_loss", "learning_rate", "temperature", "gradient_clip"):
+            require(getattr(self, name) > 0, f"pruning.{name}", getattr(self, name), "above 0")
+        for name in ("k_coef", "weight_decay", "init_scale", "seed", "calibration_steps"):
+            require(getattr(self, name) >= 0, f"pruning.{name}", getattr(self, name), "at least 0")
+        for name in ("steps", "pairs_per_step", "validation_pairs", "test_pairs", "mean_windows"):
+            require(getattr(self, name) >= 1, f"pruning.{name}", getattr(self, name), "at least 1")
+        for name in ("warmup", "b2"):
+            require(0 <= getattr(self, name) < 1, f"pruning.{name}", getattr(self, name), "in [0, 1)")
+        require(
+            self.train_pairs >= self.pairs_per_step,
+            "pruning.train_pairs",
+            self.train_pairs,
+            f"at least pairs_per_step {self.pairs_per_step}",
+        )
+
+    def hyperparameters(self) -> "Hyperparameters":
+        """The numbers that a search may vary between lanes of one compiled program."""
+        names = [field.name for field in dataclasses.fields(Hyperparameters)]
+        return Hyperparameters(**{name: getattr(self, name) for name in names})
+
+
+@struct.dataclass
+class Hyperparameters:
+    """A pytree of scalars, one value a lane: the eight that METHOD 6 searches over, and the clip."""
+
+    k_coef: float
+    learning_rate: float
+    warmup: float
+    b2: float
+    weight_decay: float
+    init_mean: float
+    init_scale: float
+    temperature: float
+    gradient_clip: float

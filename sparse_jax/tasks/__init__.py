@@ -1,0 +1,1 @@
+"""Tasks: pairs of prompts that differ only in what decides between two next tokens."""

@@ -1,0 +1,54 @@
+"""What is measured on held-out text while a model trains."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params, forward
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.sparsity.statistics import kurtosis
+from sparse_jax.training.loss import next_token_loss
+
+
+class Evaluator:
+    """Losses on fixed windows of each source, compiled once for a run."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        windows: Mapping[str, np.ndarray],
+        weights: Mapping[str, float],
+        batch_size: int,
+        sharding: jax.sharding.Sharding,
+    ):
+        """windows: int32 [count, T + 1] a source, count a multiple of `batch_size`.
+
+        weights: of the sources in the mixture. sharding: how a batch lies on the devices.
+        """
+        total = sum(weights.values())
+        self._shares = {name: weights[name] / total for name in windows}
+        self._batches = {
+            name: [
+                jax.device_put(rows[i : i + batch_size], sharding) for i in range(0, len(rows), batch_size)
+            ]
+            for name, rows in windows.items()
+        }
+        self._loss = jax.jit(lambda params, tokens: next_token_loss(config, params, tokens))
+        capture = Hooks(capture=("final_resid",))
+        self._kurtosis = jax.jit(
+            lambda params, tokens: kurtosis(
+                forward(config, params, tokens[:, :-1], capture)[1]["final_resid"]
+            )
+        )
+
+    def __call__(self, params: Params) -> dict[str, float]:
+        """Mean loss in nats on each source, their weighted mean, and the final stream's kurtosis."""
+        row = {
+            f"validation/{name}": float(np.mean([self._loss(params, batch) for batch in batches]))
+            for name, batches in self._batches.items()
+        }
+        mixture = sum(self._shares[name] * row[f"validation/{name}"] for name in self._batches)
+        first = next(iter(self._batches.values()))[0]
+        return {**row, "validation/mixture": mixture, "kurtosis": float(self._kurtosis(params, first))}

@@ -1,0 +1,171 @@
+"""The loop around the pure step: data, metrics, evaluation, checkpoints, resume."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import grain
+import jax
+import optax
+from jax.sharding import Mesh
+
+from sparse_jax.data.corpus import Corpus, prepare
+from sparse_jax.data.loader import train_loader, validation_windows
+from sparse_jax.inputs import InputError
+from sparse_jax.sparsity.optimizer import sparse_optimizer
+from sparse_jax.training.checkpoint import Checkpoints, check_same_run
+from sparse_jax.training.config import RunConfig
+from sparse_jax.training.evaluation import Evaluator
+from sparse_jax.training.metrics import NonFiniteError, Recorder
+from sparse_jax.training.pretrained import Pretrained
+from sparse_jax.training.sharding import batch_sharding, check_batch, make_mesh, state_sharding
+from sparse_jax.training.state import TrainState, new_state
+from sparse_jax.training.step import make_train_step
+from sparse_jax.training.writers import JsonLinesWriter, TensorBoardWriter, Writer
+
+
+def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -> Pretrained:
+    """Trains a model, or goes on where `workdir` stopped, and returns it.
+
+    `workdir` gets config.json, tokenizer.json, metrics.jsonl and checkpoints/. A finished run is
+    returned at once. Resuming gives the same losses, bit for bit, as never having stopped.
+
+    Raises InputError for a config that cannot work or a workdir of another run, before any work, and
+    NonFiniteError when the loss blows up.
+    """
+    workdir = Path(workdir)
+    check_same_run(workdir, config)
+    mesh = make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
+    check_batch(mesh, config.training.batch_size)
+    optimizer = sparse_optimizer(
+        config.optimizer, config.sparsity, config.training.steps, frozen=config.model.frozen
+    )
+
+    def fresh() -> TrainState:
+        return new_state(config.model, optimizer, config.training.seed)
+
+    placed = _placed(mesh, jax.eval_shape(fresh))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, placed)
+    corpus = prepare(config.data, config.model.vocab_size)
+    loader = train_loader(
+        corpus,
+        config.training.batch_size,
+        config.model.context,
+        config.training.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+    _write_config(workdir, config, corpus)
+    with contextlib.closing(Checkpoints(workdir, config, corpus.tokenizer)) as checkpoints:
+        if checkpoints.latest is None:
+            state = jax.jit(fresh, out_shardings=shardings)()
+        else:
+            state, position = checkpoints.restore(placed)
+            loader.set_state(position)
+        if int(state.step) < config.training.steps:
+            evaluate = _evaluator(config, corpus, mesh)
+            with _writers(config, workdir, int(state.step)) as writers:
+                recorder = Recorder(config, evaluate, writers, label, int(state.step))
+                state = _advance(config, optimizer, shardings, state, loader, recorder, checkpoints)
+    params = jax.device_put(state.params, jax.local_devices()[0])
+    return Pretrained(config.model, params, corpus.tokenizer, config, f"{workdir} at step {int(state.step)}")
+
+
+def _advance(
+    config: RunConfig,
+    optimizer: optax.GradientTransformation,
+    shardings: TrainState,
+    state: TrainState,
+    loader: grain.DatasetIterator,
+    recorder: Recorder,
+    checkpoints: Checkpoints,
+) -> TrainState:
+    """Trains from `state` to the last step; compiles once."""
+    training = config.training
+    rows = batch_sharding(shardings.step.mesh)
+    step_function = jax.jit(
+        make_train_step(config.model, optimizer),
+        in_shardings=(shardings, rows),
+        out_shardings=(shardings, None),
+        donate_argnums=0,
+    )
+
+    def due(step: int, every: int) -> bool:
+        return step == training.steps or (every > 0 and step % every == 0)
+
+    start = int(state.step)
+    if start == 0:
+        recorder.evaluation(0, state)
+    for step in range(start + 1, training.steps + 1):
+        tokens = jax.make_array_from_process_local_data(rows, next(loader)["tokens"])
+        state, metrics = step_function(state, tokens)
+        recorder.add(metrics)
+        evaluate, save = due(step, training.evaluate_every), due(step, training.checkpoint_every)
+        if evaluate or save or due(step, training.log_every):
+            with _naming_last_good(checkpoints):
+                recorder.training(step)
+        if evaluate:
+            recorder.evaluation(step, state)
+        if save:
+            checkpoints.save(state, loader.get_state())
+    recorder.done()
+    return state
+
+
+@contextlib.contextmanager
+def _naming_last_good(checkpoints: Checkpoints):
+    """Adds to a NonFiniteError from where the run can be taken up."""
+    try:
+        yield
+    except NonFiniteError as error:
+        checkpoints.wait()
+        good = checkpoints.latest
+        kept = "no checkpoint yet" if good is None else f"the last good checkpoint is step {good}"
+        raise NonFiniteError(f"{error}; {kept} in {checkpoints.directory}") from None
+
+
+def _placed(mesh: Mesh, shapes: TrainState) -> TrainState:
+    """Shapes with the shardings that they get on `mesh`."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        state_sharding(mesh, shapes),
+    )
+
+
+def _evaluator(config: RunConfig, corpus: Corpus, mesh: Mesh) -> Evaluator:
+    """Held-out windows of every source, rounded up to whole batches."""
+    batch_size = config.training.batch_size
+    count = -(-config.training.evaluation_windows // batch_size) * batch_size
+    windows = {
+        name: validation_windows(source.validation, count, config.model.context)
+        for name, source in corpus.sources.items()
+    }
+    return Evaluator(config.model, windows, corpus.weights, batch_size, batch_sharding(mesh))
+
+
+@contextlib.contextmanager
+def _writers(config: RunConfig, workdir: Path, start: int):
+    """The writers that the config asks for, closed at the end."""
+    writers: list[Writer] = []
+    try:
+        writers.append(JsonLinesWriter(workdir / "metrics.jsonl", start))
+        if config.training.tensorboard:
+            writers.append(TensorBoardWriter(workdir / "tensorboard"))
+        yield writers
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def _write_config(workdir: Path, config: RunConfig, corpus: Corpus) -> None:
+    """Puts config and tokenizer beside the metrics, for people; checkpoints carry their own copies."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        for name, text in (("config.json", config.to_json()), ("tokenizer.json", corpus.tokenizer.to_str())):
+            unfinished = workdir / f"{name}.unfinished"
+            unfinished.write_text(text)
+            os.replace(unfinished, workdir / name)
+    except OSError as error:
+        raise InputError(f"workdir: cannot write to {workdir} ({error.strerror})") from None

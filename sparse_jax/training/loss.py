@@ -1,0 +1,13 @@
+"""Next-token cross-entropy."""
+
+import jax
+import optax
+
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params, forward
+
+
+def next_token_loss(config: ModelConfig, params: Params, tokens: jax.Array) -> jax.Array:
+    """Mean cross-entropy in nats over all positions of tokens [B, T + 1], in float32."""
+    logits, _ = forward(config, params, tokens[:, :-1])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()

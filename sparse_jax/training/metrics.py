@@ -1,0 +1,99 @@
+"""What is recorded while a model trains, and how it reaches the writers."""
+
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+import optax
+
+from sparse_jax.model.forward import Params
+from sparse_jax.progress import Progress
+from sparse_jax.sparsity.optimizer import learning_rate
+from sparse_jax.sparsity.schedules import fraction_kept
+from sparse_jax.sparsity.statistics import dead_neurons, mask_turnover, total_nonzero
+from sparse_jax.training.config import RunConfig
+from sparse_jax.training.evaluation import Evaluator
+from sparse_jax.training.state import TrainState
+from sparse_jax.training.step import Metrics
+from sparse_jax.training.writers import Writer
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient that is not finite; says at which step, and the last good checkpoint."""
+
+
+class Recorder:
+    """Gathers the metrics of steps on the device and writes them, with progress, when asked to."""
+
+    def __init__(
+        self, config: RunConfig, evaluate: Evaluator, writers: Sequence[Writer], label: str, start: int
+    ):
+        self._config, self._evaluate, self._writers = config, evaluate, writers
+        self._statistics = jax.jit(_statistics)
+        self._progress = Progress(label, config.training.steps, "steps", start=start)
+        self._pending: list[Metrics] = []
+        self._masks = None
+        self._clock, self._clock_step = time.monotonic(), start
+
+    def add(self, metrics: Metrics) -> None:
+        """Keeps a step's metrics where they are: bringing each to the host would stall the device."""
+        self._pending.append(metrics)
+
+    def training(self, step: int) -> None:
+        """Writes the mean of what was added since the last call, as of `step`.
+
+        Raises NonFiniteError naming the first step whose loss or gradients were not finite.
+        """
+        rows, self._pending = jax.device_get(self._pending), []
+        for i, row in enumerate(rows):
+            if not row["finite"]:
+                raise NonFiniteError(
+                    f"training: step {step - len(rows) + i + 1} gave loss {row['loss']} and gradient norm "
+                    f"{row['gradient_norm']}; a smaller optimizer.learning_rate may help"
+                )
+        config, now = self._config, time.monotonic()
+        tokens = (step - self._clock_step) * config.training.batch_size * config.model.context
+        loss = float(np.mean([row["loss"] for row in rows]))
+        rate = learning_rate(config.optimizer, config.sparsity, step - 1, config.training.steps)
+        row = {
+            "loss": loss,
+            "gradient_norm": float(np.mean([row["gradient_norm"] for row in rows])),
+            "learning_rate": float(rate),
+            "fraction_kept": float(fraction_kept(config.sparsity, step, config.training.steps)),
+            "tokens_per_second": tokens / max(now - self._clock, 1e-9),
+        }
+        self._write(step, row)
+        self._clock, self._clock_step = now, step
+        self._progress.update(step, loss=loss)
+
+    def evaluation(self, step: int, state: TrainState) -> None:
+        """Writes held-out losses, L0, dead neurons, and how many masks changed since the last call."""
+        row = self._evaluate(state.params)
+        row.update({name: int(value) for name, value in self._statistics(state.params).items()})
+        masks = optax.tree.get(state.opt_state, "masks")
+        if masks is not None:
+            if self._masks is not None:
+                row["mask_turnover"] = float(mask_turnover(self._masks, masks))
+            self._masks = jax.tree.map(np.array, masks)  # a copy: the next step is given these arrays
+        self._write(step, row)
+        self._clock = time.monotonic()
+
+    def done(self) -> None:
+        """Says that the run is complete."""
+        self._progress.close()
+
+    def _write(self, step: int, row: dict) -> None:
+        for writer in self._writers:
+            writer.write(step, row)
+
+
+def _statistics(params: Params) -> dict[str, jax.Array]:
+    """L0 of the layers, of the embeddings and of all, and the number of dead neurons."""
+    nonzero, dead = total_nonzero(params), dead_neurons(params)["dead"]
+    return {
+        "nonzero_layers": nonzero["layers"],
+        "nonzero_embeddings": nonzero["embeddings"],
+        "nonzero": nonzero["total"],
+        "dead_neurons": dead.sum(),
+    }

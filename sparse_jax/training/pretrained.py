@@ -1,0 +1,30 @@
+"""A trained model as its users need it: config, parameters and tokenizer."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params
+from sparse_jax.training.checkpoint import read_params, read_run
+from sparse_jax.training.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A model with what it was trained on; `origin` says where it came from."""
+
+    config: ModelConfig
+    params: Params
+    tokenizer: Tokenizer
+    run: RunConfig
+    origin: str
+
+
+def load_pretrained(workdir: str | os.PathLike) -> Pretrained:
+    """The newest checkpoint of a training run. Raises InputError if there is none or it is damaged."""
+    run, tokenizer, step = read_run(Path(workdir))
+    params = read_params(Path(workdir), run.model, step)
+    return Pretrained(run.model, params, tokenizer, run, f"{workdir} at step {step}")

@@ -1,0 +1,24 @@
+"""What a training run carries from step to step."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params, initialize
+
+
+@struct.dataclass
+class TrainState:
+    """step: int32 scalar, the number of updates made. opt_state holds moments, masks, thresholds."""
+
+    step: jax.Array
+    params: Params
+    opt_state: optax.OptState
+
+
+def new_state(config: ModelConfig, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """A fresh state; the same config and seed give the same bits."""
+    params = initialize(config, jax.random.key(seed))
+    return TrainState(jnp.int32(0), params, optimizer.init(params))

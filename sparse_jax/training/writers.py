@@ -1,0 +1,79 @@
+"""Where metrics go: JSON lines always, TensorBoard on request."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from sparse_jax.inputs import InputError
+
+Row = Mapping[str, float | int | str]
+
+
+class Writer(Protocol):
+    """Takes one row of scalars per step."""
+
+    def write(self, step: int, row: Row) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLinesWriter:
+    """Appends {"step": ..., ...} lines to a file.
+
+    After a resume from `resume_step`, later lines of the earlier attempt are dropped, so that every
+    step stands there once.
+    """
+
+    def __init__(self, path: str | os.PathLike, resume_step: int = 0):
+        self._path = Path(path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_rows(self._path) if row["step"] <= resume_step] if resume_step else []
+        unfinished = self._path.with_name(self._path.name + ".unfinished")
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        os.replace(unfinished, self._path)
+        self._file = self._path.open("a", buffering=1)
+
+    def write(self, step: int, row: Row) -> None:
+        """Writes one line at once, so that a killed run keeps what it measured."""
+        self._file.write(json.dumps({"step": step, **row}) + "\n")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class TensorBoardWriter:
+    """Scalars as TensorBoard events (needs the `tensorboard` extra)."""
+
+    def __init__(self, directory: str | os.PathLike):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise InputError(
+                "training.tensorboard: True needs tensorboardX; valid: pip install 'sparse_jax[tensorboard]'"
+            ) from None
+        self._writer = SummaryWriter(os.fspath(directory))
+
+    def write(self, step: int, row: Row) -> None:
+        """Adds every number of the row."""
+        for name, value in row.items():
+            if isinstance(value, (int, float)):
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes and closes the event file."""
+        self._writer.close()
+
+
+def read_rows(path: str | os.PathLike) -> list[dict]:
+    """The rows of a JSON-lines file; a last line cut off by a kill is left out."""
+    path = Path(path)
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

@@ -1,0 +1,92 @@
+"""Circuits as the compact lists that the report's pictures are drawn from."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from sparse_jax.circuits.graph import Circuit, Node
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.viewer.plain import lines, number
+
+# What a browser draws at ease and a file of some 2 MB holds; the full counts are always said beside it.
+NODE_LIMIT = 3000
+EDGE_LIMIT = 8000
+DIGITS = 4
+
+Exemplars = Mapping[str, Sequence[Mapping[str, object]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskCircuit:
+    """The circuit of one model for one task, with the exemplars of its nodes by node name.
+
+    model: a short label such as "sparse" or "dense"; circuits of one task are drawn side by side.
+    """
+
+    task: str
+    model: str
+    circuit: Circuit
+    exemplars: Exemplars = dataclasses.field(default_factory=dict)
+
+
+def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
+    """{"sites", "circuits", "exemplars", "texts"}: all pictures, and the texts that they share.
+
+    Each circuit has rows [layer, number of site, index, mean, score] in forward order and edges [source
+    row, target row, weight] from the strongest to the weakest. Of a huge circuit only the best scored
+    nodes and the strongest edges are there; "size" keeps the full counts. Exemplars are [before, token,
+    after, value] by model and node name, the texts as numbers into "texts": they do not depend on the
+    task, and a node that serves ten tasks is told once.
+
+    Raises InputError where a task has two circuits of the same model.
+    """
+    drawn, told, texts = [], {}, {}
+    for entry in circuits:
+        if any((entry.task, entry.model) == (other["task"], other["model"]) for other in drawn):
+            raise InputError(f"circuits: {entry.model!r} comes twice for {entry.task!r}; valid: once")
+        nodes = _shown(entry.circuit.nodes)
+        drawn.append(_drawn(entry, nodes))
+        by_name = told.setdefault(entry.model, {})
+        for node in nodes:
+            if node.name in entry.exemplars and node.name not in by_name:
+                by_name[node.name] = [_compact(found, texts) for found in entry.exemplars[node.name]]
+    return {"sites": list(sites.NODE_SITES), "circuits": drawn, "exemplars": told, "texts": list(texts)}
+
+
+def _shown(nodes: Sequence[Node]) -> list[Node]:
+    """The best scored nodes, in order of the forward pass."""
+    best = sorted(nodes, key=lambda node: -node.score)[:NODE_LIMIT]
+    return sorted(best, key=lambda node: (node.layer, sites.NODE_SITES.index(node.site), node.index))
+
+
+def _drawn(entry: TaskCircuit, nodes: Sequence[Node]) -> dict[str, object]:
+    circuit = entry.circuit
+    return {
+        "task": entry.task,
+        "model": entry.model,
+        "size": {"nodes": len(circuit.nodes), "edges": len(circuit.edges)},
+        "nodes": [
+            [n.layer, sites.NODE_SITES.index(n.site), n.index, _short(n.mean), _short(n.score)] for n in nodes
+        ],
+        "edges": _strongest(circuit, nodes),
+        "counts": {name: number(count) for name, count in circuit.counts.items()},
+        "losses": {name: _short(loss) for name, loss in circuit.losses.items()},
+        "provenance": lines(circuit.provenance),
+    }
+
+
+def _strongest(circuit: Circuit, nodes: Sequence[Node]) -> list[list]:
+    row = {node.name: i for i, node in enumerate(nodes)}
+    ends = [row.get(node.name) for node in circuit.nodes]
+    kept = [e for e in circuit.edges if ends[e.source] is not None and ends[e.target] is not None]
+    kept.sort(key=lambda edge: -abs(edge.weight))
+    return [[ends[e.source], ends[e.target], _short(e.weight)] for e in kept[:EDGE_LIMIT]]
+
+
+def _compact(found: Mapping[str, object], texts: dict[str, int]) -> list:
+    shared = [texts.setdefault(found[part], len(texts)) for part in ("before", "token", "after")]
+    return [*shared, _short(found["value"])]
+
+
+def _short(value: object) -> float | int | None:
+    return number(value, DIGITS)

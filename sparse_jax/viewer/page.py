@@ -1,0 +1,62 @@
+"""The report as one HTML file: template, style, script and data in a single offline page."""
+
+import html
+import json
+import os
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+# In the order in which a browser reads them; the last one starts the page.
+SCRIPTS = (
+    "elements.js",
+    "numbers.js",
+    "scales.js",
+    "tiles.js",
+    "dots.js",
+    "table.js",
+    "curves.js",
+    "circuit.js",
+    "layout.js",
+    "panel.js",
+    "pointing.js",
+    "picture.js",
+    "legend.js",
+    "view.js",
+    "tasks.js",
+    "report.js",
+)
+
+
+def write_report(path: str | os.PathLike, payload: Mapping[str, object]) -> None:
+    """Writes the payload of `payload.gather` as a page to `path`, whole or not at all.
+
+    The file loads nothing from anywhere. Raises ValueError for numbers that JSON does not have.
+    """
+    parts = {
+        "title": html.escape(str(payload["title"])),
+        "style": _template("page.css"),
+        "script": "\n".join(map(_template, SCRIPTS)),
+        "data": embedded(payload),
+    }
+    # One pass over the template alone: what is put in is never searched for further marks.
+    page = re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _template("page.html"))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    # Only the title can hold half a surrogate pair; the data is ASCII.
+    unfinished.write_text(page, encoding="utf-8", errors="replace")
+    os.replace(unfinished, path)
+
+
+def embedded(payload: Mapping[str, object]) -> str:
+    """JSON that may stand inside a script element, whatever texts it holds: ASCII, no <, > or &."""
+    text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _template(name: str) -> str:
+    return resources.files("sparse_jax.viewer").joinpath("template", name).read_text(encoding="utf-8")

@@ -1,0 +1,139 @@
+"""What the report shows, gathered as plain data that JSON can hold."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from sparse_jax.inputs import InputError, nearest, require_choice
+from sparse_jax.viewer.drawing import TaskCircuit, drawings
+from sparse_jax.viewer.plain import lines, number
+
+FORMAT = "sparse_jax.report"
+VERSION = 1
+CHANCE = math.log(2)
+
+MODELS = ("sparse", "dense")
+MEASURES = ("unpruned", "circuit", "calibrated", "nodes", "edges", "reached")
+
+# The fields of a metric row that are drawn; every validation source is a curve of its own.
+STEP, TRAIN, FRACTION, VALIDATION = "step", "loss", "fraction_kept", "validation/"
+POINT_LIMIT = 1000
+
+Row = Mapping[str, object]
+
+
+def gather(
+    title: str,
+    provenance: Mapping[str, object],
+    target: float,
+    rows: Sequence[Row],
+    runs: Mapping[str, Sequence[Row]],
+    circuits: Sequence[TaskCircuit],
+) -> dict[str, object]:
+    """Everything `page.write_report` needs.
+
+    provenance: label -> value, nested or not. target: the task loss in nats that circuits had to reach.
+    rows: see `comparison`. runs: name -> metric rows in order of their steps, see `curves`. circuits: what
+    is drawn, see `drawing.drawings`. None and non-finite numbers are missing values and stay visible.
+
+    Raises InputError for a field that is not known, or absent where the report cannot do without.
+    """
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "title": title,
+        "provenance": lines(provenance),
+        "target": number(target),
+        "chance": CHANCE,
+        "table": comparison(rows),
+        "runs": [{"name": name, "curves": curves(name, metrics)} for name, metrics in runs.items()],
+        **drawings(circuits),
+    }
+
+
+def comparison(rows: Sequence[Row]) -> dict[str, object]:
+    """The table: a row per task, and the geometric means of METHOD 7.
+
+    A row is {"task": name, "sparse": measures, "dense": measures}; measures are any of "unpruned",
+    "circuit" and "calibrated" (task losses in nats), "nodes" and "edges" (counts) and "reached" (whether
+    the circuit reached the target loss). Adds "ratio", dense over sparse edges. The means are taken
+    over the tasks where both models reached the target with at least one edge, and name these tasks.
+    """
+    table = [_compared(row) for row in rows]
+    names = [row["task"] for row in table]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"table.task: {name!r} comes twice; valid: one row per task")
+    counted = [row for row in table if all(row[m]["reached"] and row[m]["edges"] for m in MODELS)]
+    mean = {
+        model: {
+            measure: _geometric_mean([row[model][measure] for row in counted])
+            for measure in ("nodes", "edges")
+        }
+        for model in MODELS
+    }
+    mean["ratio"] = _ratio(mean)
+    return {"rows": table, "mean": {"tasks": [row["task"] for row in counted], **mean}}
+
+
+def curves(name: str, metrics: Sequence[Row]) -> list[dict[str, object]]:
+    """The drawn curves of one run, each {"kind", "source", "points": [[step, value], ...]}.
+
+    A metric row is {"step": ..} with any of "loss", "fraction_kept" (of the weights) and
+    "validation/<source>"; other fields are left alone. A long curve keeps evenly spread points, among them
+    the first and the last.
+    """
+    if any(STEP not in row for row in metrics):
+        raise InputError(f"runs[{name!r}]: a metric row has no {STEP!r}; valid: a step in every row")
+    fields = dict.fromkeys(field for row in metrics for field in row)
+    kinds = [(field, *_kind(field)) for field in fields if _kind(field)]
+    if not kinds:
+        drawn = f"{TRAIN}, {FRACTION}, {VALIDATION}<source>"
+        raise InputError(f"runs[{name!r}]: fields {', '.join(fields)}; valid: at least one of {drawn}")
+    found = []
+    for field, kind, source in kinds:
+        points = [[row[STEP], number(row[field])] for row in metrics if field in row]
+        found.append({"kind": kind, "source": source, "points": _thinned(points)})
+    return found
+
+
+def _compared(row: Row) -> dict[str, object]:
+    if "task" not in row:
+        raise InputError("table.task: missing; it has no default")
+    for field in row:
+        require_choice(f"table[{row['task']!r}]", field, ("task", *MODELS))
+    measured = {model: _measures(row, model) for model in MODELS}
+    return {"task": row["task"], **measured, "ratio": _ratio(measured)}
+
+
+def _measures(row: Row, model: str) -> dict[str, object]:
+    given = row.get(model) or {}
+    for field in given:
+        if field not in MEASURES:
+            raise InputError(f"table[{row['task']!r}].{model}.{field}: unknown; {nearest(field, MEASURES)}")
+    return {field: number(given.get(field)) for field in MEASURES}
+
+
+def _ratio(measured: Mapping[str, Mapping[str, object]]) -> float | None:
+    sparse, dense = (measured[model]["edges"] for model in MODELS)
+    return dense / sparse if sparse and dense is not None else None
+
+
+def _geometric_mean(values: Sequence[float]) -> float | None:
+    if not values or not all(values):
+        return None
+    return math.exp(sum(math.log(value) for value in values) / len(values))
+
+
+def _kind(field: str) -> tuple[str, str] | None:
+    if field == TRAIN:
+        return "train", ""
+    if field == FRACTION:
+        return "fraction", ""
+    if field.startswith(VALIDATION):
+        return "validation", field.removeprefix(VALIDATION)
+    return None
+
+
+def _thinned(points: list) -> list:
+    stride = -(-len(points) // POINT_LIMIT)
+    return points if stride <= 1 else points[:-1:stride] + points[-1:]

@@ -1,0 +1,102 @@
+// A circuit of the payload as objects that know their neighbors. No drawing here.
+
+const WRITERS = new Set(["attn_out", "mlp_out"]);
+const READERS = new Set(["attn_in", "mlp_in", "final_resid"]);
+
+const SITE_MEANING = {
+  attn_in: "attention reads residual channel",
+  q: "query channel",
+  k: "key channel",
+  v: "value channel",
+  attn_out: "attention writes residual channel",
+  mlp_in: "MLP reads residual channel",
+  mlp_neuron: "hidden neuron",
+  mlp_out: "MLP writes residual channel",
+  final_resid: "the unembedding reads residual channel",
+};
+
+function unpacked(entry, payload) {
+  const told = payload.exemplars[entry.model] ?? {};
+  const nodes = entry.nodes.map(([layer, siteNumber, index, mean, score], id) => {
+    const site = payload.sites[siteNumber];
+    const name = `${layer}.${site}.${index}`;
+    const exemplars = (told[name] ?? null)?.map(([before, token, after, value]) => ({
+      before: payload.texts[before],
+      token: payload.texts[token],
+      after: payload.texts[after],
+      value,
+    }));
+    return { id, layer, site, index, mean, score, name, exemplars, inputs: [], outputs: [], links: [] };
+  });
+  const edges = entry.edges.map(([source, target, weight]) => ({
+    source: nodes[source],
+    target: nodes[target],
+    weight,
+  }));
+  for (const edge of edges) {
+    edge.source.outputs.push(edge);
+    edge.target.inputs.push(edge);
+  }
+  const links = [...streamLinks(nodes), ...pairLinks(nodes)];
+  for (const link of links) {
+    link.from.links.push(link);
+    link.to.links.push(link);
+  }
+  return { ...entry, nodes, edges, links, strongest: Math.abs(edges[0]?.weight) || 1 };
+}
+
+// The nodes of one residual channel, in forward order, from its first writer to its last reader: each
+// reader sees what every writer before it has written, beside the embedding.
+function streamChains(nodes) {
+  const onStream = nodes.filter((node) => WRITERS.has(node.site) || READERS.has(node.site));
+  const chains = grouped(onStream, (node) => node.index);
+  return [...chains.values()]
+    .map((chain) => {
+      const first = chain.findIndex((node) => WRITERS.has(node.site));
+      const last = chain.findLastIndex((node) => READERS.has(node.site));
+      return first === -1 ? [] : chain.slice(first, last + 1);
+    })
+    .filter((chain) => chain.length > 1);
+}
+
+function streamLinks(nodes) {
+  return streamChains(nodes).flatMap((chain) =>
+    chain.slice(1).map((to, i) => ({ kind: "stream", from: chain[i], to })),
+  );
+}
+
+// A query and a key channel of the same number are multiplied with each other.
+function pairLinks(nodes) {
+  const place = (node) => `${node.layer}.${node.index}`;
+  const keys = new Map(nodes.filter((node) => node.site === "k").map((node) => [place(node), node]));
+  const paired = nodes.filter((node) => node.site === "q" && keys.has(place(node)));
+  return paired.map((from) => ({ kind: "pair", from, to: keys.get(place(from)) }));
+}
+
+// What else of the circuit a node shares a residual channel or a product with.
+function relatives(node, nodes) {
+  const same = nodes.filter((other) => other.index === node.index && other.id !== node.id);
+  if (READERS.has(node.site)) {
+    return {
+      label: "Written before by",
+      nodes: same.filter((other) => WRITERS.has(other.site) && other.id < node.id),
+    };
+  }
+  if (WRITERS.has(node.site)) {
+    return {
+      label: "Read later by",
+      nodes: same.filter((other) => READERS.has(other.site) && other.id > node.id),
+    };
+  }
+  const partner = { q: "k", k: "q" }[node.site];
+  return {
+    label: "Multiplied with",
+    nodes: same.filter((other) => other.site === partner && other.layer === node.layer),
+  };
+}
+
+// The strongest edges with at least this |weight|, at most `limit`; edges come sorted.
+function drawnEdges(circuit, threshold, limit) {
+  const weaker = circuit.edges.findIndex((edge) => Math.abs(edge.weight) < threshold);
+  return circuit.edges.slice(0, Math.min(limit, weaker === -1 ? circuit.edges.length : weaker));
+}

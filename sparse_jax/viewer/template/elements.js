@@ -1,0 +1,39 @@
+// Elements of the page. Texts only ever become text nodes, so that no text can turn into markup.
+
+function element(tag, attributes = {}, ...children) {
+  return furnished(document.createElement(tag), attributes, children);
+}
+
+function graphic(tag, attributes = {}, ...children) {
+  return furnished(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function furnished(made, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value);
+  }
+  made.append(...children.flat(Infinity).filter((child) => child !== null));
+  return made;
+}
+
+// A text that only screen readers see.
+function spoken(text) {
+  return element("span", { class: "spoken" }, text);
+}
+
+// Calls `draw(width)` once `host` has a width and whenever that has changed; in a frame of its own, for
+// drawing changes sizes and must not do so while these are being observed. Returns a function that does
+// so at once.
+function whenResized(host, draw) {
+  let width = 0;
+  const check = () => {
+    const now = Math.floor(host.clientWidth);
+    if (now === width || now === 0) return;
+    width = now;
+    draw(width);
+  };
+  new ResizeObserver(() => requestAnimationFrame(check)).observe(host);
+  return check;
+}

@@ -1,0 +1,135 @@
+// The details of one node, beside the pictures.
+
+const CONNECTIONS = 10;
+
+function hintPanel() {
+  return [
+    element("h4", {}, "Look into a node"),
+    element(
+      "p",
+      {},
+      "Point at a circle to see what it reads, what it writes and the text that activates it most. " +
+        "Click to hold it, click beside it to let go.",
+    ),
+    element("p", {}, "With the keyboard: tab into a picture, move with the arrow keys, let go with Escape."),
+  ];
+}
+
+function nodePanel(node, circuit, onGo) {
+  const related = relatives(node, circuit.nodes);
+  return [
+    element("p", { class: "which" }, swatch(circuit.model), `${circuit.model} model`),
+    element("h4", { class: "mono" }, node.name),
+    element("p", { class: "meaning" }, describe(node)),
+    element(
+      "dl",
+      { class: "facts" },
+      fact("mean", asWeight(node.mean), "its average activation; what it is held at when it is switched off"),
+      fact("score", asWeight(node.score), "the gate value it was ranked by when the circuit was cut out"),
+    ),
+    connections("Inputs", node.inputs, (edge) => edge.source, onGo),
+    connections("Outputs", node.outputs, (edge) => edge.target, onGo),
+    related.nodes.length ? relatedList(related, onGo) : null,
+    element("h5", {}, "Most activating text"),
+    ...exemplarList(node),
+  ];
+}
+
+function describe(node) {
+  const where = node.site === "final_resid" ? "After the last layer" : `Layer ${node.layer}`;
+  return `${where}: ${SITE_MEANING[node.site]} ${node.index}`;
+}
+
+function fact(name, value, meaning) {
+  return element("div", { title: meaning }, element("dt", {}, name), element("dd", {}, value));
+}
+
+function connections(title, edges, other, onGo) {
+  const heading = element(
+    "h5",
+    {},
+    title,
+    " ",
+    element("span", { class: "muted" }, edges.length ? asCount(edges.length) : ""),
+  );
+  if (edges.length === 0) return [heading, element("p", { class: "muted" }, "none inside the circuit")];
+  const longest = Math.abs(edges[0].weight) || 1;
+  const rows = edges.slice(0, CONNECTIONS).map((edge) =>
+    element(
+      "li",
+      {},
+      goButton(other(edge), onGo),
+      element(
+        "span",
+        { class: "bar", "aria-hidden": "true" },
+        element("span", {
+          class: edge.weight < 0 ? "negative" : "positive",
+          style: `width:${Math.max(2, (100 * Math.abs(edge.weight)) / longest).toFixed(1)}%`,
+        }),
+      ),
+      element(
+        "span",
+        { class: `weight ${edge.weight < 0 ? "negative" : "positive"}` },
+        asWeight(edge.weight),
+      ),
+    ),
+  );
+  const rest = edges.length - rows.length;
+  return [
+    heading,
+    element("ul", { class: "connections" }, rows),
+    rest > 0 ? element("p", { class: "muted" }, `and ${asCount(rest)} weaker`) : null,
+  ];
+}
+
+function relatedList({ label, nodes }, onGo) {
+  return [
+    element("h5", {}, label),
+    element(
+      "p",
+      { class: "related" },
+      nodes.flatMap((node) => [goButton(node, onGo), " "]),
+    ),
+  ];
+}
+
+function goButton(node, onGo) {
+  return element("button", { type: "button", class: "go mono", onclick: () => onGo(node) }, node.name);
+}
+
+function exemplarList(node) {
+  if (!node.exemplars) return [element("p", { class: "muted" }, "not recorded")];
+  if (node.exemplars.length === 0)
+    return [element("p", { class: "muted" }, "never active in the texts that were searched")];
+  return node.exemplars.map(({ before, token, after, value }) =>
+    element(
+      "figure",
+      { class: "exemplar" },
+      element(
+        "pre",
+        {},
+        codeText(before),
+        element("mark", { class: value < 0 ? "negative" : "positive" }, tokenText(token)),
+        codeText(after),
+      ),
+      element("figcaption", {}, "activation ", asWeight(value)),
+    ),
+  );
+}
+
+// Line ends become visible and still end the line.
+function codeText(text) {
+  return text.split("\n").flatMap((line, i) => (i ? [lineEnd(), "\n", line] : [line]));
+}
+
+// The token itself, with its blanks visible.
+function tokenText(token) {
+  const visible = token.replaceAll(" ", "\u00b7").replaceAll("\t", "\u2192");
+  return visible === ""
+    ? "\u2205"
+    : visible.split("\n").flatMap((line, i) => (i ? ["\u21b5\n", line] : [line]));
+}
+
+function lineEnd() {
+  return element("span", { class: "line-end", "aria-hidden": "true" }, "\u21b5");
+}

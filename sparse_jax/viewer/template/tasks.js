@@ -1,0 +1,103 @@
+// A tab per task; in it the circuits of the models side by side, sharing one panel.
+
+function showTasks(host, payload) {
+  const tasks = [...new Set(payload.circuits.map((entry) => entry.task))];
+  if (tasks.length === 0) return host.append(element("p", { class: "muted" }, "No circuits in this report."));
+  const body = element("div", { role: "tabpanel", id: "task", "aria-labelledby": "task-title" });
+  const tabs = tasks.map((task, i) =>
+    element(
+      "button",
+      {
+        type: "button",
+        role: "tab",
+        "aria-controls": "task",
+        onclick: () => open(i),
+        onkeydown: (event) => walk(event, i),
+      },
+      task,
+    ),
+  );
+  const select = (chosen) => {
+    tabs.forEach((tab, i) => {
+      tab.setAttribute("aria-selected", String(i === chosen));
+      tab.setAttribute("tabindex", i === chosen ? "0" : "-1");
+    });
+    // The page keeps its length while pictures are exchanged, and so its place.
+    body.style.minHeight = `${body.offsetHeight}px`;
+    const view = taskView(tasks[chosen], payload);
+    body.replaceChildren(...view.elements);
+    view.draw();
+    body.style.minHeight = "";
+  };
+  const open = (chosen) => {
+    select(chosen);
+    history.replaceState(null, "", taskHash(tasks[chosen]));
+  };
+  const walk = (event, i) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const next = (i + step + tasks.length) % tasks.length;
+    open(next);
+    tabs[next].focus();
+  };
+  const named = () => tasks.findIndex((task) => taskHash(task) === location.hash);
+  host.append(
+    legend(),
+    element("div", { role: "tablist", "aria-label": "Tasks", class: "tabs" }, tabs),
+    body,
+  );
+  select(Math.max(0, named()));
+  const follow = () => {
+    if (named() === -1) return;
+    select(named());
+    body.scrollIntoView();
+  };
+  window.addEventListener("hashchange", follow);
+  if (named() !== -1) requestAnimationFrame(() => body.scrollIntoView());
+}
+
+function taskHash(task) {
+  return "#circuit-" + encodeURIComponent(task);
+}
+
+// Returns the elements of a task and what draws its pictures once these are on the page.
+function taskView(task, payload) {
+  const circuits = payload.circuits
+    .filter((entry) => entry.task === task)
+    .map((entry) => unpacked(entry, payload));
+  const panel = element("aside", { class: "panel", "aria-label": "The node looked at" });
+  const heard = element("p", { class: "spoken", "aria-live": "polite" });
+  const held = { view: null, node: null };
+  const views = circuits.map((circuit) =>
+    circuitView(circuit, payload, (view, node, { pinned }) => {
+      if (pinned) Object.assign(held, { view: node ? view : null, node });
+      else if (node === null) [view, node] = [held.view ?? view, held.node];
+      show(view, node);
+      if (pinned) heard.textContent = node ? `${node.name}: ${describe(node)}` : "";
+    }),
+  );
+  const shown = { node: undefined };
+  const show = (view, node) => {
+    if (shown.node === node) return;
+    shown.node = node;
+    for (const each of views) each.look(each === view ? node : null);
+    panel.replaceChildren(
+      ...(node ? nodePanel(node, view.circuit, (next) => view.go(next)) : hintPanel()).flat().filter(Boolean),
+    );
+  };
+  show(null, null);
+  const pictures = element(
+    "div",
+    { class: "pictures" },
+    views.map((view) => view.host),
+  );
+  return {
+    elements: [
+      element("h3", { id: "task-title" }, task),
+      element("div", { class: "task" }, pictures, panel),
+      heard,
+    ],
+    draw: () => views.forEach((view) => view.draw()),
+  };
+}

@@ -1,0 +1,78 @@
+"""Nodes, edges and other counts against hand-worked models."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_jax.circuits.edges import count_edges, find_edges, kept_nodes, other_counts, unpruned_gates
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import param_shapes
+from tests.planted import CIRCUIT, CONFIG, planted_gates, planted_params
+
+
+def test_one_neuron_with_one_read_and_one_write_is_three_nodes_and_two_edges():
+    params, gates = planted_params(), planted_gates()
+    values = {site: np.asarray(gate) / 2 for site, gate in gates.items()}
+    nodes = kept_nodes(gates, values, values, 1)
+    assert [(node.site, node.index) for node in nodes] == list(CIRCUIT)
+    assert nodes[0].name == "0.mlp_in.0" and nodes[0].mean == nodes[0].score == 0.5
+    edges = find_edges(CONFIG, params, nodes)
+    assert [(edge.source, edge.target, edge.weight) for edge in edges] == [(0, 1, 2.0), (1, 2, 2.0)]
+    assert count_edges(CONFIG, params, gates) == 2
+    assert other_counts(CONFIG, params, nodes) == {
+        "bias": 1,  # mlp_out 1
+        "embedding": 2,  # tokens 1 and 2 write channel 0
+        "unembedding": 8,  # channel 1 to every token: 6 of noise, and the planted two
+        "query_key": 0,
+    }
+
+
+def hand_made():
+    """One layer, two channels everywhere; each matrix holds 1s where an edge is wanted."""
+    config = ModelConfig(
+        vocab_size=3, context=4, n_layers=2, d_model=2, d_mlp=2, d_head=2, activation_fraction=None
+    )
+    params = {"layers": {"attn": {}, "mlp": {}}}
+    for sublayer, matrix, layer0 in (
+        ("attn", "q", [[1, 0], [0, 0]]),
+        ("attn", "k", [[1, 1], [0, 0]]),
+        ("attn", "v", [[0, 1], [0, 1]]),
+        ("attn", "out", [[1, 1], [1, 1]]),
+        ("mlp", "up", [[0, 0], [1, 1]]),
+        ("mlp", "down", [[0, 1], [0, 0]]),
+    ):
+        kernel = jnp.array([layer0, [[0, 0], [0, 0]]], jnp.float32)
+        params["layers"][sublayer][matrix] = {"kernel": kernel, "bias": jnp.zeros((2, 2))}
+    params["embed"] = {"kernel": jnp.zeros((3, 2))}
+    params["unembed"] = {"kernel": jnp.zeros((2, 3))}
+    assert set(params) < set(param_shapes(config))
+    return config, params
+
+
+def test_every_kind_of_edge_is_counted_once():
+    config, params = hand_made()
+    gates = unpruned_gates(config, sites.LAYER_SITES)
+    # q 1, k 2, v 2, out 4, up 2, down 1
+    assert count_edges(config, params, gates) == 12
+    nodes = kept_nodes(gates, gates, gates, 2)
+    edges = find_edges(config, params, nodes)
+    assert len(edges) == 12
+    pairs = {(nodes[edge.source].site, nodes[edge.target].site) for edge in edges}
+    assert pairs == {
+        ("attn_in", "q"),
+        ("attn_in", "k"),
+        ("attn_in", "v"),
+        ("v", "attn_out"),
+        ("mlp_in", "mlp_neuron"),
+        ("mlp_neuron", "mlp_out"),
+    }
+    assert other_counts(config, params, nodes)["query_key"] == 4
+
+
+def test_closing_a_node_takes_its_edges():
+    config, params = hand_made()
+    gates = unpruned_gates(config, sites.LAYER_SITES)
+    gates["v"][0, 1] = 0  # two edges into it, two out of it
+    assert count_edges(config, params, gates) == 8
+    del gates["v"]  # a site without gates is whole
+    assert count_edges(config, params, gates) == 12

@@ -1,0 +1,44 @@
+"""Every config of the repository resolves to a checked run."""
+
+import pytest
+
+from experiments.configs import pretrain, prune, quickstart
+from experiments.configs.arguments import parse
+from sparse_jax.inputs import InputError, from_mapping
+from sparse_jax.model.forward import param_shapes
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.sparsity.rules import sparse_leaves
+from sparse_jax.tasks.table import TASKS
+from sparse_jax.training.config import run_config
+
+
+@pytest.mark.parametrize("size", ["tiny", "quickstart", "paper"])
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_every_size_and_kind_makes_a_run(size, kind):
+    config = run_config(pretrain.get_config(f"size={size},kind={kind}").to_dict())
+    leaves = sparse_leaves(config.sparsity, param_shapes(config.model))
+    assert bool(leaves) == (kind == "sparse")
+
+
+@pytest.mark.parametrize("size", ["tiny", "quickstart"])
+def test_the_quickstart_is_whole(size):
+    config = quickstart.get_config(f"size={size}").to_dict()
+    for side in ("sparse", "dense"):
+        run_config(config[side])
+    from_mapping(PruneConfig, config["pruning"], "pruning")
+    assert set(config["tasks"]) <= set(TASKS)
+    assert size == "tiny" or len(config["tasks"]) >= 5
+
+
+def test_the_pruning_config_is_the_default_one():
+    assert from_mapping(PruneConfig, prune.get_config().to_dict(), "pruning") == PruneConfig()
+
+
+def test_arguments_are_checked():
+    choices = {"size": ("small", "big"), "kind": ("a", "b")}
+    assert parse("kind=b", choices) == {"size": "small", "kind": "b"}
+    assert parse(None, choices) == {"size": "small", "kind": "a"}
+    with pytest.raises(InputError, match="'sise' is unknown; did you mean 'size'"):
+        parse("sise=big", choices)
+    with pytest.raises(InputError, match="config argument 'size=huge': valid: big, small"):
+        parse("size=huge", choices)

@@ -1,0 +1,141 @@
+"""The scripts as a user runs them: the main path at its smallest, and wrong inputs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = "experiments/configs"
+TINY = f"--config={CONFIGS}/quickstart.py:size=tiny"
+TRAIN = f"--config={CONFIGS}/pretrain.py:size=tiny"
+
+
+def run(module, *arguments):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The workdir of a tiny quickstart and what it printed."""
+    workdir = tmp_path_factory.mktemp("quickstart")
+    sections = [f"--config.{side}.data.directory={workdir / 'data'}" for side in ("sparse", "dense")]
+    arguments = ["quickstart", TINY, f"--config.workdir={workdir}", *sections]
+    return workdir, arguments, run(*arguments)
+
+
+def contents(workdir):
+    return {
+        path.relative_to(workdir): path.read_bytes()
+        for path in workdir.rglob("*")
+        if path.is_file() and path.name != "report.html"
+    }
+
+
+def test_the_main_path_writes_circuits_table_and_report(finished):
+    workdir, _, result = finished
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr and "Warning" not in result.stderr
+    assert "train sparse" in result.stderr and "prune dense single_double_quote" in result.stderr
+    rows = [json.loads(line) for line in (workdir / "table.jsonl").read_text().splitlines()]
+    assert [row["task"] for row in rows[:2]] == ["single_double_quote", "bracket_counting"]
+    assert "single_double_quote" in result.stdout
+    for side in ("sparse", "dense"):
+        circuit = json.loads((workdir / side / "circuits" / "bracket_counting.json").read_text())
+        assert circuit["format"] == "sparse_jax.circuit"
+        assert circuit["provenance"]["commit"]
+        assert len(circuit["nodes"]) == circuit["counts"]["nodes"]
+    page = (workdir / "report.html").read_text()
+    assert "bracket_counting" in page and page.rstrip().endswith("</html>")
+
+
+def test_repeating_it_changes_nothing(finished):
+    workdir, arguments, _ = finished
+    before = contents(workdir)
+    assert run(*arguments).returncode == 0
+    assert contents(workdir) == before
+
+
+def test_the_model_writes_text(finished):
+    workdir, _, _ = finished
+    flags = [f"--workdir={workdir / 'sparse'}", "--prompt=def f(", "--tokens=5", "--samples=2"]
+    result = run("generate", *flags)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("def f(") == 2
+    assert run("generate", *flags).stdout == result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([TRAIN, "--config.model.n_layres=2"], "n_layres"),
+        ([TRAIN, "--config.model.n_layers=two"], "n_layers"),
+        ([TRAIN, "--config.model.d_head=12"], "model.d_head: 12 does not divide model.d_model 32; valid: "),
+        ([TRAIN, "--config.sparsity.fraction=0.02"], "sparsity.fraction: "),
+        ([f"--config={CONFIGS}/pretrain.py:size=huge"], "config argument 'size=huge'"),
+        ([f"--config={CONFIGS}/nothing.py"], "nothing.py"),
+        ([TRAIN, "--workdri=x"], "workdri"),
+    ],
+)
+def test_a_wrong_training_run_ends_with_one_line_and_nothing_written(tmp_path, arguments, said):
+    data = [f"--config.data.directory={tmp_path / 'data'}"] if TRAIN in arguments else []
+    result = run("train", *arguments, *data, f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 2
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_source_directory_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    config = tmp_path / "mine.py"
+    config.write_text(
+        "from experiments.configs import pretrain\n"
+        "def get_config():\n"
+        "    config = pretrain.get_config('size=tiny')\n"
+        f"    source = {{'kind': 'python_source', 'paths': ({str(tmp_path / 'empty')!r},)}}\n"
+        "    config.data.sources = {'mine': source}\n"
+        f"    config.data.directory = {str(tmp_path / 'data')!r}\n"
+        "    return config\n"
+    )
+    result = run("train", f"--config={config}", f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and str(tmp_path / "empty") in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_configs_tasks_and_checkpoints_are_refused_and_leave_the_run_alone(finished, tmp_path):
+    workdir, arguments, _ = finished
+    before = contents(workdir)
+    sparse = f"--workdir={workdir / 'sparse'}"
+    data = f"--config.data.directory={workdir / 'data'}"
+    other = run("train", TRAIN, data, sparse, "--config.training.steps=30")
+    assert other.returncode == 2 and "another config (training.steps 20 there, 30 here)" in other.stderr
+    prune = [f"--config={CONFIGS}/prune.py", f"--model={workdir / 'sparse'}", f"--output={tmp_path / 'out'}"]
+    unknown = run("prune", *prune, "--tasks=single_double_qoute")
+    assert unknown.returncode == 2 and "single_double_quote" in unknown.stderr
+    foreign = run("generate", f"--workdir={tmp_path}")
+    assert foreign.returncode == 2 and "checkpoint: none is complete" in foreign.stderr
+    assert contents(workdir) == before
+
+
+def test_a_truncated_checkpoint_is_named_in_one_line(finished, tmp_path):
+    workdir, _, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir / "sparse", copy)
+    largest = max((copy / "checkpoints" / "20" / "params" / "d").iterdir(), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:100])
+    result = run("generate", f"--workdir={copy}")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: checkpoint: ") and "truncated" in result.stderr

@@ -1,0 +1,89 @@
+"""Pairs as arrays: what is in them, and what is refused."""
+
+import numpy as np
+import pytest
+
+from sparse_jax.inputs import InputError
+from sparse_jax.tasks.encode import encode_pairs
+from sparse_jax.tasks.pair import Pair
+from sparse_jax.tasks.table import TASKS
+
+PAIRS = [
+    Pair("x = 1\nprint('tree", 'x = 1\nprint("tree', "')\n", '")\n'),
+    Pair('print("a', "print('a", '")\n', "')\n"),
+]
+
+
+def refusal(pairs, tokenizer, context=32) -> str:
+    with pytest.raises(InputError) as caught:
+        encode_pairs(pairs, tokenizer, context, "quotes")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_every_completion_of_every_task_is_one_token(task, tokenizer):
+    pairs = task.pairs("train", 200, seed=0)
+    encoded = encode_pairs(pairs, tokenizer, 80, task.name)
+    assert encoded.tokens.dtype == encoded.last.dtype == encoded.candidates.dtype == np.int32
+    for row, pair in enumerate(pairs):
+        members = ((pair.prompt, pair.answer, pair.wrong), (pair.counterfactual, pair.wrong, pair.answer))
+        for member, (prompt, right, wrong) in enumerate(members):
+            length = encoded.last[row, member] + 1
+            ids = encoded.tokens[row, member]
+            assert tokenizer.decode(ids[:length].tolist()) == prompt
+            assert not ids[length:].any()
+            right_id, wrong_id = encoded.candidates[row, member]
+            assert tokenizer.encode(prompt + right).ids == [*ids[:length], right_id]
+            assert tokenizer.encode(prompt + wrong).ids == [*ids[:length], wrong_id]
+
+
+def test_arrays_of_two_pairs(small_tokenizer):
+    encoded = encode_pairs(PAIRS, small_tokenizer, 32, "quotes")
+    lengths = [[len(small_tokenizer.encode(t).ids) for t in (p.prompt, p.counterfactual)] for p in PAIRS]
+    single, double = (small_tokenizer.token_to_id(mark + ")Ċ") for mark in "'\"")
+    np.testing.assert_array_equal(encoded.last, np.array(lengths) - 1)
+    assert encoded.tokens.shape == (2, 2, -(-np.max(lengths) // 8) * 8)
+    np.testing.assert_array_equal(
+        encoded.candidates,
+        [[[single, double], [double, single]], [[double, single], [single, double]]],
+    )
+
+
+def test_the_length_is_a_multiple_of_eight_up_to_the_context(small_tokenizer):
+    longest = int(encode_pairs(PAIRS, small_tokenizer, 32, "quotes").last.max()) + 1
+    assert longest % 8
+    assert encode_pairs(PAIRS, small_tokenizer, longest, "quotes").tokens.shape[-1] == longest
+
+
+def test_a_completion_of_several_tokens_is_shown_with_its_neighbors(small_tokenizer):
+    message = refusal([Pair("x = [1", "x = (1", "]zz", ")zz")], small_tokenizer)
+    assert message.startswith("quotes: completion ']zz' after 'x = [1' is not one token of its own")
+    assert "']', 'z', 'z'" in message
+    message = refusal([Pair("for x", "while x", " inn", ":\n")], small_tokenizer)
+    assert "near: ' in'" in message
+
+
+def test_a_completion_that_changes_the_prompts_last_token_is_refused(small_tokenizer):
+    """`self.nam` + `e` reads as other tokens than its halves."""
+    message = refusal([Pair("self.value = value", "self.count = valu", "\n", "e")], small_tokenizer)
+    assert "completion 'e'" in message and "' value'" in message
+
+
+def test_a_prompt_longer_than_the_context_is_refused(small_tokenizer):
+    length = len(small_tokenizer.encode(PAIRS[0].prompt).ids)
+    message = refusal(PAIRS, small_tokenizer, context=length - 1)
+    assert f"a prompt of {length} tokens" in message and f"at most the context, {length - 1}" in message
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([], "quotes: 0 pairs; valid: at least one pair"),
+        ([Pair("x", "x", "a", "b")], "quotes: prompt and counterfactual are both 'x'"),
+        ([Pair("x", "y", "a", "a")], "quotes: answer and wrong are both 'a'"),
+        ([Pair("", "y", "a", "b")], "quotes: prompt is empty"),
+    ],
+)
+def test_pairs_that_ask_nothing_are_refused(pairs, message, small_tokenizer):
+    assert refusal(pairs, small_tokenizer).startswith(message)

@@ -1,0 +1,50 @@
+"""Mappings become dataclasses, or one line that says why not."""
+
+import dataclasses
+
+import pytest
+
+from sparse_jax.inputs import InputError, from_mapping, nearest, require, require_choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    count: int
+    rate: float = 0.5
+    names: tuple[str, ...] = ()
+    limit: float | None = None
+    fast: bool = False
+
+
+def test_lists_become_tuples_and_whole_numbers_floats_and_nothing_else_is_converted():
+    built = from_mapping(Settings, {"count": 3, "rate": 1, "names": ["a", "b"], "limit": 2}, "s")
+    assert built == Settings(3, 1.0, ("a", "b"), 2.0)
+    assert isinstance(built.rate, float) and isinstance(built.limit, float)
+    assert from_mapping(Settings, {"count": 1, "limit": None}, "s").limit is None
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        ({"count": 1.5}, "s.count: 1.5 is a float; valid: int"),
+        ({"count": True}, "s.count: True is a bool; valid: int"),
+        ({"count": 1, "fast": "yes"}, "s.fast: 'yes' is a str; valid: bool"),
+        ({"count": 1, "limit": "x"}, "s.limit: 'x' is a str; valid: float or NoneType"),
+        ({"count": 1, "rat": 2}, "s.rat: unknown field; did you mean 'rate'? valid: count, fast"),
+        ({}, "s.count: missing; it has no default"),
+    ],
+)
+def test_what_does_not_fit_is_named(mapping, said):
+    with pytest.raises(InputError) as error:
+        from_mapping(Settings, mapping, "s")
+    assert said in str(error.value)
+
+
+def test_choices_and_conditions():
+    assert nearest("gleu", ["relu", "gelu"]) == "did you mean 'gelu'? valid: gelu, relu"
+    assert nearest("zzz", ["a"]) == "valid: a"
+    require(True, "x", 1, "anything")
+    with pytest.raises(InputError, match="x: 1 is not valid; valid: 2"):
+        require(False, "x", 1, "2")
+    with pytest.raises(InputError, match="x: 'b' is unknown; valid: a"):
+        require_choice("x", "b", ["a"])

@@ -1,0 +1,109 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from sparse_jax.inputs import InputError
+from sparse_jax.topk import rows
+from sparse_jax.topk.keys import magnitude_keys
+from sparse_jax.topk.rows import abs_top_k
+from tests.topk.adversarial import array
+
+top_k = jax.jit(abs_top_k, static_argnums=1)
+
+
+def reference(x, k):
+    """Every entry that reaches the k-th largest magnitude of its row, by sorting in float64."""
+    magnitude = np.abs(np.asarray(x, np.float64))
+    cut = np.sort(magnitude, axis=-1)[..., -k, None]
+    return np.where(magnitude >= cut, np.asarray(x), 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(array((4, 9)))
+def test_awkward_rows(x):
+    for k in (1, 2, 5, 8):
+        np.testing.assert_array_equal(top_k(x, k), reference(x, k))
+
+
+@pytest.mark.parametrize(
+    "width, dtype", [(2, "f4"), (17, "f4"), (128, "bfloat16"), (515, "f4"), (1100, "bfloat16")]
+)
+def test_every_width(width, dtype):
+    x = jax.random.normal(jax.random.key(0), (3, 2, width)).astype(dtype)
+    for k in {max(1, width // 4), width - 1}:
+        kept = top_k(x, k)
+        assert kept.dtype == dtype
+        np.testing.assert_array_equal(np.float32(kept), np.float32(reference(x.astype(jnp.float32), k)))
+
+
+def test_ties_at_the_cut_all_stay():
+    x = jnp.float32([[3, -1, 1, 0, 1, 0.5]])
+    np.testing.assert_array_equal(top_k(x, 2), [[3, -1, 1, 0, 1, 0]])
+    np.testing.assert_array_equal(top_k(x, 3), [[3, -1, 1, 0, 1, 0]])
+
+
+def test_nan_stays_visible():
+    kept = top_k(jnp.float32([[1, jnp.nan, 3, 2]]), 2)
+    assert jnp.isnan(kept[0, 1])
+    np.testing.assert_array_equal(kept[0, [0, 2, 3]], [0, 3, 0])
+
+
+def test_dropped_entries_are_positive_zeros():
+    dropped = top_k(-jnp.arange(1.0, 5.0)[None], 1)[0, :3]
+    assert not np.signbit(dropped).any()
+
+
+def test_wide_k_is_the_identity_and_small_k_is_refused():
+    x = jnp.float32([[1, -2, 0]])
+    assert abs_top_k(x, 3) is x and abs_top_k(x, 7) is x
+    with pytest.raises(InputError, match="k: 0"):
+        abs_top_k(x, 0)
+
+
+def test_search_for_accelerators_finds_the_same_thresholds():
+    """Three bits at a time and plain counts, as on a TPU; at the NaN of all bits a trial could wrap."""
+    every_bit = np.array(0x7FFFFFFF, np.int32).view(np.float32)
+    x = jax.random.normal(jax.random.key(0), (6, 40)).at[4].set(0).at[5].set(every_bit)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        keys = magnitude_keys(x.astype(dtype))
+        search = jax.jit(lambda keys, k: rows._search(keys, k, rows._count, digit_bits=3))
+        for k in (1, 10, 39):
+            np.testing.assert_array_equal(search(keys, k), np.sort(np.asarray(keys), axis=-1)[:, -k])
+
+
+def test_gradient_is_the_mask_times_the_cotangent():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 20))
+    g = jax.random.normal(jax.random.key(1), x.shape)
+    (gradient,) = jax.vjp(lambda x: top_k(x, 5), x)[1](g)
+    np.testing.assert_array_equal(gradient, np.where(reference(x, 5) != 0, g, 0))
+
+
+def test_gradient_against_finite_differences():
+    """The cut is at least 1e-2 wide here, so that a small step changes no selection."""
+    x = np.linspace(-1, 1, 24).reshape(2, 12) + np.linspace(0, 0.03, 12)
+
+    def loss(x):
+        return jnp.sum(jnp.sin(abs_top_k(x, 4)) * jnp.arange(12.0))
+
+    moves = 2e-3 * np.eye(x.size).reshape(-1, *x.shape)
+    losses = jax.jit(jax.vmap(loss))(np.float32(np.concatenate([x + moves, x - moves])))
+    slopes = (losses[: x.size] - losses[x.size :]) / 4e-3
+    np.testing.assert_allclose(slopes, jax.grad(loss)(jnp.float32(x)).ravel(), atol=5e-3)
+
+
+def test_under_vmap_and_scan():
+    x = jax.random.normal(jax.random.key(0), (3, 4, 20))
+    expected = reference(x, 5)
+    np.testing.assert_array_equal(jax.vmap(partial(abs_top_k, k=5))(x), expected)
+    _, scanned = jax.lax.scan(lambda carry, row: (carry, abs_top_k(row, 5)), 0, x)
+    np.testing.assert_array_equal(scanned, expected)
+
+
+def test_lowers_for_tpu_and_gpu():
+    for platform in ("tpu", "cuda"):
+        traced = jax.jit(lambda x: abs_top_k(x, 3)).trace(jnp.ones((4, 8)))
+        assert "while" in traced.lower(lowering_platforms=(platform,)).as_text()

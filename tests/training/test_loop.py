@@ -1,0 +1,183 @@
+"""Whole runs: they learn, resume bit for bit, stop when they must, and refuse what is not theirs."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from sparse_jax.inputs import InputError
+from sparse_jax.training import loop
+from sparse_jax.training.config import run_config
+from sparse_jax.training.loop import train
+from sparse_jax.training.metrics import NonFiniteError
+from sparse_jax.training.pretrained import load_pretrained
+from sparse_jax.training.writers import read_rows
+
+TIMING = ("tokens_per_second",)
+
+
+def measured(workdir):
+    rows = read_rows(workdir / "metrics.jsonl")
+    return [{name: value for name, value in row.items() if name not in TIMING} for row in rows]
+
+
+def same_parameters(a, b):
+    return jax.tree.all(jax.tree.map(lambda x, y: bool(np.array_equal(x, y)), a, b))
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process without asking."""
+
+
+def kill_after(monkeypatch, steps):
+    """The next run dies when it asks for batch number `steps` + 1 of its life."""
+    original = loop.train_loader
+
+    class Dying:
+        def __init__(self, loader):
+            self.loader, self.left = loader, steps
+
+        def __getattr__(self, name):
+            return getattr(self.loader, name)
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            return next(self.loader)
+
+    monkeypatch.setattr(loop, "train_loader", lambda *args, **options: Dying(original(*args, **options)))
+
+
+def test_a_run_learns_stays_sparse_and_resumes_bit_for_bit(config, tmp_path, monkeypatch):
+    whole = train(config, tmp_path / "whole")
+    rows = measured(tmp_path / "whole")
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert len(losses) == 8 and losses[-1] < losses[0] - 0.3
+    evaluations = [row for row in rows if "kurtosis" in row]
+    assert [row["step"] for row in evaluations] == [0, 4, 8]
+    assert {"validation/simple", "validation/mine", "validation/mixture", "dead_neurons"} < set(
+        evaluations[0]
+    )
+    assert "mask_turnover" in evaluations[1]
+    kernel = np.asarray(whole.params["layers"]["mlp"]["up"]["kernel"])
+    assert all(np.count_nonzero(layer) == layer.size // 2 for layer in kernel)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 6)
+        train(config, tmp_path / "killed")
+    assert measured(tmp_path / "killed")[-1]["step"] == 6
+    resumed = train(config, tmp_path / "killed")
+    assert same_parameters(resumed.params, whole.params)
+    after = [row for row in measured(tmp_path / "killed") if "loss" in row]
+    assert after == [row for row in rows if "loss" in row]
+
+    again = train(config, tmp_path / "whole")
+    assert same_parameters(again.params, whole.params)
+    assert measured(tmp_path / "whole") == rows
+
+    loaded = load_pretrained(tmp_path / "whole")
+    assert same_parameters(loaded.params, whole.params)
+    assert loaded.run == config and loaded.config == config.model
+    assert loaded.tokenizer.to_str() == whole.tokenizer.to_str()
+    assert loaded.tokenizer.encode("def f(x):").ids == whole.tokenizer.encode("def f(x):").ids
+
+    other = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, learning_rate=0.5))
+    before = sorted(path.name for path in (tmp_path / "whole").rglob("*"))
+    with pytest.raises(InputError, match=r"holds a run with another config \(optimizer.learning_rate 0.02"):
+        train(other, tmp_path / "whole")
+    assert sorted(path.name for path in (tmp_path / "whole").rglob("*")) == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(config, tmp_path, monkeypatch):
+    original = loop.make_train_step
+
+    def exploding(model, optimizer):
+        step = original(model, optimizer)
+
+        def explode(state, tokens):
+            factor = jax.numpy.where(state.step == 5, jax.numpy.nan, 1.0)
+            params = jax.tree.map(lambda x: x * factor, state.params)
+            return step(state.replace(params=params), tokens)
+
+        return explode
+
+    monkeypatch.setattr(loop, "make_train_step", exploding)
+    with pytest.raises(NonFiniteError, match="step 6 gave loss nan.* last good checkpoint is step 4"):
+        train(config, tmp_path / "run")
+    assert load_pretrained(tmp_path / "run").origin.endswith("at step 4")
+    params = load_pretrained(tmp_path / "run").params
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_named_and_older_ones_stay(config, tmp_path, monkeypatch):
+    original = loop.Checkpoints.save
+
+    def full_disk(self, state, data_state):
+        if int(state.step) == 8:
+            self._manager.save = lambda *_, **__: (_ for _ in ()).throw(
+                OSError(28, "No space left on device")
+            )
+        original(self, state, data_state)
+
+    monkeypatch.setattr(loop.Checkpoints, "save", full_disk)
+    with pytest.raises(
+        InputError, match="checkpoint: cannot write .*No space left.* complete steps there: 4"
+    ):
+        train(config, tmp_path / "run")
+    assert load_pretrained(tmp_path / "run").origin.endswith("at step 4")
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "said"),
+    [
+        ("model", {"n_layres": 3}, "model.n_layres: unknown field; did you mean 'n_layers'?"),
+        ("training", {"steps": "many"}, "training.steps: 'many' is a str; valid: int"),
+        ("sparsity", {"fraction": 0.01}, "sparsity.fraction: layers/attn/k/bias at fraction 0.01 keeps 0"),
+        ("training", {"batch_size": 3}, "training.batch_size: 3 does not divide over 4 devices"),
+        ("training", {"mesh_fsdp": 3, "mesh_data": 1}, "valid: a product of 4"),
+        ("model", {"vocab_size": 100}, "vocab_size: 100"),
+    ],
+)
+def test_a_config_that_cannot_work_leaves_nothing_behind(mapping, tmp_path, section, fields, said):
+    mapping[section].update(fields)
+    with pytest.raises(InputError) as error:
+        train(run_config(mapping), tmp_path / "run")
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_sections_are_named(mapping):
+    with pytest.raises(InputError, match="modle: unknown section; did you mean 'model'?"):
+        run_config({**mapping, "modle": {}})
+    del mapping["data"]
+    with pytest.raises(InputError, match="data: the section is missing"):
+        run_config(mapping)
+
+
+def test_a_dense_run_saves_and_resumes_too(mapping, tmp_path, monkeypatch):
+    mapping["sparsity"] = {}
+    config = run_config(mapping)
+    whole = train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 5)
+        train(config, tmp_path / "killed")
+    assert same_parameters(train(config, tmp_path / "killed").params, whole.params)
+    assert np.count_nonzero(whole.params["layers"]["mlp"]["up"]["kernel"]) == 2 * 16 * 64
+
+
+def test_a_config_survives_json(config):
+    assert run_config(json.loads(config.to_json())) == config
+
+
+def test_a_directory_without_a_run_is_named(tmp_path):
+    with pytest.raises(InputError, match="checkpoint: none is complete in"):
+        load_pretrained(tmp_path)
+    (tmp_path / "checkpoints" / "3" / "run").mkdir(parents=True)
+    with pytest.raises(InputError, match="checkpoint: .*3 cannot be read"):
+        load_pretrained(tmp_path)

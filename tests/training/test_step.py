@@ -1,0 +1,79 @@
+"""One step: the same numbers on any mesh, nothing changed by a bad batch, no second compilation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparse_jax.sparsity.optimizer import sparse_optimizer
+from sparse_jax.training.loss import next_token_loss
+from sparse_jax.training.sharding import batch_sharding, make_mesh, state_sharding
+from sparse_jax.training.state import new_state
+from sparse_jax.training.step import make_train_step
+
+
+@pytest.fixture
+def pieces(config):
+    optimizer = sparse_optimizer(config.optimizer, config.sparsity, 8, frozen=config.model.frozen)
+    tokens = np.random.default_rng(0).integers(0, 300, (8, 17)).astype(np.int32)
+    return config, optimizer, tokens
+
+
+def run(config, optimizer, tokens, mesh, steps=6):
+    state = new_state(config.model, optimizer, 0)
+    shardings = state_sharding(mesh, jax.eval_shape(lambda: state))
+    state = jax.device_put(state, shardings)
+    step = jax.jit(
+        make_train_step(config.model, optimizer),
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, None),
+    )
+    losses = []
+    for _ in range(steps):
+        state, metrics = step(state, jax.device_put(tokens, batch_sharding(mesh)))
+        losses.append(float(metrics["loss"]))
+    assert step._cache_size() == 1
+    return losses, state
+
+
+def test_every_mesh_gives_the_same_losses_and_splits_the_parameters(pieces):
+    config, optimizer, tokens = pieces
+    one, _ = run(config, optimizer, tokens, make_mesh(1, 1, jax.devices()[:1]))
+    for data, fsdp in ((4, 1), (2, 2), (1, 4)):
+        losses, state = run(config, optimizer, tokens, make_mesh(data, fsdp))
+        np.testing.assert_allclose(losses, one, rtol=1e-5)
+        kernel = state.params["layers"]["mlp"]["up"]["kernel"]
+        assert kernel.addressable_shards[0].data.shape == (2, 16 // fsdp, 64)
+        for leaf in jax.tree.leaves(state.opt_state):
+            if leaf.shape == kernel.shape:  # moments and masks of both mlp kernels lie like them
+                assert leaf.sharding.shard_shape(leaf.shape)[1] in (16 // fsdp, 64)
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_the_next_tokens(pieces):
+    config, optimizer, tokens = pieces
+    params = new_state(config.model, optimizer, 0).params
+    flat = jax.tree.map(jnp.zeros_like, params)
+    bias = np.log(np.arange(1, 301) / np.arange(1, 301).sum()).astype(np.float32)
+    expected = -bias[tokens[:, 1:]].mean()
+    loss = next_token_loss(config.model, {**flat, "logit_bias": jnp.asarray(bias)}, tokens)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(pieces):
+    config, optimizer, tokens = pieces
+    state = new_state(config.model, optimizer, 0)
+    broken = {**state.params, "logit_bias": state.params["logit_bias"].at[0].set(jnp.nan)}
+    state = state.replace(params=broken)
+    after, metrics = jax.jit(make_train_step(config.model, optimizer))(state, tokens)
+    assert not metrics["finite"]
+    for before, now in zip(jax.tree.leaves(state), jax.tree.leaves(after)):
+        np.testing.assert_array_equal(before, now)
+
+
+def test_buffers_stay_as_they_were(pieces):
+    config, optimizer, tokens = pieces
+    state = new_state(config.model, optimizer, 0)
+    state = state.replace(params={**state.params, "logit_bias": state.params["logit_bias"] + 0.5})
+    after, _ = jax.jit(make_train_step(config.model, optimizer))(state, tokens)
+    np.testing.assert_array_equal(after.params["logit_bias"], state.params["logit_bias"])
+    assert int(after.step) == 1

@@ -1,0 +1,33 @@
+"""Metric rows: whole lines, nothing twice after a resume, events for TensorBoard."""
+
+from sparse_jax.training.writers import JsonLinesWriter, TensorBoardWriter, read_rows
+
+
+def test_rows_after_the_resumed_step_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    writer = JsonLinesWriter(path)
+    for step in (1, 2, 3):
+        writer.write(step, {"loss": step / 2})
+    writer.close()
+    with path.open("a") as file:
+        file.write('{"step": 4, "lo')  # a kill in the middle of a line
+    assert [row["step"] for row in read_rows(path)] == [1, 2, 3]
+    writer = JsonLinesWriter(path, resume_step=2)
+    writer.write(3, {"loss": 9})
+    writer.close()
+    assert read_rows(path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 9}]
+
+
+def test_a_fresh_run_starts_a_fresh_file(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n')
+    JsonLinesWriter(path).close()
+    assert read_rows(path) == []
+
+
+def test_tensorboard_gets_the_numbers(tmp_path):
+    writer = TensorBoardWriter(tmp_path)
+    writer.write(3, {"loss": 1.25, "note": "text is left out"})
+    writer.close()
+    events = next(tmp_path.iterdir()).read_bytes()
+    assert b"loss" in events and b"note" not in events

@@ -1,0 +1,157 @@
+// Run by test_script.py behind the scripts of the page, which only define functions.
+const assert = require("node:assert");
+const sites = ["attn_in", "q", "k", "v", "attn_out", "mlp_in", "mlp_neuron", "mlp_out", "final_resid"];
+const rows = [
+  [0, 0, 1],
+  [0, 1, 5],
+  [0, 2, 5],
+  [0, 2, 6],
+  [0, 3, 9],
+  [0, 4, 2],
+  [0, 5, 2],
+  [0, 6, 7],
+  [0, 7, 2],
+  [1, 0, 2],
+  [1, 7, 4],
+  [2, 8, 2],
+];
+const entry = {
+  task: "t",
+  model: "sparse",
+  nodes: rows.map((row) => [...row, 0, 1]),
+  edges: [
+    [0, 1, -4],
+    [0, 2, 3],
+    [0, 4, 2],
+    [4, 5, 1],
+    [6, 7, 0.5],
+    [7, 8, 0.25],
+  ],
+  size: {},
+};
+const shared = { sites, exemplars: { sparse: { "0.q.5": [[0, 1, 0, 2]] } }, texts: ["a", "b"] };
+const circuit = unpacked(entry, shared);
+const named = (node) => node.name;
+
+assert.deepEqual(circuit.nodes[1].exemplars, [{ before: "a", token: "b", after: "a", value: 2 }]);
+assert.deepEqual(
+  circuit.nodes[0].outputs.map((edge) => edge.target.name),
+  ["0.q.5", "0.k.5", "0.v.9"],
+);
+assert.deepEqual(
+  circuit.nodes[8].inputs.map((edge) => edge.source.name),
+  ["0.mlp_neuron.7"],
+);
+
+// Only channel 2 is written and read again; its last reader ends the line. Channel 1 and 4 have no such pair.
+assert.deepEqual(
+  streamChains(circuit.nodes).map((chain) => chain.map(named)),
+  [["0.attn_out.2", "0.mlp_in.2", "0.mlp_out.2", "1.attn_in.2", "2.final_resid.2"]],
+);
+assert.deepEqual(
+  pairLinks(circuit.nodes).map(({ from, to }) => [from.name, to.name]),
+  [["0.q.5", "0.k.5"]],
+);
+assert.deepEqual(relatives(circuit.nodes[9], circuit.nodes).nodes.map(named), [
+  "0.attn_out.2",
+  "0.mlp_out.2",
+]);
+assert.deepEqual(relatives(circuit.nodes[5], circuit.nodes).nodes.map(named), [
+  "0.mlp_in.2",
+  "1.attn_in.2",
+  "2.final_resid.2",
+]);
+assert.deepEqual(relatives(circuit.nodes[7], circuit.nodes).nodes, []);
+
+assert.equal(drawnEdges(circuit, 0, 4).length, 4);
+assert.deepEqual(
+  drawnEdges(circuit, 2, 100).map((edge) => edge.weight),
+  [-4, 3, 2],
+);
+assert.equal(drawnEdges(circuit, 9, 100).length, 0);
+
+assert.deepEqual(
+  rowsOf(circuit.nodes).map((row) => row.segments.map((s) => s.site + s.nodes.length).join(" ")),
+  [
+    "attn_in1",
+    "q1 k2 v1",
+    "attn_out1",
+    "mlp_in1",
+    "mlp_neuron1",
+    "mlp_out1",
+    "attn_in1",
+    "mlp_out1",
+    "final_resid1",
+  ],
+);
+
+// Many nodes in little room: nobody outside, nobody on another, every edge downwards.
+const many = { model: "dense", links: [], strongest: 1, edges: [], nodes: [] };
+for (const site of ["mlp_in", "mlp_neuron", "mlp_out"]) {
+  for (let i = 0; i < 200; i++)
+    many.nodes.push({ id: many.nodes.length, layer: 0, site, index: i, links: [] });
+}
+for (let i = 0; i < 400; i++) {
+  many.edges.push({
+    source: many.nodes[(i * 7) % 200],
+    target: many.nodes[200 + ((i * 13) % 200)],
+    weight: 0.5,
+  });
+}
+for (const drawn of [many, circuit]) {
+  const plan = layoutCircuit(drawn, 460);
+  const places = drawn.nodes.map((node) => [plan.x[node.id], plan.y[node.id]]);
+  for (const [x, y] of places) assert(x > 0 && x < 460 && y > 0 && y < plan.height);
+  places.forEach(([x, y], i) =>
+    places.slice(0, i).forEach(([u, v]) => {
+      assert(Math.hypot(x - u, y - v) >= 2 * plan.radius, `${x} ${y} ${u} ${v}`);
+    }),
+  );
+  for (const { source, target } of drawn.edges) assert(plan.y[source.id] < plan.y[target.id]);
+}
+
+// The nearest ordered places: untouched where they fit, symmetric where they collide, inside the bounds.
+assert.deepEqual(spread([10, 30, 60], 10, 0, 100), [10, 30, 60]);
+assert.deepEqual(spread([50, 50, 50], 10, 0, 100), [40, 50, 60]);
+assert.deepEqual(spread([-5, 200], 10, 0, 100), [0, 100]);
+
+assert.deepEqual(linearTicks(0, 20000, 5), [0, 5000, 10000, 15000, 20000]);
+assert.deepEqual(logTicks(0.009, 1.1, 3), [0.01, 0.1, 1]);
+for (const [low, high] of [
+  [1.2, 12],
+  [1.38, 1.45],
+  [0.004, 0.9],
+]) {
+  const ticks = logTicks(low, high, 4);
+  assert(
+    ticks.length >= 3 && ticks.length <= 16 && ticks.every((tick) => tick >= low && tick <= high),
+    ticks.join(),
+  );
+}
+for (const written of [asCount, asLoss, asRatio, asMean, asWeight, asPercent])
+  assert.equal(written(null), "\u2013");
+assert.deepEqual(
+  [asCount(5853), asLoss(0), asWeight(-0.25), asWeight(0)],
+  ["5,853", "0.000", "\u22120.250", "0.00"],
+);
+assert.deepEqual([asRatio(15.96), asPercent(1 / 64), asStep(12000)], ["16.0\u00d7", "1.56\u2009%", "12k"]);
+assert.deepEqual(
+  [
+    valueAt(
+      [
+        [0, 5],
+        [10, 4],
+      ],
+      9,
+    ),
+    valueAt([[5, 1]], 0),
+    valueAt(
+      [
+        [0, 5],
+        [10, 4],
+      ],
+      null,
+    ),
+  ],
+  [5, null, 4],
+);

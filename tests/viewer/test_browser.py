@@ -1,0 +1,53 @@
+"""The page in a real browser: it starts without an error and draws what the payload says."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from sparse_jax.viewer.drawing import TaskCircuit
+from sparse_jax.viewer.page import write_report
+from sparse_jax.viewer.payload import gather
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=3000",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_browser_draws_the_report(tmp_path, circuit):
+    text = "<img src=x>"
+    told = {
+        node.name: [{"before": text, "token": text, "after": text, "value": 1.0}] for node in circuit.nodes
+    }
+    measured = {"unpruned": 0.01, "circuit": 0.14, "nodes": 5, "edges": 3, "reached": True}
+    rows = [{"task": text, "sparse": measured, "dense": measured | {"edges": 48}}]
+    runs = {
+        "sparse": [{"step": s, "loss": 3.0 - s, "fraction_kept": 0.5, "validation/web": 2.0} for s in (0, 1)]
+    }
+    drawn = [TaskCircuit(text, model, circuit, told) for model in ("sparse", "dense")]
+    write_report(tmp_path / "report.html", gather("Title", {"seed": 0}, 0.15, rows, runs, drawn))
+
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [BROWSER, *FLAGS, profile, "--dump-dom", (tmp_path / "report.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    page = done.stdout
+    assert len(re.findall('class="node[" ]', page)) == 2 * len(circuit.nodes)
+    assert page.count('class="positive"') >= 2 and page.count('class="negative"') >= 2
+    assert page.count('class="stream"') == 2 + 1  # one link in each picture, and the legend
+    assert len(re.findall('<path class="curve[^>]*d="M[0-9]', page)) >= 3
+    assert "16.0×" in page and "All edges drawn." in page
+    assert "<img" not in page
