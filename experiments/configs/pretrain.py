@@ -39,12 +39,12 @@ def _quickstart(sparse: bool) -> dict:
             "vocab_size": 512,
             "context": 128,
             "n_layers": 2,
-            "d_model": 128 if sparse else 64,
+            "d_model": 128 if sparse else 32,
             "d_head": 16,
             "activation_fraction": 0.25 if sparse else 1.0,
         },
-        "sparsity": {"fraction": 0.05 if sparse else 1.0, "preset": "paper", "schedule": "linear"},
-        "optimizer": {"learning_rate": 0.03 if sparse else 0.0128},
+        "sparsity": {"fraction": 0.05 if sparse else 1.0, "preset": "paper", "schedule": "power"},
+        "optimizer": {"learning_rate": 0.05 if sparse else 0.0128},
         "data": {
             "directory": "runs/data",
             "sources": {
@@ -53,7 +53,7 @@ def _quickstart(sparse: bool) -> dict:
             },
         },
         "training": {
-            "steps": 2400 if sparse else 2400,
+            "steps": 2400 if sparse else 2000,
             "batch_size": 16,
             "log_every": 20,
             "evaluate_every": 400,
@@ -69,7 +69,7 @@ def _paper(sparse: bool) -> dict:
         vocab_size=2048, context=256, n_layers=8, d_model=2048 if sparse else 256, compute_dtype="bfloat16"
     )
     config["model"].update(unroll=False)
-    config["sparsity"].update(fraction=1 / 256 if sparse else 1.0)
+    config["sparsity"].update(fraction=1 / 256 if sparse else 1.0, schedule="linear", anneal_end=0.8)
     config["data"]["sources"]["simple_python"].update(examples=20_000_000, weight=10.0)
     config["data"]["sources"]["python_source"].update(weight=25.0, max_bytes=None)
     config["optimizer"].update(learning_rate=0.0128)

@@ -26,12 +26,13 @@ def get_config(argument: str = "") -> ConfigDict:
             "dense": pretrain.get_config(f"size={size},kind=dense"),
             "pruning": {
                 "target_loss": 0.15,
-                "steps": 400,
+                "steps": 300,
                 "pairs_per_step": 32,
                 "train_pairs": 1024,
                 "validation_pairs": 64,
                 "test_pairs": 128,
-                "learning_rate": 0.01,
+                "learning_rate": 0.02,
+                "k_coef": 3e-3,
             },
         }
     )

@@ -124,8 +124,9 @@ def _measure(
     pretrained: Pretrained, data: TaskData, means: Gates, found: Discretized, prune: PruneConfig
 ) -> tuple[dict[str, float], dict[str, object]]:
     loss = LOSSES[prune.objective]
-    fit_logits = _logits(pretrained, data.validation, found.gates, means)
-    calibration = calibrate(fit_logits, data.validation.candidates, prune.calibration_steps, prune.objective)
+    # the training pairs are many: the few that the size was chosen by would be fitted too well
+    fit_logits = _logits(pretrained, data.train, found.gates, means)
+    calibration = calibrate(fit_logits, data.train.candidates, prune.calibration_steps, prune.objective)
     test_logits = _logits(pretrained, data.test, found.gates, means)
     losses = {
         "target": prune.target_loss,
