@@ -8,6 +8,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from sparse_jax.inputs import InputError
+from sparse_jax.progress import finish_line
 from sparse_jax.training.metrics import NonFiniteError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -16,11 +17,17 @@ CONFIG = config_flags.DEFINE_config_file(
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; a wrong input ends with one line and exit status 2."""
+    """Parses the flags and calls `main`; what goes wrong ends with one line.
+
+    Exit status 2: a wrong input, or a disk that cannot be read or written; 3: a loss that is not finite;
+    130: interrupted.
+    """
     try:
         app.run(lambda _: main(), flags_parser=_parse)
     except InputError as error:
         _fail(error, 2)
+    except OSError as error:
+        _fail(" ".join(str(error).split()), 2)
     except NonFiniteError as error:
         _fail(error, 3)
     except KeyboardInterrupt:
@@ -45,6 +52,7 @@ def _parse(arguments: list[str]) -> list[str]:
 
 def _fail(message: object, status: int) -> None:
     """Ends at once: background readers of a damaged checkpoint would only add tracebacks to the line."""
+    finish_line()
     print(f"error: {message}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -11,6 +11,7 @@ from absl import flags
 from experiments import command
 from sparse_jax.data.corpus import prepare
 from sparse_jax.evaluation.comparison import compare, format_table
+from sparse_jax.evaluation.extraction import task_data
 from sparse_jax.evaluation.suite import prune_tasks
 from sparse_jax.inputs import from_mapping
 from sparse_jax.pruning.config import PruneConfig
@@ -28,7 +29,8 @@ def main() -> None:
     tasks = [get_task(name) for name in NAMES.value]
     model = load_pretrained(MODEL.value)
     corpus = prepare(model.run.data, model.config.vocab_size)
-    circuits = prune_tasks(model, corpus, tasks, prune, Path(OUTPUT.value))
+    data = [task_data(task, model.tokenizer, model.config.context, prune) for task in tasks]
+    circuits = prune_tasks(model, corpus, data, prune, Path(OUTPUT.value))
     print(format_table(compare(circuits, {})))
 
 

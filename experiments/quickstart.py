@@ -11,15 +11,14 @@ from pathlib import Path
 from experiments import command
 from experiments.report import write
 from sparse_jax.data.corpus import prepare
-from sparse_jax.evaluation.comparison import compare, format_table
+from sparse_jax.evaluation.comparison import SIDES, compare, format_table
+from sparse_jax.evaluation.extraction import task_data
 from sparse_jax.evaluation.suite import prune_tasks
 from sparse_jax.inputs import from_mapping
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.table import get_task
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
-
-SIDES = ("sparse", "dense")
 
 
 def main() -> None:
@@ -30,16 +29,23 @@ def main() -> None:
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
     tasks = [get_task(name) for name in config["tasks"]]
 
+    corpora = {side: prepare(runs[side].data, runs[side].model.vocab_size) for side in SIDES}
+    data = {
+        side: [task_data(task, corpora[side].tokenizer, runs[side].model.context, prune) for task in tasks]
+        for side in SIDES
+    }
+
     models = {side: train(runs[side], workdir / side, f"train {side}") for side in SIDES}
     circuits = {}
     for side in SIDES:
-        corpus = prepare(runs[side].data, runs[side].model.vocab_size)
         directory = workdir / side / "circuits"
-        circuits[side] = prune_tasks(models[side], corpus, tasks, prune, directory, f"prune {side}")
+        circuits[side] = prune_tasks(
+            models[side], corpora[side], data[side], prune, directory, f"prune {side}"
+        )
 
-    rows = compare(circuits["sparse"], circuits["dense"])
-    write(workdir, models, circuits, rows, prune)
-    print(format_table(rows))
+    comparison = compare(circuits["sparse"], circuits["dense"])
+    write(workdir, models, circuits, comparison, prune)
+    print(format_table(comparison))
     print(f"circuits: {workdir}/*/circuits/*.json   report: {workdir / 'report.html'}")
 
 

@@ -1,9 +1,8 @@
 """Gathers a comparison of two models into report.html and table.jsonl."""
 
-import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.data.corpus import prepare
 from sparse_jax.data.loader import validation_windows
-from sparse_jax.evaluation.comparison import Row
+from sparse_jax.evaluation.comparison import Comparison
 from sparse_jax.evaluation.provenance import provenance
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.training.pretrained import Pretrained
@@ -28,11 +27,13 @@ def write(
     workdir: Path,
     models: Mapping[str, Pretrained],
     circuits: Mapping[str, Mapping[str, Circuit]],
-    rows: Sequence[Row],
+    comparison: Comparison,
     prune: PruneConfig,
 ) -> None:
     """Writes the table as JSON lines and the report as one page under `workdir`."""
-    lines = [json.dumps({**dataclasses.asdict(row), "ratio": row.ratio}) + "\n" for row in rows]
+    rows = [row.plain() for row in comparison.rows]
+    mean = comparison.mean and comparison.mean.plain()
+    lines = [json.dumps(row) + "\n" for row in (*rows, mean) if row]
     unfinished = workdir / "table.jsonl.unfinished"
     unfinished.write_text("".join(lines))
     os.replace(unfinished, workdir / "table.jsonl")
@@ -41,16 +42,11 @@ def write(
         "Sparse and dense circuits",
         provenance(),
         prune.target_loss,
-        [_plain(row) for row in rows if not row.task.startswith("geometric mean")],
+        {"rows": rows, "mean": mean, "tasks": [row.task for row in comparison.counted]},
         {side: read_rows(workdir / side / "metrics.jsonl") for side in models},
         drawn,
     )
     write_report(workdir / "report.html", payload)
-
-
-def _plain(row: Row) -> dict[str, object]:
-    sides = {side: getattr(row, side) for side in ("sparse", "dense")}
-    return {"task": row.task, **{name: one and dataclasses.asdict(one) for name, one in sides.items()}}
 
 
 def _drawn(side: str, model: Pretrained, circuits: Mapping[str, Circuit]) -> list[TaskCircuit]:

@@ -4,6 +4,8 @@
 # SPARSE_JAX_VENV     where the environment is (default: .venv beside setup.cfg)
 # SPARSE_JAX_EXTRAS   extras of setup.cfg to install, such as "test" or "test,cuda" (set by the scripts)
 
+# shellcheck shell=bash
+
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 python="${SPARSE_JAX_PYTHON:-python3}"
 venv="${SPARSE_JAX_VENV:-.venv}"
@@ -17,7 +19,7 @@ fi
 extras="${SPARSE_JAX_EXTRAS:-}"
 if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1; then
   extras="${extras:+$extras,}cuda"
-elif [ -e /dev/accel0 ] || [ -d /dev/vfio ] && [ -n "${TPU_NAME:-}" ]; then
+elif [ -e /dev/accel0 ] || { [ -d /dev/vfio ] && [ -n "${TPU_NAME:-}" ]; }; then
   extras="${extras:+$extras,}tpu"
 fi
 
@@ -26,8 +28,19 @@ stamp="$venv/installed"
 wanted="$extras $(cksum < setup.cfg)"
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
   echo "installing into $venv (a minute or two)" >&2
-  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || exit 1
+  made=""
+  if [ ! -x "$venv/bin/python" ]; then
+    [ -e "$venv" ] || made="$venv"
+    "$python" -m venv "$venv" >/dev/null || true  # whether it worked is seen by its pip
+  fi
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    [ -z "$made" ] || rm -rf "$made"
+    echo "error: SPARSE_JAX_VENV: $venv has no pip; valid: a new folder and a Python with venv" \
+      "(Debian: apt install python3-venv)" >&2
+    exit 2
+  fi
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}" || exit 1
   echo "$wanted" > "$stamp"
 fi
-export PATH="$PWD/$venv/bin:$PATH"
+venv="$(cd "$venv" && pwd)"
+export PATH="$venv/bin:$PATH"

@@ -7,6 +7,18 @@ import time
 TERMINAL_SECONDS = 0.2
 PLAIN_SECONDS = 10.0
 
+# Whether the terminal's cursor stands at the end of a progress line: a terminal has one, whoever writes.
+_unfinished = False
+
+
+def finish_line() -> None:
+    """Ends the progress line that a terminal may show, so that what is printed next has its own line."""
+    global _unfinished
+    if _unfinished:
+        _unfinished = False
+        sys.stderr.write("\n")
+        sys.stderr.flush()
+
 
 class Progress:
     """Reports work that is counted in `unit`s up to `total`, of which `start` were done before."""
@@ -33,8 +45,7 @@ class Progress:
         done = f"{self._done:,}" if self._done == self._total else f"{self._done:,} of {self._total:,}"
         rate = f" ({_amount(self._rate(seconds))} {self._unit}/s)" if self._done > self._start else ""
         self._write(f"{self._label}: {done} {self._unit} in {_duration(seconds)}{rate}{self._figures}")
-        if self._terminal:
-            sys.stderr.write("\n")
+        finish_line()
 
     def _line(self, seconds: float) -> str:
         share = f"{100 * self._done / self._total:.0f} %" if self._total else ""
@@ -49,6 +60,8 @@ class Progress:
         return (self._done - self._start) / max(seconds, 1e-9)
 
     def _write(self, line: str) -> None:
+        global _unfinished
+        _unfinished = self._terminal
         sys.stderr.write(f"\r{line}\x1b[K" if self._terminal else f"{line}\n")
         sys.stderr.flush()
 

@@ -38,8 +38,3 @@ def first_match(rules: Rules[T], name: str) -> T:
         if re.fullmatch(pattern, name):
             return value
     raise InputError(f"rules: no rule covers {name!r}; valid: add ('.*', ...) as the last rule")
-
-
-def match_tree(rules: Rules[T], tree: object) -> object:
-    """A pytree like `tree` that holds for each leaf the value of its first matching rule."""
-    return map_named(lambda name, _: first_match(rules, name), tree)

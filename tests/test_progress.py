@@ -5,7 +5,7 @@ import io
 import pytest
 
 from sparse_jax import progress as module
-from sparse_jax.progress import Progress
+from sparse_jax.progress import Progress, finish_line
 
 
 class Terminal(io.StringIO):
@@ -78,6 +78,32 @@ def test_a_terminal_line_is_rewritten(clock, monkeypatch):
     lines = text.rstrip("\n").split("\r")[1:]
     assert [line[:10] for line in lines] == ["train: 2/4", "train: 4/4", "train: 4 s"]
     assert all(line.endswith("\x1b[K") for line in lines)
+
+
+def test_an_unfinished_terminal_line_is_finished_once(clock, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(module.sys, "stderr", terminal)
+    progress = Progress("train", 4, "steps")
+    finish_line()
+    assert terminal.getvalue() == ""
+    clock[0] += 1
+    progress.update(1)
+    finish_line()
+    finish_line()
+    print("error: disk full", file=terminal)
+    assert terminal.getvalue().endswith("\x1b[K\nerror: disk full\n")
+    progress.close()
+    closed = terminal.getvalue()
+    finish_line()
+    assert terminal.getvalue() == closed
+
+
+def test_a_plain_line_needs_no_finish(clock, capsys):
+    progress = Progress("train", 4, "steps")
+    clock[0] += 10
+    progress.update(1)
+    finish_line()
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

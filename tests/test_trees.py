@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from sparse_jax.inputs import InputError
-from sparse_jax.trees import first_match, map_named, match_tree, named_leaves
+from sparse_jax.trees import first_match, map_named, named_leaves
 
 TREE = {"layers": {"mlp": {"up": {"kernel": 1, "bias": 2}}}, "embed": {"kernel": 3}, "none": None}
 
@@ -18,10 +18,10 @@ def test_leaves_have_slash_separated_names():
 
 def test_the_first_rule_that_covers_the_whole_name_decides():
     rules = (("layers/.*/kernel", "a"), (".*kernel", "b"), ("layers", "never"), (".*", "c"))
-    assert match_tree(rules, TREE) == {
-        "layers": {"mlp": {"up": {"kernel": "a", "bias": "c"}}},
-        "embed": {"kernel": "b"},
-        "none": None,
+    assert {name: first_match(rules, name) for name in named_leaves(TREE)} == {
+        "embed/kernel": "b",
+        "layers/mlp/up/bias": "c",
+        "layers/mlp/up/kernel": "a",
     }
 
 

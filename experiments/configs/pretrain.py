@@ -22,10 +22,10 @@ def get_config(argument: str = "") -> ConfigDict:
 
 def _tiny(sparse: bool) -> dict:
     config = _quickstart(sparse)
-    config["model"].update(vocab_size=320, context=32, d_model=32)
+    config["model"].update(context=96, d_model=32)
     config["sparsity"].update(fraction=0.25 if sparse else 1.0)
     config["data"].update(
-        sources={"simple_python": {"kind": "simple_python", "weight": 1.0, "examples": 500}}
+        sources={"simple_python": {"kind": "simple_python", "weight": 1.0, "examples": 3000}}
     )
     config["training"].update(
         steps=20, batch_size=8, log_every=5, evaluate_every=10, evaluation_windows=8, checkpoint_every=10

@@ -1,4 +1,4 @@
-"""The main path at the size of a laptop: two models, five tasks, one report.
+"""The main path at the size of a laptop: two models, six tasks, one report.
 
 python -m experiments.quickstart --config=experiments/configs/quickstart.py
 
@@ -12,7 +12,14 @@ from ml_collections import ConfigDict
 from experiments.configs import pretrain
 from experiments.configs.arguments import parse
 
-TASKS = ("single_double_quote", "bracket_counting", "set_or_string", "for_while", "while_return_true")
+TASKS = (
+    "single_double_quote",
+    "bracket_counting",
+    "set_or_string_fixedvarname",
+    "for_while",
+    "else_elif",
+    "while_return_true",
+)
 
 
 def get_config(argument: str = "") -> ConfigDict:

@@ -57,17 +57,6 @@ def find_edges(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> 
     return tuple(edges)
 
 
-def count_edges(config: ModelConfig, params: Params, gates: Gates) -> int:
-    """The number of edges of a circuit, without listing them; an ungated site counts whole."""
-    total = 0
-    for source, target, sublayer, matrix in EDGE_MATRICES:
-        weights = np.asarray(params["layers"][sublayer][matrix]["kernel"]) != 0
-        rows = gates.get(source, np.ones(weights.shape[:2]))
-        columns = gates.get(target, np.ones(weights.shape[::2]))
-        total += int(np.einsum("lio,li,lo->", weights, rows != 0, columns != 0, dtype=np.int64))
-    return total
-
-
 def other_counts(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> dict[str, int]:
     """Sizes beside the edges.
 
@@ -92,9 +81,3 @@ def other_counts(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -
         "unembedding": int(np.count_nonzero(unembedding[written])),
         "query_key": sum(n.site == "q" and (n.layer, "k", n.index) in chosen for n in nodes),
     }
-
-
-def unpruned_gates(config: ModelConfig, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """All gates open: the whole model."""
-    shapes = sites.node_shapes(config, names)
-    return {site: np.ones(shape, np.float32) for site, shape in shapes.items()}

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
+import reprlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, nearest
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 
@@ -89,7 +91,7 @@ def from_json(text: str) -> Circuit:
     """The circuit that `Circuit.to_json` wrote. Raises InputError for anything else."""
     try:
         fields = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also an endless number or nesting
         raise InputError(f"circuit: not JSON ({error}); valid: a file written by sparse_jax") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise InputError(f"circuit: the format is not {FORMAT!r}; valid: a file written by sparse_jax")
@@ -100,10 +102,63 @@ def from_json(text: str) -> Circuit:
     if absent:
         raise InputError(f"circuit: the field {absent[0]!r} is missing; valid: {', '.join(sorted(names))}")
     values = {name: fields[name] for name in names}
-    values["nodes"] = tuple(Node(**node) for node in fields["nodes"])
+    for name in ("nodes", "edges", "sites"):
+        _require(isinstance(values[name], list), name, values[name], "a list")
+    for name in ("counts", "losses", "calibration", "provenance"):
+        _require(isinstance(values[name], dict), name, values[name], "an object")
+    values["nodes"] = tuple(_node(node, f"nodes[{i}]") for i, node in enumerate(fields["nodes"]))
+    for i, site in enumerate(fields["sites"]):
+        _require_site(site, f"sites[{i}]")
     values["sites"] = tuple(fields["sites"])
-    values["edges"] = tuple(Edge(*edge) for edge in fields["edges"])
+    count = len(values["nodes"])
+    values["edges"] = tuple(_edge(edge, f"edges[{i}]", count) for i, edge in enumerate(fields["edges"]))
     return Circuit(**values)
+
+
+def _node(node: object, field: str) -> Node:
+    _require(isinstance(node, dict), field, node, "an object")
+    known = [f.name for f in dataclasses.fields(Node)]
+    for name in node:
+        _require(name in known, field, name, f"the fields {', '.join(known)}")
+    for name in ("layer", "index"):
+        value = node.get(name)
+        _require(_is_count(value), f"{field}.{name}", value, "a whole number from 0")
+    for name in ("mean", "score"):
+        value = node.get(name, 0.0)
+        _require(_is_number(value), f"{field}.{name}", value, "a finite number")
+    _require_site(node.get("site"), f"{field}.site")
+    return Node(**node)
+
+
+def _edge(edge: object, field: str, nodes: int) -> Edge:
+    _require(isinstance(edge, list) and len(edge) == 3, field, edge, "[source, target, weight]")
+    source, target, weight = edge
+    for name, end in (("source", source), ("target", target)):
+        valid = f"the number of one of the {nodes} nodes, from 0"
+        _require(_is_count(end) and end < nodes, f"{field}.{name}", end, valid)
+    _require(_is_number(weight), f"{field}.weight", weight, "a finite number")
+    return Edge(source, target, weight)
+
+
+def _require_site(site: object, field: str) -> None:
+    if site not in sites.NODE_SITES:
+        choices = nearest(str(site), sites.NODE_SITES)
+        raise InputError(f"circuit.{field}: {reprlib.repr(site)} is unknown; {choices}")
+
+
+def _require(condition: bool, field: str, value: object, valid: str) -> None:
+    """As `inputs.require`, but a damaged file may hold values far too long to show."""
+    if not condition:
+        raise InputError(f"circuit.{field}: {reprlib.repr(value)} is not valid; valid: {valid}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
 
 
 def save_circuit(circuit: Circuit, path: str | os.PathLike) -> None:
@@ -111,13 +166,17 @@ def save_circuit(circuit: Circuit, path: str | os.PathLike) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(circuit.to_json())
+    unfinished.write_text(circuit.to_json(), encoding="utf-8")
     os.replace(unfinished, path)
 
 
 def load_circuit(path: str | os.PathLike) -> Circuit:
-    """Reads what `save_circuit` wrote. Raises InputError for a missing or foreign file."""
+    """Reads what `save_circuit` wrote. Raises InputError, naming `path`, for a missing or foreign file."""
     try:
-        return from_json(Path(path).read_text())
+        return from_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"circuit: {path} cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: circuit: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: circuit: not UTF-8; valid: a file written by sparse_jax") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

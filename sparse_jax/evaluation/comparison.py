@@ -7,22 +7,27 @@ import numpy as np
 
 from sparse_jax.circuits.graph import Circuit
 
+SIDES = ("sparse", "dense")
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One model's circuit for one task: losses on the test split in nats, sizes, target reached or not."""
+    """One model's circuit for one task: losses on the test split in nats, sizes, target reached or not.
+
+    A mean over tasks has the same fields; its sizes need not be whole numbers.
+    """
 
     unpruned: float
     circuit: float
     calibrated: float
-    nodes: int
-    edges: int
+    nodes: float
+    edges: float
     reached: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A task, or the geometric mean over tasks; a side is None where that model cannot do the task."""
+    """A task, or the mean over tasks; a side is None where that model cannot do the task."""
 
     task: str
     sparse: Side | None
@@ -35,6 +40,29 @@ class Row:
         if any(side is None or not side.reached or side.edges == 0 for side in sides):
             return None
         return self.dense.edges / self.sparse.edges
+
+    def plain(self) -> dict[str, object]:
+        """As JSON has it, with the ratio."""
+        return {**dataclasses.asdict(self), "ratio": self.ratio}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A row per task of either model, and the mean over the tasks that have a ratio (None if none has)."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def counted(self) -> tuple[Row, ...]:
+        """The rows that the mean is taken over."""
+        return tuple(row for row in self.rows if row.ratio is not None)
+
+    @property
+    def mean(self) -> Row | None:
+        """Geometric means of sizes (METHOD 7); of losses, which it says nowhere else, arithmetic means."""
+        if not self.counted:
+            return None
+        return Row(f"geometric mean ({len(self.counted)})", *(_mean(self.counted, name) for name in SIDES))
 
 
 def side(circuit: Circuit) -> Side:
@@ -50,31 +78,23 @@ def side(circuit: Circuit) -> Side:
     )
 
 
-def compare(sparse: Mapping[str, Circuit], dense: Mapping[str, Circuit]) -> list[Row]:
-    """A row per task of either model, then the geometric mean over the tasks that both reach."""
-    names = list(dict.fromkeys([*sparse, *dense]))
-    rows = [Row(name, _side_of(sparse, name), _side_of(dense, name)) for name in names]
-    both = [row for row in rows if row.ratio is not None]
-    if both:
-        rows.append(
-            Row(f"geometric mean ({len(both)})", *(_mean(both, which) for which in ("sparse", "dense")))
-        )
-    return rows
+def compare(names: Sequence[str], sparse: Mapping[str, Circuit], dense: Mapping[str, Circuit]) -> Comparison:
+    """Puts the circuits of two models for the tasks `names` side by side."""
+    return Comparison(tuple(Row(name, _side_of(sparse, name), _side_of(dense, name)) for name in names))
 
 
 def _side_of(circuits: Mapping[str, Circuit], name: str) -> Side | None:
     return side(circuits[name]) if name in circuits else None
 
 
-def _mean(rows: Sequence[Row], which: str) -> Side:
-    """Geometric means of sizes (METHOD 7), arithmetic means of losses."""
-    sides = [getattr(row, which) for row in rows]
+def _mean(rows: Sequence[Row], name: str) -> Side:
+    sides = [getattr(row, name) for row in rows]
 
-    def geometric(name: str) -> int:
-        return round(float(np.exp(np.mean([np.log(getattr(one, name)) for one in sides]))))
+    def geometric(field: str) -> float:
+        return float(np.exp(np.mean([np.log(getattr(one, field)) for one in sides])))
 
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(one, name) for one in sides]))
+    def mean(field: str) -> float:
+        return float(np.mean([getattr(one, field) for one in sides]))
 
     losses = (mean("unpruned"), mean("circuit"), mean("calibrated"))
     return Side(*losses, geometric("nodes"), geometric("edges"), True)
@@ -84,12 +104,14 @@ HEADER = f"{'':<24}{'---------- sparse ----------':^34}{'---------- dense ------
 COLUMNS = "".join(f"{name:>9}{'circuit':>9}{'nodes':>7}{'edges':>8} " for name in ("unpruned",) * 2)
 
 
-def format_table(rows: Sequence[Row]) -> str:
+def format_table(comparison: Comparison) -> str:
     """The table as plain text; "-" where there is nothing, "*" at a circuit that misses the target."""
     lines = [HEADER, f"{'task':<24}{COLUMNS}{'sparse':>8}"]
-    for row in rows:
+    for row in (*comparison.rows, *filter(None, [comparison.mean])):
         ratio = "-" if row.ratio is None else f"{row.ratio:.1f}"
         lines.append(f"{row.task:<24}{_cells(row.sparse)}{_cells(row.dense)}{ratio:>8}")
+    if comparison.mean is None:
+        lines.append("no mean: no task has a circuit of both models that reaches the target with an edge")
     return "\n".join(lines)
 
 
@@ -97,4 +119,4 @@ def _cells(one: Side | None) -> str:
     if one is None:
         return f"{'-':>9}{'-':>9}{'-':>7}{'-':>8} "
     star = " " if one.reached else "*"
-    return f"{one.unpruned:>9.3f}{one.circuit:>9.3f}{one.nodes:>7,}{one.edges:>8,}{star}"
+    return f"{one.unpruned:>9.3f}{one.circuit:>9.3f}{one.nodes:>7,.0f}{one.edges:>8,.0f}{star}"

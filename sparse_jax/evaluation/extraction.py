@@ -1,11 +1,12 @@
 """Prunes one model for one task and gathers everything that is known of the circuit."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from tokenizers import Tokenizer
 
 from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
 from sparse_jax.circuits.graph import Circuit
@@ -36,19 +37,17 @@ class TaskData(NamedTuple):
     test: EncodedPairs
 
 
-def task_data(task: Task, pretrained: Pretrained, prune: PruneConfig, length: int = 0) -> TaskData:
-    """Encodes a task's splits for a model; prompts are padded to at least `length` tokens.
+def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig) -> TaskData:
+    """Encodes a task's splits, all padded to the same length.
 
     Raises InputError if a completion is not one token or a prompt does not fit the context.
     """
     counts = (prune.train_pairs, prune.validation_pairs, prune.test_pairs)
     encoded = [
-        encode_pairs(
-            task.pairs(split, count, prune.seed), pretrained.tokenizer, pretrained.config.context, task.name
-        )
+        encode_pairs(task.pairs(split, count, prune.seed), tokenizer, context, task.name)
         for split, count in zip(SPLITS, counts)
     ]
-    length = max(length, *(pairs.tokens.shape[-1] for pairs in encoded))
+    length = max(pairs.tokens.shape[-1] for pairs in encoded)
     return TaskData(task.name, *(_pad(pairs, length) for pairs in encoded))
 
 
@@ -57,7 +56,7 @@ def _pad(pairs: EncodedPairs, length: int) -> EncodedPairs:
     return pairs._replace(tokens=np.pad(pairs.tokens, ((0, 0), (0, 0), (0, missing))))
 
 
-def same_length(data: list[TaskData]) -> list[TaskData]:
+def same_length(data: Sequence[TaskData]) -> list[TaskData]:
     """Pads all tasks to the longest, so that one compiled program serves them all."""
     length = max(one.test.tokens.shape[-1] for one in data)
     return [TaskData(one.name, *(_pad(pairs, length) for pairs in one[1:])) for one in data]
@@ -106,11 +105,12 @@ def extract_circuit(
         prune.objective,
     )
     losses, calibration = _measure(pretrained, data, means, found, prune)
-    return _circuit(pretrained, data.name, means, logits, found, losses, calibration, prune, {
+    provenance = {
         **provenance,
         "optimized_nodes": int(history["nodes"][0, -1]),
         "optimized_loss": float(history["loss"][0, -1]),
-    })  # fmt: skip
+    }
+    return _circuit(pretrained, data.name, means, logits, found, losses, calibration, prune, provenance)
 
 
 def _logits(pretrained: Pretrained, pairs: EncodedPairs, gates: Gates, fills: Gates) -> jax.Array:

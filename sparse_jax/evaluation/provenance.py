@@ -1,13 +1,17 @@
 """Where a result comes from: versions, commit, machine, time."""
 
 import datetime
+import hashlib
 import platform
 import subprocess
 from pathlib import Path
 
 import jax
+import numpy as np
 
 import sparse_jax
+from sparse_jax.model.forward import Params
+from sparse_jax.trees import named_leaves
 
 
 def provenance() -> dict[str, str]:
@@ -20,6 +24,15 @@ def provenance() -> dict[str, str]:
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def weights_hash(params: Params) -> str:
+    """Tells two models apart, wherever they are kept."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, leaf in named_leaves(params).items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _commit() -> str:

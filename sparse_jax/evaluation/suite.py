@@ -10,41 +10,44 @@ import numpy as np
 from sparse_jax.circuits.graph import Circuit, load_circuit, save_circuit
 from sparse_jax.data.corpus import Corpus
 from sparse_jax.data.loader import validation_windows
-from sparse_jax.evaluation.extraction import TaskBeyondModelError, extract_circuit, same_length, task_data
-from sparse_jax.evaluation.provenance import provenance
-from sparse_jax.inputs import InputError
+from sparse_jax.evaluation.extraction import TaskBeyondModelError, TaskData, extract_circuit, same_length
+from sparse_jax.evaluation.provenance import provenance, weights_hash
+from sparse_jax.inputs import InputError, require
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.means import node_means
-from sparse_jax.tasks.task import Task
+from sparse_jax.pruning.means import node_means, save_means
 from sparse_jax.training.pretrained import Pretrained
 
 
 def prune_tasks(
     pretrained: Pretrained,
     corpus: Corpus,
-    tasks: Sequence[Task],
+    tasks: Sequence[TaskData],
     prune: PruneConfig,
     directory: str | os.PathLike,
     label: str = "prune",
 ) -> dict[str, Circuit]:
     """A circuit per task, written to `directory/<task>.json`; those that are there already are kept.
 
-    A task that the whole model cannot do is said so and left out. Raises InputError, before any
-    pruning, if a task does not fit the model's tokenizer or context, or if `directory` holds circuits
-    of another model or another pruning config.
+    The means that closed nodes are held at go to `directory/means.npz`: circuits run with these fills. A
+    task that the whole model cannot do is said so and left out. Raises InputError, before any pruning, if
+    there is no task, if `corpus` is not the model's, or if `directory` holds circuits of other weights or of
+    another pruning config.
     """
     directory = Path(directory)
-    data = same_length([task_data(task, pretrained, prune) for task in tasks])
-    circuits = {one.name: _existing(directory / f"{one.name}.json", pretrained, prune) for one in data}
-    means = None
+    require(len(tasks) > 0, "tasks", [], "at least one task")
+    _check_corpus(pretrained, corpus)
+    origin = {"weights": weights_hash(pretrained.params), **provenance()}
+    data = same_length(tasks)
+    circuits = {one.name: _existing(directory / f"{one.name}.json", origin["weights"], prune) for one in data}
+    if any(circuit is None for circuit in circuits.values()):
+        windows = training_windows(corpus, prune.mean_windows, pretrained.config.context)
+        means = node_means(pretrained.config, pretrained.params, windows)
+        save_means(means, directory / "means.npz")
     for one in data:
         if circuits[one.name] is not None:
             continue
-        if means is None:
-            windows = training_windows(corpus, prune.mean_windows, pretrained.config.context)
-            means = node_means(pretrained.config, pretrained.params, windows)
         try:
-            circuit = extract_circuit(pretrained, one, means, prune, provenance(), f"{label} {one.name}")
+            circuit = extract_circuit(pretrained, one, means, prune, origin, f"{label} {one.name}")
         except TaskBeyondModelError as error:
             print(f"{one.name}: left out: {error}")
             continue
@@ -58,20 +61,28 @@ def training_windows(corpus: Corpus, count: int, context: int) -> np.ndarray:
     total = sum(corpus.weights.values())
     parts = []
     for name, source in corpus.sources.items():
-        share = round(count * corpus.weights[name] / total)
-        if share:
+        if corpus.weights[name] > 0:
+            share = max(1, round(count * corpus.weights[name] / total))
             parts.append(validation_windows(source.train, share, context)[:, :-1])
     return np.concatenate(parts)
 
 
-def _existing(path: Path, pretrained: Pretrained, prune: PruneConfig) -> Circuit | None:
+def _check_corpus(pretrained: Pretrained, corpus: Corpus) -> None:
+    if corpus.tokenizer.to_str() != pretrained.tokenizer.to_str():
+        raise InputError(
+            f"data: the text of {pretrained.origin} has changed since: its tokenizer is another now; "
+            "valid: the data that the model was trained on"
+        )
+
+
+def _existing(path: Path, weights: str, prune: PruneConfig) -> Circuit | None:
     if not path.exists():
         return None
     circuit = load_circuit(path)
-    wanted = {"model": pretrained.origin, "pruning": _plain(dataclasses.asdict(prune))}
+    wanted = {"weights": weights, "pruning": _plain(dataclasses.asdict(prune))}
     for field, value in wanted.items():
-        if circuit.provenance[field] != value:
-            raise InputError(f"circuits: {path} was made with another {field}; valid: an empty directory")
+        if circuit.provenance.get(field) != value:
+            raise InputError(f"circuits: {path} was made with other {field}; valid: an empty directory")
     return circuit
 
 

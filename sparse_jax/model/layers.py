@@ -107,7 +107,7 @@ def attention_pattern(q, k, sink_H, d_head: int, start: int | jax.Array = 0) -> 
     """
     q = q.reshape(*q.shape[:-1], -1, d_head)
     k = k.reshape(*k.shape[:-1], -1, d_head)
-    scores = jnp.einsum("bthk,bshk->bhts", q, k).astype(jnp.float32) * d_head**-0.5
+    scores = jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32) * d_head**-0.5
     steps, keys = scores.shape[-2:]
     visible = jnp.arange(keys)[None, :] <= start + jnp.arange(steps)[:, None]
     scores = jnp.where(visible, scores, -jnp.inf)

@@ -56,7 +56,8 @@ class Transformer(nn.Module):
             tokens_BxT = jnp.take_along_axis(tokens_BxT, at_B[:, None], axis=1)[:, 0]
         x = point(config, sites.FINAL_SITE, x, final_hooks, captured)
         x = norm(config, "final_norm")(x)
-        logits = (x @ self._unembedding(embedding).astype(x.dtype)).astype(jnp.float32)
+        unembedding = self._unembedding(embedding).astype(x.dtype)
+        logits = jnp.matmul(x, unembedding, preferred_element_type=jnp.float32)
         if config.bigram != "none":
             logits = logits + self._bigram()[tokens_BxT]
         logits = logits + self.param("logit_bias", nn.initializers.zeros, (config.vocab_size,))

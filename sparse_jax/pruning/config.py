@@ -16,6 +16,7 @@ class PruneConfig:
 
     objective: "binary" compares the two candidate tokens; "full_vocabulary" is the cross-entropy of the
     right one among all, which a circuit can win by emitting a constant (kept for comparison).
+    sites: what is gated: all sites of the layers, and `final_resid` if wanted.
     steps, pairs: of the gate optimization; `*_pairs` count pairs of each split; `k_coef` is the price
     of an open gate in nats; `init_mean` and `init_scale` are those of the gate logits.
 
@@ -45,9 +46,11 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         require_choice("pruning.objective", self.objective, OBJECTIVES)
-        require(len(self.sites) > 0, "pruning.sites", self.sites, f"some of {', '.join(sites.NODE_SITES)}")
         for site in self.sites:
             require_choice("pruning.sites", site, sites.NODE_SITES)
+        missing = [site for site in sites.LAYER_SITES if site not in self.sites]
+        # an edge between nodes that no gate could have closed would be in no circuit, or in all
+        require(not missing, "pruning.sites", self.sites, f"all of {', '.join(sites.LAYER_SITES)}, and more")
         for name in ("target_loss", "learning_rate", "temperature", "gradient_clip"):
             require(getattr(self, name) > 0, f"pruning.{name}", getattr(self, name), "above 0")
         for name in ("k_coef", "weight_decay", "init_scale", "seed", "calibration_steps"):

@@ -50,7 +50,8 @@ def discretize(
     losses = np.zeros(0)
     for start in range(0, total + 1, CHUNK):
         ks = np.minimum(np.arange(start, start + CHUNK), total)
-        losses = np.append(losses, evaluate(params, fills, ranks, pairs, ks))
+        found = np.asarray(evaluate(params, fills, ranks, pairs, ks))
+        losses = np.append(losses, np.where(np.isnan(found), np.inf, found))
         if (losses <= target_loss).any():
             break
     losses = losses[: total + 1]

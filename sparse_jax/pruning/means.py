@@ -1,9 +1,13 @@
 """The mean activation of every node over pretraining text: what a closed gate puts in its place."""
 
+import os
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
@@ -31,3 +35,25 @@ def node_means(
         means = batch_means(windows_WxT[i * batch_size : (i + 1) * batch_size])
         totals = means if totals is None else jax.tree.map(jnp.add, totals, means)
     return jax.tree.map(lambda total: total / batches, totals)
+
+
+def save_means(means: dict[str, jax.Array], path: str | os.PathLike) -> None:
+    """Writes the means to an npz file, whole or not at all: a circuit runs with nothing else as fill."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("wb") as file:
+        np.savez_compressed(file, **{site: np.asarray(mean) for site, mean in means.items()})
+    os.replace(unfinished, path)
+
+
+def load_means(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """What `save_means` wrote. Raises InputError for a missing or foreign file."""
+    try:
+        with np.load(path) as arrays:
+            means = dict(arrays)
+    except (OSError, ValueError) as error:
+        raise InputError(f"means: {path} cannot be read ({error})") from None
+    if set(means) != set(sites.NODE_SITES):
+        raise InputError(f"means: {path} holds {sorted(means)}; valid: {', '.join(sites.NODE_SITES)}")
+    return means

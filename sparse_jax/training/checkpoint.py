@@ -17,6 +17,7 @@ from sparse_jax.training.config import RunConfig, difference, run_config
 from sparse_jax.training.state import TrainState
 
 FORMAT = 1
+CONFIG_NAME = "config.json"
 
 
 class Checkpoints:
@@ -25,8 +26,9 @@ class Checkpoints:
     Every checkpoint can be used alone: it holds what is needed to run, resume or publish the model.
     """
 
-    def __init__(self, workdir: Path, config: RunConfig, tokenizer: Tokenizer):
-        self._config, self._tokenizer = config, tokenizer
+    def __init__(self, workdir: Path, config: RunConfig, tokenizer: Tokenizer, fingerprint: str):
+        """fingerprint: of the corpus (tokenizer and tokens), which resuming must find unchanged."""
+        self._config, self._tokenizer, self._fingerprint = config, tokenizer, fingerprint
         self.directory = Path(workdir).absolute() / "checkpoints"
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -49,6 +51,7 @@ class Checkpoints:
             "format": FORMAT,
             "config": self._config.to_json(),
             "tokenizer": self._tokenizer.to_str(),
+            "corpus": self._fingerprint,
             "data": data_state,
         }
         items = ocp.args.Composite(
@@ -73,6 +76,11 @@ class Checkpoints:
         )
         with _readable(self.directory / str(step)):
             found = self._manager.restore(step, args=items)
+            if found["run"]["corpus"] != self._fingerprint:
+                raise InputError(
+                    f"data: the text has changed since {self.directory} was written (corpus "
+                    f"{found['run']['corpus']} there, {self._fingerprint} here); valid: the same data, or a new workdir"
+                )
             optimizer = found["optimizer"]
             state = TrainState(optimizer["step"], found["params"], optimizer["state"])
             return state, found["run"]["data"]
@@ -132,12 +140,19 @@ def newest_step(workdir: Path) -> int:
     return max(steps)
 
 
-def check_same_run(workdir: Path, config: RunConfig) -> None:
-    """Raises InputError if `workdir` holds checkpoints of a run with another config."""
-    root = Path(workdir) / "checkpoints"
-    if not root.is_dir() or not any(path.name.isdigit() for path in root.iterdir()):
+def check_workdir(workdir: Path, config: RunConfig) -> None:
+    """Raises InputError if `workdir` cannot hold this run: no directory, or a run with another config."""
+    workdir = Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"workdir: {workdir} is a file; valid: a directory, new or of this run")
+    saved = workdir / CONFIG_NAME
+    if not saved.exists():
         return
-    changed = difference(read_run(workdir)[0], config)
+    try:
+        old = run_config(json.loads(saved.read_text()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"workdir: {saved} is not the config of a run ({_first_line(error)})") from None
+    changed = difference(old, config)
     if changed:
         raise InputError(f"workdir: {workdir} holds a run with another config ({changed}); valid: a new one")
 

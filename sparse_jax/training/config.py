@@ -85,11 +85,15 @@ def run_config(mapping: Mapping[str, object]) -> RunConfig:
     return RunConfig(**{name: build(mapping[name]) for name, build in _SECTIONS.items()})
 
 
+# What may change when a run is taken up again, because it changes no number of the model.
+FREE = ("training.log_every", "training.keep_checkpoints", "training.tensorboard", "data.directory")
+
+
 def difference(old: RunConfig, new: RunConfig) -> str | None:
-    """The first field in which two configs differ, with both values; None if they are equal."""
+    """The first field that decides the model and differs, with both values; None if there is none."""
     before, after = dataclasses.asdict(old), dataclasses.asdict(new)
     for section in before:
         for field in before[section]:
-            if before[section][field] != after[section][field]:
+            if f"{section}.{field}" not in FREE and before[section][field] != after[section][field]:
                 return f"{section}.{field} {before[section][field]!r} there, {after[section][field]!r} here"
     return None

@@ -13,7 +13,7 @@ from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import train_loader, validation_windows
 from sparse_jax.inputs import InputError
 from sparse_jax.sparsity.optimizer import sparse_optimizer
-from sparse_jax.training.checkpoint import Checkpoints, check_same_run
+from sparse_jax.training.checkpoint import CONFIG_NAME, Checkpoints, check_workdir
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.metrics import NonFiniteError, Recorder
@@ -34,7 +34,7 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     NonFiniteError when the loss blows up.
     """
     workdir = Path(workdir)
-    check_same_run(workdir, config)
+    check_workdir(workdir, config)
     mesh = make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
     check_batch(mesh, config.training.batch_size)
     optimizer = sparse_optimizer(
@@ -56,17 +56,19 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
         process_count=jax.process_count(),
     )
 
-    _write_config(workdir, config, corpus)
-    with contextlib.closing(Checkpoints(workdir, config, corpus.tokenizer)) as checkpoints:
+    with contextlib.closing(
+        Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)
+    ) as checkpoints:
         if checkpoints.latest is None:
             state = jax.jit(fresh, out_shardings=shardings)()
         else:
             state, position = checkpoints.restore(placed)
             loader.set_state(position)
+        _write_config(workdir, config, corpus)
         if int(state.step) < config.training.steps:
             evaluate = _evaluator(config, corpus, mesh)
             with _writers(config, workdir, int(state.step)) as writers:
-                recorder = Recorder(config, evaluate, writers, label, int(state.step))
+                recorder = Recorder(config, evaluate, writers, label, state)
                 state = _advance(config, optimizer, shardings, state, loader, recorder, checkpoints)
     params = jax.device_put(state.params, jax.local_devices()[0])
     return Pretrained(config.model, params, corpus.tokenizer, config, f"{workdir} at step {int(state.step)}")
@@ -105,8 +107,9 @@ def _advance(
         if evaluate or save or due(step, training.log_every):
             with _naming_last_good(checkpoints):
                 recorder.training(step)
-        if evaluate:
-            recorder.evaluation(step, state)
+        if evaluate or save:  # what cannot be evaluated is no good checkpoint
+            with _naming_last_good(checkpoints):
+                recorder.evaluation(step, state)
         if save:
             checkpoints.save(state, loader.get_state())
     recorder.done()
@@ -163,7 +166,7 @@ def _write_config(workdir: Path, config: RunConfig, corpus: Corpus) -> None:
     """Puts config and tokenizer beside the metrics, for people; checkpoints carry their own copies."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        for name, text in (("config.json", config.to_json()), ("tokenizer.json", corpus.tokenizer.to_str())):
+        for name, text in ((CONFIG_NAME, config.to_json()), ("tokenizer.json", corpus.tokenizer.to_str())):
             unfinished = workdir / f"{name}.unfinished"
             unfinished.write_text(text)
             os.replace(unfinished, workdir / name)

@@ -1,5 +1,6 @@
 """What is recorded while a model trains, and how it reaches the writers."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -27,13 +28,15 @@ class Recorder:
     """Gathers the metrics of steps on the device and writes them, with progress, when asked to."""
 
     def __init__(
-        self, config: RunConfig, evaluate: Evaluator, writers: Sequence[Writer], label: str, start: int
+        self, config: RunConfig, evaluate: Evaluator, writers: Sequence[Writer], label: str, state: TrainState
     ):
+        """state: the one that the run starts or goes on from."""
+        start = int(state.step)
         self._config, self._evaluate, self._writers = config, evaluate, writers
         self._statistics = jax.jit(_statistics)
         self._progress = Progress(label, config.training.steps, "steps", start=start)
         self._pending: list[Metrics] = []
-        self._masks = None
+        self._masks = _copied_masks(state) if start > 0 else None
         self._clock, self._clock_step = time.monotonic(), start
 
     def add(self, metrics: Metrics) -> None:
@@ -68,15 +71,19 @@ class Recorder:
         self._progress.update(step, loss=loss)
 
     def evaluation(self, step: int, state: TrainState) -> None:
-        """Writes held-out losses, L0, dead neurons, and how many masks changed since the last call."""
+        """Writes held-out losses, L0, dead neurons, and how many masks changed since the last call.
+
+        Raises NonFiniteError if the held-out loss is not finite.
+        """
         row = self._evaluate(state.params)
         row.update({name: int(value) for name, value in self._statistics(state.params).items()})
-        masks = optax.tree.get(state.opt_state, "masks")
-        if masks is not None:
-            if self._masks is not None:
-                row["mask_turnover"] = float(mask_turnover(self._masks, masks))
-            self._masks = jax.tree.map(np.array, masks)  # a copy: the next step is given these arrays
+        masks = _copied_masks(state)
+        if self._masks is not None:
+            row["mask_turnover"] = float(mask_turnover(self._masks, masks))
+        self._masks = masks
         self._write(step, row)
+        if not math.isfinite(row["validation/mixture"]):
+            raise NonFiniteError(f"training: the held-out loss after step {step} is not finite")
         self._clock = time.monotonic()
 
     def done(self) -> None:
@@ -86,6 +93,12 @@ class Recorder:
     def _write(self, step: int, row: dict) -> None:
         for writer in self._writers:
             writer.write(step, row)
+
+
+def _copied_masks(state: TrainState) -> object:
+    """The masks on the host (a copy: the next step is given the arrays); None if nothing is sparse."""
+    masks = optax.tree.get(state.opt_state, "masks")
+    return None if masks is None else jax.tree.map(np.array, masks)
 
 
 def _statistics(params: Params) -> dict[str, jax.Array]:

@@ -15,7 +15,6 @@ BATCH = PartitionSpec(("data", "fsdp"))
 
 # Matched against the end of a leaf's name, so that moments and masks follow their parameter.
 RULES = (
-    (r".*thresholds/.*", PartitionSpec()),
     (r"(.*/)?layers/(attn/[qkv]|mlp/up)/kernel", PartitionSpec(None, "fsdp", None)),
     (r"(.*/)?layers/(attn/out|mlp/down)/kernel", PartitionSpec(None, None, "fsdp")),
     (r"(.*/)?embed/kernel", PartitionSpec(None, "fsdp")),

@@ -1,4 +1,4 @@
-"""The pure training step and the pure evaluation step."""
+"""The pure training step."""
 
 from collections.abc import Callable
 

@@ -25,14 +25,14 @@ def gather(
     title: str,
     provenance: Mapping[str, object],
     target: float,
-    rows: Sequence[Row],
+    table: Mapping[str, object],
     runs: Mapping[str, Sequence[Row]],
     circuits: Sequence[TaskCircuit],
 ) -> dict[str, object]:
     """Everything `page.write_report` needs.
 
     provenance: label -> value, nested or not. target: the task loss in nats that circuits had to reach.
-    rows: see `comparison`. runs: name -> metric rows in order of their steps, see `curves`. circuits: what
+    table: see `comparison`. runs: name -> metric rows in order of their steps, see `curves`. circuits: what
     is drawn, see `drawing.drawings`. None and non-finite numbers are missing values and stay visible.
 
     Raises InputError for a field that is not known, or absent where the report cannot do without.
@@ -44,35 +44,25 @@ def gather(
         "provenance": lines(provenance),
         "target": number(target),
         "chance": CHANCE,
-        "table": comparison(rows),
+        "table": comparison(**table),
         "runs": [{"name": name, "curves": curves(name, metrics)} for name, metrics in runs.items()],
         **drawings(circuits),
     }
 
 
-def comparison(rows: Sequence[Row]) -> dict[str, object]:
-    """The table: a row per task, and the geometric means of METHOD 7.
+def comparison(rows: Sequence[Row], mean: Row | None, tasks: Sequence[str]) -> dict[str, object]:
+    """The table: a row per task, and the mean over `tasks` (METHOD 7) as it was computed by the caller.
 
-    A row is {"task": name, "sparse": measures, "dense": measures}; measures are any of "unpruned",
-    "circuit" and "calibrated" (task losses in nats), "nodes" and "edges" (counts) and "reached" (whether
-    the circuit reached the target loss). Adds "ratio", dense over sparse edges. The means are taken
-    over the tasks where both models reached the target with at least one edge, and name these tasks.
+    A row, and `mean`, is {"task": name, "sparse": measures, "dense": measures, "ratio": dense over sparse
+    edges}; measures are any of "unpruned", "circuit" and "calibrated" (task losses in nats), "nodes" and
+    "edges" (counts) and "reached" (whether the circuit reached the target loss). What is absent is missing.
     """
     table = [_compared(row) for row in rows]
     names = [row["task"] for row in table]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"table.task: {name!r} comes twice; valid: one row per task")
-    counted = [row for row in table if all(row[m]["reached"] and row[m]["edges"] for m in MODELS)]
-    mean = {
-        model: {
-            measure: _geometric_mean([row[model][measure] for row in counted])
-            for measure in ("nodes", "edges")
-        }
-        for model in MODELS
-    }
-    mean["ratio"] = _ratio(mean)
-    return {"rows": table, "mean": {"tasks": [row["task"] for row in counted], **mean}}
+    return {"rows": table, "mean": {**_compared(mean or {"task": "mean"}), "tasks": list(tasks)}}
 
 
 def curves(name: str, metrics: Sequence[Row]) -> list[dict[str, object]]:
@@ -100,9 +90,9 @@ def _compared(row: Row) -> dict[str, object]:
     if "task" not in row:
         raise InputError("table.task: missing; it has no default")
     for field in row:
-        require_choice(f"table[{row['task']!r}]", field, ("task", *MODELS))
+        require_choice(f"table[{row['task']!r}]", field, ("task", *MODELS, "ratio"))
     measured = {model: _measures(row, model) for model in MODELS}
-    return {"task": row["task"], **measured, "ratio": _ratio(measured)}
+    return {"task": row["task"], **measured, "ratio": number(row.get("ratio"))}
 
 
 def _measures(row: Row, model: str) -> dict[str, object]:
@@ -111,17 +101,6 @@ def _measures(row: Row, model: str) -> dict[str, object]:
         if field not in MEASURES:
             raise InputError(f"table[{row['task']!r}].{model}.{field}: unknown; {nearest(field, MEASURES)}")
     return {field: number(given.get(field)) for field in MEASURES}
-
-
-def _ratio(measured: Mapping[str, Mapping[str, object]]) -> float | None:
-    sparse, dense = (measured[model]["edges"] for model in MODELS)
-    return dense / sparse if sparse and dense is not None else None
-
-
-def _geometric_mean(values: Sequence[float]) -> float | None:
-    if not values or not all(values):
-        return None
-    return math.exp(sum(math.log(value) for value in values) / len(values))
 
 
 def _kind(field: str) -> tuple[str, str] | None:

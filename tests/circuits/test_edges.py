@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.circuits.edges import count_edges, find_edges, kept_nodes, other_counts, unpruned_gates
+from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import param_shapes
@@ -18,7 +18,6 @@ def test_one_neuron_with_one_read_and_one_write_is_three_nodes_and_two_edges():
     assert nodes[0].name == "0.mlp_in.0" and nodes[0].mean == nodes[0].score == 0.5
     edges = find_edges(CONFIG, params, nodes)
     assert [(edge.source, edge.target, edge.weight) for edge in edges] == [(0, 1, 2.0), (1, 2, 2.0)]
-    assert count_edges(CONFIG, params, gates) == 2
     assert other_counts(CONFIG, params, nodes) == {
         "bias": 1,  # mlp_out 1
         "embedding": 2,  # tokens 1 and 2 write channel 0
@@ -49,14 +48,17 @@ def hand_made():
     return config, params
 
 
+def all_open(config):
+    shapes = sites.node_shapes(config, sites.LAYER_SITES)
+    return {site: np.ones(shape, np.float32) for site, shape in shapes.items()}
+
+
 def test_every_kind_of_edge_is_counted_once():
     config, params = hand_made()
-    gates = unpruned_gates(config, sites.LAYER_SITES)
-    # q 1, k 2, v 2, out 4, up 2, down 1
-    assert count_edges(config, params, gates) == 12
+    gates = all_open(config)
     nodes = kept_nodes(gates, gates, gates, 2)
     edges = find_edges(config, params, nodes)
-    assert len(edges) == 12
+    assert len(edges) == 12  # q 1, k 2, v 2, out 4, up 2, down 1
     pairs = {(nodes[edge.source].site, nodes[edge.target].site) for edge in edges}
     assert pairs == {
         ("attn_in", "q"),
@@ -71,8 +73,6 @@ def test_every_kind_of_edge_is_counted_once():
 
 def test_closing_a_node_takes_its_edges():
     config, params = hand_made()
-    gates = unpruned_gates(config, sites.LAYER_SITES)
+    gates = all_open(config)
     gates["v"][0, 1] = 0  # two edges into it, two out of it
-    assert count_edges(config, params, gates) == 8
-    del gates["v"]  # a site without gates is whole
-    assert count_edges(config, params, gates) == 12
+    assert len(find_edges(config, params, kept_nodes(gates, gates, gates, 2))) == 8

@@ -58,6 +58,81 @@ def test_what_is_no_circuit_is_refused(text, said):
         from_json(text)
 
 
+NODE = {"layer": 0, "site": "mlp_in", "index": 0}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("nodes", "abc", "circuit.nodes: 'abc' is not valid; valid: a list"),
+        ("nodes", {"0": NODE}, "circuit.nodes: {"),
+        ("nodes", [7], "circuit.nodes[0]: 7 is not valid; valid: an object"),
+        ("nodes", [NODE, {"site": "q", "index": 0}], "circuit.nodes[1].layer: None is not valid"),
+        ("nodes", [{"layer": 0, "index": 0}], "circuit.nodes[0].site: None is unknown"),
+        (
+            "nodes",
+            [{**NODE, "co\nlor": 1}],
+            r"circuit.nodes[0]: 'co\nlor' is not valid; valid: the fields",
+        ),
+        ("nodes", [{**NODE, "layer": -1}], "circuit.nodes[0].layer: -1 is not valid"),
+        ("nodes", [{**NODE, "layer": True}], "circuit.nodes[0].layer: True is not valid"),
+        ("nodes", [{**NODE, "index": 1.5}], "circuit.nodes[0].index: 1.5 is not valid"),
+        ("nodes", [{**NODE, "index": -3}], "circuit.nodes[0].index: -3 is not valid"),
+        ("nodes", [{**NODE, "site": "mlp_neurn"}], "'mlp_neurn' is unknown; did you mean 'mlp_neuron'?"),
+        ("nodes", [{**NODE, "site": ["q"]}], "circuit.nodes[0].site: ['q'] is unknown"),
+        ("nodes", [{**NODE, "mean": None}], "circuit.nodes[0].mean: None is not valid"),
+        ("nodes", [{**NODE, "score": float("nan")}], "circuit.nodes[0].score: nan is not valid"),
+        ("edges", 3, "circuit.edges: 3 is not valid; valid: a list"),
+        ("edges", [[0, 1]], "circuit.edges[0]: [0, 1] is not valid; valid: [source, target, weight]"),
+        ("edges", [[0, 1, 1.0], "abc"], "circuit.edges[1]: 'abc' is not valid"),
+        (
+            "edges",
+            [[0, 3, 1.0]],
+            "circuit.edges[0].target: 3 is not valid; valid: the number of one",
+        ),
+        ("edges", [[-1, 1, 1.0]], "circuit.edges[0].source: -1 is not valid"),
+        ("edges", [[0.0, 1, 1.0]], "circuit.edges[0].source: 0.0 is not valid"),
+        ("edges", [[0, 1, "2"]], "circuit.edges[0].weight: '2' is not valid"),
+        ("edges", [[0, 1, 10**400]], "circuit.edges[0].weight: 1000"),
+        ("sites", "q", "circuit.sites: 'q' is not valid; valid: a list"),
+        ("sites", ["q", "heads"], "circuit.sites[1]: 'heads' is unknown"),
+        ("sites", [{}], "circuit.sites[0]: {} is unknown"),
+        ("counts", [["nodes", 3]], "circuit.counts: [['nodes', 3]] is not valid; valid: an object"),
+        ("losses", None, "circuit.losses: None is not valid"),
+        ("calibration", "x" * 10_000, "circuit.calibration: 'xxx"),
+        ("provenance", 1, "circuit.provenance: 1 is not valid"),
+    ],
+)
+def test_a_damaged_field_is_named_in_one_short_line(circuit, tmp_path, field, value, said):
+    path = tmp_path / "circuit.json"
+    path.write_text(json.dumps({**json.loads(circuit.to_json()), field: value}))
+    with pytest.raises(InputError) as error:
+        load_circuit(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: circuit.") and said in message
+    assert "\n" not in message and len(message) < len(str(path)) + 250
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe{}", "not UTF-8"),
+        (b"", "not JSON"),
+        (b"\x00" * 64, "not JSON"),
+        (b"[" * 200_000, "not JSON"),
+        (b"9" * 5000, "not JSON"),
+        (b"null", "the format is not"),
+    ],
+)
+def test_a_foreign_file_is_named_in_one_line(tmp_path, content, said):
+    path = tmp_path / "circuit.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        load_circuit(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: circuit: {said}") and "\n" not in message
+
+
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="nothing.json cannot be read"):
+    with pytest.raises(InputError, match="nothing.json: circuit: cannot be read"):
         load_circuit(tmp_path / "nothing.json")

@@ -14,6 +14,7 @@ from sparse_jax.evaluation.extraction import TaskBeyondModelError, extract_circu
 from sparse_jax.evaluation.suite import prune_tasks, training_windows
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.means import load_means
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.sparsity.optimizer import OptimizerConfig
 from sparse_jax.tasks.pair import Pair
@@ -54,10 +55,10 @@ def pretrained():
 
 
 @pytest.fixture(scope="module")
-def corpus():
+def corpus(pretrained):
     tokens = np.random.default_rng(0).integers(0, 8, 400).astype(np.uint16)
     sources = {"a": SourceTokens(tokens, tokens), "b": SourceTokens(tokens[:100] * 0, tokens)}
-    return Corpus(None, sources, {"a": 0.75, "b": 0.25}, "", {})
+    return Corpus(pretrained.tokenizer, sources, {"a": 0.75, "b": 0.25}, "", {})
 
 
 def test_windows_come_from_the_sources_by_weight(corpus):
@@ -67,38 +68,45 @@ def test_windows_come_from_the_sources_by_weight(corpus):
 
 
 def test_the_planted_circuit_is_extracted_saved_and_kept(pretrained, corpus, tmp_path, capsys):
-    found = prune_tasks(pretrained, corpus, [Planted()], PRUNE, tmp_path)["planted"]
+    data = task_data(Planted(), pretrained.tokenizer, 8, PRUNE)
+    found = prune_tasks(pretrained, corpus, [data], PRUNE, tmp_path)["planted"]
     assert [(node.site, node.index) for node in found.nodes] == list(CIRCUIT)
     assert found.counts["edges"] == 2 and found.provenance["reached"]
     losses = found.losses
     assert losses["circuit"] <= 0.15 and losses["calibrated"] <= losses["circuit"] + 1e-3
-    # the saved losses are what the circuit's own gates give
-    data = task_data(Planted(), pretrained, PRUNE)
-    means = {site: np.zeros(gate.shape, np.float32) for site, gate in found.gates(CONFIG).items()}
+    # the saved losses are what the saved gates and means give
+    saved, means = load_circuit(tmp_path / "planted.json"), load_means(tmp_path / "means.npz")
+    loss = task_loss(pretrained, data.test, saved.gates(CONFIG), means)
+    assert loss == pytest.approx(losses["circuit"], abs=1e-6)
     for node in found.nodes:
-        assert np.isfinite(node.mean)
+        assert node.mean == pytest.approx(means[node.site][node.layer, node.index])
     assert task_loss(pretrained, data.test, {}, {}) == pytest.approx(losses["unpruned"], abs=1e-6)
-    assert task_loss(pretrained, data.test, found.gates(CONFIG), means) < 0.3
     assert load_circuit(tmp_path / "planted.json") == dataclasses.replace(
         found, provenance=load_circuit(tmp_path / "planted.json").provenance
     )
 
     stamp = (tmp_path / "planted.json").stat().st_mtime_ns
-    again = prune_tasks(pretrained, corpus, [Planted()], PRUNE, tmp_path)["planted"]
+    again = prune_tasks(pretrained, corpus, [data], PRUNE, tmp_path)["planted"]
     assert again.nodes == found.nodes and (tmp_path / "planted.json").stat().st_mtime_ns == stamp
 
     other = dataclasses.replace(PRUNE, steps=7)
-    with pytest.raises(InputError, match="was made with another pruning"):
-        prune_tasks(pretrained, corpus, [Planted()], other, tmp_path)
+    with pytest.raises(InputError, match="was made with other pruning"):
+        prune_tasks(pretrained, corpus, [data], other, tmp_path)
+    moved = dataclasses.replace(pretrained, params=jax.tree.map(lambda x: x * 1.01, pretrained.params))
+    with pytest.raises(InputError, match="was made with other weights"):
+        prune_tasks(moved, corpus, [data], PRUNE, tmp_path)
+    with pytest.raises(InputError, match="its tokenizer is another now"):
+        foreign = dataclasses.replace(corpus, tokenizer=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
+        prune_tasks(pretrained, foreign, [data], PRUNE, tmp_path)
     assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
 
 
 def test_a_task_beyond_the_model_is_said_so_and_left_out(pretrained, corpus, tmp_path, capsys):
     broken = jax.tree.map(lambda leaf: leaf * 0, pretrained.params)
     weak = dataclasses.replace(pretrained, params=broken)
-    data = task_data(Planted(), weak, PRUNE)
+    data = task_data(Planted(), weak.tokenizer, 8, PRUNE)
     with pytest.raises(TaskBeyondModelError, match="0.15 is below the loss 0.693 of the whole model"):
         extract_circuit(weak, data, {}, PRUNE, {})
-    assert prune_tasks(weak, corpus, [Planted()], PRUNE, tmp_path) == {}
+    assert prune_tasks(weak, corpus, [data], PRUNE, tmp_path) == {}
     assert "planted: left out" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.glob("*.json"))

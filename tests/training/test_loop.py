@@ -74,8 +74,7 @@ def test_a_run_learns_stays_sparse_and_resumes_bit_for_bit(config, tmp_path, mon
     assert measured(tmp_path / "killed")[-1]["step"] == 6
     resumed = train(config, tmp_path / "killed")
     assert same_parameters(resumed.params, whole.params)
-    after = [row for row in measured(tmp_path / "killed") if "loss" in row]
-    assert after == [row for row in rows if "loss" in row]
+    assert measured(tmp_path / "killed") == rows
 
     again = train(config, tmp_path / "whole")
     assert same_parameters(again.params, whole.params)
@@ -158,6 +157,39 @@ def test_unknown_sections_are_named(mapping):
     del mapping["data"]
     with pytest.raises(InputError, match="data: the section is missing"):
         run_config(mapping)
+
+
+def test_text_that_changed_since_is_refused(mapping, tmp_path, monkeypatch):
+    config = run_config(mapping)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 5)
+        train(config, tmp_path / "run")
+    kept = (tmp_path / "run" / "tokenizer.json").read_bytes()
+    text = tmp_path / "other.txt"
+    text.write_text("\n\n".join(f"other text {i}" for i in range(400)))
+    sources = {**config.data.sources}
+    sources["mine"] = dataclasses.replace(sources["mine"], paths=(str(text),))
+    changed = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
+    with pytest.raises(InputError, match=r"another config \(data.sources"):
+        train(changed, tmp_path / "run")
+    original = loop.prepare
+    monkeypatch.setattr(loop, "prepare", lambda *_: original(changed.data, config.model.vocab_size))
+    with pytest.raises(InputError, match="data: the text has changed since"):
+        train(config, tmp_path / "run")
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == kept
+
+
+def test_a_workdir_that_is_a_file_and_a_run_without_checkpoints_are_left_alone(config, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="workdir: .*file is a file"):
+        train(config, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(config.to_json())
+    training = dataclasses.replace(config.training, steps=9)
+    with pytest.raises(InputError, match="another config .training.steps 8 there, 9 here"):
+        train(dataclasses.replace(config, training=training), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
 def test_a_dense_run_saves_and_resumes_too(mapping, tmp_path, monkeypatch):

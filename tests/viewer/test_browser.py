@@ -32,12 +32,13 @@ def test_browser_draws_the_report(tmp_path, circuit):
         node.name: [{"before": text, "token": text, "after": text, "value": 1.0}] for node in circuit.nodes
     }
     measured = {"unpruned": 0.01, "circuit": 0.14, "nodes": 5, "edges": 3, "reached": True}
-    rows = [{"task": text, "sparse": measured, "dense": measured | {"edges": 48}}]
+    rows = [{"task": text, "sparse": measured, "dense": measured | {"edges": 48}, "ratio": 16.0}]
+    table = {"rows": rows, "mean": {**rows[0], "task": "mean"}, "tasks": [text]}
     runs = {
         "sparse": [{"step": s, "loss": 3.0 - s, "fraction_kept": 0.5, "validation/web": 2.0} for s in (0, 1)]
     }
     drawn = [TaskCircuit(text, model, circuit, told) for model in ("sparse", "dense")]
-    write_report(tmp_path / "report.html", gather("Title", {"seed": 0}, 0.15, rows, runs, drawn))
+    write_report(tmp_path / "report.html", gather("Title", {"seed": 0}, 0.15, table, runs, drawn))
 
     profile = f"--user-data-dir={tmp_path / 'profile'}"
     command = [BROWSER, *FLAGS, profile, "--dump-dom", (tmp_path / "report.html").as_uri()]

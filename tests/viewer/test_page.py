@@ -45,6 +45,9 @@ class Reader(HTMLParser):
         self.texts[place] = self.texts.get(place, "") + data
 
 
+NO_TABLE = {"rows": [], "mean": None, "tasks": []}
+
+
 def read(path):
     reader = Reader()
     reader.feed(path.read_text(encoding="utf-8"))
@@ -61,9 +64,9 @@ def found(text):
 def payload(circuit):
     text = "".join(HOSTILE)
     told = {node.name: [found(text) for text in HOSTILE] for node in circuit.nodes}
-    rows = [{"task": text, "sparse": {"edges": 3, "reached": True}}]
+    table = {**NO_TABLE, "rows": [{"task": text, "sparse": {"edges": 3, "reached": True}}]}
     runs = {text: [{"step": 0, "loss": 2.0}, {"step": 1, "loss": None}]}
-    return gather(text, {text: text}, 0.15, rows, runs, [TaskCircuit(text, "sparse", circuit, told)])
+    return gather(text, {text: text}, 0.15, table, runs, [TaskCircuit(text, "sparse", circuit, told)])
 
 
 def test_data_comes_back_from_the_page_as_it_went_in(tmp_path, payload):
@@ -77,7 +80,7 @@ def test_data_comes_back_from_the_page_as_it_went_in(tmp_path, payload):
 
 def test_hostile_texts_stay_texts(tmp_path, payload):
     write_report(tmp_path / "hostile.html", payload)
-    plain = gather("Title", {}, 0.15, [], {}, [])
+    plain = gather("Title", {}, 0.15, NO_TABLE, {}, [])
     write_report(tmp_path / "plain.html", plain)
     hostile, harmless = read(tmp_path / "hostile.html"), read(tmp_path / "plain.html")
     assert hostile.ids == harmless.ids and len(set(harmless.ids)) == len(harmless.ids)
@@ -86,7 +89,7 @@ def test_hostile_texts_stay_texts(tmp_path, payload):
 
 
 def test_page_needs_nothing_else(tmp_path):
-    write_report(tmp_path / "plain.html", gather("Title", {}, 0.15, [], {}, []))
+    write_report(tmp_path / "plain.html", gather("Title", {}, 0.15, NO_TABLE, {}, []))
     text = (tmp_path / "plain.html").read_text()
     assert all(address.startswith(("#", "data:")) for address in read(tmp_path / "plain.html").addresses)
     for loader in ("@import", "url(", "fetch(", "XMLHttpRequest", "import(", "innerHTML"):
@@ -96,7 +99,7 @@ def test_page_needs_nothing_else(tmp_path):
 
 
 def test_every_place_that_the_script_fills_is_on_the_page(tmp_path):
-    write_report(tmp_path / "plain.html", gather("Title", {}, 0.15, [], {}, []))
+    write_report(tmp_path / "plain.html", gather("Title", {}, 0.15, NO_TABLE, {}, []))
     reader = read(tmp_path / "plain.html")
     assert {"data", "tiles", "table", "curves", "tasks", "provenance"} <= set(reader.ids)
 
