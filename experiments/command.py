@@ -7,7 +7,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, nearest
 from sparse_jax.progress import finish_line
 from sparse_jax.training.metrics import NonFiniteError
 
@@ -44,10 +44,29 @@ def config() -> ConfigDict:
 def _parse(arguments: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(arguments)
-        logging.set_verbosity(logging.ERROR)  # orbax reports every file that it moves
-        return rest
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (AttributeError, KeyError) as error:
+        raise InputError(_unknown_key(arguments, str(error.args[0]))) from None
+    except (flags.Error, TypeError, ValueError, OSError) as error:
         raise InputError(" ".join(str(error).split())) from None
+    if len(rest) > 1:
+        raise InputError(f"{rest[1]}: not a flag; valid: flags such as --config.KEY=VALUE")
+    logging.set_verbosity(logging.ERROR)  # orbax reports every file that it moves
+    return rest
+
+
+def _unknown_key(arguments: list[str], said: str) -> str:
+    """Names the flag whose path leaves the config, and what there is in its place."""
+    for argument in arguments:
+        path = argument.split("=")[0].lstrip("-").split(".")
+        if path[0] != "config" or len(path) < 2:
+            continue
+        section = flags.FLAGS[CONFIG.name].value  # the flags as a whole were not parsed
+        for key in path[1:]:
+            if not isinstance(section, ConfigDict) or key not in section:
+                valid = nearest(key, section.keys()) if isinstance(section, ConfigDict) else "no field below"
+                return f"--{'.'.join(path)}: {key!r} is unknown; {valid}"
+            section = section[key]
+    return " ".join(said.split())
 
 
 def _fail(message: object, status: int) -> None:

@@ -14,21 +14,23 @@ from sparse_jax.data.corpus import prepare
 from sparse_jax.evaluation.comparison import SIDES, compare, format_table
 from sparse_jax.evaluation.extraction import task_data
 from sparse_jax.evaluation.suite import prune_tasks
-from sparse_jax.inputs import from_mapping
+from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.table import get_task
+from sparse_jax.training.checkpoint import check_workdir
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 
 
 def main() -> None:
     """Checks the whole config, then trains, prunes, and tells what came out."""
-    config = command.config().to_dict()
+    config = require_sections(command.config().to_dict(), (*SIDES, "pruning", "tasks", "workdir"))
     workdir = Path(config["workdir"])
     runs = {side: run_config(config[side]) for side in SIDES}
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
     tasks = [get_task(name) for name in config["tasks"]]
-
+    for side in SIDES:
+        check_workdir(workdir / side, runs[side])
     corpora = {side: prepare(runs[side].data, runs[side].model.vocab_size) for side in SIDES}
     data = {
         side: [task_data(task, corpora[side].tokenizer, runs[side].model.context, prune) for task in tasks]
@@ -36,17 +38,16 @@ def main() -> None:
     }
 
     models = {side: train(runs[side], workdir / side, f"train {side}") for side in SIDES}
-    circuits = {}
-    for side in SIDES:
-        directory = workdir / side / "circuits"
-        circuits[side] = prune_tasks(
-            models[side], corpora[side], data[side], prune, directory, f"prune {side}"
+    circuits = {
+        side: prune_tasks(
+            models[side], corpora[side], data[side], prune, workdir / side / "circuits", f"prune {side}"
         )
+        for side in SIDES
+    }
 
-    comparison = compare(circuits["sparse"], circuits["dense"])
-    write(workdir, models, circuits, comparison, prune)
+    comparison = compare(config["tasks"], circuits["sparse"], circuits["dense"])
     print(format_table(comparison))
-    print(f"circuits: {workdir}/*/circuits/*.json   report: {workdir / 'report.html'}")
+    print(write(workdir, models, circuits, comparison, prune))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,24 +29,32 @@ def write(
     circuits: Mapping[str, Mapping[str, Circuit]],
     comparison: Comparison,
     prune: PruneConfig,
-) -> None:
-    """Writes the table as JSON lines and the report as one page under `workdir`."""
+) -> str:
+    """Writes the table as JSON lines and the report as one page under `workdir`; says where."""
     rows = [row.plain() for row in comparison.rows]
     mean = comparison.mean and comparison.mean.plain()
-    lines = [json.dumps(row) + "\n" for row in (*rows, mean) if row]
     unfinished = workdir / "table.jsonl.unfinished"
-    unfinished.write_text("".join(lines))
+    unfinished.write_text("".join(json.dumps(row) + "\n" for row in (*rows, mean) if row))
     os.replace(unfinished, workdir / "table.jsonl")
-    drawn = [one for side, model in models.items() for one in _drawn(side, model, circuits[side])]
+    metrics = {side: read_rows(workdir / side / "metrics.jsonl") for side in models}
+    losses = ", ".join(f"{side} {_last(found, 'validation/mixture'):.3f}" for side, found in metrics.items())
     payload = gather(
         "Sparse and dense circuits",
-        provenance(),
+        {"validation loss (nats a token)": losses, **provenance()},
         prune.target_loss,
         {"rows": rows, "mean": mean, "tasks": [row.task for row in comparison.counted]},
-        {side: read_rows(workdir / side / "metrics.jsonl") for side in models},
-        drawn,
+        metrics,
+        [one for side, model in models.items() for one in _drawn(side, model, circuits[side])],
     )
     write_report(workdir / "report.html", payload)
+    return (
+        f"validation loss of the models, nats a token: {losses}\n"
+        f"circuits: {workdir}/*/circuits/*.json   report: {workdir / 'report.html'}"
+    )
+
+
+def _last(rows: Sequence[Mapping[str, float]], name: str) -> float:
+    return [row[name] for row in rows if name in row][-1]
 
 
 def _drawn(side: str, model: Pretrained, circuits: Mapping[str, Circuit]) -> list[TaskCircuit]:

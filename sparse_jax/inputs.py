@@ -32,6 +32,18 @@ def require(condition: bool, field: str, value: object, valid: str) -> None:
         raise InputError(f"{field}: {value!r} is not valid; valid: {valid}")
 
 
+def require_sections(mapping: Mapping[str, object], names: Iterable[str]) -> Mapping[str, object]:
+    """`mapping` itself. Raises InputError unless its keys are exactly `names`."""
+    names = list(names)
+    for name in mapping:
+        if name not in names:
+            raise InputError(f"{name}: unknown section; {nearest(name, names)}")
+    for name in names:
+        if name not in mapping:
+            raise InputError(f"{name}: the section is missing; valid: {', '.join(names)}")
+    return mapping
+
+
 def from_mapping(cls: type, mapping: Mapping[str, object], section: str):
     """Builds the dataclass `cls` from `mapping`, refusing unknown names and wrong types.
 

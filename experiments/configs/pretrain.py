@@ -11,22 +11,21 @@ kind=sparse|dense
 from ml_collections import ConfigDict
 
 from experiments.configs.arguments import parse
+from experiments.configs.sections import run_sections
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """A config with the sections of `RunConfig`."""
     choice = parse(argument, {"size": ("quickstart", "tiny", "paper"), "kind": ("sparse", "dense")})
     config = _SIZES[choice["size"]](sparse=choice["kind"] == "sparse")
-    return ConfigDict(config)
+    return ConfigDict(run_sections(config))
 
 
 def _tiny(sparse: bool) -> dict:
     config = _quickstart(sparse)
     config["model"].update(context=96, d_model=32)
     config["sparsity"].update(fraction=0.25 if sparse else 1.0)
-    config["data"].update(
-        sources={"simple_python": {"kind": "simple_python", "weight": 1.0, "examples": 3000}}
-    )
+    config["data"].update(sources={"simple_python": {"kind": "simple_python", "examples": 3000}})
     config["training"].update(
         steps=20, batch_size=8, log_every=5, evaluate_every=10, evaluation_windows=8, checkpoint_every=10
     )

@@ -5,13 +5,11 @@ python -m experiments.prune --config=experiments/configs/prune.py --model=... --
 A task takes minutes on 2 CPU cores for the quickstart's model; --config.steps=400 is enough to look.
 """
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
-from sparse_jax.pruning.config import PruneConfig
+from experiments.configs.sections import pruning_section
 
 
 def get_config() -> ConfigDict:
     """Every field of `PruneConfig` with its default."""
-    return ConfigDict(dataclasses.asdict(PruneConfig()))
+    return ConfigDict(pruning_section())

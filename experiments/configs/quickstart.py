@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs import pretrain
 from experiments.configs.arguments import parse
+from experiments.configs.sections import pruning_section
 
 TASKS = (
     "single_double_quote",
@@ -31,20 +32,19 @@ def get_config(argument: str = "") -> ConfigDict:
             "tasks": TASKS,
             "sparse": pretrain.get_config(f"size={size},kind=sparse"),
             "dense": pretrain.get_config(f"size={size},kind=dense"),
-            "pruning": {
-                "target_loss": 0.15,
-                "steps": 300,
-                "pairs_per_step": 32,
-                "train_pairs": 1024,
-                "validation_pairs": 64,
-                "test_pairs": 128,
-                "learning_rate": 0.02,
-                "k_coef": 3e-3,
-            },
+            "pruning": pruning_section(
+                steps=300,
+                pairs_per_step=32,
+                train_pairs=1024,
+                validation_pairs=64,
+                test_pairs=128,
+                learning_rate=0.02,
+                k_coef=3e-3,
+            ),
         }
     )
     if size == "tiny":
         config.tasks = TASKS[:2]
-        config.pruning.update(target_loss=1.0, steps=10, pairs_per_step=4, train_pairs=16)
+        config.pruning.update(target_loss=2.0, steps=10, pairs_per_step=4, train_pairs=16)
         config.pruning.update(validation_pairs=8, test_pairs=8, mean_windows=8)
     return config

@@ -73,14 +73,14 @@ def _optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
 
 
 def _learning_rate(prune: PruneConfig, hyper: Hyperparameters, step: jax.Array) -> jax.Array:
-    """Linear warm-up, then linear decay to 0 at the last step."""
+    """A linear decay from 1 to 1/steps, times a linear warm-up."""
     progress = (step + 1) / prune.steps
     warm = jnp.minimum(1.0, progress / jnp.maximum(hyper.warmup, 1 / prune.steps))
     return hyper.learning_rate * warm * (1 - step / prune.steps)
 
 
 def _batch(pairs: EncodedPairs, size: int, state: LaneState) -> EncodedPairs:
-    """The next `size` pairs of a shuffled pass over all; every pass has an order of its own."""
+    """The next `size` pairs of a shuffled pass; each has its own order and leaves out what is no whole batch."""
     n_pairs = pairs.tokens.shape[0]
     batches = n_pairs // size
     epoch, place = state.step // batches, state.step % batches

@@ -79,7 +79,8 @@ class Checkpoints:
             if found["run"]["corpus"] != self._fingerprint:
                 raise InputError(
                     f"data: the text has changed since {self.directory} was written (corpus "
-                    f"{found['run']['corpus']} there, {self._fingerprint} here); valid: the same data, or a new workdir"
+                    f"{found['run']['corpus']} there, {self._fingerprint} here); valid: the same data, or a "
+                    "new workdir"
                 )
             optimizer = found["optimizer"]
             state = TrainState(optimizer["step"], found["params"], optimizer["state"])

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 
 from sparse_jax.data.config import DataConfig, data_config
-from sparse_jax.inputs import InputError, from_mapping, nearest, require
+from sparse_jax.inputs import from_mapping, require, require_sections
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.sparsity.optimizer import OptimizerConfig
@@ -76,12 +76,7 @@ def run_config(mapping: Mapping[str, object]) -> RunConfig:
 
     Raises InputError naming the section and field of whatever is unknown, ill-typed or impossible.
     """
-    for name in mapping:
-        if name not in _SECTIONS:
-            raise InputError(f"{name}: unknown section; {nearest(name, _SECTIONS)}")
-    for name in _SECTIONS:
-        if name not in mapping:
-            raise InputError(f"{name}: the section is missing; valid: {', '.join(_SECTIONS)}")
+    require_sections(mapping, _SECTIONS)
     return RunConfig(**{name: build(mapping[name]) for name, build in _SECTIONS.items()})
 
 

@@ -1,15 +1,20 @@
 """Every config of the repository resolves to a checked run."""
 
+import dataclasses
+
 import pytest
 
 from experiments.configs import pretrain, prune, quickstart
 from experiments.configs.arguments import parse
 from sparse_jax.inputs import InputError, from_mapping
+from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import param_shapes
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.sparsity.config import SparsityConfig
+from sparse_jax.sparsity.optimizer import OptimizerConfig
 from sparse_jax.sparsity.rules import sparse_leaves
 from sparse_jax.tasks.table import TASKS
-from sparse_jax.training.config import run_config
+from sparse_jax.training.config import TrainConfig, run_config
 
 
 @pytest.mark.parametrize("size", ["tiny", "quickstart", "paper"])
@@ -32,6 +37,21 @@ def test_the_quickstart_is_whole(size):
 
 def test_the_pruning_config_is_the_default_one():
     assert from_mapping(PruneConfig, prune.get_config().to_dict(), "pruning") == PruneConfig()
+
+
+def test_every_field_can_be_overridden():
+    config = pretrain.get_config("size=quickstart")
+    for section, cls in (
+        ("model", ModelConfig),
+        ("sparsity", SparsityConfig),
+        ("optimizer", OptimizerConfig),
+        ("training", TrainConfig),
+    ):
+        assert set(config[section]) == {field.name for field in dataclasses.fields(cls)}
+    assert {"paths", "max_bytes"} < set(config.data.sources.python_source)
+    config.update_from_flattened_dict({"data.sources.python_source.max_bytes": 7, "training.seed": 3})
+    run = run_config(config.to_dict())
+    assert run.data.sources["python_source"].max_bytes == 7 and run.training.seed == 3
 
 
 def test_arguments_are_checked():

@@ -79,7 +79,11 @@ def test_the_model_writes_text(finished):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([TRAIN, "--config.model.n_layres=2"], "n_layres"),
+        (
+            [TRAIN, "--config.model.n_layres=2"],
+            "--config.model.n_layres: 'n_layres' is unknown; did you mean 'n_layers'? valid: activation, ",
+        ),
+        ([TRAIN, "size=tiny"], "size=tiny: not a flag"),
         ([TRAIN, "--config.model.n_layers=two"], "n_layers"),
         ([TRAIN, "--config.model.d_head=12"], "model.d_head: 12 does not divide model.d_model 32; valid: "),
         ([TRAIN, "--config.sparsity.fraction=0.02"], "sparsity.fraction: "),
@@ -123,6 +127,8 @@ def test_other_configs_tasks_and_checkpoints_are_refused_and_leave_the_run_alone
     other = run("train", TRAIN, data, sparse, "--config.training.steps=30")
     assert other.returncode == 2 and "another config (training.steps 20 there, 30 here)" in other.stderr
     prune = [f"--config={CONFIGS}/prune.py", f"--model={workdir / 'sparse'}", f"--output={tmp_path / 'out'}"]
+    nothing = run("prune", *prune, "--tasks=")
+    assert nothing.returncode == 2 and "--tasks: [] is not valid" in nothing.stderr
     unknown = run("prune", *prune, "--tasks=single_double_qoute")
     assert unknown.returncode == 2 and "single_double_quote" in unknown.stderr
     foreign = run("generate", f"--workdir={tmp_path}")
@@ -138,4 +144,6 @@ def test_a_truncated_checkpoint_is_named_in_one_line(finished, tmp_path):
     largest.write_bytes(largest.read_bytes()[:100])
     result = run("generate", f"--workdir={copy}")
     assert result.returncode == 2
-    assert result.stderr.startswith("error: checkpoint: ") and "truncated" in result.stderr
+    # background readers of the same file may still complain before the process ends
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+    assert line.startswith("error: checkpoint: ") and "truncated" in line

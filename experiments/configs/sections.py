@@ -1,0 +1,42 @@
+"""Config sections that hold every field of their dataclass, so that a flag can override any of them."""
+
+import dataclasses
+
+from ml_collections import config_dict
+
+from sparse_jax.data.config import KINDS, DataConfig
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.sparsity.config import SparsityConfig
+from sparse_jax.sparsity.optimizer import OptimizerConfig
+from sparse_jax.training.config import TrainConfig
+
+
+def run_sections(sections: dict[str, dict]) -> dict[str, dict]:
+    """The five sections of a `RunConfig`, completed by the defaults."""
+    data = {**_defaults(DataConfig), **sections["data"]}
+    data["sources"] = {name: source(**given) for name, given in data["sources"].items()}
+    return {
+        "model": {**_defaults(ModelConfig), **sections["model"]},
+        "sparsity": {**_defaults(SparsityConfig), **sections["sparsity"]},
+        "optimizer": {**_defaults(OptimizerConfig), **sections["optimizer"]},
+        "data": data,
+        "training": {**_defaults(TrainConfig), **sections["training"]},
+    }
+
+
+def pruning_section(**given: object) -> dict[str, object]:
+    """The fields of a `PruneConfig`."""
+    return {**_defaults(PruneConfig), **given}
+
+
+def source(kind: str, weight: float = 1.0, **given: object) -> dict[str, object]:
+    """A source of text, with the fields that its kind uses."""
+    fields = {**KINDS[kind], **given}
+    # None has no type that a flag could be read as
+    fields = {n: config_dict.placeholder(int) if v is None else v for n, v in fields.items()}
+    return {"kind": kind, "weight": weight, **fields}
+
+
+def _defaults(cls: type) -> dict[str, object]:
+    return {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
