@@ -1,6 +1,7 @@
 """How every script starts: flags and config in, one clear line out when an input is wrong."""
 
 import os
+import runpy
 import sys
 from collections.abc import Callable
 
@@ -60,13 +61,23 @@ def _unknown_key(arguments: list[str], said: str) -> str:
         path = argument.split("=")[0].lstrip("-").split(".")
         if path[0] != "config" or len(path) < 2:
             continue
-        section = flags.FLAGS[CONFIG.name].value  # the flags as a whole were not parsed
+        section = _bare_config(arguments)
         for key in path[1:]:
             if not isinstance(section, ConfigDict) or key not in section:
                 valid = nearest(key, section.keys()) if isinstance(section, ConfigDict) else "no field below"
                 return f"--{'.'.join(path)}: {key!r} is unknown; {valid}"
             section = section[key]
     return " ".join(said.split())
+
+
+def _bare_config(arguments: list[str]) -> ConfigDict | None:
+    """The config without the overrides, which could not all be applied; None if there is no config."""
+    for argument in arguments:
+        name, _, place = argument.lstrip("-").partition("=")
+        if name == "config":
+            path, *argument_of_config = place.split(":", 1)
+            return runpy.run_path(path)["get_config"](*argument_of_config)
+    return None
 
 
 def _fail(message: object, status: int) -> None:

@@ -80,7 +80,7 @@ def _learning_rate(prune: PruneConfig, hyper: Hyperparameters, step: jax.Array) 
 
 
 def _batch(pairs: EncodedPairs, size: int, state: LaneState) -> EncodedPairs:
-    """The next `size` pairs of a shuffled pass; each has its own order and leaves out what is no whole batch."""
+    """The next `size` pairs of a shuffled pass; a pass leaves out what does not fill a batch."""
     n_pairs = pairs.tokens.shape[0]
     batches = n_pairs // size
     epoch, place = state.step // batches, state.step % batches
