@@ -1,7 +1,6 @@
 """Gathers a comparison of two models into report.html and table.jsonl."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from sparse_jax.data.corpus import prepare
 from sparse_jax.data.loader import validation_windows
 from sparse_jax.evaluation.comparison import Comparison
 from sparse_jax.evaluation.provenance import provenance
+from sparse_jax.files import write_whole
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.training.pretrained import Pretrained
 from sparse_jax.training.writers import read_rows
@@ -33,9 +33,8 @@ def write(
     """Writes the table as JSON lines and the report as one page under `workdir`; says where."""
     rows = [row.plain() for row in comparison.rows]
     mean = comparison.mean and comparison.mean.plain()
-    unfinished = workdir / "table.jsonl.unfinished"
-    unfinished.write_text("".join(json.dumps(row) + "\n" for row in (*rows, mean) if row))
-    os.replace(unfinished, workdir / "table.jsonl")
+    lines = "".join(json.dumps(row) + "\n" for row in (*rows, mean) if row)
+    write_whole(workdir / "table.jsonl", lines)
     metrics = {side: read_rows(workdir / side / "metrics.jsonl") for side in models}
     losses = ", ".join(f"{side} {_last(found, 'validation/mixture'):.3f}" for side, found in metrics.items())
     payload = gather(

@@ -23,9 +23,9 @@ elif [ -e /dev/accel0 ] || { [ -d /dev/vfio ] && [ -n "${TPU_NAME:-}" ]; }; then
   extras="${extras:+$extras,}tpu"
 fi
 
-# What is installed is remembered by the contents of setup.cfg, so that a repeated call starts at once.
-stamp="$venv/installed"
-wanted="$extras $(cksum < setup.cfg)"
+# What is installed is remembered, with the contents of setup.cfg, so that a repeated call starts at once.
+stamp="$venv/installed-${extras//,/-}"
+wanted="$(cksum < setup.cfg)"
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
   echo "installing into $venv (a minute or two)" >&2
   made=""

@@ -3,7 +3,7 @@
 #
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail
-SPARSE_JAX_EXTRAS=test
+export SPARSE_JAX_EXTRAS="test"
 source "$(dirname "$0")/environment.sh"
 ruff check .
 ruff format --check --quiet .

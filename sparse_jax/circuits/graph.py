@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
@@ -163,11 +164,7 @@ def _is_number(value: object) -> bool:
 
 def save_circuit(circuit: Circuit, path: str | os.PathLike) -> None:
     """Writes JSON to `path`, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(circuit.to_json(), encoding="utf-8")
-    os.replace(unfinished, path)
+    write_whole(path, circuit.to_json())
 
 
 def load_circuit(path: str | os.PathLike) -> Circuit:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError, require
 
 END_OF_TEXT = "<|endoftext|>"  # id 0
@@ -50,13 +51,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 def save_tokenizer(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
     """Writes `tokenizer` as JSON, whole or not at all."""
-    path = Path(path)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        unfinished.write_text(tokenizer.to_str(), encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, tokenizer.to_str())
 
 
 def load_tokenizer(path: str | os.PathLike) -> Tokenizer:

@@ -1,12 +1,13 @@
 """The mean activation of every node over pretraining text: what a closed gate puts in its place."""
 
+import io
 import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
@@ -39,12 +40,9 @@ def node_means(
 
 def save_means(means: dict[str, jax.Array], path: str | os.PathLike) -> None:
     """Writes the means to an npz file, whole or not at all: a circuit runs with nothing else as fill."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("wb") as file:
-        np.savez_compressed(file, **{site: np.asarray(mean) for site, mean in means.items()})
-    os.replace(unfinished, path)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{site: np.asarray(mean) for site, mean in means.items()})
+    write_whole(path, buffer.getvalue())
 
 
 def load_means(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -144,8 +144,9 @@ def newest_step(workdir: Path) -> int:
 def check_workdir(workdir: Path, config: RunConfig) -> None:
     """Raises InputError if `workdir` cannot hold this run: no directory, or a run with another config."""
     workdir = Path(workdir)
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"workdir: {workdir} is a file; valid: a directory, new or of this run")
+    for folder in (workdir, workdir / "checkpoints"):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"workdir: {folder} is a file; valid: a directory, new or of this run")
     saved = workdir / CONFIG_NAME
     if not saved.exists():
         return

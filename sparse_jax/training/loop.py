@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import train_loader, validation_windows
-from sparse_jax.inputs import InputError
+from sparse_jax.files import write_whole
 from sparse_jax.sparsity.optimizer import sparse_optimizer
 from sparse_jax.training.checkpoint import CONFIG_NAME, Checkpoints, check_workdir
 from sparse_jax.training.config import RunConfig
@@ -164,11 +164,5 @@ def _writers(config: RunConfig, workdir: Path, start: int):
 
 def _write_config(workdir: Path, config: RunConfig, corpus: Corpus) -> None:
     """Puts config and tokenizer beside the metrics, for people; checkpoints carry their own copies."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        for name, text in ((CONFIG_NAME, config.to_json()), ("tokenizer.json", corpus.tokenizer.to_str())):
-            unfinished = workdir / f"{name}.unfinished"
-            unfinished.write_text(text)
-            os.replace(unfinished, workdir / name)
-    except OSError as error:
-        raise InputError(f"workdir: cannot write to {workdir} ({error.strerror})") from None
+    write_whole(workdir / CONFIG_NAME, config.to_json())
+    write_whole(workdir / "tokenizer.json", corpus.tokenizer.to_str())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError
 
 Row = Mapping[str, float | int | str]
@@ -28,11 +29,8 @@ class JsonLinesWriter:
 
     def __init__(self, path: str | os.PathLike, resume_step: int = 0):
         self._path = Path(path)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_rows(self._path) if row["step"] <= resume_step] if resume_step else []
-        unfinished = self._path.with_name(self._path.name + ".unfinished")
-        unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(unfinished, self._path)
+        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = self._path.open("a", buffering=1)
 
     def write(self, step: int, row: Row) -> None:

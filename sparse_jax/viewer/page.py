@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
+
+from sparse_jax.files import write_whole
 
 # In the order in which a browser reads them; the last one starts the page.
 SCRIPTS = (
@@ -42,12 +43,7 @@ def write_report(path: str | os.PathLike, payload: Mapping[str, object]) -> None
     }
     # One pass over the template alone: what is put in is never searched for further marks.
     page = re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _template("page.html"))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    # Only the title can hold half a surrogate pair; the data is ASCII.
-    unfinished.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(unfinished, path)
+    write_whole(path, page)
 
 
 def embedded(payload: Mapping[str, object]) -> str:

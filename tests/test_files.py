@@ -1,0 +1,40 @@
+"""Whole or not at all."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from sparse_jax.files import write_whole
+from sparse_jax.inputs import InputError
+
+
+def test_folders_are_made_and_content_is_exact(tmp_path):
+    write_whole(tmp_path / "a" / "b.txt", "é\r\n")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == "é\r\n".encode()
+    write_whole(tmp_path / "a" / "b.txt", b"\x00\xff")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == b"\x00\xff"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
+
+
+def test_no_room_leaves_what_was_there(tmp_path):
+    (tmp_path / "x").write_text("old")
+    code = (
+        "import resource, signal, sys\n"
+        "from sparse_jax.files import write_whole\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_whole(sys.argv[1], 'new' * 1000)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], capture_output=True, text=True)
+    assert "InputError" in result.stderr and "cannot be written (File too large)" in result.stderr
+    assert (tmp_path / "x").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path):
+    (tmp_path / "x").write_text("")
+    with pytest.raises(InputError, match="x/y: cannot be written"):
+        write_whole(tmp_path / "x" / "y", "")
