@@ -23,6 +23,7 @@ def run(main: Callable[[], None]) -> None:
     Exit status 2: a wrong input, or a disk that cannot be read or written; 3: a loss that is not finite;
     130: interrupted.
     """
+    sys.unraisablehook = _leave_out_closed_loops
     try:
         app.run(lambda _: main(), flags_parser=_parse)
     except InputError as error:
@@ -51,7 +52,7 @@ def _parse(arguments: list[str]) -> list[str]:
         raise InputError(" ".join(str(error).split())) from None
     if len(rest) > 1:
         raise InputError(f"{rest[1]}: not a flag; valid: flags such as --config.KEY=VALUE")
-    logging.set_verbosity(logging.ERROR)  # orbax reports every file that it moves
+    logging.set_verbosity(logging.FATAL)  # orbax reports every file that it moves, and every error twice
     return rest
 
 
@@ -78,6 +79,12 @@ def _bare_config(arguments: list[str]) -> ConfigDict | None:
             path, *argument_of_config = place.split(":", 1)
             return runpy.run_path(path)["get_config"](*argument_of_config)
     return None
+
+
+def _leave_out_closed_loops(unraisable) -> None:
+    """After one file could not be read or written, the other files' callbacks find their loop closed."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def _fail(message: object, status: int) -> None:
