@@ -12,7 +12,7 @@ from sparse_jax.model.forward import Params
 from sparse_jax.progress import Progress
 from sparse_jax.sparsity.optimizer import learning_rate
 from sparse_jax.sparsity.schedules import fraction_kept
-from sparse_jax.sparsity.statistics import dead_neurons, mask_turnover, total_nonzero
+from sparse_jax.sparsity.statistics import dead_neurons, mask_turnover, nonzero_weights, total_nonzero
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.state import TrainState
@@ -102,11 +102,12 @@ def _copied_masks(state: TrainState) -> object:
 
 
 def _statistics(params: Params) -> dict[str, jax.Array]:
-    """L0 of the layers, of the embeddings and of all, and the number of dead neurons."""
+    """L0 of every leaf, of the layers, of the embeddings and of all, and the number of dead neurons."""
     nonzero, dead = total_nonzero(params), dead_neurons(params)["dead"]
     return {
         "nonzero_layers": nonzero["layers"],
         "nonzero_embeddings": nonzero["embeddings"],
         "nonzero": nonzero["total"],
         "dead_neurons": dead.sum(),
+        **{f"nonzero/{name}": count for name, count in nonzero_weights(params).items()},
     }

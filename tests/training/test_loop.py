@@ -65,6 +65,8 @@ def test_a_run_learns_stays_sparse_and_resumes_bit_for_bit(config, tmp_path, mon
         evaluations[0]
     )
     assert "mask_turnover" in evaluations[1]
+    assert evaluations[-1]["nonzero/layers/mlp/up/kernel"] == 2 * 16 * 64 // 2
+    assert evaluations[-1]["nonzero/layers/attn/norm/scale"] == 2 * 16
     kernel = np.asarray(whole.params["layers"]["mlp"]["up"]["kernel"])
     assert all(np.count_nonzero(layer) == layer.size // 2 for layer in kernel)
 
