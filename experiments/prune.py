@@ -15,24 +15,24 @@ from sparse_jax.evaluation.extraction import task_data
 from sparse_jax.evaluation.suite import prune_tasks
 from sparse_jax.inputs import from_mapping, require
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.tasks.table import TASKS, get_task
+from sparse_jax.tasks.find import FORMS, find_task
 from sparse_jax.training.pretrained import load_pretrained
 
 MODEL = flags.DEFINE_string("model", None, "the workdir of a training run", required=True)
-NAMES = flags.DEFINE_list("tasks", None, f"names among {', '.join(TASKS)}", required=True)
+NAMES = flags.DEFINE_list("tasks", None, f"the tasks to prune for, each {FORMS}", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "where the circuits go, <task>.json each", required=True)
 
 
 def main() -> None:
     """Writes a circuit per task and prints their sizes."""
     prune = from_mapping(PruneConfig, command.config().to_dict(), "pruning")
-    require(len(NAMES.value) > 0, "--tasks", NAMES.value, f"names among {', '.join(TASKS)}")
-    tasks = [get_task(name) for name in NAMES.value]
+    require(len(NAMES.value) > 0, "--tasks", NAMES.value, f"one or more, each {FORMS}")
+    tasks = [find_task(name) for name in NAMES.value]
     model = load_pretrained(MODEL.value)
     corpus = prepare(model.run.data, model.config.vocab_size)
     data = [task_data(task, model.tokenizer, model.config.context, prune) for task in tasks]
     circuits = prune_tasks(model, corpus, data, prune, Path(OUTPUT.value))
-    print(format_table(compare(NAMES.value, circuits, {})))
+    print(format_table(compare([task.name for task in tasks], circuits, {})))
 
 
 if __name__ == "__main__":

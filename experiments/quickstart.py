@@ -16,7 +16,7 @@ from sparse_jax.evaluation.extraction import task_data
 from sparse_jax.evaluation.suite import prune_tasks
 from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.tasks.table import get_task
+from sparse_jax.tasks.find import find_task
 from sparse_jax.training.checkpoint import check_workdir
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
@@ -28,7 +28,7 @@ def main() -> None:
     workdir = Path(config["workdir"])
     runs = {side: run_config(config[side]) for side in SIDES}
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
-    tasks = [get_task(name) for name in config["tasks"]]
+    tasks = [find_task(name) for name in config["tasks"]]
     for side in SIDES:
         check_workdir(workdir / side, runs[side])
     corpora = {side: prepare(runs[side].data, runs[side].model.vocab_size) for side in SIDES}
@@ -45,7 +45,7 @@ def main() -> None:
         for side in SIDES
     }
 
-    comparison = compare(config["tasks"], circuits["sparse"], circuits["dense"])
+    comparison = compare([task.name for task in tasks], circuits["sparse"], circuits["dense"])
     print(format_table(comparison))
     print(write(workdir, models, circuits, comparison, prune))
 

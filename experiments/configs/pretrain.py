@@ -4,6 +4,7 @@ python -m experiments.train --config=experiments/configs/pretrain.py:size=tiny,k
 
 size=tiny        seconds, to see everything work
 size=quickstart  minutes on 2 CPU cores; the models of `bash launch/quickstart.sh`
+size=small       under 40 minutes for both models on 2 CPU cores; the models of `experiments/small.py`
 size=paper       the 8-layer, 2048-wide model of the paper on 32 billion tokens, for a pod
 kind=sparse|dense
 """
@@ -16,14 +17,14 @@ from experiments.configs.sections import run_sections
 
 def get_config(argument: str = "") -> ConfigDict:
     """A config with the sections of `RunConfig`."""
-    choice = parse(argument, {"size": ("quickstart", "tiny", "paper"), "kind": ("sparse", "dense")})
+    choice = parse(argument, {"size": ("quickstart", "tiny", "small", "paper"), "kind": ("sparse", "dense")})
     config = _SIZES[choice["size"]](sparse=choice["kind"] == "sparse")
     return ConfigDict(run_sections(config))
 
 
 def _tiny(sparse: bool) -> dict:
     config = _quickstart(sparse)
-    config["model"].update(context=96, d_model=32)
+    config["model"].update(context=160, d_model=32)
     config["sparsity"].update(fraction=0.25 if sparse else 1.0)
     config["data"].update(sources={"simple_python": {"kind": "simple_python", "examples": 3000}})
     config["training"].update(
@@ -35,7 +36,7 @@ def _tiny(sparse: bool) -> dict:
 def _quickstart(sparse: bool) -> dict:
     return {
         "model": {
-            "vocab_size": 512,
+            "vocab_size": 640,
             "context": 128,
             "n_layers": 2,
             "d_model": 128 if sparse else 32,
@@ -62,6 +63,19 @@ def _quickstart(sparse: bool) -> dict:
     }
 
 
+def _small(sparse: bool) -> dict:
+    config = _quickstart(sparse)
+    config["model"].update(vocab_size=1024, positions="added")
+    config["sparsity"].update(preset="openai", anneal_end=0.8)
+    if not sparse:
+        config["model"].update(d_model=40, d_head=10)
+    config["data"]["sources"]["simple_python"].update(examples=100_000)
+    config["training"].update(
+        steps=13_000 if sparse else 3700, evaluate_every=1000, evaluation_windows=128, checkpoint_every=1000
+    )
+    return config
+
+
 def _paper(sparse: bool) -> dict:
     config = _quickstart(sparse)
     config["model"].update(
@@ -78,4 +92,4 @@ def _paper(sparse: bool) -> dict:
     return config
 
 
-_SIZES = {"tiny": _tiny, "quickstart": _quickstart, "paper": _paper}
+_SIZES = {"tiny": _tiny, "quickstart": _quickstart, "small": _small, "paper": _paper}

@@ -45,6 +45,6 @@ def get_config(argument: str = "") -> ConfigDict:
     )
     if size == "tiny":
         config.tasks = TASKS[:2]
-        config.pruning.update(target_loss=2.0, steps=10, pairs_per_step=4, train_pairs=16)
+        config.pruning.update(target_loss=10.0, steps=10, pairs_per_step=4, train_pairs=16)
         config.pruning.update(validation_pairs=8, test_pairs=8, mean_windows=8)
     return config

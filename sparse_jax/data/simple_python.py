@@ -5,13 +5,14 @@ functions, plain statements); every statement works on the names of its block. T
 are meant to be read, not run: a name may be used that nothing has bound.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from random import Random
 
 from sparse_jax.data.programs import assignments, branches, containers, files, functions, loops, strings
 from sparse_jax.data.programs.classes import stateless_class, storing_class
 from sparse_jax.data.programs.expressions import digit
+from sparse_jax.data.programs.holdout import held_out
 from sparse_jax.data.programs.names import Scope, phrase, scope
 
 # Relative rates: every idiom that a task asks about should occur in several percent of the programs.
@@ -33,7 +34,7 @@ STATEMENTS = {
     assignments.bind_comparison: 4,
     assignments.bind_membership: 4,
     assignments.step: 1,
-    assignments.swap: 6,
+    assignments.swap: 16,
     branches.if_only: 3,
     branches.if_equal: 3,
     branches.if_else: 4,
@@ -85,10 +86,19 @@ def block(rng: Random) -> list[str]:
 
 
 def program(rng: Random) -> str:
-    """One complete program, 150 to 800 characters as a rule; `ast.parse` takes it."""
-    blocks = [block(rng) for _ in range(rng.randrange(1, 3))]
-    blocks.insert(rng.randrange(len(blocks) + 1), script(rng))
+    """One complete program, 150 to 800 characters as a rule; `ast.parse` takes it.
+
+    It holds no line that prompts of a test split may begin with.
+    """
+    blocks = [_allowed(rng, block) for _ in range(rng.randrange(1, 3))]
+    blocks.insert(rng.randrange(len(blocks) + 1), _allowed(rng, script))
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n"
+
+
+def _allowed(rng: Random, draw: Callable[[Random], list[str]]) -> list[str]:
+    while any(map(held_out, lines := draw(rng))):
+        pass
+    return lines
 
 
 def programs(seed: int, count: int, start: int = 0) -> Iterator[str]:

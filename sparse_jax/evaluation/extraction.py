@@ -15,9 +15,10 @@ from sparse_jax.pruning.calibrate import calibrate
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Discretized, discretize
 from sparse_jax.pruning.gates import Gates
-from sparse_jax.pruning.objective import LOSSES, last_logits
+from sparse_jax.pruning.objective import last_logits
 from sparse_jax.pruning.search import lanes, optimize_gates
-from sparse_jax.tasks.encode import EncodedPairs, encode_pairs
+from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.metrics import LOSSES
 from sparse_jax.tasks.task import Task
 from sparse_jax.training.pretrained import Pretrained
 
@@ -44,8 +45,7 @@ def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig
     """
     counts = (prune.train_pairs, prune.validation_pairs, prune.test_pairs)
     encoded = [
-        encode_pairs(task.pairs(split, count, prune.seed), tokenizer, context, task.name)
-        for split, count in zip(SPLITS, counts)
+        task.encode(split, count, prune.seed, tokenizer, context) for split, count in zip(SPLITS, counts)
     ]
     length = max(pairs.tokens.shape[-1] for pairs in encoded)
     return TaskData(task.name, *(_pad(pairs, length) for pairs in encoded))

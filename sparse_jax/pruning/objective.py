@@ -1,17 +1,13 @@
 """The loss of a gated model on pairs of prompts."""
 
-from collections.abc import Callable
-
 import jax
-import jax.numpy as jnp
 
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.pruning.gates import Gates
 from sparse_jax.tasks.encode import EncodedPairs
-
-LossFunction = Callable[[jax.Array, jax.Array], jax.Array]
+from sparse_jax.tasks.metrics import LOSSES
 
 
 def last_logits(
@@ -28,22 +24,6 @@ def last_logits(
         at_B=pairs.last.reshape(-1),
     )
     return logits.reshape(n_pairs, members, -1)
-
-
-def binary_loss(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
-    """Cross-entropy over the two candidates, mean over both members: [P] in nats (METHOD 5)."""
-    two = jnp.take_along_axis(logits_Px2xV, candidates_Px2x2, axis=-1)
-    return -jax.nn.log_softmax(two, axis=-1)[..., 0].mean(axis=-1)
-
-
-def full_vocabulary_loss(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
-    """Cross-entropy of the right token among all, mean over both members: [P] in nats."""
-    right = candidates_Px2x2[..., :1]
-    log_probabilities = jax.nn.log_softmax(logits_Px2xV, axis=-1)
-    return -jnp.take_along_axis(log_probabilities, right, axis=-1)[..., 0].mean(axis=-1)
-
-
-LOSSES: dict[str, LossFunction] = {"binary": binary_loss, "full_vocabulary": full_vocabulary_loss}
 
 
 def pair_losses(

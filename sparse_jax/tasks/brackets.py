@@ -2,38 +2,42 @@
 
 from random import Random
 
-from sparse_jax.data.programs.containers import elements
+from sparse_jax.data.programs.containers import dictionary, nested_list, word_list
 from sparse_jax.data.programs.expressions import digit
-from sparse_jax.data.programs.names import scope, variable
-from sparse_jax.data.programs.words import NOUNS
-from sparse_jax.tasks.context import anywhere
+from sparse_jax.data.programs.names import Scope
+from sparse_jax.tasks.setting import Setting
 
 
-def bracket_counting(rng: Random) -> tuple[str, str]:
+def bracket_counting(draw: Setting) -> tuple[str, str]:
     """`rows = [[1, 2` closes with `]]`, `rows = [1, 2` with `]`; likewise for two lists in a list or not."""
-    names = scope(rng)
-    before, pad = anywhere(rng, names)
-    if rng.random() < 0.7:
-        target, inner = names.items, elements(rng)
-    else:
-        target, inner = f"{names.number}, {names.other}", f"{elements(rng)}], [{elements(rng)}"
+    names = draw.scope()
+    before, pad = draw.place(names, nested_list, _unmatched)
+    target, inner = names.items, draw.elements()
+    if draw.rng.random() < 0.3:
+        target = f"{names.number}, {names.other}"
+        inner = f"{inner}], [{digit(draw.rng)}, {digit(draw.rng)}"
     return (
         f"{before}{pad}{target} = [[{inner}«]]\n»",
         f"{before}{pad}{target} = [{inner}«]\n»",
     )
 
 
-def bracket_brace(rng: Random) -> tuple[str, str]:
+def _unmatched(rng: Random, names: Scope) -> list[str]:
+    """A comment with a bracket that nothing closes."""
+    return [f"# {names.text} [ {names.item}"]
+
+
+def bracket_brace(draw: Setting) -> tuple[str, str]:
     """The first element of a dictionary is followed by a colon, that of a list by a comma."""
-    names = scope(rng)
-    before, pad = anywhere(rng, names)
-    mark, draw = rng.choice((('"', _noun), ('"', _noun), ("", digit), ("", variable)))
-    first, second = draw(rng), draw(rng)
+    names = draw.scope()
+    before, pad = draw.place(names, dictionary, word_list)
+
+    def number() -> str:
+        return digit(draw.rng)
+
+    mark, element = draw.rng.choice((('"', draw.noun), ('"', draw.noun), ("", number), ("", draw.variable)))
+    first, second = element(), element()
     return (
-        f"{before}{pad}{names.items} = {{{mark}{first}«{mark}:» {digit(rng)}}}\n",
+        f"{before}{pad}{names.items} = {{{mark}{first}«{mark}:» {number()}}}\n",
         f"{before}{pad}{names.items} = [{mark}{first}«{mark},» {mark}{second}{mark}]\n",
     )
-
-
-def _noun(rng: Random) -> str:
-    return rng.choice(NOUNS)

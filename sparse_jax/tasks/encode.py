@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.inputs import InputError
-from sparse_jax.tasks.pair import Pair
+from sparse_jax.tasks.pair import Pair, check_pair
 
 _MULTIPLE = 8  # lengths are rounded up, so that few different shapes are ever compiled
-_PAD = 0  # END_OF_TEXT, in every tokenizer of this library
+_PAD = 0  # END_OF_TEXT
 
 
 class EncodedPairs(NamedTuple):
@@ -30,14 +31,16 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, context: int, task
     """Encodes `pairs`; T is the longest prompt rounded up to a multiple of 8, but at most `context`.
 
     Raises InputError if there are no pairs, a pair's members or answers are equal, a prompt is longer
-    than `context` tokens, or a completion is not one token after either prompt.
+    than `context` tokens, or a completion is not one token after either prompt; and for a tokenizer
+    that has no END_OF_TEXT at id 0 or that loses characters.
     """
     if not pairs:
         raise InputError(f"{task_name}: 0 pairs; valid: at least one pair")
     for pair in pairs:
-        _check_texts(pair, task_name)
+        check_pair(pair, task_name)
     prompts = [text for pair in pairs for text in (pair.prompt, pair.counterfactual)]
     prompt_ids = _ids(tokenizer, prompts)
+    _check_tokenizer(tokenizer, prompts, prompt_ids, task_name)
     longest = max(map(len, prompt_ids))
     if longest > context:
         prompt = prompts[[len(ids) for ids in prompt_ids].index(longest)]
@@ -58,14 +61,19 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, context: int, task
     )
 
 
-def _check_texts(pair: Pair, task_name: str) -> None:
-    if pair.prompt == pair.counterfactual:
-        raise InputError(f"{task_name}: prompt and counterfactual are both {pair.prompt!r}; valid: two texts")
-    if pair.answer == pair.wrong:
-        raise InputError(f"{task_name}: answer and wrong are both {pair.answer!r}; valid: two completions")
-    for field in ("prompt", "counterfactual", "answer", "wrong"):
-        if not getattr(pair, field):
-            raise InputError(f"{task_name}: {field} is empty; valid: at least one character")
+def _check_tokenizer(
+    tokenizer: Tokenizer, prompts: list[str], prompt_ids: list[list[int]], task_name: str
+) -> None:
+    found = tokenizer.token_to_id(END_OF_TEXT)
+    if found != _PAD:
+        where = "is not in its vocabulary" if found is None else f"has id {found}"
+        raise InputError(f"tokenizer: {END_OF_TEXT} {where}; valid: a tokenizer in which its id is {_PAD}")
+    for prompt, back in zip(prompts, tokenizer.decode_batch(prompt_ids, skip_special_tokens=False)):
+        if back != prompt:
+            raise InputError(
+                f"tokenizer: {task_name}: {prompt!r} comes back as {back!r}; "
+                "valid: a tokenizer that can represent every text"
+            )
 
 
 def _completion_ids(

@@ -1,18 +1,16 @@
 """Tasks about loops: how their line goes on, and how the next line is indented."""
 
-from random import Random
-
-from sparse_jax.data.programs.assignments import step
-from sparse_jax.data.programs.expressions import comparison, digit
-from sparse_jax.data.programs.loops import loop_index
-from sparse_jax.data.programs.names import function_name, scope
-from sparse_jax.tasks.context import anywhere, in_function
+from sparse_jax.data.programs import loops
+from sparse_jax.data.programs.assignments import bind_membership, step
+from sparse_jax.data.programs.branches import if_only
+from sparse_jax.data.programs.expressions import digit
+from sparse_jax.tasks.setting import Setting
 
 
-def for_while(rng: Random) -> tuple[str, str]:
+def for_while(draw: Setting) -> tuple[str, str]:
     """`for price` goes on with ` in`, `while price` with a colon."""
-    names = scope(rng)
-    before, pad = anywhere(rng, names)
+    rng, names = draw.rng, draw.scope()
+    before, pad = draw.place(names, loops.for_each, loops.while_name)
     body = f"{pad}    {step(rng, names)[0]}\n"
     return (
         f"{before}{pad}for {names.item}« in» {names.items}:\n{body}",
@@ -20,33 +18,38 @@ def for_while(rng: Random) -> tuple[str, str]:
     )
 
 
-def enumerate_range(rng: Random) -> tuple[str, str]:
+def enumerate_range(draw: Setting) -> tuple[str, str]:
     """Two loop variables go over `enumerate`, one over `range`."""
-    names = scope(rng)
-    before, pad = anywhere(rng, names)
-    index = loop_index(rng, names)
+    rng, names = draw.rng, draw.scope()
+    before, pad = draw.place(names, loops.for_enumerate, loops.for_range)
+    index = loops.loop_index(rng, names)
+    item = draw.common(*names, index)
     body = f"{pad}    {step(rng, names)[0]}\n"
     return (
-        f"{before}{pad}for {index}, {names.item} in« enumerate»({names.items}):\n{body}",
+        f"{before}{pad}for {index}, {item} in« enumerate»({names.items}):\n{body}",
         f"{before}{pad}for {index} in« range»({digit(rng)}):\n{body}",
     )
 
 
-def indent_for(rng: Random) -> tuple[str, str]:
-    """The line after a for line is indented one level more, the line after an assignment as before."""
-    names = scope(rng)
-    before, pad = in_function(rng, names)
+def indent_for(draw: Setting) -> tuple[str, str]:
+    """The line after a for line is indented one level more, the line after an assignment as before.
+
+    The tokenizer joins the last space of an indentation to the word after it.
+    """
+    rng, names = draw.rng, draw.scope()
+    flag = draw.common(*names)
+    before, pad = draw.function(names, loops.for_each, bind_membership)
     return (
-        f"{before}{pad}for {names.item} in {names.items}:\n«{' ' * 7}» {step(rng, names)[0]}\n",
-        f"{before}{pad}{names.text} = {names.item} in {names.items}\n«{' ' * 3}» return {names.text}\n",
+        f"{before}{pad}for {names.item} in {names.items}:\n«{pad}   » {step(rng, names)[0]}\n",
+        f"{before}{pad}{flag} = {names.item} in {names.items}\n«{pad[1:]}» return {flag}\n",
     )
 
 
-def while_return_true(rng: Random) -> tuple[str, str]:
+def while_return_true(draw: Setting) -> tuple[str, str]:
     """Inside a branch, the line after `while True:` is indented more, that after `return True` less."""
-    names = scope(rng)
-    start = f"def {function_name(rng)}({names.number}, {names.other}):\n    if {comparison(rng, names)}:\n"
+    rng, names = draw.rng, draw.scope()
+    before, pad = draw.branch(names, loops.while_true, if_only)
     return (
-        f"{start}        while True:\n«{' ' * 11}» {step(rng, names)[0]}\n",
-        f"{start}        return True\n«{' ' * 3}» return False\n",
+        f"{before}{pad}while True:\n«{pad}   » {step(rng, names)[0]}\n",
+        f"{before}{pad}return True\n«{pad[5:]}» return False\n",
     )

@@ -1,26 +1,23 @@
 """Tasks about texts: the quote that closes one, the brace that only an f-string has."""
 
-from random import Random
-
-from sparse_jax.data.programs.names import phrase, scope
-from sparse_jax.data.programs.strings import quote
+from sparse_jax.data.programs.strings import label, quote, report, say
 from sparse_jax.data.programs.words import SPEAKERS
-from sparse_jax.tasks.context import anywhere
+from sparse_jax.tasks.setting import Setting
 
 
-def single_double_quote(rng: Random) -> tuple[str, str]:
+def single_double_quote(draw: Setting) -> tuple[str, str]:
     """`print('low tree` ends with `')`, `print("low tree` with `")`."""
-    before, pad = anywhere(rng, scope(rng))
-    speaker, text = rng.choice(SPEAKERS), phrase(rng)
+    before, pad = draw.place(draw.scope(), say, label)
+    speaker, text = draw.rng.choice(SPEAKERS), draw.phrase()
     single, double = (f"{before}{pad}{speaker}({mark}{text}«{mark})\n»" for mark in "'\"")
     return single, double
 
 
-def fstring_brace(rng: Random) -> tuple[str, str]:
+def fstring_brace(draw: Setting) -> tuple[str, str]:
     """`print(f"low tree` goes on with ` {`; without the f the text ends."""
-    names = scope(rng)
-    before, pad = anywhere(rng, names)
-    speaker, text, mark = rng.choice(SPEAKERS), phrase(rng), quote(rng)
+    names = draw.scope()
+    before, pad = draw.place(names, say, report)
+    speaker, text, mark = draw.rng.choice(SPEAKERS), draw.phrase(), quote(draw.rng)
     return (
         f"{before}{pad}{speaker}(f{mark}{text}« {{»{names.number}}}{mark})\n",
         f"{before}{pad}{speaker}({mark}{text}«{mark})\n»",

@@ -1,12 +1,43 @@
 """The table of all tasks, by name (METHOD section 5)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
 from sparse_jax.inputs import require_choice
 from sparse_jax.tasks import brackets, branches, definitions, files, loops, strings, variables
-from sparse_jax.tasks.task import Generate, Task
+from sparse_jax.tasks.controls import CONTROLS, ControlTask
+from sparse_jax.tasks.setting import Setting
+from sparse_jax.tasks.surroundings import SETTINGS
+from sparse_jax.tasks.task import DrawnTask, Member, Task, cut
+
+Generate = Callable[[Setting], tuple[str, str]]
 
 
-def _task(family: str, about: str, generate: Generate) -> Task:
-    return Task(generate.__name__, family, about, generate)
+@dataclass(frozen=True)
+class BuiltInTask(DrawnTask):
+    """A task of the table; beside the main splits it has `shifted`, of other names, lengths and depths.
+
+    `generate` draws two complete programs that differ only in what decides; in each, the token to be
+    predicted stands between « and ». A prompt's split is that of its first line (`data/programs/holdout.py`),
+    so that no program to train on holds the first line of a test prompt.
+    """
+
+    generate: Generate
+
+    splits: ClassVar[tuple[str, ...]] = tuple(SETTINGS)
+
+    def draw(self, rng: Random, split: str) -> tuple[Member, Member]:
+        one, other = self.generate(SETTINGS[split](rng))
+        return cut(one), cut(other)
+
+    def belongs(self, prompt: str, split: str) -> bool:
+        return SETTINGS[split].accepts(prompt, split)
+
+
+def _task(family: str, about: str, generate: Generate) -> BuiltInTask:
+    return BuiltInTask(generate.__name__, family, about, generate)
 
 
 _ALL = (
@@ -31,10 +62,17 @@ _ALL = (
     _task("files", "the end of a call of open: with or assignment", files.with_as),
     _task("files", "read or write, by the file's name", files.with_open),
 )
-TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+TASKS: dict[str, BuiltInTask] = {task.name: task for task in _ALL}
 
 
 def get_task(name: str) -> Task:
-    """The task called `name`. Raises InputError with the nearest names if there is none."""
-    require_choice("task", name, TASKS)
-    return TASKS[name]
+    """The task called `name`, or for "name.control" a control of it.
+
+    Raises InputError with the nearest names if there is no such task or control.
+    """
+    base, dot, control = name.partition(".")
+    require_choice("task", base, TASKS)
+    if not dot:
+        return TASKS[base]
+    require_choice(f"control of task {base!r}", control, CONTROLS)
+    return ControlTask.of(TASKS[base], control)

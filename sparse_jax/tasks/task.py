@@ -1,23 +1,53 @@
-"""What a task is: a name, and a generator of pairs whose splits share no prompt."""
+"""What a task is: a name, and pairs of prompts in splits that share no prompt."""
 
-import hashlib
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+
+from tokenizers import Tokenizer
 
 from sparse_jax.inputs import InputError, require, require_choice
+from sparse_jax.tasks.encode import EncodedPairs, encode_pairs
 from sparse_jax.tasks.pair import Pair
 
-# Which split a prompt belongs to, by its hash: half of them train, a quarter validate, a quarter test.
-SPLITS = ("train", "validation", "test")
-_SPLIT_OF_HASH = ("train", "train", "validation", "test")
-# Pruning costs as much as the longest prompt does, so the rare long ones are left out; in characters.
-_LONGEST_PROMPT = 110
-# A pair lies in a given split once in 4 to 16 draws; far more draws mean that the task has run dry.
+# A pair lies in a given split once in 2 to 16 draws; far more draws mean that the task has run dry.
 _DRAWS_PER_PAIR = 200
+_PAIRS_TO_SEE_COMPLETIONS = 200
 
-Generate = Callable[[Random], tuple[str, str]]
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """A binary next-token task (METHOD section 5), whatever its pairs come from."""
+
+    name: str
+    family: str
+    about: str
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+
+    @abstractmethod
+    def pairs(self, split: str, count: int, seed: int) -> list[Pair]:
+        """`count` distinct pairs, the same for the same arguments; no prompt is in two splits.
+
+        Raises InputError for an unknown split, a count that is not positive, and a count greater than
+        the task can supply.
+        """
+
+    def encode(self, split: str, count: int, seed: int, tokenizer: Tokenizer, context: int) -> EncodedPairs:
+        """The pairs as arrays. Raises InputError as `pairs` and `encode_pairs` do."""
+        return encode_pairs(self.pairs(split, count, seed), tokenizer, context, self.name)
+
+    def completions(self) -> list[str]:
+        """What its prompts are completed with, sorted."""
+        pairs = self.pairs("train", _PAIRS_TO_SEE_COMPLETIONS, seed=0)
+        return sorted({text for pair in pairs for text in (pair.answer, pair.wrong)})
+
+    def check(self, split: str, count: int) -> None:
+        """Raises InputError for a split that there is not, or a count that is not positive."""
+        require_choice("split", split, self.splits)
+        require(count > 0, "count", count, "a positive number of pairs")
 
 
 class Member(NamedTuple):
@@ -32,39 +62,29 @@ class Member(NamedTuple):
         return self.prompt + self.completion + self.rest
 
 
-@dataclass(frozen=True)
-class Task:
-    """A binary next-token task (METHOD section 5).
+class DrawnTask(Task):
+    """A task whose pairs are drawn at random, and kept where both prompts belong to the split."""
 
-    `generate` draws two complete programs that differ only in what decides; in each, the token to be
-    predicted stands between « and ».
-    """
+    @abstractmethod
+    def draw(self, rng: Random, split: str) -> tuple[Member, Member]:
+        """Two programs that differ only in what decides."""
 
-    name: str
-    family: str
-    about: str
-    generate: Generate
+    @abstractmethod
+    def belongs(self, prompt: str, split: str) -> bool:
+        """Whether `prompt` may occur in `split`; true for one split at most."""
 
     def members(self, split: str, count: int, seed: int) -> Iterator[tuple[Member, Member]]:
-        """Yields `count` distinct pairs of programs; the same arguments give the same pairs.
-
-        A pair is in a split only if both of its prompts are, and a prompt's split is a hash of its text:
-        no prompt occurs in two splits, whatever the seeds. Raises InputError for an unknown split, a
-        count that is not positive, and a count greater than the task can supply.
-        """
-        require_choice("split", split, SPLITS)
-        require(count > 0, "count", count, "a positive number of pairs")
+        """Yields the programs of `pairs`; which member comes first is random."""
+        self.check(split, count)
         rng = Random(f"{self.name}/{split}/{seed}")
-        seen: set[tuple[str, str]] = set()
+        seen: set[frozenset[str]] = set()
         for _ in range(_DRAWS_PER_PAIR * count + 10_000):
-            pair = [cut(text) for text in self.generate(rng)]
-            key = (pair[0].prompt, pair[1].prompt)
-            if key in seen or not all(_fits(prompt, split) for prompt in key):
+            one, other = self.draw(rng, split)
+            key = frozenset((one.prompt, other.prompt))
+            if key in seen or not all(self.belongs(prompt, split) for prompt in key):
                 continue
             seen.add(key)
-            if rng.random() < 0.5:
-                pair.reverse()
-            yield pair[0], pair[1]
+            yield (other, one) if rng.random() < 0.5 else (one, other)
             if len(seen) == count:
                 return
         raise InputError(
@@ -73,7 +93,6 @@ class Task:
         )
 
     def pairs(self, split: str, count: int, seed: int) -> list[Pair]:
-        """`count` distinct pairs; which member is the prompt is random. Raises what `members` raises."""
         return [
             Pair(one.prompt, other.prompt, one.completion, other.completion)
             for one, other in self.members(split, count, seed)
@@ -85,13 +104,3 @@ def cut(marked: str) -> Member:
     prompt, _, tail = marked.partition("«")
     completion, _, rest = tail.partition("»")
     return Member(prompt, completion, rest)
-
-
-def _fits(prompt: str, split: str) -> bool:
-    return len(prompt) <= _LONGEST_PROMPT and split_of(prompt) == split
-
-
-def split_of(prompt: str) -> str:
-    """The one split in which `prompt` may occur."""
-    digest = hashlib.blake2b(prompt.encode(), digest_size=1).digest()
-    return _SPLIT_OF_HASH[digest[0] % len(_SPLIT_OF_HASH)]

@@ -4,11 +4,13 @@ import dataclasses
 import os
 from pathlib import Path
 
+import jax
 from tokenizers import Tokenizer
 
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.training.checkpoint import read_params, read_run
+from sparse_jax.training.compact import is_compact, read_compact
 from sparse_jax.training.config import RunConfig
 
 
@@ -24,7 +26,13 @@ class Pretrained:
 
 
 def load_pretrained(workdir: str | os.PathLike) -> Pretrained:
-    """The newest checkpoint of a training run. Raises InputError if there is none or it is damaged."""
+    """The newest checkpoint of a training run, or a model that `save_compact` wrote.
+
+    Raises InputError if there is none or it is damaged.
+    """
+    if is_compact(workdir):
+        run, tokenizer, params = read_compact(workdir)
+        return Pretrained(run.model, jax.device_put(params), tokenizer, run, str(workdir))
     run, tokenizer, step = read_run(Path(workdir))
     params = read_params(Path(workdir), run.model, step)
     return Pretrained(run.model, params, tokenizer, run, f"{workdir} at step {step}")

@@ -5,11 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import Corpus, SourceTokens
+from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.evaluation.extraction import TaskBeyondModelError, extract_circuit, task_data, task_loss
 from sparse_jax.evaluation.suite import prune_tasks, training_windows
 from sparse_jax.inputs import InputError
@@ -18,6 +19,7 @@ from sparse_jax.pruning.means import load_means
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.sparsity.optimizer import OptimizerConfig
 from sparse_jax.tasks.pair import Pair
+from sparse_jax.tasks.task import Task
 from sparse_jax.training.config import RunConfig, TrainConfig
 from sparse_jax.training.pretrained import Pretrained
 from tests.planted import CIRCUIT, CONFIG, planted_params
@@ -34,10 +36,8 @@ PRUNE = PruneConfig(
 )
 
 
-class Planted:
+class Planted(Task):
     """A task whose tokens are single characters: the last of "1" and "2" decides between "4" and "5"."""
-
-    name = "planted"
 
     def pairs(self, split, count, seed):
         rng = np.random.default_rng([len(split), seed])
@@ -47,7 +47,9 @@ class Planted:
 
 @pytest.fixture(scope="module")
 def pretrained():
-    tokenizer = Tokenizer(models.WordLevel({str(i): i for i in range(8)}, unk_token="0"))
+    words = {END_OF_TEXT: 0, **{str(i): i for i in range(1, 8)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=END_OF_TEXT))
+    tokenizer.decoder = decoders.Fuse()
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     data = data_config({"sources": {"s": {"kind": "simple_python"}}})
     run = RunConfig(CONFIG, SparsityConfig(), OptimizerConfig(), data, TrainConfig())
@@ -68,7 +70,7 @@ def test_windows_come_from_the_sources_by_weight(corpus):
 
 
 def test_the_planted_circuit_is_extracted_saved_and_kept(pretrained, corpus, tmp_path, capsys):
-    data = task_data(Planted(), pretrained.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), pretrained.tokenizer, 8, PRUNE)
     found = prune_tasks(pretrained, corpus, [data], PRUNE, tmp_path)["planted"]
     assert [(node.site, node.index) for node in found.nodes] == list(CIRCUIT)
     assert found.counts["edges"] == 2 and found.provenance["reached"]
@@ -104,7 +106,7 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(pretrained, corpus, tmp
 def test_a_task_beyond_the_model_is_said_so_and_left_out(pretrained, corpus, tmp_path, capsys):
     broken = jax.tree.map(lambda leaf: leaf * 0, pretrained.params)
     weak = dataclasses.replace(pretrained, params=broken)
-    data = task_data(Planted(), weak.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), weak.tokenizer, 8, PRUNE)
     with pytest.raises(TaskBeyondModelError, match="0.15 is below the loss 0.693 of the whole model"):
         extract_circuit(weak, data, {}, PRUNE, {})
     assert prune_tasks(weak, corpus, [data], PRUNE, tmp_path) == {}

@@ -17,7 +17,7 @@ from sparse_jax.tasks.table import TASKS
 from sparse_jax.training.config import TrainConfig, run_config
 
 
-@pytest.mark.parametrize("size", ["tiny", "quickstart", "paper"])
+@pytest.mark.parametrize("size", ["tiny", "quickstart", "small", "paper"])
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 def test_every_size_and_kind_makes_a_run(size, kind):
     config = run_config(pretrain.get_config(f"size={size},kind={kind}").to_dict())

@@ -76,6 +76,51 @@ def test_the_model_writes_text(finished):
     assert run("generate", *flags).stdout == result.stdout
 
 
+def test_every_task_is_listed():
+    result = run("tasks", "--list")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 20
+    assert "else_elif" in result.stdout
+
+
+def test_pairs_are_shown_with_what_decides_and_what_is_due():
+    result = run("tasks", "--show=for_while", "-n", "2", "--split=shifted")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("‹for›") == result.stdout.count("‹while›") == 2
+    assert result.stdout.count("« in»") == 2
+
+
+def test_a_model_is_measured_on_tasks_of_all_kinds(finished, tmp_path):
+    workdir, _, _ = finished
+    mine = tmp_path / "mine.jsonl"
+    lines = [
+        json.dumps(
+            {"prompt": f"x = {i}\nif x", "counterfactual": f"x = {i}\nx", "answer": " ==", "wrong": " ="}
+        )
+        for i in range(40)
+    ]
+    mine.write_text("\n".join(lines))
+    tasks = f"--tasks=for_while,for_while.nonsense,{mine}"
+    rows = tmp_path / "rows.jsonl"
+    result = run("tasks", f"--model={workdir / 'sparse'}", tasks, "--pairs=4", f"--output={rows}")
+    assert result.returncode == 0, result.stderr
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [row["task"] for row in found] == ["for_while", "for_while.nonsense", str(mine)]
+    assert all(0 < row["loss"] < 5 and row["pairs"] == 4 for row in found)
+
+
+def test_the_small_pair_is_published(tmp_path, finished):
+    workdir, _, _ = finished
+    flags = [f"--config={CONFIGS}/small.py:size=tiny", f"--config.workdir={workdir}"]
+    flags += [f"--config.{side}.data.directory={workdir / 'data'}" for side in ("sparse", "dense")]
+    result = run("small", *flags, f"--output={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert "tasks below 0.15 nats" in result.stdout
+    assert len((tmp_path / "tasks.jsonl").read_text().splitlines()) == 2 * 2 * 20
+    shown = run("generate", f"--workdir={tmp_path / 'dense'}", "--prompt=def f(", "--tokens=3")
+    assert shown.returncode == 0 and "def f(" in shown.stdout, shown.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -4,7 +4,7 @@ import numpy as np
 import scipy.optimize
 
 from sparse_jax.pruning.calibrate import calibrate
-from sparse_jax.pruning.objective import binary_loss
+from sparse_jax.tasks.metrics import binary_loss
 
 
 def test_sixteen_steps_reach_the_minimum():

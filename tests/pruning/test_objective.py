@@ -7,7 +7,8 @@ from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.pruning.means import node_means
-from sparse_jax.pruning.objective import binary_loss, full_vocabulary_loss, pair_losses
+from sparse_jax.pruning.objective import pair_losses
+from sparse_jax.tasks.metrics import binary_loss, full_vocabulary_loss
 from tests.planted import CONFIG, planted_gates, planted_pairs, planted_params
 
 

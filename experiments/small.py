@@ -1,0 +1,45 @@
+"""A weight-sparse and a dense model of equal validation loss, measured on all twenty tasks.
+
+python -m experiments.small --config=experiments/configs/small.py --output=runs/small/published
+
+Safe to repeat: training goes on where it stopped. `--output` gets sparse/ and dense/ (nonzero weights,
+config, tokenizer, metrics; every command's --model takes such a folder), tasks.jsonl and table.txt.
+"""
+
+import itertools
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command
+from sparse_jax.evaluation.comparison import SIDES
+from sparse_jax.evaluation.publish import publish
+from sparse_jax.evaluation.task_table import measure_tasks
+from sparse_jax.inputs import require_sections
+from sparse_jax.tasks.table import TASKS
+from sparse_jax.training.checkpoint import check_workdir
+from sparse_jax.training.config import run_config
+from sparse_jax.training.loop import train
+
+OUTPUT = flags.DEFINE_string("output", None, "where the finished pair goes", required=True)
+
+
+def main() -> None:
+    """Checks the whole config, trains both models, measures them, publishes."""
+    config = require_sections(command.config().to_dict(), (*SIDES, "workdir", "test_pairs"))
+    workdir = Path(config["workdir"])
+    runs = {side: run_config(config[side]) for side in SIDES}
+    for side in SIDES:
+        check_workdir(workdir / side, runs[side])
+    models = {side: train(runs[side], workdir / side, f"train {side}") for side in SIDES}
+    rows = {split: {} for split in ("test", "shifted")}
+    for split, side in itertools.product(rows, SIDES):
+        model = models[side]
+        wanted = (split, config["test_pairs"], 0, model.tokenizer, model.config.context)
+        encoded = {name: task.encode(*wanted) for name, task in TASKS.items()}
+        rows[split][side] = measure_tasks(model, encoded, split, label=f"{split} {side}")
+    print(publish(models, rows, {side: workdir / side for side in SIDES}, Path(OUTPUT.value)))
+
+
+if __name__ == "__main__":
+    command.run(main)

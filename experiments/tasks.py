@@ -1,0 +1,55 @@
+"""Lists the tasks, shows pairs of them, or measures how well a model does them.
+
+python -m experiments.tasks --list
+python -m experiments.tasks --show=for_while -n 5 [--model=runs/quickstart/sparse]
+python -m experiments.tasks --model=runs/quickstart/sparse --output=rows.jsonl
+"""
+
+import json
+import os
+import sys
+
+from absl import flags
+
+from experiments import command
+from sparse_jax.evaluation.task_table import format_tasks, measure_tasks
+from sparse_jax.files import write_whole
+from sparse_jax.inputs import InputError
+from sparse_jax.tasks.find import FORMS, find_task
+from sparse_jax.tasks.show import characters, list_tasks, show_pairs, tokens_of
+from sparse_jax.tasks.table import TASKS
+from sparse_jax.training.pretrained import load_pretrained
+
+LIST = flags.DEFINE_bool("list", False, "every task with what it is about and its completions")
+SHOW = flags.DEFINE_string("show", None, f"a task whose pairs to show: {FORMS}")
+NUMBER = flags.DEFINE_integer("n", 5, "how many pairs to show")
+MODEL = flags.DEFINE_string("model", None, "the workdir of a training run")
+NAMES = flags.DEFINE_list("tasks", list(TASKS), f"the tasks to measure, each {FORMS}")
+SPLIT = flags.DEFINE_string("split", "test", "train, validation, test or shifted")
+PAIRS = flags.DEFINE_integer("pairs", 256, "how many pairs of each task to measure on")
+SEED = flags.DEFINE_integer("seed", 0, "of the pairs")
+OUTPUT = flags.DEFINE_string("output", None, "where the rows go as JSON lines")
+
+
+def main() -> None:
+    """Does the one thing that the flags ask for."""
+    if LIST.value:
+        print(list_tasks(TASKS.values()))
+    elif SHOW.value is not None:
+        pairs = find_task(SHOW.value).pairs(SPLIT.value, NUMBER.value, SEED.value)
+        cut = characters if MODEL.value is None else tokens_of(load_pretrained(MODEL.value).tokenizer)
+        print(show_pairs(pairs, cut, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    elif MODEL.value is not None:
+        tasks = {name: find_task(name) for name in NAMES.value}
+        model = load_pretrained(MODEL.value)
+        wanted = (SPLIT.value, PAIRS.value, SEED.value, model.tokenizer, model.config.context)
+        rows = measure_tasks(model, {name: task.encode(*wanted) for name, task in tasks.items()}, SPLIT.value)
+        print(format_tasks(rows))
+        if OUTPUT.value is not None:
+            write_whole(OUTPUT.value, "".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        raise InputError("--list, --show or --model: missing; valid: one of them")
+
+
+if __name__ == "__main__":
+    command.run(main)

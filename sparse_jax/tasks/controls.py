@@ -1,0 +1,91 @@
+"""Controls of a task (METHOD 8): the same prompts with answers that the model has no reason to give.
+
+Circuits are found for these as well; only what is found for the task and not for its controls says
+something about the model.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from sparse_jax.inputs import InputError
+from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.pair import Pair
+from sparse_jax.tasks.task import Task
+
+Control = Callable[[EncodedPairs, Task, Tokenizer, int], EncodedPairs]
+
+_WORD = re.compile(r" [A-Za-z]{2,}")
+
+
+def nonsense(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int) -> EncodedPairs:
+    """Two unrelated words instead of the two answers, the same two for every pair of the task.
+
+    Where a task has many answers, the word is decided by which of the pair's two tokens has the smaller id.
+    """
+    words = np.array(unrelated_words(task, tokenizer), np.int32)
+    answer, wrong = encoded.candidates[..., 0], encoded.candidates[..., 1]
+    second = (answer > wrong).astype(np.int32)
+    return encoded._replace(candidates=words[np.stack([second, 1 - second], axis=-1)])
+
+
+def constant(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int) -> EncodedPairs:
+    """Both members of every pair want the same token: the one of the smaller id."""
+    return encoded._replace(candidates=np.sort(encoded.candidates, axis=-1))
+
+
+def shuffled(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int) -> EncodedPairs:
+    """In half of the pairs, drawn by `seed`, right and wrong are exchanged for both members."""
+    name = int.from_bytes(hashlib.blake2b(task.name.encode(), digest_size=4).digest())
+    exchanged = np.random.default_rng([seed, name]).random(len(encoded.candidates)) < 0.5
+    candidates = np.where(exchanged[:, None, None], encoded.candidates[..., ::-1], encoded.candidates)
+    return encoded._replace(candidates=candidates)
+
+
+CONTROLS: dict[str, Control] = {"nonsense": nonsense, "constant": constant, "shuffled": shuffled}
+
+
+@dataclass(frozen=True)
+class ControlTask(Task):
+    """A control of `task`; its pairs are the task's, the control takes effect where they are encoded."""
+
+    task: Task
+    control: str
+
+    @classmethod
+    def of(cls, task: Task, control: str) -> "ControlTask":
+        """The control of `task` by its name in CONTROLS."""
+        return cls(f"{task.name}.{control}", task.family, f"{control} control: {task.about}", task, control)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return self.task.splits
+
+    def pairs(self, split: str, count: int, seed: int) -> list[Pair]:
+        return self.task.pairs(split, count, seed)
+
+    def encode(self, split: str, count: int, seed: int, tokenizer: Tokenizer, context: int) -> EncodedPairs:
+        encoded = super().encode(split, count, seed, tokenizer, context)
+        return CONTROLS[self.control](encoded, self.task, tokenizer, seed)
+
+
+def unrelated_words(task: Task, tokenizer: Tokenizer) -> tuple[int, int]:
+    """Two tokens that are a space and a word, chosen by the task's name, none of them a completion of it.
+
+    Raises InputError if the vocabulary has no two such tokens.
+    """
+    taken = {completion.strip() for completion in task.completions()}
+    words = {tokenizer.decode([token]): token for token in tokenizer.get_vocab().values()}
+    free = sorted(text for text in words if _WORD.fullmatch(text) and text.strip() not in taken)
+    if len(free) < 2:
+        raise InputError(f"tokenizer: {len(free)} whole words for {task.name}.nonsense; valid: two or more")
+
+    def rank(text: str) -> bytes:
+        return hashlib.blake2b(f"{task.name}/{text}".encode()).digest()
+
+    one, other = sorted(free, key=rank)[:2]
+    return words[one], words[other]

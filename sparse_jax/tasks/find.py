@@ -1,0 +1,28 @@
+"""From what a user calls a task to the task: the one entry of every command."""
+
+from sparse_jax.inputs import InputError
+from sparse_jax.tasks.controls import CONTROLS, ControlTask
+from sparse_jax.tasks.own import load_function, read_task
+from sparse_jax.tasks.table import get_task
+from sparse_jax.tasks.task import Task
+
+FORMS = "a name, NAME.CONTROL, a .jsonl file or FILE.py:FUNCTION"
+
+
+def find_task(spec: str) -> Task:
+    """The task of the table, the JSON-lines file or the Python function that `spec` names.
+
+    With `.nonsense`, `.constant` or `.shuffled` after it, the control of that task. Raises InputError
+    with what is nearest, or naming file and line.
+    """
+    rest, _, control = spec.rpartition(".")
+    if rest and control in CONTROLS:
+        return ControlTask.of(find_task(rest), control)
+    if spec.endswith(".jsonl"):
+        return read_task(spec)
+    path, _, function = spec.rpartition(":")
+    if path.endswith(".py"):
+        return load_function(path, function)
+    if "/" in spec or spec.endswith((".py", ".json")):
+        raise InputError(f"task: {spec!r} is not a task; valid: {FORMS}")
+    return get_task(spec)

@@ -1,0 +1,66 @@
+"""How well a model does a task: figures per pair from its logits, and their mean with a standard error.
+
+Every metric maps logits [P, 2, V] and candidates [P, 2, 2] (right, wrong) to [P]; a pair is one unit, since
+its members share their context.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Metric = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def binary_loss(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+    """Cross-entropy over the two candidates, mean over both members: [P] in nats (METHOD 5)."""
+    two = jnp.take_along_axis(logits_Px2xV, candidates_Px2x2, axis=-1)
+    return -jax.nn.log_softmax(two, axis=-1)[..., 0].mean(axis=-1)
+
+
+def full_vocabulary_loss(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+    """Cross-entropy of the right token among all, mean over both members: [P] in nats."""
+    right = candidates_Px2x2[..., :1]
+    log_probabilities = jax.nn.log_softmax(logits_Px2xV, axis=-1)
+    return -jnp.take_along_axis(log_probabilities, right, axis=-1)[..., 0].mean(axis=-1)
+
+
+def logit_difference(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+    """Right minus wrong logit, mean over both members: [P]."""
+    return _margins(logits_Px2xV, candidates_Px2x2).mean(axis=-1)
+
+
+def accuracy(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+    """Share of members whose right logit is greater than the wrong one, a tie being a miss: [P]."""
+    return (_margins(logits_Px2xV, candidates_Px2x2) > 0).mean(axis=-1)
+
+
+def _margins(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+    two = jnp.take_along_axis(logits_Px2xV, candidates_Px2x2, axis=-1)
+    return two[..., 0] - two[..., 1]
+
+
+LOSSES: dict[str, Metric] = {"binary": binary_loss, "full_vocabulary": full_vocabulary_loss}
+METRICS: dict[str, Metric] = {
+    "loss": binary_loss,
+    "accuracy": accuracy,
+    "logit_difference": logit_difference,
+    "full_vocabulary_loss": full_vocabulary_loss,
+}
+
+
+class Estimate(NamedTuple):
+    """A mean over pairs and its standard error (not a number for a single pair)."""
+
+    mean: float
+    standard_error: float
+
+
+def summarize(values_P: np.ndarray) -> Estimate:
+    """The mean over pairs, and the sample's standard deviation divided by the root of their number."""
+    values = np.asarray(values_P, np.float64)
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Estimate(float(values.mean()), float(error))

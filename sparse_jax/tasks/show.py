@@ -1,0 +1,72 @@
+"""Tasks and pairs as text for a terminal: what decides and what is due stand out."""
+
+from collections.abc import Callable, Iterable
+
+from tokenizers import Tokenizer
+
+from sparse_jax.tasks.pair import Pair, deciding
+from sparse_jax.tasks.task import Task
+
+# How texts are cut: into characters, or into a model's tokens.
+Cut = Callable[[str], list[str]]
+
+_DECIDING, _ANSWER, _PLAIN = "\x1b[33m", "\x1b[1;32m", "\x1b[0m"
+_EXAMPLES = 4
+
+
+def list_tasks(tasks: Iterable[Task]) -> str:
+    """A line per task: name, family, what it is about, and what its prompts are completed with."""
+    lines = []
+    for task in tasks:
+        completions = task.completions()
+        more = " ..." if len(completions) > _EXAMPLES else ""
+        examples = "  ".join(map(repr, completions[:_EXAMPLES]))
+        lines.append(f"{task.name:<28}{task.family:<13}{task.about:<50}{examples}{more}")
+    return "\n".join(lines)
+
+
+def show_pairs(pairs: Iterable[Pair], cut: Cut, color: bool) -> str:
+    """Both prompts of every pair with the answer at the end.
+
+    In color what decides is yellow and the answer green; without, they stand in ‹ › and « ». A line end in
+    an answer is shown as \\n.
+    """
+    blocks = []
+    for number, pair in enumerate(pairs, start=1):
+        texts = (pair.prompt, pair.counterfactual)
+        pieces = [cut(text) for text in texts]
+        spans = deciding(*pieces)
+        shown = [
+            _member(part, span, due, color)
+            for part, span, due in zip(pieces, spans, (pair.answer, pair.wrong))
+        ]
+        blocks.append(f"--- pair {number}\n" + "\n---\n".join(shown))
+    return "\n\n".join(blocks)
+
+
+def characters(text: str) -> list[str]:
+    """Cuts a text without a tokenizer."""
+    return list(text)
+
+
+def tokens_of(tokenizer: Tokenizer) -> Cut:
+    """Cuts a text as `tokenizer` does."""
+
+    def cut(text: str) -> list[str]:
+        # tokens of a part of a character begin where it does, and are shown as one
+        encoding = tokenizer.encode(text, add_special_tokens=False)
+        starts = sorted({0, *(start for start, _ in encoding.offsets)})
+        return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)])]
+
+    return cut
+
+
+def _member(pieces: list[str], span: slice, answer: str, color: bool) -> str:
+    marks = ((_DECIDING, _PLAIN), (_ANSWER, _PLAIN)) if color else (("‹", "›"), ("«", "»"))
+    before, decides, after = (
+        "".join(part) for part in (pieces[: span.start], pieces[span], pieces[span.stop :])
+    )
+    (opening, closing), (start, end) = marks
+    if decides:
+        decides = f"{opening}{decides}{closing}"
+    return f"{before}{decides}{after}{start}{repr(answer)[1:-1]}{end}"

@@ -1,0 +1,63 @@
+"""The pair of models that the repository holds is what its tables say it is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.configs import small
+from sparse_jax.evaluation.comparison import SIDES
+from sparse_jax.evaluation.publish import validation_loss
+from sparse_jax.evaluation.task_table import measure_tasks
+from sparse_jax.sparsity.rules import sparse_leaves
+from sparse_jax.tasks.table import TASKS
+from sparse_jax.training.config import difference, run_config
+from sparse_jax.training.pretrained import load_pretrained
+from sparse_jax.trees import named_leaves
+
+FOLDER = Path(__file__).parents[2] / "experiments" / "results" / "small"
+ROWS = [json.loads(line) for line in (FOLDER / "tasks.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module", params=SIDES)
+def model(request):
+    return request.param, load_pretrained(FOLDER / request.param)
+
+
+def test_it_is_the_model_of_the_config(model):
+    side, pretrained = model
+    assert difference(pretrained.run, run_config(small.get_config().to_dict()[side])) is None
+
+
+def test_it_does_a_task_as_well_as_the_table_says(model):
+    side, pretrained = model
+    row = next(
+        row for row in ROWS if (row["model"], row["task"], row["split"]) == (side, "lambda_func", "test")
+    )
+    pairs = TASKS["lambda_func"].encode(
+        "test", row["pairs"], 0, pretrained.tokenizer, pretrained.config.context
+    )
+    (found,) = measure_tasks(pretrained, {"lambda_func": pairs}, "test")
+    for name, value in row.items():
+        if isinstance(value, float):
+            assert found[name] == pytest.approx(value, abs=1e-4), name
+
+
+def test_the_sparse_one_is_as_sparse_as_it_should_be():
+    pretrained = load_pretrained(FOLDER / "sparse")
+    leaves = named_leaves(pretrained.params)
+    sparse = sparse_leaves(pretrained.run.sparsity, pretrained.params)
+    assert len(sparse) == 8  # six kernels and two embeddings
+    for name, leaf in sparse.items():
+        for matrix in np.asarray(leaves[name]).reshape(leaf.stack_shape):
+            assert np.count_nonzero(matrix) == leaf.target, name
+
+
+def test_both_are_about_equally_good_and_do_nearly_all_tasks():
+    losses = [validation_loss(FOLDER / side) for side in SIDES]
+    assert abs(losses[0] - losses[1]) < 0.01
+    for side in SIDES:
+        found = [row["loss"] for row in ROWS if (row["model"], row["split"]) == (side, "test")]
+        assert len(found) == len(TASKS)
+        assert sum(loss < 0.15 for loss in found) >= 18
