@@ -53,6 +53,10 @@ class Setting(ABC):
     def function(self, names: Scope, *distractors: Lines) -> Place:
         """Inside a function."""
 
+    def body(self, names: Scope, *distractors: Lines) -> Place:
+        """In a function, where the programs have statements of every kind; a setting may go deeper."""
+        return self.function(names, *distractors)
+
     @abstractmethod
     def branch(self, names: Scope, *distractors: Lines) -> Place:
         """Right after the head of an if inside a function."""

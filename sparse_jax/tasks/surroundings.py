@@ -67,6 +67,9 @@ class Shifted(Setting):
     def function(self, names: Scope, *distractors: Lines) -> Place:
         return self._in_function(names, self._around(names, distractors), 0)
 
+    def body(self, names: Scope, *distractors: Lines) -> Place:
+        return self.place(names, *distractors)
+
     def branch(self, names: Scope, *distractors: Lines) -> Place:
         # no deeper than in the main splits: an indentation of more levels need not be one token
         lines = [*self._around(names, distractors), f"if {comparison(self.rng, names)}:"]

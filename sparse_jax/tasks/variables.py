@@ -41,13 +41,13 @@ def _empty_text(rng: Random, names: Scope) -> list[str]:
 def var_swap(draw: Setting) -> tuple[str, str]:
     """`x, y = y,` ends with the name that the line began with; so does `y, x = x,`.
 
-    In functions only, where the generated programs have swaps too; under an if they have none.
+    In functions, where the generated programs have swaps too; under an if only the shifted prompts have one.
     """
     one, other = draw.answers(2)
     names = draw.scope(one, other)._replace(number=one, other=other)
     if draw.rng.random() < 0.5:
         names = names._replace(number=other, other=one)
-    before, pad = draw.function(names, swap, bind_number)
+    before, pad = draw.body(names, swap, bind_number)
     first, second = (
         f"{before}{pad}{left}, {right} = {right},« {left}»\n" for left, right in ((one, other), (other, one))
     )
