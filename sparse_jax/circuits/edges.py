@@ -11,16 +11,6 @@ from sparse_jax.model.forward import Params
 
 Gates = Mapping[str, np.ndarray]
 
-# (source site, target site, sub-layer, matrix): the matrix maps source channels to target channels.
-EDGE_MATRICES = (
-    ("attn_in", "q", "attn", "q"),
-    ("attn_in", "k", "attn", "k"),
-    ("attn_in", "v", "attn", "v"),
-    ("v", "attn_out", "attn", "out"),
-    ("mlp_in", "mlp_neuron", "mlp", "up"),
-    ("mlp_neuron", "mlp_out", "mlp", "down"),
-)
-
 
 def kept_nodes(gates: Gates, means: Gates, scores: Gates, n_layers: int) -> tuple[Node, ...]:
     """Every node whose gate is 1, in order of the forward pass."""
@@ -37,17 +27,22 @@ def kept_nodes(gates: Gates, means: Gates, scores: Gates, n_layers: int) -> tupl
     return tuple(nodes)
 
 
-def find_edges(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tuple[Edge, ...]:
-    """The nonzero weights between `nodes` inside each sub-layer.
+def find_edges(
+    config: ModelConfig, params: Params, nodes: tuple[Node, ...], gates: Gates | None = None
+) -> tuple[Edge, ...]:
+    """The nonzero weights between `nodes` inside each sub-layer, without those whose gate is closed.
 
-    A weight from a neuron counts once, whatever the norm's gain in front of it; biases, embedding,
-    unembedding and q-k pairs are not edges.
+    gates: of edges by name, [L, Din, Dout]; edges that it does not name are open. A weight from a neuron
+    counts once, whatever the norm's gain in front of it; biases, embedding, unembedding and q-k pairs are
+    not edges.
     """
     number = {(node.layer, node.site, node.index): i for i, node in enumerate(nodes)}
     edges = []
     for layer in range(config.n_layers):
-        for source, target, sublayer, matrix in EDGE_MATRICES:
+        for source, target, sublayer, matrix in sites.EDGE_MATRICES:
             weights = np.asarray(params["layers"][sublayer][matrix]["kernel"][layer])
+            if sites.edge_key(source, target) in (gates or {}):
+                weights = weights * np.asarray(gates[sites.edge_key(source, target)][layer])
             rows = [n.index for n in nodes if (n.layer, n.site) == (layer, source)]
             columns = [n.index for n in nodes if (n.layer, n.site) == (layer, target)]
             block = weights[np.ix_(rows, columns)]
@@ -67,7 +62,7 @@ def other_counts(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -
     chosen = {(node.layer, node.site, node.index) for node in nodes}
     bias = 0
     for layer in range(config.n_layers if config.bias else 0):
-        for _, target, sublayer, matrix in EDGE_MATRICES:
+        for _, target, sublayer, matrix in sites.EDGE_MATRICES:
             values = np.asarray(params["layers"][sublayer][matrix]["bias"][layer])
             bias += sum((layer, target, int(i)) in chosen for i in np.flatnonzero(values))
     read = {n.index for n in nodes if n.site in ("attn_in", "mlp_in", sites.FINAL_SITE)}

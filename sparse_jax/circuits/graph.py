@@ -16,7 +16,8 @@ from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 
 FORMAT = "sparse_jax.circuit"
-VERSION = 1
+# Version 1 knows no gates of edges; a file of it is read as what it says.
+VERSIONS = (1, 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Circuit:
     """What is left of a model for one task.
 
     sites: the sites that were gated; nodes elsewhere are all kept and belong to no circuit.
+    edges: all nonzero weights between the nodes; if `edge_gated`, those of them that were left open: the
+    others carry the mean of their source. The two kinds of circuit are never mixed.
     counts: sizes beside the edges, never mixed into them (see `edges.other_counts`).
     losses: task losses in nats by name. calibration: what was fitted to the logits.
     provenance: model, task, config, commit, and whatever else says where this came from.
@@ -65,11 +68,15 @@ class Circuit:
     losses: Mapping[str, float]
     calibration: Mapping[str, object]
     provenance: Mapping[str, object]
+    edge_gated: bool = False
 
     def gates(self, config: ModelConfig) -> dict[str, np.ndarray]:
-        """The 0/1 gate arrays ([L, N] a site) that leave exactly these nodes, for the gated sites.
+        """The 0/1 gates that leave exactly this circuit, in the form that `last_logits` takes.
 
-        Raises InputError if a node does not exist in a model of this `config`.
+        By site, [L, N] ([N] at the final one), for the gated sites; if `edge_gated` also by edge ("q->..."),
+        [L, Din, Dout], closed between two nodes without an edge and open elsewhere: what other nodes read
+        decides, through AbsTopK, which nodes are active. Raises InputError for what a model of this `config`
+        has not.
         """
         shapes = sites.node_shapes(config, self.sites)
         gates = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
@@ -79,13 +86,26 @@ class Circuit:
             if len(shape) != len(place) or any(i >= n for i, n in zip(place, shape)):
                 raise InputError(f"circuit: node {node.name} is not in this model; its sites are {shapes}")
             gates[node.site][place] = 1.0
+        return {**gates, **self._edge_gates(config, gates)} if self.edge_gated else gates
+
+    def _edge_gates(self, config: ModelConfig, nodes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        gates = {}
+        for source, target, _, _ in sites.EDGE_MATRICES:
+            between = nodes[source][:, :, None] * nodes[target][:, None, :]
+            gates[sites.edge_key(source, target)] = 1 - between
+        for edge in self.edges:
+            source, target = self.nodes[edge.source], self.nodes[edge.target]
+            key = sites.edge_key(source.site, target.site)
+            if key not in gates or source.layer != target.layer:
+                raise InputError(f"circuit: no weight leads from {source.name} to {target.name}")
+            gates[key][source.layer, source.index, target.index] = 1.0
         return gates
 
     def to_json(self) -> str:
         """One JSON object; nodes as objects, edges as [source, target, weight]."""
         fields = dataclasses.asdict(self)
         fields["edges"] = [[edge.source, edge.target, edge.weight] for edge in self.edges]
-        return json.dumps({"format": FORMAT, "version": VERSION, **fields})
+        return json.dumps({"format": FORMAT, "version": VERSIONS[-1], **fields})
 
 
 def from_json(text: str) -> Circuit:
@@ -96,8 +116,11 @@ def from_json(text: str) -> Circuit:
         raise InputError(f"circuit: not JSON ({error}); valid: a file written by sparse_jax") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise InputError(f"circuit: the format is not {FORMAT!r}; valid: a file written by sparse_jax")
-    if fields.get("version") != VERSION:
-        raise InputError(f"circuit: version {fields.get('version')!r}; valid: {VERSION}")
+    if fields.get("version") not in VERSIONS:
+        valid = ", ".join(map(str, VERSIONS))
+        raise InputError(f"circuit: version {fields.get('version')!r}; valid: {valid}")
+    if fields["version"] == 1:
+        fields["edge_gated"] = False
     names = {field.name for field in dataclasses.fields(Circuit)}
     absent = sorted(names - fields.keys())
     if absent:
@@ -107,6 +130,10 @@ def from_json(text: str) -> Circuit:
         _require(isinstance(values[name], list), name, values[name], "a list")
     for name in ("counts", "losses", "calibration", "provenance"):
         _require(isinstance(values[name], dict), name, values[name], "an object")
+    _require(isinstance(values["edge_gated"], bool), "edge_gated", values["edge_gated"], "true or false")
+    if values["edge_gated"]:
+        for site in sites.LAYER_SITES:
+            _require(site in values["sites"], "sites", values["sites"], f"also {site!r}, if edges are gated")
     values["nodes"] = tuple(_node(node, f"nodes[{i}]") for i, node in enumerate(fields["nodes"]))
     for i, site in enumerate(fields["sites"]):
         _require_site(site, f"sites[{i}]")

@@ -11,14 +11,15 @@ from tokenizers import Tokenizer
 from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
 from sparse_jax.pruning.calibrate import calibrate
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.discretize import Discretized, discretize
+from sparse_jax.pruning.evaluate import Evaluator
 from sparse_jax.pruning.gates import Gates
-from sparse_jax.pruning.objective import last_logits
-from sparse_jax.pruning.search import lanes, optimize_gates
+from sparse_jax.pruning.lanes import make_lanes, optimize_gates
+from sparse_jax.pruning.reduce import Reduced, reduce_nodes, working_lanes
 from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.tasks.metrics import LOSSES
+from sparse_jax.tasks.metrics import LOSSES, summarize
 from sparse_jax.tasks.task import Task
 from sparse_jax.training.pretrained import Pretrained
 
@@ -41,7 +42,8 @@ class TaskData(NamedTuple):
 def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig) -> TaskData:
     """Encodes a task's splits, all padded to the same length.
 
-    Raises InputError if a completion is not one token or a prompt does not fit the context.
+    Raises InputError if a completion is not one token, a prompt does not fit the context, or the task has
+    fewer pairs.
     """
     counts = (prune.train_pairs, prune.validation_pairs, prune.test_pairs)
     encoded = [
@@ -62,12 +64,28 @@ def same_length(data: Sequence[TaskData]) -> list[TaskData]:
     return [TaskData(one.name, *(_pad(pairs, length) for pairs in one[1:])) for one in data]
 
 
+def evaluator_on(pretrained: Pretrained, pairs: EncodedPairs, means: Gates, prune: PruneConfig) -> Evaluator:
+    """What circuits of the model are judged by on these pairs; closed nodes are held at `means`."""
+    return Evaluator(pretrained.config, pretrained.params, means, pairs, prune.judged_by)
+
+
 def task_loss(
     pretrained: Pretrained, pairs: EncodedPairs, gates: Gates, fills: Gates, objective: str = "binary"
 ) -> float:
     """Mean loss in nats on `pairs`; no gates at all give the unpruned model's."""
-    logits = _logits(pretrained, pairs, gates, fills)
-    return float(LOSSES[objective](logits, pairs.candidates).mean())
+    return float(
+        Evaluator(pretrained.config, pretrained.params, fills, pairs, objective).losses(gates).mean()
+    )
+
+
+def require_ability(pretrained: Pretrained, data: TaskData, prune: PruneConfig) -> None:
+    """Raises TaskBeyondModelError if the unpruned model misses the target loss on the validation split."""
+    unpruned = task_loss(pretrained, data.validation, {}, {}, prune.judged_by)
+    if not unpruned <= prune.target_loss:
+        raise TaskBeyondModelError(
+            f"pruning.target_loss: {prune.target_loss} is below the loss {unpruned:.3f} of the whole model "
+            f"on {data.name}; valid: a target above it, or a task that the model can do"
+        )
 
 
 def extract_circuit(
@@ -78,80 +96,40 @@ def extract_circuit(
     provenance: Mapping[str, object],
     label: str = "",
 ) -> Circuit:
-    """Optimizes gates, discretizes, calibrates, and measures on the test split.
+    """Optimizes the gates of nodes, discretizes, eliminates, and measures on the test split.
 
-    The circuit's `losses`: "unpruned" and "circuit" (test split), "validation" (what the size was
-    chosen by), "calibrated" (test split, after the fit), "target"; its provenance says whether the
-    target was reached. Raises TaskBeyondModelError if the unpruned model itself misses the target.
+    Raises TaskBeyondModelError, before that, if the unpruned model itself misses the target.
     """
-    unpruned = task_loss(pretrained, data.validation, {}, {}, prune.objective)
-    if unpruned > prune.target_loss:
-        raise TaskBeyondModelError(
-            f"pruning.target_loss: {prune.target_loss} is below the loss {unpruned:.3f} of the whole model "
-            f"on {data.name}; valid: a target above it, or a task that the model can do"
-        )
-    hyper, seeds = lanes(prune, 1)
-    logits, history = optimize_gates(
-        pretrained.config, prune, pretrained.params, means, data.train, hyper, seeds, label
-    )
-    logits = {site: tau[0] for site, tau in logits.items()}
-    found = discretize(
-        pretrained.config,
-        pretrained.params,
-        means,
-        logits,
-        data.validation,
-        prune.target_loss,
-        prune.objective,
-    )
-    losses, calibration = _measure(pretrained, data, means, found, prune)
-    provenance = {
-        **provenance,
-        "optimized_nodes": int(history["nodes"][0, -1]),
-        "optimized_loss": float(history["loss"][0, -1]),
+    require_ability(pretrained, data, prune)
+    config, params = pretrained.config, pretrained.params
+    found = optimize_gates(config, prune, params, means, [data.train], make_lanes(prune), label)
+    evaluator = evaluator_on(pretrained, data.validation, means, prune)
+    reduced = reduce_nodes(evaluator, working_lanes(found), (prune.target_loss,), prune.tied_qk)[0]
+    optimized = {
+        "optimized_gates": int(found.history["open"][0, -1]),
+        "optimized_loss": float(found.history["loss"][0, -1]),
     }
-    return _circuit(pretrained, data.name, means, logits, found, losses, calibration, prune, provenance)
+    return circuit_of(pretrained, data, means, prune, reduced, {**provenance, **optimized})
 
 
-def _logits(pretrained: Pretrained, pairs: EncodedPairs, gates: Gates, fills: Gates) -> jax.Array:
-    return _last_logits(pretrained.config, pretrained.params, gates, fills, pairs)
-
-
-_last_logits = jax.jit(last_logits, static_argnums=0)
-
-
-def _measure(
-    pretrained: Pretrained, data: TaskData, means: Gates, found: Discretized, prune: PruneConfig
-) -> tuple[dict[str, float], dict[str, object]]:
-    loss = LOSSES[prune.objective]
-    # the training pairs are many: the few that the size was chosen by would be fitted too well
-    fit_logits = _logits(pretrained, data.train, found.gates, means)
-    calibration = calibrate(fit_logits, data.train.candidates, prune.calibration_steps, prune.objective)
-    test_logits = _logits(pretrained, data.test, found.gates, means)
-    losses = {
-        "target": prune.target_loss,
-        "unpruned": task_loss(pretrained, data.test, {}, {}, prune.objective),
-        "validation": found.loss,
-        "circuit": float(loss(test_logits, data.test.candidates).mean()),
-        "calibrated": float(loss(calibration.apply(test_logits), data.test.candidates).mean()),
-    }
-    return losses, calibration.to_json()
-
-
-def _circuit(
+def circuit_of(
     pretrained: Pretrained,
-    task: str,
+    data: TaskData,
     means: Gates,
-    logits: Gates,
-    found: Discretized,
-    losses: dict[str, float],
-    calibration: dict[str, object],
     prune: PruneConfig,
-    provenance: dict[str, object],
+    reduced: Reduced,
+    provenance: Mapping[str, object],
 ) -> Circuit:
-    host = jax.device_get((means, logits))
-    nodes = kept_nodes(found.gates, *host, pretrained.config.n_layers)
-    edges = find_edges(pretrained.config, pretrained.params, nodes)
+    """The circuit as data, calibrated on the training pairs and measured once on the test split.
+
+    Its `losses`: "unpruned" and "circuit" (test split), "validation" (what the size was chosen by),
+    "calibrated" (test split, after the fit), each with its standard error over pairs as "<name>_error", and
+    "target". Its provenance says whether the target was reached, and the sizes before elimination.
+    """
+    losses, calibration = _measure(pretrained, data, means, prune, reduced)
+    held = jax.device_get({site: means[site] for site in prune.sites})
+    nodes = kept_nodes(reduced.gates, held, reduced.scores, pretrained.config.n_layers)
+    edges = find_edges(pretrained.config, pretrained.params, nodes, reduced.gates)
     others = other_counts(pretrained.config, pretrained.params, nodes)
     return Circuit(
         nodes=nodes,
@@ -162,10 +140,33 @@ def _circuit(
         calibration=calibration,
         provenance={
             "model": pretrained.origin,
-            "task": task,
-            "reached": found.reached,
+            "task": data.name,
+            "reached": reduced.reached,
+            "discretized": reduced.discretized,
             "pruning": dataclasses.asdict(prune),
             "config": dataclasses.asdict(pretrained.run),
             **provenance,
         },
+        edge_gated=any(map(sites.is_edge, reduced.gates)),
     )
+
+
+def _measure(
+    pretrained: Pretrained, data: TaskData, means: Gates, prune: PruneConfig, reduced: Reduced
+) -> tuple[dict[str, float], dict[str, object]]:
+    loss = LOSSES[prune.judged_by]
+    train, test = (evaluator_on(pretrained, pairs, means, prune) for pairs in (data.train, data.test))
+    # the training pairs are many: the few that the size was chosen by would be fitted too well
+    fit_logits = train.logits(reduced.gates)
+    calibration = calibrate(fit_logits, data.train.candidates, prune.calibration_steps, prune.judged_by)
+    logits = test.logits(reduced.gates)
+    figures = {
+        "unpruned": summarize(test.losses({})),
+        "validation": (reduced.loss, reduced.standard_error),
+        "circuit": summarize(loss(logits, data.test.candidates)),
+        "calibrated": summarize(loss(calibration.apply(logits), data.test.candidates)),
+    }
+    losses = {"target": reduced.target}
+    for name, (mean, error) in figures.items():
+        losses |= {name: mean, f"{name}_error": error}
+    return losses, calibration.to_json()

@@ -28,10 +28,10 @@ def prune_tasks(
 ) -> dict[str, Circuit]:
     """A circuit per task, written to `directory/<task>.json`; those that are there already are kept.
 
-    The means that closed nodes are held at go to `directory/means.npz`: circuits run with these fills. A
-    task that the whole model cannot do is said so and left out. Raises InputError, before any pruning, if
-    there is no task, if `corpus` is not the model's, or if `directory` holds circuits of other weights or of
-    another pruning config.
+    What closed nodes are held at, their means (0 if `prune.fill` is "zero"), goes to `directory/means.npz`:
+    circuits run with these fills. A task that the whole model cannot do is said so and left out. Raises
+    InputError, before any pruning, if there is no task, if `corpus` is not the model's, or if `directory`
+    holds circuits of other weights or of another pruning config.
     """
     directory = Path(directory)
     require(len(tasks) > 0, "tasks", [], "at least one task")
@@ -42,6 +42,8 @@ def prune_tasks(
     if any(circuit is None for circuit in circuits.values()):
         windows = training_windows(corpus, prune.mean_windows, pretrained.config.context)
         means = node_means(pretrained.config, pretrained.params, windows)
+        if prune.fill == "zero":
+            means = {site: 0 * mean for site, mean in means.items()}
         save_means(means, directory / "means.npz")
     for one in data:
         if circuits[one.name] is not None:

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks
+from sparse_jax.model.places import Branches, in_branches, in_order
 from sparse_jax.model.transformer import Transformer
 from sparse_jax.trees import named_leaves
 
@@ -22,24 +24,38 @@ def forward(
     tokens_BxT: jax.Array,
     hooks: Hooks = NO_HOOKS,
     at_B: jax.Array | None = None,
+    branches: Branches | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Runs the model: tokens [B, T] -> (float32 logits [B, T, V], captured values by site).
 
-    With `at_B` (a position per sequence) only those positions are unembedded: logits [B, V].
-    Captured values are [L, B, T, N] ([B, T, N] at `final_resid`, or [B, N] with `at_B`; "pattern" is
+    With `at_B` (a place in each sequence, or A of them, [B, A]) only those tokens are unembedded: logits
+    [B, V] ([B, A, V]); and without patches and captures in the layers, the last layer's queries, outputs and
+    MLP are computed for those alone. With `branches` each sequence is two texts with a common beginning.
+    Captured values are [L, B, T, N] ([B, T, N] at `final_resid`, or as the logits with `at_B`; "pattern" is
     [L, B, H, T, T]). Pure; jit it with `config` closed over.
 
     Raises InputError for hooks that do not fit the model or more tokens than its context.
     """
-    _check_length(config, tokens_BxT.shape[1])
-    check_hooks(config, hooks)
-    logits, captured, _ = Transformer(config).apply({"params": params}, tokens_BxT, hooks, at_B)
+    length = tokens_BxT.shape[1]
+    if branches is None:
+        _check_length(config, length)
+    check_hooks(config, hooks, tokens_BxT.shape)
+    places = in_order(length) if branches is None else in_branches(length, branches)
+    single = at_B is not None and at_B.ndim == 1
+    at_BxA = at_B[:, None] if single else at_B
+    logits, captured, _ = Transformer(config).apply({"params": params}, tokens_BxT, hooks, places, at_BxA)
+    if single:
+        of_end = {site: x[:, 0] for site, x in captured.items() if site == sites.FINAL_SITE}
+        logits, captured = logits[:, 0], {**captured, **of_end}
     return logits, captured
 
 
 def forward_cached(config: ModelConfig, params: Params, tokens_BxT: jax.Array, cache, start: jax.Array):
     """Runs T more tokens at positions start.. after those in `cache` -> (logits [B, T, V], cache)."""
-    logits, _, cache = Transformer(config).apply({"params": params}, tokens_BxT, NO_HOOKS, None, cache, start)
+    places = in_order(tokens_BxT.shape[1], start, config.context)
+    logits, _, cache = Transformer(config).apply(
+        {"params": params}, tokens_BxT, NO_HOOKS, places, None, cache
+    )
     return logits, cache
 
 
@@ -52,7 +68,7 @@ def empty_cache(config: ModelConfig, batch: int) -> dict[str, jax.Array]:
 def initialize(config: ModelConfig, key: jax.Array) -> Params:
     """Fresh float32 parameters: N(0, 0.02), output projections smaller (METHOD 1)."""
     tokens = jnp.zeros((1, 1), jnp.int32)
-    return Transformer(config).init(key, tokens, NO_HOOKS)["params"]
+    return Transformer(config).init(key, tokens, NO_HOOKS, in_order(1))["params"]
 
 
 @functools.cache

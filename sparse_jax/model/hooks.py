@@ -13,6 +13,7 @@ from flax import struct
 from sparse_jax.inputs import InputError, nearest, require_choice
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.places import take_tokens
 
 Arrays = Mapping[str, jax.Array]
 
@@ -39,7 +40,8 @@ class Hooks:
     """Interventions by site name; per-layer arrays carry the layer axis first.
 
     gates: [L, N] ([N] at `final_resid`), 1 keeps a node and 0 replaces it by its fill.
-    fills: same shapes; what a closed gate puts in place of the node (0 where absent).
+    fills: same shapes, or a value of its own at every token, [L, B, T, N] ([B, T, N] at `final_resid`); what
+    a closed gate puts in place of the node (0 where absent).
     patches: a Patch per site.
     capture: names of the sites whose values the forward function returns.
     """
@@ -63,6 +65,16 @@ class Hooks:
         captured = tuple(filter(belongs, self.capture))
         return Hooks(pick(self.gates), pick(self.fills), pick(self.patches), captured)
 
+    @property
+    def see_all_positions(self) -> bool:
+        """Whether a patch or a capture needs positions that no logit may depend on."""
+        return bool(self.patches or self.capture)
+
+    def at(self, at_BxA: jax.Array) -> "Hooks":
+        """These gates and fills of one layer, for values [B, A, N] of some tokens of every sequence."""
+        fills = {s: fill if fill.ndim == 1 else take_tokens(fill, at_BxA) for s, fill in self.fills.items()}
+        return self.replace(fills=fills)
+
     def apply(self, site: str, x: jax.Array) -> jax.Array:
         """Gate, then patch the value `x` [..., N] of `site`."""
         if site in self.gates:
@@ -79,7 +91,7 @@ class Hooks:
 NO_HOOKS = Hooks()
 
 
-def check_hooks(config: ModelConfig, hooks: Hooks) -> None:
+def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, int]) -> None:
     """Raises InputError for a site that does not exist, a wrong shape, or fills without gates."""
     for site in hooks.capture:
         require_choice("hooks.capture", site, sites.CAPTURE_SITES)
@@ -90,7 +102,9 @@ def check_hooks(config: ModelConfig, hooks: Hooks) -> None:
         for site, array in arrays.items():
             if site not in shapes:
                 raise InputError(f"hooks.{kind}: {site!r} has no nodes; {nearest(site, shapes)}")
-            if tuple(array.shape) != shapes[site]:
+            per_token = (*shapes[site][:-1], *tokens_shape, shapes[site][-1])
+            fits = tuple(array.shape) == shapes[site] or (kind == "fills" and tuple(array.shape) == per_token)
+            if not fits:
                 raise InputError(f"hooks.{kind}[{site!r}]: shape {tuple(array.shape)}; valid: {shapes[site]}")
     for site in hooks.fills:
         if site not in hooks.gates:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
+from sparse_jax.model.places import Places, take_tokens
 from sparse_jax.topk.rows import abs_top_k
 
 INIT_SCALE = 0.02
@@ -14,6 +15,9 @@ RMS_EPSILON = float(jnp.finfo(jnp.float32).eps)
 LAYER_NORM_EPSILON = 1e-5
 
 Captured = dict[str, jax.Array]
+
+# A leaf [H, D] that no training makes: what a head adds to the stream, times the sum of its attention row.
+HEAD_CONSTANTS = "head_constants"
 
 
 def point(config: ModelConfig, site: str, x: jax.Array, hooks: Hooks, captured: Captured):
@@ -56,13 +60,12 @@ def output_scale(config: ModelConfig) -> float:
     return INIT_SCALE / (2 * config.n_layers) ** 0.5
 
 
-def block_input(config: ModelConfig, x_BxTxD: jax.Array, position_TxP: jax.Array | None):
+def block_input(config: ModelConfig, x_BxTxD: jax.Array, position_BxTxP: jax.Array | None):
     """What a sub-layer reads: the normed stream and, beside it, the normed position channels."""
     x = norm(config, "norm")(x_BxTxD)
-    if position_TxP is None:
+    if position_BxTxP is None:
         return x
-    position = norm(config, "position_norm")(position_TxP)
-    position = jnp.broadcast_to(position, (*x.shape[:-1], position.shape[-1]))
+    position = norm(config, "position_norm")(position_BxTxP)
     return jnp.concatenate([x, position], axis=-1)
 
 
@@ -72,44 +75,52 @@ class Attention(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, position, hooks: Hooks, captured: Captured, cache, start):
-        """x [B, T, D] -> (what is added to the stream [B, T, D], the cache with T more tokens)."""
+    def __call__(self, x, position, hooks, captured: Captured, cache, places: Places, at_BxA=None):
+        """x [B, T, D] -> (what is added to the stream [B, T, D], the cache with T more tokens).
+
+        With `at_BxA` only the queries of those tokens are asked: [B, A, D].
+        """
         config = self.config
         x = block_input(config, x, position)
         x = point(config, "attn_in", x, hooks, captured)
-        q, k, v = (
+        k, v = (
             point(config, site, linear(config, config.d_attention, site)(x), hooks, captured)
-            for site in ("q", "k", "v")
+            for site in ("k", "v")
         )
+        if at_BxA is not None:
+            x, hooks, places = take_tokens(x, at_BxA), hooks.at(at_BxA), places.at(at_BxA)
+        q = point(config, "q", linear(config, config.d_attention, "q")(x), hooks, captured)
         if cache is not None:
-            k = jax.lax.dynamic_update_slice_in_dim(cache["k"], k, start, axis=1)
-            v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v, start, axis=1)
+            k = jax.lax.dynamic_update_slice_in_dim(cache["k"], k, places.start, axis=1)
+            v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v, places.start, axis=1)
             cache = {"k": k, "v": v}
         sink = None
         if config.attention_sink:
             sink = self.param("sink", nn.initializers.zeros, (config.n_heads,))
-        pattern = attention_pattern(q, k, sink, config.d_head, start)
+        pattern = attention_pattern(q, k, sink, config.d_head, places.visible)
         if sites.PATTERN in hooks.capture:
             captured[sites.PATTERN] = pattern
         v = v.reshape(*v.shape[:-1], config.n_heads, config.d_head)
         y = jnp.einsum("bhts,bshk->bthk", pattern.astype(v.dtype), v)
         y = point(config, "heads", y.reshape(*q.shape), hooks, captured)
         y = linear(config, config.d_model, "out", output_scale(config))(y)
+        if self.has_variable("params", HEAD_CONSTANTS):
+            constants_HxD = self.get_variable("params", HEAD_CONSTANTS)
+            y = y + jnp.einsum("bhts,hd->btd", pattern, constants_HxD).astype(y.dtype)
         return point(config, "attn_out", y, hooks, captured), cache
 
 
-def attention_pattern(q, k, sink_H, d_head: int, start: int | jax.Array = 0) -> jax.Array:
-    """Causal attention weights [B, H, T, S] in float32 of q [B, T, H*K] over k [B, S, H*K].
+def attention_pattern(q, k, sink_H, d_head: int, visible_TxS: jax.Array) -> jax.Array:
+    """Attention weights [B, H, T, S] in float32 of q [B, T, H*K] over the keys k [B, S, H*K] that each sees.
 
-    Query t stands at position start + t. The sink is one more logit in the denominator of each head,
-    without a value, so that the weights of a row may add up to less than 1 (METHOD 1). The manual
+    What is visible may be of each sequence, [B, T, S]. The sink is one more logit in the denominator of each
+    head, without a value, so that the weights of a row may add up to less than 1 (METHOD 1). The manual
     softmax keeps its gradients exact, unlike rescaling a fused attention by its stop-gradiented lse.
     """
     q = q.reshape(*q.shape[:-1], -1, d_head)
     k = k.reshape(*k.shape[:-1], -1, d_head)
     scores = jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32) * d_head**-0.5
-    steps, keys = scores.shape[-2:]
-    visible = jnp.arange(keys)[None, :] <= start + jnp.arange(steps)[:, None]
+    visible = visible_TxS if visible_TxS.ndim == 2 else visible_TxS[:, None]
     scores = jnp.where(visible, scores, -jnp.inf)
     largest = jnp.max(scores, axis=-1, keepdims=True)
     if sink_H is not None:

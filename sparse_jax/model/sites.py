@@ -19,6 +19,17 @@ TOPK_SITES = (*LAYER_SITES, *RESIDUAL_SITES)
 PATTERN = "pattern"
 CAPTURE_SITES = (*NODE_SITES, "resid_in", *RESIDUAL_SITES, "heads", PATTERN)
 
+# (source site, target site, sub-layer, matrix): the matrix maps source channels to target channels, and each
+# of its weights is an edge (METHOD 7).
+EDGE_MATRICES = (
+    ("attn_in", "q", "attn", "q"),
+    ("attn_in", "k", "attn", "k"),
+    ("attn_in", "v", "attn", "v"),
+    ("v", "attn_out", "attn", "out"),
+    ("mlp_in", "mlp_neuron", "mlp", "up"),
+    ("mlp_neuron", "mlp_out", "mlp", "down"),
+)
+
 
 def width(config: "ModelConfig", site: str) -> int:
     """Number of channels of `site` (for "pattern": the context length)."""
@@ -33,9 +44,27 @@ def width(config: "ModelConfig", site: str) -> int:
     return config.d_model
 
 
+def edge_key(source: str, target: str) -> str:
+    """The name of all edges from one site to another: "mlp_in->mlp_neuron"."""
+    return f"{source}->{target}"
+
+
+def is_edge(key: str) -> bool:
+    """Whether `key` names edges, not the nodes of a site."""
+    return "->" in key
+
+
 def node_shapes(config: "ModelConfig", names: tuple[str, ...] = NODE_SITES) -> dict[str, tuple[int, ...]]:
     """Shape of one value per node: [L, N] for the sites of a layer, [N] for the final one."""
     return {
         site: (width(config, site),) if site == FINAL_SITE else (config.n_layers, width(config, site))
         for site in names
+    }
+
+
+def edge_shapes(config: "ModelConfig") -> dict[str, tuple[int, int, int]]:
+    """Shape of one value per edge, [L, Din, Dout] as the matrices themselves."""
+    return {
+        edge_key(source, target): (config.n_layers, width(config, source), width(config, target))
+        for source, target, _, _ in EDGE_MATRICES
     }

@@ -9,22 +9,30 @@ from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.model.layers import INIT_SCALE, Attention, Mlp, norm, point
+from sparse_jax.model.places import Places, take_tokens
 
 BIGRAM_INIT_SCALE = 0.02
 
 
 class Block(nn.Module):
-    """Attention, then MLP, each added to the residual stream; the body of the scan over layers."""
+    """Attention, then MLP, each added to the residual stream; one layer of the stack."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, per_layer, position, start):
-        """x [B, T, D], per_layer = (hooks, cache) of this layer -> x, (captured, cache)."""
+    def __call__(self, x, per_layer, position, places: Places, at_BxA=None):
+        """x [B, T, D], per_layer = (hooks, cache) of this layer -> x, (captured, cache).
+
+        With `at_BxA` only those tokens are computed, x [B, A, D]; others are keys and values at most.
+        """
         hooks, cache = per_layer
         captured = {}
         x = point(self.config, "resid_in", x, hooks, captured)
-        delta, cache = Attention(self.config, name="attn")(x, position, hooks, captured, cache, start)
+        attention = Attention(self.config, name="attn")
+        delta, cache = attention(x, position, hooks, captured, cache, places, at_BxA)
+        if at_BxA is not None:
+            x, hooks = take_tokens(x, at_BxA), hooks.at(at_BxA)
+            position = None if position is None else take_tokens(position, at_BxA)
         x = self._add(x, delta, "resid_mid", hooks, captured)
         delta = Mlp(self.config, name="mlp")(x, position, hooks, captured)
         x = self._add(x, delta, "resid_out", hooks, captured)
@@ -43,17 +51,17 @@ class Transformer(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, tokens_BxT, hooks: Hooks, at_B=None, cache=None, start=0):
-        """Returns (logits [B, T, V] or, with `at_B`, [B, V]; captured; cache)."""
+    def __call__(self, tokens_BxT, hooks: Hooks, places: Places, at_BxA=None, cache=None):
+        """Returns (logits [B, T, V] or, with `at_BxA`, [B, A, V]; captured; cache)."""
         config = self.config
         layer_hooks, final_hooks = hooks.split(config.n_layers)
         embedding = self._matrix("embed", (config.vocab_size, config.d_model))
         x = embedding.astype(config.compute_dtype)[tokens_BxT]
-        x, position = self._positions(x, start)
-        x, (captured, cache) = self._blocks()(x, (layer_hooks, cache), position, start)
-        if at_B is not None:
-            x = jnp.take_along_axis(x, at_B[:, None, None], axis=1)[:, 0]
-            tokens_BxT = jnp.take_along_axis(tokens_BxT, at_B[:, None], axis=1)[:, 0]
+        x, position = self._positions(x, places)
+        x, (captured, cache) = self._layers(x, (layer_hooks, cache), position, places, at_BxA)
+        if at_BxA is not None:
+            final_hooks = final_hooks.at(at_BxA)
+            tokens_BxT = jnp.take_along_axis(tokens_BxT, at_BxA, axis=1)
         x = point(config, sites.FINAL_SITE, x, final_hooks, captured)
         x = norm(config, "final_norm")(x)
         unembedding = self._unembedding(embedding).astype(x.dtype)
@@ -63,31 +71,54 @@ class Transformer(nn.Module):
         logits = logits + self.param("logit_bias", nn.initializers.zeros, (config.vocab_size,))
         return logits, captured, cache
 
+    def _layers(self, x, per_layer, position, places, at_BxA):
+        """All blocks in turn; with `at_BxA`, x is [B, A, D] at the end."""
+        config = self.config
+        if self.is_initializing():
+            return self._declare_layers(x, per_layer, position, places)
+        layers = self.variables["params"]["layers"]
+        # the last block's other tokens reach no logit that is asked for
+        split = at_BxA is not None and not per_layer[0].see_all_positions
+        count = config.n_layers - 1 if split else config.n_layers
+        first = jax.tree.map(lambda leaf: leaf[:count], (layers, *per_layer))
+
+        def body(x, of_layer):
+            params, *rest = of_layer
+            return run_block(config, params, x, rest, position, places)
+
+        unroll = max(1, count) if config.unroll else 1
+        x, found = jax.lax.scan(body, x, first, length=count, unroll=unroll)
+        if split:
+            params, *rest = jax.tree.map(lambda leaf: leaf[-1], (layers, *per_layer))
+            x, found = run_block(config, params, x, rest, position, places, at_BxA)
+        elif at_BxA is not None:
+            x = take_tokens(x, at_BxA)
+        return x, found
+
+    def _declare_layers(self, *arguments):
+        """Makes the blocks' parameters, stacked."""
+        return nn.scan(
+            Block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast, nn.broadcast),
+            length=self.config.n_layers,
+        )(self.config, name="layers")(*arguments)
+
     def _matrix(self, name: str, shape: tuple[int, int], init=None) -> jax.Array:
         init = init or nn.initializers.normal(INIT_SCALE)
         return _Matrix(shape, init, name=name)()
 
-    def _positions(self, x, start):
+    def _positions(self, x, places):
+        """The stream with positions added, or their channels beside it, [B, T, P]."""
         config = self.config
         if config.positions == "none":
             return x, None
         width = config.d_position or config.d_model
         init = sinusoids if config.positions == "sinusoidal" else None
         table = self._matrix("position", (config.context, width), init)
-        rows = jax.lax.dynamic_slice_in_dim(table, start, x.shape[1]).astype(x.dtype)
+        rows = jnp.broadcast_to(table.astype(x.dtype)[places.index], (*x.shape[:2], width))
         return (x + rows, None) if config.positions == "added" else (x, rows)
-
-    def _blocks(self) -> nn.Module:
-        config = self.config
-        block = nn.remat(Block, prevent_cse=config.unroll) if config.remat else Block
-        return nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
-            length=config.n_layers,
-            unroll=config.n_layers if config.unroll else 1,
-        )(config, name="layers")
 
     def _unembedding(self, embedding: jax.Array) -> jax.Array:
         if self.config.tied_embedding:
@@ -97,6 +128,18 @@ class Transformer(nn.Module):
     def _bigram(self) -> jax.Array:
         size = self.config.vocab_size
         return self._matrix("bigram", (size, size), nn.initializers.uniform(BIGRAM_INIT_SCALE))
+
+
+def run_block(config: ModelConfig, params, x, per_layer, position, places, at_BxA=None):
+    """One block on the parameters of its layer."""
+
+    def run(params, x, per_layer, position, places, at_BxA):
+        block = Block(config, parent=None)
+        return block.apply({"params": params}, x, per_layer, position, places, at_BxA)
+
+    if config.remat:
+        run = jax.checkpoint(run, prevent_cse=config.unroll)
+    return run(params, x, per_layer, position, places, at_BxA)
 
 
 class _Matrix(nn.Module):

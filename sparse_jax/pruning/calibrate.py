@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sparse_jax.tasks.metrics import LOSSES
+from sparse_jax.pruning.objective import LOSSES
 
 
 class Calibration(NamedTuple):

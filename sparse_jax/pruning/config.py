@@ -7,7 +7,14 @@ from flax import struct
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
 
-OBJECTIVES = ("binary", "full_vocabulary")
+# How a circuit is judged by each objective that gates can be trained for (a name in LOSSES).
+OBJECTIVES = {
+    "binary": "binary",
+    "full_vocabulary": "full_vocabulary",
+    "kl": "binary",
+    "binary+kl": "binary",
+}
+FILLS = ("mean", "zero", "resample", "mixture")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +22,11 @@ class PruneConfig:
     """A pruning run of METHOD 6; the defaults of the gates' optimizer are its search centers.
 
     objective: "binary" compares the two candidate tokens; "full_vocabulary" is the cross-entropy of the
-    right one among all, which a circuit can win by emitting a constant (kept for comparison).
+    right one among all, which a circuit can win by emitting a constant (kept for comparison); "kl" is the
+    divergence of the unpruned model's distribution from the circuit's; "binary+kl" the sum.
+    fill: what closed nodes carry while gates are trained: their "mean", "zero", the value that they have in
+    another prompt of the batch ("resample"), or a random "mixture" of that and the mean.
+    tied_qk: one gate for channel i of q and of k, which counts as two nodes.
     sites: what is gated: all sites of the layers, and `final_resid` if wanted.
     steps, pairs: of the gate optimization; `*_pairs` count pairs of each split; `k_coef` is the price
     of an open gate in nats; `init_mean` and `init_scale` are those of the gate logits.
@@ -31,6 +42,8 @@ class PruneConfig:
     test_pairs: int = 256
     sites: tuple[str, ...] = sites.LAYER_SITES
     objective: str = "binary"
+    fill: str = "mean"
+    tied_qk: bool = True
     k_coef: float = 1e-4
     learning_rate: float = 3e-3
     warmup: float = 0.05
@@ -46,6 +59,7 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         require_choice("pruning.objective", self.objective, OBJECTIVES)
+        require_choice("pruning.fill", self.fill, FILLS)
         for site in self.sites:
             require_choice("pruning.sites", site, sites.NODE_SITES)
         missing = [site for site in sites.LAYER_SITES if site not in self.sites]
@@ -65,6 +79,11 @@ class PruneConfig:
             self.train_pairs,
             f"at least pairs_per_step {self.pairs_per_step}",
         )
+
+    @property
+    def judged_by(self) -> str:
+        """The loss, a name in LOSSES, by which a circuit is compared with `target_loss`."""
+        return OBJECTIVES[self.objective]
 
     def hyperparameters(self) -> "Hyperparameters":
         """The numbers that a search may vary between lanes of one compiled program."""

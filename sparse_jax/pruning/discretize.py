@@ -1,81 +1,185 @@
-"""From gate logits to a circuit: the fewest best-ranked nodes whose loss reaches the target."""
+"""From gate logits to a circuit: the fewest best-ranked units whose loss reaches the target."""
 
-import functools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import Params
-from sparse_jax.pruning.gates import Gates, flatten, unflatten
-from sparse_jax.pruning.objective import pair_losses
-from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.pruning.evaluate import VARIANTS, Evaluator
+from sparse_jax.pruning.ranking import close, number_units
+from sparse_jax.pruning.sizes import edges_by_size
+from sparse_jax.tasks.metrics import summarize
 
-CHUNK = 16
+Arrays = Mapping[str, np.ndarray]
 
 
 class Discretized(NamedTuple):
-    """The chosen circuit: 0/1 gates, how many are open, its loss, and whether that reaches the target.
+    """A circuit by rank: 0/1 gates, how many ranked units are open, and its loss.
 
-    curve: the loss of the k best-ranked nodes for k = 0, 1, ... as far as it was computed.
+    standard_error: of the loss, over pairs. reached: whether the loss is at most the target.
     """
 
     gates: dict[str, np.ndarray]
     k: int
     loss: float
+    standard_error: float
     reached: bool
-    curve: np.ndarray
 
 
 def discretize(
-    config: ModelConfig,
-    params: Params,
-    fills: Gates,
-    logits: Gates,
-    pairs: EncodedPairs,
-    target_loss: float,
-    objective: str = "binary",
+    evaluator: Evaluator,
+    scores: Arrays,
+    target: float,
+    fixed: Arrays | None = None,
+    eligible: Arrays | None = None,
 ) -> Discretized:
-    """The smallest k whose k best-ranked nodes have a mean loss of at most `target_loss` on `pairs`.
+    """`discretize_many` for a single target."""
+    return discretize_many(evaluator, scores, (target,), fixed, eligible)[0]
 
-    Nodes are ranked by their logit (ties: by site name, layer, index). The loss is not monotone in k
-    (METHOD 6), so every k from 0 up is evaluated on the same pairs until the first that passes:
-    exact, without assuming anything. If none passes, the k of the lowest loss is returned, not reached.
+
+def discretize_many(
+    evaluator: Evaluator,
+    scores: Arrays,
+    targets: Sequence[float],
+    fixed: Arrays | None = None,
+    eligible: Arrays | None = None,
+    growth: float = 0.0,
+) -> list[Discretized]:
+    """For each target the smallest k whose k best-ranked units have a mean loss of at most the target.
+
+    Ranked by `scores` (ties: by site name, layer, index), where "k" may be absent: its gates are those of
+    "q" then. Only what is nonzero in `eligible` (default: all) is ranked; the others stay as in `fixed`. The
+    loss is not monotone in k (METHOD 6), so every k from 0 up is evaluated on the same pairs until the
+    first that passes: exact, without assuming anything. One curve serves all targets, computed as far as the
+    strictest needs. A target that no k reaches gets the k of the lowest loss.
+
+    growth: for baselines only, whose answers lie at thousands of nodes: each k above 1 / growth is that
+    share larger than the one before, so that the answer may be too large by as much.
     """
-    ranks = _ranks(logits)
-    total = flatten(ranks).size
-    evaluate = _compiled(config, objective)
-    losses = np.zeros(0)
-    for start in range(0, total + 1, CHUNK):
-        ks = np.minimum(np.arange(start, start + CHUNK), total)
-        found = np.asarray(evaluate(params, fills, ranks, pairs, ks))
-        losses = np.append(losses, np.where(np.isnan(found), np.inf, found))
-        if (losses <= target_loss).any():
-            break
-    losses = losses[: total + 1]
-    reached = bool((losses <= target_loss).any())
-    k = int(np.argmax(losses <= target_loss) if reached else np.argmin(losses))
-    gates = {site: np.asarray(rank < k, np.float32) for site, rank in ranks.items()}
-    return Discretized(gates, k, float(losses[k]), reached, losses)
+    curve = LossCurve(evaluator, scores, max(targets), fixed, eligible, growth)
+    return [curve.at(target) for target in targets]
 
 
-def _ranks(logits: Gates) -> Gates:
-    """The place of every node when sorted by descending logit, in the shapes of `logits`."""
-    order = np.argsort(-np.asarray(flatten(logits)), kind="stable")
-    ranks = np.empty(order.size, np.int32)
-    ranks[order] = np.arange(order.size)
-    return unflatten(jnp.asarray(ranks), logits)
+class LossCurve:
+    """The losses of the k best-ranked units for growing k, computed as far as they are asked for.
+
+    loosest: losses above it need not be told apart, which saves most of the work.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        scores: Arrays,
+        loosest: float,
+        fixed: Arrays | None = None,
+        eligible: Arrays | None = None,
+        growth: float = 0.0,
+    ):
+        if eligible is None:
+            eligible = {key: np.ones(np.shape(score)) for key, score in scores.items()}
+        units = number_units(eligible, tied="q" in scores and "k" not in scores)
+        self.ranks = units.ranks(np.argsort(-units.totals(scores), kind="stable"))
+        opened = {
+            key: np.where(number >= 0, np.float32(1), 1 if fixed is None else fixed[key])
+            for key, number in units.numbers.items()
+        }
+        self.all_open = {**(fixed or {}), **opened}
+        self._evaluator, self._total, self._loosest = evaluator, units.count, loosest
+        self._ks = sizes_to_try(units.count, growth)
+        self._losses_KxP = np.zeros((0, len(evaluator.pairs.tokens)))
+
+    def edges(self) -> np.ndarray:
+        """The number of edges for every k from 0 to all units."""
+        return edges_by_size(self._evaluator.params, self.all_open, self.ranks, self._total)
+
+    def smallest(self, target: float, most: int | None = None) -> Discretized | None:
+        """The first k, `most` at most, whose loss is at most `target`; None if there is none."""
+        tried = len(self._ks) if most is None else int(np.searchsorted(self._ks, most, side="right"))
+        done = 0
+        while done < tried:
+            if done == len(self._losses_KxP):
+                self._extend()
+            passing = np.flatnonzero(self._losses_KxP[done:tried].mean(axis=1) <= target)
+            if len(passing):
+                place = done + int(passing[0])
+                return self._found(place, self._losses_KxP[place], reached=True)
+            done = len(self._losses_KxP)
+        return None
+
+    def at(self, target: float) -> Discretized:
+        """What `smallest` finds, or else the k of the lowest loss, which does not reach the target."""
+        found = self.smallest(target)
+        if found is not None:
+            return found
+        losses_KxP = self._losses_KxP
+        if not np.isfinite(losses_KxP).any():  # none is below the loosest target: now they must be told apart
+            losses_KxP = self._evaluator.variants(self.all_open, self.ranks, self._closed(self._ks))
+        place = int(np.argmin(losses_KxP.mean(axis=1)))
+        return self._found(place, losses_KxP[place], reached=False)
+
+    def _extend(self) -> None:
+        start = len(self._losses_KxP)
+        closed = self._closed(self._ks[start : start + VARIANTS])
+        losses = self._evaluator.variants(self.all_open, self.ranks, closed, self._loosest)
+        self._losses_KxP = np.concatenate([self._losses_KxP, losses])
+
+    def _closed(self, ks: np.ndarray) -> np.ndarray:
+        return np.stack([ks, np.full_like(ks, self._total)], axis=1)
+
+    def _found(self, place: int, losses_P: np.ndarray, reached: bool) -> Discretized:
+        k = int(self._ks[place])
+        gates = close(self.all_open, {key: rank >= k for key, rank in self.ranks.items()})
+        return Discretized(gates, k, *summarize(losses_P), reached)
 
 
-@functools.cache
-def _compiled(config: ModelConfig, objective: str):
-    def evaluate(params, fills, ranks, pairs, ks):
-        def mean_loss(k):
-            gates = {site: (rank < k).astype(jnp.float32) for site, rank in ranks.items()}
-            return pair_losses(config, params, gates, fills, pairs, objective).mean()
+def sizes_to_try(count: int, growth: float) -> np.ndarray:
+    """0, 1, 2, ... to `count`; with `growth`, steps of that share of k where that is more than 1."""
+    sizes = [0]
+    while sizes[-1] < count:
+        sizes.append(min(count, sizes[-1] + max(1, int(sizes[-1] * growth))))
+    return np.array(sizes, np.int32)
 
-        return jax.lax.map(mean_loss, ks)
 
-    return jax.jit(evaluate)
+class Choice(NamedTuple):
+    """The best of several lanes for one target: its number, its circuit, and how many edges that has."""
+
+    lane: int
+    found: Discretized
+    edges: int
+
+
+def best_of_lanes(
+    evaluator: Evaluator,
+    lanes: Sequence[Arrays],
+    targets: Sequence[float],
+    fixed: Arrays | None = None,
+    eligible: Arrays | None = None,
+) -> list[Choice]:
+    """For each target the lane with the fewest edges at it; if none reaches it, that of the lowest loss.
+
+    `lanes` are gate logits, `fixed` and `eligible` as in `discretize_many`. Edges only grow with k, so that a
+    lane is followed only as far as it has fewer edges than the best so far: exact, and cheap for all but
+    the first.
+    """
+    curves = [LossCurve(evaluator, logits, max(targets), fixed, eligible) for logits in lanes]
+    # those that end up smallest by their own gates first: the others are then cut short
+    order = sorted(range(len(lanes)), key=lambda lane: _open(lanes[lane]))
+    edges = {lane: curves[lane].edges() for lane in order}
+    best: list[Choice] = []
+    for target in targets:
+        choice = None
+        for lane in order:
+            most = None if choice is None else int(np.searchsorted(edges[lane], choice.edges)) - 1
+            found = curves[lane].smallest(target, most)
+            if found is not None:
+                choice = Choice(lane, found, int(edges[lane][found.k]))
+        if choice is None:
+            missed = {lane: curves[lane].at(target) for lane in order}
+            lane = min(order, key=lambda lane: missed[lane].loss)
+            choice = Choice(lane, missed[lane], int(edges[lane][missed[lane].k]))
+        best.append(choice)
+    return best
+
+
+def _open(logits: Arrays) -> int:
+    return sum(int(np.count_nonzero(np.asarray(tau) >= 0)) for tau in logits.values())

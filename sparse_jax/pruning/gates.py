@@ -1,4 +1,10 @@
-"""Gates: a step of a learned logit, with the slope of a logistic function behind it."""
+"""Gates: a step of a learned logit, with the slope of a logistic function behind it.
+
+All gates of a model are one flat dict: those of nodes by site ("mlp_in": [L, N], "final_resid": [N]), those
+of edges by source and target ("mlp_in->mlp_neuron": [L, Din, Dout]).
+"""
+
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -22,20 +28,35 @@ def _step_gate_jvp(primals, tangents):
     return step_gate(tau, temperature), tangents[0] * s * (1 - s) / temperature
 
 
+def logit_shapes(config: ModelConfig, names: tuple[str, ...], tied_qk: bool) -> dict[str, tuple[int, ...]]:
+    """Shapes of the logits of all nodes of the sites `names`; tied, q and k share those of q."""
+    return sites.node_shapes(config, tuple(site for site in names if not (tied_qk and site == "k")))
+
+
 def initial_logits(
-    config: ModelConfig, names: tuple[str, ...], key: jax.Array, mean: float, scale: float
+    shapes: Mapping[str, tuple[int, ...]], key: jax.Array, mean: float | jax.Array, scale: float | jax.Array
 ) -> Gates:
-    """tau ~ N(mean, scale) for every node of the sites `names`, [L, N] each."""
-    shapes = sites.node_shapes(config, names)
+    """tau ~ N(mean, scale) in the given shapes."""
     keys = jax.random.split(key, len(shapes))
     return {
-        site: mean + scale * jax.random.normal(key, shape) for key, (site, shape) in zip(keys, shapes.items())
+        name: mean + scale * jax.random.normal(key, shape) for key, (name, shape) in zip(keys, shapes.items())
     }
 
 
-def open_gates(logits: Gates, temperature: jax.Array | float) -> Gates:
-    """The gates of all logits."""
-    return {site: step_gate(tau, temperature) for site, tau in logits.items()}
+def tie(values: Gates, tied_qk: bool = True) -> Gates:
+    """The values by gate, with those of q for k where they are tied and q is among them."""
+    return {**values, "k": values["q"]} if tied_qk and "q" in values else dict(values)
+
+
+def open_gates(logits: Gates, temperature: jax.Array | float, tied_qk: bool = False) -> Gates:
+    """The gates of all logits; tied, k's are q's."""
+    return tie({name: step_gate(tau, temperature) for name, tau in logits.items()}, tied_qk)
+
+
+def by_kind(gates: Gates) -> tuple[Gates, Gates]:
+    """The gates of nodes and those of edges."""
+    nodes = {name: gate for name, gate in gates.items() if not sites.is_edge(name)}
+    return nodes, {name: gate for name, gate in gates.items() if sites.is_edge(name)}
 
 
 def count(gates: Gates) -> jax.Array:
@@ -44,15 +65,15 @@ def count(gates: Gates) -> jax.Array:
 
 
 def flatten(values: Gates) -> jax.Array:
-    """All nodes' values as one vector, sites in sorted order (the order of `unflatten`)."""
-    return jnp.concatenate([values[site].reshape(-1) for site in sorted(values)])
+    """All gates' values as one vector, names in sorted order (the order of `unflatten`)."""
+    return jnp.concatenate([values[name].reshape(-1) for name in sorted(values)])
 
 
 def unflatten(vector: jax.Array, like: Gates) -> Gates:
     """The inverse of `flatten`, in the shapes of `like`."""
     pieces, start = {}, 0
-    for site in sorted(like):
-        size = like[site].size
-        pieces[site] = vector[start : start + size].reshape(like[site].shape)
+    for name in sorted(like):
+        size = like[name].size
+        pieces[name] = vector[start : start + size].reshape(like[name].shape)
         start += size
     return pieces

@@ -1,28 +1,33 @@
 """The loss of a gated model on pairs of prompts."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.pruning.gates import Gates
-from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.pruning.edges import gate_edges
+from sparse_jax.pruning.gates import Gates, by_kind
+from sparse_jax.pruning.packing import PackedPairs, Pairs
 from sparse_jax.tasks.metrics import LOSSES
 
 
-def last_logits(
-    config: ModelConfig, params: Params, gates: Gates, fills: Gates, pairs: EncodedPairs
-) -> jax.Array:
-    """Logits [P, 2, V] at the last token of both members of each pair, under the gates."""
+def last_logits(config: ModelConfig, params: Params, gates: Gates, fills: Gates, pairs: Pairs) -> jax.Array:
+    """Logits [P, 2, V] at the last token of both members of each pair, under the gates of nodes and edges.
+
+    `fills` are what closed gates carry, by site.
+    """
+    nodes, edges = by_kind(gates)
+    if edges:
+        params = gate_edges(config, params, edges, fills)
+    hooks = Hooks(nodes, {site: fills[site] for site in nodes})
+    if isinstance(pairs, PackedPairs):
+        return forward(config, params, pairs.tokens, hooks, pairs.last, pairs.branches)[0]
     n_pairs, members, length = pairs.tokens.shape
-    fills = {site: fills[site] for site in gates}
-    logits, _ = forward(
-        config,
-        params,
-        pairs.tokens.reshape(n_pairs * members, length),
-        Hooks(gates, fills),
-        at_B=pairs.last.reshape(-1),
-    )
+    tokens, last = pairs.tokens.reshape(n_pairs * members, length), pairs.last.reshape(-1)
+    logits, _ = forward(config, params, tokens, hooks, last)
     return logits.reshape(n_pairs, members, -1)
 
 
@@ -31,9 +36,44 @@ def pair_losses(
     params: Params,
     gates: Gates,
     fills: Gates,
-    pairs: EncodedPairs,
+    pairs: Pairs,
     objective: str = "binary",
+    whole_Px2xV: jax.Array | None = None,
 ) -> jax.Array:
-    """The loss [P] of every pair under the gates; gates of no site at all give the whole model's."""
+    """The loss [P] of every pair under the gates; no gates at all give the whole model's.
+
+    `whole_Px2xV` are the whole model's log-probabilities, of which "kl" and "binary+kl" have need.
+    """
     logits = last_logits(config, params, gates, fills, pairs)
-    return LOSSES[objective](logits, pairs.candidates)
+    if objective in LOSSES:
+        return LOSSES[objective](logits, pairs.candidates)
+    divergence = kl_from_whole(logits, whole_Px2xV)
+    return divergence if objective == "kl" else divergence + LOSSES["binary"](logits, pairs.candidates)
+
+
+def kl_from_whole(logits_Px2xV: jax.Array, whole_Px2xV: jax.Array) -> jax.Array:
+    """KL divergence of the circuit's next-token distribution from the whole model's log-probabilities.
+
+    In nats over the whole vocabulary, mean over both members: [P].
+    """
+    circuit = jax.nn.log_softmax(logits_Px2xV, axis=-1)
+    return jnp.sum(jnp.exp(whole_Px2xV) * (whole_Px2xV - circuit), axis=-1).mean(axis=-1)
+
+
+def whole_log_probabilities(config: ModelConfig, params: Params, tasks: Pairs, batch_size: int) -> jax.Array:
+    """The whole model's log-probabilities [K, P, 2, V] at the last tokens of K tasks' pairs."""
+    return _log_probabilities(config, batch_size)(params, tasks)
+
+
+@functools.cache
+def _log_probabilities(config: ModelConfig, batch_size: int):
+    def of_pair(params, pair):
+        one = jax.tree.map(lambda array: array[None], pair)
+        return jax.nn.log_softmax(last_logits(config, params, {}, {}, one)[0], axis=-1)
+
+    def of_tasks(params, tasks):
+        pairs = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), tasks)
+        found = jax.lax.map(functools.partial(of_pair, params), pairs, batch_size=batch_size)
+        return found.reshape(*tasks.last.shape, -1)
+
+    return jax.jit(of_tasks)

@@ -1,5 +1,7 @@
 """One lane of gate optimization: a pure initial state and a pure step, ready for vmap."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -8,59 +10,99 @@ from flax import struct
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.pruning.config import Hyperparameters, PruneConfig
+from sparse_jax.pruning.fills import draw_fills
 from sparse_jax.pruning.gates import Gates, count, initial_logits, open_gates
 from sparse_jax.pruning.objective import pair_losses
-from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.pruning.packing import Pairs
 
 LOGIT_BOUND = 1.0
 
 
 @struct.dataclass
+class Shared:
+    """What all lanes read: the model, the mean of every node, and the pairs [K, P, ...] of K tasks.
+
+    whole: the whole model's log-probabilities [K, P, 2, V], None where the objective has no need of them.
+    """
+
+    params: Params
+    means: Gates
+    tasks: Pairs
+    whole: jax.Array | None = None
+
+
+@struct.dataclass
+class Lane:
+    """What a pruning run is (the arrays of R lanes have R in front).
+
+    task: which of the K tasks. seed: of its first logits, the order of its pairs and its fills.
+    eligible: 0/1 by gate, which ones are trained; None for all. fixed: the gates that are not.
+    """
+
+    task: jax.Array
+    seed: jax.Array
+    hyper: Hyperparameters
+    eligible: Gates | None = None
+    fixed: Gates = struct.field(default_factory=dict)
+
+
+@struct.dataclass
 class LaneState:
-    """What one pruning run carries: gate logits, their moments, and the order of the pairs."""
+    """What a pruning run carries from step to step: gate logits and their moments."""
 
     step: jax.Array
     logits: Gates
     opt_state: optax.OptState
-    key: jax.Array
 
 
-def new_lane(config: ModelConfig, prune: PruneConfig, hyper: Hyperparameters, key: jax.Array) -> LaneState:
-    """The state before the first step; all randomness of the lane comes from `key`."""
-    init_key, order_key = jax.random.split(key)
-    logits = initial_logits(config, prune.sites, init_key, hyper.init_mean, hyper.init_scale)
-    return LaneState(jnp.int32(0), logits, _optimizer(hyper).init(logits), order_key)
+def new_lane(shapes: Mapping[str, tuple[int, ...]], lane: Lane) -> LaneState:
+    """The state before the first step, with logits of the given shapes."""
+    logits = initial_logits(shapes, _key(lane, 0), lane.hyper.init_mean, lane.hyper.init_scale)
+    return LaneState(jnp.int32(0), logits, _optimizer(lane.hyper).init(logits))
 
 
 def lane_step(
-    config: ModelConfig,
-    prune: PruneConfig,
-    params: Params,
-    fills: Gates,
-    pairs: EncodedPairs,
-    hyper: Hyperparameters,
-    state: LaneState,
+    config: ModelConfig, prune: PruneConfig, shared: Shared, lane: Lane, state: LaneState
 ) -> tuple[LaneState, dict[str, jax.Array]]:
-    """One update of the gate logits on `pairs_per_step` of the P training pairs.
+    """One update of the gate logits on `pairs_per_step` of the P training pairs of the lane's task.
 
     The loss is the mean task loss plus k_coef times the number of open gates; only the gates get
-    gradients (METHOD 6). Returns the new state and {"loss", "nodes"} as they were before the update.
+    gradients (METHOD 6). Returns the new state and {"loss", "open"} as they were before the update.
     """
+    hyper = lane.hyper
+    batch, whole = _batch((shared.tasks, shared.whole), prune.pairs_per_step, lane, state.step)
+    fill_key = jax.random.fold_in(_key(lane, 2), state.step)
+    fills = draw_fills(config, shared.params, prune.fill, shared.means, batch, fill_key)
 
     def loss_of(logits: Gates):
-        gates = open_gates(logits, hyper.temperature)
-        loss = pair_losses(config, params, gates, fills, batch, prune.objective).mean()
-        nodes = count(gates)
-        return loss + hyper.k_coef * nodes, {"loss": loss, "nodes": nodes}
+        trained = lane_gates(logits, lane, hyper.temperature, prune.tied_qk)
+        gates = {**lane.fixed, **trained}
+        loss = pair_losses(config, shared.params, gates, fills, batch, prune.objective, whole).mean()
+        opened = count(trained if lane.eligible is None else _product(trained, lane.eligible))
+        return loss + hyper.k_coef * opened, {"loss": loss, "open": opened}
 
-    batch = _batch(pairs, prune.pairs_per_step, state)
     gradients, metrics = jax.grad(loss_of, has_aux=True)(state.logits)
     updates, opt_state = _optimizer(hyper).update(gradients, state.opt_state, state.logits)
     rate = -_learning_rate(prune, hyper, state.step)
     logits = jax.tree.map(
         lambda tau, update: jnp.clip(tau + rate * update, -LOGIT_BOUND, LOGIT_BOUND), state.logits, updates
     )
-    return LaneState(state.step + 1, logits, opt_state, state.key), metrics
+    return LaneState(state.step + 1, logits, opt_state), metrics
+
+
+def lane_gates(logits: Gates, lane: Lane, temperature: jax.Array | float, tied_qk: bool) -> Gates:
+    """The gates of a lane's logits; those that are not eligible are as `lane.fixed` says, or open."""
+    gates = open_gates(logits, temperature, tied_qk)
+    if lane.eligible is None:
+        return gates
+    return {
+        name: jnp.where(lane.eligible[name] > 0, gate, lane.fixed.get(name, 1.0))
+        for name, gate in gates.items()
+    }
+
+
+def _product(gates: Gates, eligible: Gates) -> Gates:
+    return {name: gate * eligible[name] for name, gate in gates.items()}
 
 
 def _optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
@@ -79,11 +121,19 @@ def _learning_rate(prune: PruneConfig, hyper: Hyperparameters, step: jax.Array) 
     return hyper.learning_rate * warm * (1 - step / prune.steps)
 
 
-def _batch(pairs: EncodedPairs, size: int, state: LaneState) -> EncodedPairs:
-    """The next `size` pairs of a shuffled pass; a pass leaves out what does not fill a batch."""
-    n_pairs = pairs.tokens.shape[0]
+def _key(lane: Lane, purpose: int) -> jax.Array:
+    """The lane's random key for 0 first logits, 1 the order of the pairs, 2 the fills."""
+    return jax.random.split(jax.random.key(lane.seed), 3)[purpose]
+
+
+def _batch(tasks, size: int, lane: Lane, step: jax.Array):
+    """The next `size` pairs of a shuffled pass over the lane's task, of every array [K, P, ...] of `tasks`.
+
+    A pass leaves out what does not fill a batch.
+    """
+    n_pairs = jax.tree.leaves(tasks)[0].shape[1]
     batches = n_pairs // size
-    epoch, place = state.step // batches, state.step % batches
-    order = jax.random.permutation(jax.random.fold_in(state.key, epoch), n_pairs)
+    epoch, place = step // batches, step % batches
+    order = jax.random.permutation(jax.random.fold_in(_key(lane, 1), epoch), n_pairs)
     chosen = jax.lax.dynamic_slice_in_dim(order, place * size, size)
-    return jax.tree.map(lambda array: array[chosen], pairs)
+    return jax.tree.map(lambda array: array[lane.task, chosen], tasks)

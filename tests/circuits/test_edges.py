@@ -71,6 +71,16 @@ def test_every_kind_of_edge_is_counted_once():
     assert other_counts(config, params, nodes)["query_key"] == 4
 
 
+def test_a_closed_edge_is_no_edge():
+    config, params = hand_made()
+    gates = all_open(config)
+    edges = {key: np.ones(shape) for key, shape in sites.edge_shapes(config).items() if key != "attn_in->k"}
+    edges["v->attn_out"][0, 0] = 0
+    edges["mlp_in->mlp_neuron"][0, 0, 0] = 0  # no edge to begin with
+    found = find_edges(config, params, kept_nodes(gates, gates, gates, 2), {**gates, **edges})
+    assert len(found) == 10 and all(edge.weight == 1 for edge in found)
+
+
 def test_closing_a_node_takes_its_edges():
     config, params = hand_made()
     gates = all_open(config)

@@ -1,14 +1,18 @@
 """A circuit survives its JSON, and what is no circuit is refused."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.graph import Circuit, Edge, Node, from_json, load_circuit, save_circuit
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
+from sparse_jax.pruning.ranking import only_between_open
 from tests.planted import CONFIG, planted_gates
+from tests.pruning.noisy import noisy, random_gates
 
 
 @pytest.fixture
@@ -44,12 +48,58 @@ def test_a_node_that_the_model_lacks_is_named(circuit):
         other.gates(CONFIG)
 
 
+@pytest.fixture
+def gated(circuit):
+    """One of the circuit's two edges is left; two of its nodes have none between them."""
+    return dataclasses.replace(circuit, edges=circuit.edges[:1], edge_gated=True)
+
+
+def test_a_circuit_of_gated_edges_survives_its_json(gated):
+    assert from_json(gated.to_json()) == gated
+    assert json.loads(gated.to_json())["version"] == 2
+
+
+def test_version_1_is_a_circuit_of_nodes(circuit):
+    fields = json.loads(circuit.to_json())
+    assert fields.pop("edge_gated") is False
+    assert from_json(json.dumps({**fields, "version": 1})) == circuit
+    with pytest.raises(InputError, match="the field 'edge_gated' is missing"):
+        from_json(json.dumps(fields))
+
+
+def test_gated_edges_are_closed_between_its_nodes_and_nowhere_else(gated):
+    gates = gated.gates(CONFIG)
+    assert {key: gate.shape for key, gate in gates.items() if "->" in key} == sites.edge_shapes(CONFIG)
+    for site, gate in planted_gates().items():
+        np.testing.assert_array_equal(gates[site], gate)
+    closed = {key: np.argwhere(gate == 0).tolist() for key, gate in gates.items() if "->" in key}
+    assert closed.pop("mlp_neuron->mlp_out") == [[0, 3, 1]]
+    assert not any(closed.values())
+    # an edge that no matrix has
+    across = dataclasses.replace(gated, edges=(Edge(0, 2, 1.0),))
+    with pytest.raises(InputError, match=r"no weight leads from 0.mlp_in.0 to 0.mlp_out.1"):
+        across.gates(CONFIG)
+
+
+def test_the_gates_it_gives_run_as_those_it_came_from():
+    """Edges, nodes and gates of a whole pruning, there and back, with AbsTopK in between."""
+    evaluator = noisy()
+    found = only_between_open(random_gates(11, share=0.6, edges=True))
+    nodes = kept_nodes(found, found, found, 2)
+    edges = find_edges(evaluator.config, evaluator.params, nodes, found)
+    circuit = Circuit(nodes, edges, sites.LAYER_SITES, {}, {}, {}, {}, edge_gated=True)
+    losses = evaluator.losses(from_json(circuit.to_json()).gates(evaluator.config))
+    np.testing.assert_allclose(losses, evaluator.losses(found), atol=1e-6)
+    node_only = evaluator.losses(dataclasses.replace(circuit, edge_gated=False).gates(evaluator.config))
+    assert np.abs(losses - node_only).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("{", "circuit: not JSON"),
         ("[]", "circuit: the format is not 'sparse_jax.circuit'"),
-        (json.dumps({"format": "sparse_jax.circuit", "version": 9}), "circuit: version 9; valid: 1"),
+        (json.dumps({"format": "sparse_jax.circuit", "version": 9}), "circuit: version 9; valid: 1, 2"),
         (json.dumps({"format": "sparse_jax.circuit", "version": 1}), "the field 'calibration' is missing"),
     ],
 )
@@ -101,6 +151,7 @@ NODE = {"layer": 0, "site": "mlp_in", "index": 0}
         ("losses", None, "circuit.losses: None is not valid"),
         ("calibration", "x" * 10_000, "circuit.calibration: 'xxx"),
         ("provenance", 1, "circuit.provenance: 1 is not valid"),
+        ("edge_gated", 1, "circuit.edge_gated: 1 is not valid; valid: true or false"),
     ],
 )
 def test_a_damaged_field_is_named_in_one_short_line(circuit, tmp_path, field, value, said):

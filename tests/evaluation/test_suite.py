@@ -7,15 +7,26 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from sparse_jax.circuits.graph import load_circuit
+from sparse_jax.circuits.graph import load_circuit, save_circuit
 from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import END_OF_TEXT
-from sparse_jax.evaluation.extraction import TaskBeyondModelError, extract_circuit, task_data, task_loss
+from sparse_jax.evaluation import suite
+from sparse_jax.evaluation.extraction import (
+    TaskBeyondModelError,
+    circuit_of,
+    evaluator_on,
+    extract_circuit,
+    task_data,
+    task_loss,
+)
 from sparse_jax.evaluation.suite import prune_tasks, training_windows
 from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.means import load_means
+from sparse_jax.pruning.reduce import Reduced
+from sparse_jax.pruning.sizes import count_edges
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.sparsity.optimizer import OptimizerConfig
 from sparse_jax.tasks.pair import Pair
@@ -74,7 +85,11 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(pretrained, corpus, tmp
     found = prune_tasks(pretrained, corpus, [data], PRUNE, tmp_path)["planted"]
     assert [(node.site, node.index) for node in found.nodes] == list(CIRCUIT)
     assert found.counts["edges"] == 2 and found.provenance["reached"]
+    before = found.provenance["discretized"]
+    assert before["nodes"] >= 3 and before["edges"] >= 2 and not found.edge_gated
     losses = found.losses
+    for name in ("unpruned", "validation", "circuit", "calibrated"):
+        assert 0 <= losses[f"{name}_error"] < losses[name]
     assert losses["circuit"] <= 0.15 and losses["calibrated"] <= losses["circuit"] + 1e-3
     # the saved losses are what the saved gates and means give
     saved, means = load_circuit(tmp_path / "planted.json"), load_means(tmp_path / "means.npz")
@@ -101,6 +116,40 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(pretrained, corpus, tmp
         foreign = dataclasses.replace(corpus, tokenizer=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
         prune_tasks(pretrained, foreign, [data], PRUNE, tmp_path)
     assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
+
+
+def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(pretrained, tmp_path):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), pretrained.tokenizer, 8, PRUNE)
+    rng = np.random.default_rng(0)
+    shapes = sites.node_shapes(CONFIG)
+    means = {site: rng.normal(size=shape).astype(np.float32) for site, shape in shapes.items()}
+    gates = {site: np.ones(shapes[site], np.float32) for site in PRUNE.sites}
+    for key, shape in sites.edge_shapes(CONFIG).items():
+        gates[key] = (rng.random(shape) < 0.7).astype(np.float32)
+    reduced = Reduced(0.15, gates, means, {"nodes": 99, "edges": 98}, 0.1, 0.01, True)
+    save_circuit(circuit_of(pretrained, data, means, PRUNE, reduced, {}), tmp_path / "edges.json")
+    found = load_circuit(tmp_path / "edges.json")
+    assert found.edge_gated and found.counts["edges"] == count_edges(pretrained.params, gates)
+    assert found.losses["validation"] == 0.1 and found.losses["validation_error"] == 0.01
+    assert found.provenance["discretized"] == {"nodes": 99, "edges": 98}
+    evaluator = evaluator_on(pretrained, data.test, means, PRUNE)
+    losses = evaluator.losses(found.gates(CONFIG))
+    assert losses.mean() == pytest.approx(found.losses["circuit"], abs=1e-6)
+    assert losses.std(ddof=1) / 2 == pytest.approx(found.losses["circuit_error"], abs=1e-6)
+    open_edges = evaluator.losses({site: gates[site] for site in PRUNE.sites})
+    assert abs(open_edges.mean() - losses.mean()) > 1e-3
+
+
+def test_closed_nodes_are_held_at_zero_where_that_was_trained(pretrained, corpus, tmp_path, monkeypatch):
+    def stop(pretrained, data, means, *_):
+        assert all((mean == 0).all() for mean in means.values())
+        raise TaskBeyondModelError("held at 0")
+
+    monkeypatch.setattr(suite, "extract_circuit", stop)
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), pretrained.tokenizer, 8, PRUNE)
+    prune = dataclasses.replace(PRUNE, fill="zero")
+    assert prune_tasks(pretrained, corpus, [data], prune, tmp_path) == {}
+    assert all((mean == 0).all() for mean in load_means(tmp_path / "means.npz").values())
 
 
 def test_a_task_beyond_the_model_is_said_so_and_left_out(pretrained, corpus, tmp_path, capsys):

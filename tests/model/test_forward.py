@@ -52,12 +52,18 @@ def test_the_bigram_row_of_the_current_token_is_added(tiny):
     np.testing.assert_allclose(added, params["bigram"]["kernel"][tokens], atol=1e-5)
 
 
+def causal(tokens):
+    return jnp.tril(jnp.ones((tokens, tokens), bool))
+
+
 def test_attention_with_a_sink_against_a_hand_worked_row():
     # one head, d_head 1, scale 1: scores of the second query are 0 and ln 3, its sink ln 4
     q, k = jnp.array([[[1.0], [1.0]]]), jnp.array([[[0.0], [np.log(3.0)]]])
-    pattern = attention_pattern(q, k, jnp.array([np.log(4.0)]), 1)
+    pattern = attention_pattern(q, k, jnp.array([np.log(4.0)]), 1, causal(2))
     np.testing.assert_allclose(pattern[0, 0], [[1 / 5, 0], [1 / 8, 3 / 8]], rtol=1e-6)
-    np.testing.assert_allclose(attention_pattern(q, k, None, 1)[0, 0, 1], [1 / 4, 3 / 4], rtol=1e-6)
+    np.testing.assert_allclose(
+        attention_pattern(q, k, None, 1, causal(2))[0, 0, 1], [1 / 4, 3 / 4], rtol=1e-6
+    )
 
 
 def test_the_gradient_of_attention_with_a_sink_is_exact():
@@ -67,7 +73,7 @@ def test_the_gradient_of_attention_with_a_sink_is_exact():
 
     @jax.jit
     def value(q, k, sink):
-        return jnp.sum(jnp.sin(3 * attention_pattern(q, k, sink, 2)))
+        return jnp.sum(jnp.sin(3 * attention_pattern(q, k, sink, 2, causal(5))))
 
     check_grads(value, (q, k, sink), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
 

@@ -1,25 +1,17 @@
-"""Task losses against hand-worked numbers, and means against a direct computation."""
+"""Losses under gates, against NumPy and a planted circuit; means against a direct computation."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
+import scipy.stats
 
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.pruning.means import node_means
-from sparse_jax.pruning.objective import pair_losses
-from sparse_jax.tasks.metrics import binary_loss, full_vocabulary_loss
+from sparse_jax.pruning.objective import last_logits, pair_losses, whole_log_probabilities
 from tests.planted import CONFIG, planted_gates, planted_pairs, planted_params
-
-
-def test_losses_of_one_pair_by_hand():
-    # member 0: right token 1 with logit ln 3 against ln 1; member 1: right token 2 at even odds
-    logits = jnp.log(jnp.array([[[4.0, 3.0, 1.0], [6.0, 1.0, 1.0]]]))
-    candidates = jnp.array([[[1, 2], [2, 1]]])
-    binary = -(np.log(3 / 4) + np.log(1 / 2)) / 2
-    np.testing.assert_allclose(binary_loss(logits, candidates), [binary], rtol=1e-6)
-    full = -(np.log(3 / 8) + np.log(1 / 8)) / 2
-    np.testing.assert_allclose(full_vocabulary_loss(logits, candidates), [full], rtol=1e-6)
 
 
 def test_the_planted_circuit_does_the_task_alone_and_nothing_else_does():
@@ -28,6 +20,24 @@ def test_the_planted_circuit_does_the_task_alone_and_nothing_else_does():
     assert pair_losses(CONFIG, params, gates, fills, pairs).max() < 0.15
     rest = {site: 1 - gate for site, gate in gates.items()}
     assert pair_losses(CONFIG, params, rest, fills, pairs).min() > np.log(2) - 1e-3
+
+
+def test_kl_is_that_of_the_whole_model_s_distribution():
+    params, pairs = planted_params(), planted_pairs(6)
+    gates = {site: 1 - gate for site, gate in planted_gates().items()}
+    fills = {site: jnp.zeros_like(gate) for site, gate in gates.items()}
+    stacked = jax.tree.map(lambda array: array[None], pairs)
+    whole = whole_log_probabilities(CONFIG, params, stacked, 4)[0]
+    p = scipy.special.softmax(np.float64(last_logits(CONFIG, params, {}, {}, pairs)), axis=-1)
+    np.testing.assert_allclose(np.exp(whole), p, atol=1e-6)
+    q = scipy.special.softmax(np.float64(last_logits(CONFIG, params, gates, fills, pairs)), axis=-1)
+    expected = scipy.stats.entropy(p, q, axis=-1).mean(axis=1)
+    assert expected.min() > 0.01
+    kl = pair_losses(CONFIG, params, gates, fills, pairs, "kl", whole)
+    np.testing.assert_allclose(kl, expected, atol=1e-5)
+    both = pair_losses(CONFIG, params, gates, fills, pairs, "binary+kl", whole)
+    binary = pair_losses(CONFIG, params, gates, fills, pairs, "binary")
+    np.testing.assert_allclose(both, expected + np.float64(binary), atol=1e-5)
 
 
 def test_means_are_those_of_all_positions():

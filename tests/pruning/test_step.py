@@ -10,11 +10,13 @@ import optax
 import pytest
 
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.gates import logit_shapes, tie
 from sparse_jax.pruning.objective import pair_losses
-from sparse_jax.pruning.step import _batch, lane_step, new_lane
+from sparse_jax.pruning.step import Lane, Shared, _batch, lane_step, new_lane
 from tests.planted import CONFIG, planted_gates, planted_pairs, planted_params
 
-PRUNE = PruneConfig(steps=8, pairs_per_step=4, train_pairs=12)
+PRUNE = PruneConfig(steps=8, pairs_per_step=4, train_pairs=12, tied_qk=False)
+TIED = dataclasses.replace(PRUNE, tied_qk=True)
 # the clip is so small that Adam's epsilon counts; without that, Adam undoes most of a clip
 HYPER = {"k_coef": 0.01, "learning_rate": 0.02, "warmup": 0.5, "weight_decay": 2.0, "init_scale": 0.1}
 HYPER |= {"b2": 0.8, "temperature": 0.1, "gradient_clip": 1e-6}
@@ -26,30 +28,40 @@ def hyperparameters(**changed):
     return dataclasses.replace(PRUNE.hyperparameters(), **{**HYPER, **changed})
 
 
+def new_state(lane, prune=PRUNE):
+    return new_lane(logit_shapes(CONFIG, prune.sites, prune.tied_qk), lane)
+
+
+def lane_of(hyper, seed=0, **given):
+    return Lane(jnp.int32(0), jnp.uint32(seed), hyper, **given)
+
+
 @functools.cache
-def compiled(objective):
+def compiled(objective, prune=PRUNE):
     """A lane's step, and a batch's loss with its slopes by gates, on pairs which want different gates."""
     prune, params, pairs = (
-        dataclasses.replace(PRUNE, objective=objective),
+        dataclasses.replace(prune, objective=objective),
         planted_params(),
         planted_pairs(12),
     )
     fills = {site: jnp.full_like(gate, 0.05) for site, gate in planted_gates().items()}
     pairs.candidates[::3] = pairs.candidates[::3, :, ::-1].copy()
-    pairs = jax.tree.map(jnp.asarray, pairs)
+    shared = Shared(params, fills, jax.tree.map(lambda array: jnp.asarray(array)[None], pairs))
 
-    def loss(gates, state):
-        return pair_losses(CONFIG, params, gates, fills, _batch(pairs, 4, state), objective).mean()
+    def loss(gates, lane, step):
+        batch = _batch(shared.tasks, 4, lane, step)
+        return pair_losses(CONFIG, params, gates, fills, batch, objective).mean()
 
-    step = jax.jit(lambda hyper, state: lane_step(CONFIG, prune, params, fills, pairs, hyper, state))
+    step = jax.jit(lambda lane, state: lane_step(CONFIG, prune, shared, lane, state))
     return step, jax.jit(jax.value_and_grad(loss))
 
 
-def run_lane(hyper, steps=8, objective="binary"):
+def run_lane(hyper, steps=8, objective="binary", prune=PRUNE):
     """Every state of a lane, that before the first step included, and every step's metrics."""
-    states, metrics = [new_lane(CONFIG, PRUNE, hyper, jax.random.key(0))], []
+    lane = lane_of(hyper)
+    states, metrics = [new_state(lane, prune)], []
     for _ in range(steps):
-        state, measured = compiled(objective)[0](hyper, states[-1])
+        state, measured = compiled(objective, prune)[0](lane, states[-1])
         states, metrics = [*states, state], [*metrics, measured]
     return states, metrics
 
@@ -66,7 +78,7 @@ def by_hand(states, hyper, rates, objective="binary", bound=1.0):
     path, metrics = [], []
     for t, rate in enumerate(rates, 1):
         gates = {site: jnp.asarray(x >= 0, jnp.float32) for site, x in tau.items()}
-        loss, slopes = compiled(objective)[1](gates, states[t - 1])
+        loss, slopes = compiled(objective)[1](gates, lane_of(hyper), states[t - 1].step)
         metrics.append((float(loss), sum(int((x >= 0).sum()) for x in tau.values())))
         g = {s: (np.float64(slopes[s]) + hyper.k_coef) * slope(tau[s], hyper.temperature) for s in tau}
         norm = np.sqrt(sum((x**2).sum() for x in g.values()))
@@ -95,7 +107,7 @@ def test_steps_are_adamw_by_hand(objective, warmup):
     for t in range(8):
         assert states[t + 1].step == t + 1
         assert distance(states[t + 1].logits, path[t]) < 1e-5, f"step {t}"
-    np.testing.assert_allclose([(m["loss"], m["nodes"]) for m in metrics], expected, rtol=1e-4)
+    np.testing.assert_allclose([(m["loss"], m["open"]) for m in metrics], expected, rtol=1e-4)
     assert np.ptp(expected, axis=0).min() > 0.01
 
 
@@ -130,11 +142,12 @@ def test_temperature_scales_the_gradient():
 
 def order_of(seed, epoch, size=4):
     """The pairs which an epoch's batches hold, in order."""
-    n, key = jnp.arange(12), jax.random.key(seed)
+    # the second of two tasks
+    n = jnp.stack([jnp.arange(12) - 100, jnp.arange(12)])
     pairs = planted_pairs(12)._replace(tokens=n, last=n, candidates=n)
-    state = new_lane(CONFIG, PRUNE, hyperparameters(), key)
+    lane = lane_of(hyperparameters(), seed).replace(task=jnp.int32(1))
     steps = jnp.arange(12 // size) + epoch * (12 // size)
-    parts = [_batch(pairs, size, state.replace(step=step)) for step in steps]
+    parts = [_batch(pairs, size, lane, step) for step in steps]
     assert all((x == part.tokens).all() and x.shape == (size,) for part in parts for x in part)
     return np.concatenate([part.tokens for part in parts]).tolist()
 
@@ -145,3 +158,33 @@ def test_every_epoch_passes_over_all_pairs_in_an_order_of_its_own():
     assert len({tuple(order) for order in orders}) == len(orders)
     assert order_of(0, 1) == orders[1] and order_of(1, 2) == orders[5]
     assert len(set(order_of(0, 0, size=5))) == 10  # the remainder is left out
+
+
+def test_a_tied_gate_gets_both_slopes_and_pays_twice():
+    hyper = hyperparameters(gradient_clip=1e9, weight_decay=0.0)
+    states, metrics = run_lane(hyper, 1, prune=TIED)
+    start = states[0]
+    assert "k" not in start.logits
+    gates = {site: jnp.asarray(tau >= 0, jnp.float32) for site, tau in tie(start.logits).items()}
+    _, slopes = compiled("binary")[1](gates, lane_of(hyper), start.step)
+    assert metrics[0]["open"] == sum(gate.sum() for gate in gates.values())
+    mu = optax.tree_utils.tree_get(states[1].opt_state, "mu")
+    paid = np.float64(slopes["q"]) + np.float64(slopes["k"]) + 2 * hyper.k_coef
+    np.testing.assert_allclose(mu["q"], 0.1 * paid * slope(np.float64(start.logits["q"]), 0.1), rtol=1e-3)
+
+
+def test_only_eligible_gates_move_and_the_others_are_as_fixed():
+    hyper = hyperparameters(weight_decay=0.0)
+    eligible = {"mlp_in": jnp.zeros((1, 8)).at[0, 2:].set(1)}
+    fixed = {"mlp_neuron": jnp.ones((1, 8)).at[0, 1].set(0), "mlp_in": jnp.zeros((1, 8)).at[0, 0].set(1)}
+    lane = lane_of(hyper, eligible=eligible, fixed=fixed)
+    state = new_lane({"mlp_in": (1, 8)}, lane)
+    after, metrics = compiled("binary")[0](lane, state)
+    moved = np.asarray(after.logits["mlp_in"] != state.logits["mlp_in"])
+    assert moved.tolist() == [[False] * 2 + [True] * 6]
+    opened = np.asarray(state.logits["mlp_in"] >= 0, np.float32)
+    assert metrics["open"] == opened[0, 2:].sum()
+    opened[0, :2] = 1, 0
+    gates = {"mlp_in": jnp.asarray(opened), "mlp_neuron": fixed["mlp_neuron"]}
+    loss, _ = compiled("binary")[1](gates, lane, 0)
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)

@@ -1,0 +1,1 @@
+"""Benchmarks: each prints JSON lines with the numbers of this machine."""

@@ -1,0 +1,52 @@
+"""A step of gate optimization on a random model and pairs without meaning, ready to be timed."""
+
+import jax
+import numpy as np
+
+from experiments.bench.timing import Seconds, best
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import initialize
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.lanes import make_lanes
+from sparse_jax.pruning.packing import pack_if_worth
+from sparse_jax.pruning.prepare import new_states, typed_lanes
+from sparse_jax.pruning.program import on_devices, plan_lanes
+from sparse_jax.pruning.step import Shared
+from sparse_jax.tasks.encode import EncodedPairs
+
+
+def random_task(config: ModelConfig, pairs: int, tokens: int, shared: int) -> Shared:
+    """A model and pairs [pairs, 2, tokens] whose members have the first `shared` tokens in common."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(1, config.vocab_size, (pairs, 2, tokens), np.int32)
+    drawn[:, 1, :shared] = drawn[:, 0, :shared]
+    encoded = EncodedPairs(drawn, np.full((pairs, 2), tokens - 1, np.int32), drawn[..., -2:])
+    means = {site: np.zeros(shape, np.float32) for site, shape in sites.node_shapes(config).items()}
+    stacked = jax.tree.map(lambda array: array[None], pack_if_worth(encoded))
+    return on_devices(Shared(initialize(config, jax.random.key(0)), means, stacked))
+
+
+def floor_flop(config: ModelConfig, tokens: int) -> float:
+    """Of a step: the weights' forward and input-gradient products of all tokens, 2 FLOP a weight each."""
+    weights = sum(np.prod(shape) for shape in sites.edge_shapes(config).values())
+    return 2 * 2.0 * weights * tokens
+
+
+def time_lanes(
+    config: ModelConfig, prune: PruneConfig, shared: Shared, count: int, steps: int, repeats: int
+) -> tuple[Seconds, int]:
+    """The best time of a step of each of `count` lanes, and how many of them ran side by side."""
+    lanes = typed_lanes(make_lanes(prune, count), prune)
+    states = new_states(config, prune, lanes)
+    plan = plan_lanes(config, prune, shared, lanes, states, "bench")
+    groups = -(-count // plan.lanes)
+    own, first = (
+        jax.tree.map(lambda x: np.resize(x, (plan.lanes, *x.shape[1:])), t) for t in (lanes, states)
+    )
+
+    def run():
+        return [plan.run(np.int32(steps), shared, own, first) for _ in range(groups)]
+
+    jax.block_until_ready(run())
+    return Seconds(*(value / steps / count for value in best(run, repeats))), min(count, plan.lanes)

@@ -1,0 +1,53 @@
+"""How fast gates are trained: a JSON line for each number of lanes, beside a large matrix product.
+
+python -m experiments.bench.prune --lanes=1,2,4,8
+
+The floor is the weights' forward and input-gradient products of all tokens at the speed of that product (the
+best of before and after): gates need no other gradients. What members of a pair have in common is computed
+once (--shared). Times on the wall, and of all threads together ("cpu"), which other work on the machine
+disturbs less. About 2 minutes on 2 quiet CPU cores.
+"""
+
+import json
+
+import jax
+from absl import flags
+
+from experiments import command
+from experiments.bench.lane_steps import floor_flop, random_task, time_lanes
+from experiments.bench.timing import matmul_gflops
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.pruning.config import PruneConfig
+
+LANES = flags.DEFINE_list("lanes", ["1", "2", "4", "8"], "numbers of lanes")
+WIDTH = flags.DEFINE_integer("d_model", 256, "width of the model")
+LAYERS = flags.DEFINE_integer("n_layers", 4, "its layers")
+VOCABULARY = flags.DEFINE_integer("vocab_size", 2048, "its tokens")
+PAIRS = flags.DEFINE_integer("pairs", 64, "pairs a step, each two sequences")
+TOKENS = flags.DEFINE_integer("tokens", 64, "tokens of a sequence")
+SHARED = flags.DEFINE_integer("shared", 0, "first tokens that a pair's members have in common")
+STEPS = flags.DEFINE_integer("steps", 10, "steps of a timed call, at most 50")
+REPEATS = flags.DEFINE_integer("repeats", 3, "timed calls, of which the best counts")
+
+
+def main() -> None:
+    """Prints a line for each number of lanes; that of one lane is the loop over lanes one at a time."""
+    config = ModelConfig(VOCABULARY.value, n_layers=LAYERS.value, d_model=WIDTH.value)
+    prune = PruneConfig(pairs_per_step=PAIRS.value)
+    task = random_task(config, PAIRS.value, TOKENS.value, SHARED.value)
+    floor = 1e-9 * floor_flop(config, 2 * PAIRS.value * TOKENS.value)
+    for count in map(int, LANES.value):
+        before = matmul_gflops()
+        seconds, at_once = time_lanes(config, prune, task, count, STEPS.value, REPEATS.value)
+        gflops = [max(pair) for pair in zip(before, matmul_gflops())]
+        row = {"lanes": count, "side_by_side": at_once, "shared_tokens": SHARED.value}
+        row |= {"prunings_per_hour": 3600 / (seconds.wall * prune.steps), "steps_of_a_pruning": prune.steps}
+        for kind, value, speed in zip(("", "cpu_"), seconds, gflops):
+            row |= {f"{kind}ms_per_lane_step": 1e3 * value, f"{kind}matmul_gflops": speed}
+            row |= {f"{kind}floor_ms": 1e3 * floor / speed, f"{kind}times_floor": value * speed / floor}
+        shown = {name: float(f"{value:.4g}") for name, value in row.items()}
+        print(json.dumps({**shown, "device": jax.devices()[0].device_kind}), flush=True)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,63 @@
+"""Sizes of circuits against the target loss, for the sparse and the dense model of a pair.
+
+python -m experiments.circuit_size --config=experiments/configs/circuit_size.py
+
+The config's workdir gets a line in rows.jsonl per model, task, target loss and method as soon as it is there,
+trials and circuits; --output, at the end, rows, summary.json, table.md and figures. Goes on where it stopped.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command
+from sparse_jax.evaluation.extraction import task_data
+from sparse_jax.evaluation.provenance import weights_hash
+from sparse_jax.evaluation.sessions import read_sessions, recorded
+from sparse_jax.evaluation.size_plan import keep_plan, read_plan
+from sparse_jax.evaluation.size_report import write_report
+from sparse_jax.evaluation.size_study import run_study
+from sparse_jax.evaluation.size_subject import describe_model, prepare_subject
+from sparse_jax.evaluation.sizes import MODELS, SizeRows
+from sparse_jax.inputs import require_sections
+from sparse_jax.tasks.find import find_task
+from sparse_jax.training.pretrained import load_pretrained
+
+RESULTS = "experiments/results"
+PLACES = {name: flags.DEFINE_string(name, f"{RESULTS}/small/{name}", f"the {name} model") for name in MODELS}
+OUTPUT = flags.DEFINE_string("output", f"{RESULTS}/circuit_size", "where tables and figures go")
+REPORT = flags.DEFINE_bool("report", False, "only report the rows that are there")
+
+
+def main() -> None:
+    """Checks everything, adds the rows that are missing, reports."""
+    sections = ("study", "search", "pruning", "edge_pruning", "tasks", "workdir")
+    config = require_sections(command.config().to_dict(), sections)
+    plan, workdir = read_plan(config), Path(config["workdir"])
+    tasks = [find_task(name) for name in config["tasks"]]
+    models = {name: load_pretrained(place.value) for name, place in PLACES.items()}
+    weights = {name: weights_hash(model.params) for name, model in models.items()}
+    data = {
+        name: [task_data(task, model.tokenizer, model.config.context, plan.prune) for task in tasks]
+        for name, model in models.items()
+    }
+    keep_plan(plan, weights, workdir)
+    rows, sessions = SizeRows(workdir / "rows.jsonl"), workdir / "sessions.jsonl"
+    if not REPORT.value:
+        with recorded(sessions, shlex.join(["python", "-m", "experiments.circuit_size", *sys.argv[1:]])):
+            subjects = [
+                prepare_subject(name, model, weights[name], plan.prune, workdir)
+                for name, model in models.items()
+            ]
+            run_study(subjects, data, plan, rows)
+    described = {
+        name: describe_model(model, weights[name], Path(PLACES[name].value)) for name, model in models.items()
+    }
+    about = {"models": described, "config": config, "sessions": read_sessions(sessions)}
+    print(write_report(rows.rows, about, plan.study.headline, Path(OUTPUT.value), plan.study.seed))
+
+
+if __name__ == "__main__":
+    command.run(main)

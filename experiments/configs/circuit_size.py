@@ -1,0 +1,55 @@
+"""How small circuits get: the sparse and the dense model of the small pair, on all twenty tasks.
+
+python -m experiments.circuit_size --config=experiments/configs/circuit_size.py
+
+May be stopped at any moment: the same command goes on. Equal effort for both models: `search.rounds` rounds
+of `search.lanes` prunings a task. size=full is the study under experiments/results/circuit_size, whose
+summary.json says how long it took (on a GPU add --config.study.tasks_together=20); size=quick has a tenth of
+the search; size=tiny shows in a minute that everything works.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from experiments.configs.arguments import parse
+from experiments.configs.sections import pruning_section
+from sparse_jax.evaluation.size_plan import StudyConfig
+from sparse_jax.evaluation.trials import SearchConfig
+from sparse_jax.tasks.table import TASKS
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Sections `study`, `search`, `pruning` (the center of the search), `edge_pruning`, and the tasks."""
+    size = parse(argument, {"size": ("full", "quick", "tiny")})["size"]
+    pruning = {
+        "steps": 300,
+        "pairs_per_step": 32,
+        "train_pairs": 1024,
+        "validation_pairs": 128,
+        "test_pairs": 256,
+        # the centers of a model this small; METHOD 6 has 1e-4 and 3e-3 for models a hundred times larger
+        "k_coef": 3e-3,
+        "learning_rate": 0.02,
+    }
+    config = ConfigDict(
+        {
+            "workdir": "runs/circuit_size",
+            "tasks": tuple(TASKS),
+            "study": dataclasses.asdict(StudyConfig()),
+            "search": dataclasses.asdict(SearchConfig()),
+            "pruning": pruning_section(**pruning),
+            "edge_pruning": pruning_section(**pruning),
+        }
+    )
+    if size == "quick":
+        config.search.update(rounds=1, lanes=3)
+        config.study.update(finalists=1, edge_lanes=1)
+    if size == "tiny":
+        config.tasks = tuple(TASKS)[:2]
+        config.study.update(targets=(0.5, 2.0), headline=2.0, edge_targets=(2.0,), finalists=1, edge_lanes=1)
+        config.search.update(rounds=2, lanes=2, targets=(2.0,))
+        for section in (config.pruning, config.edge_pruning):
+            section.update(steps=10, pairs_per_step=4, train_pairs=16, validation_pairs=8, test_pairs=8)
+            section.update(mean_windows=8)
+    return config

@@ -1,0 +1,38 @@
+"""When, where and how long a study ran that may have been stopped and continued."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparse_jax.evaluation.provenance import provenance
+from sparse_jax.training.writers import read_rows
+
+
+@contextlib.contextmanager
+def recorded(path: Path, command: str) -> Iterator[None]:
+    """Appends a line to the JSON-lines file `path` when the block ends, unless it is killed outright.
+
+    command, seconds, cores of the machine, and `provenance`, whose time is that of the start. Meanwhile a
+    SIGTERM interrupts as Ctrl-C does. To be used in the main thread.
+    """
+    began = time.monotonic()
+    line = {"command": command, "cores": os.cpu_count(), **provenance()}
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        line["seconds"] = round(time.monotonic() - began, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_sessions(path: Path) -> dict[str, object]:
+    """All sessions of a study, and their seconds together."""
+    sessions = read_rows(path)
+    return {"seconds": round(sum(one["seconds"] for one in sessions), 1), "each": sessions}

@@ -1,0 +1,43 @@
+"""Rankings of nodes that learn nothing, on the same axes as learned circuits."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from sparse_jax.evaluation.extraction import TaskData
+from sparse_jax.evaluation.size_subject import Subject
+from sparse_jax.pruning.baselines import attribution, random_scores, weight_magnitudes
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.discretize import Discretized, discretize_many
+
+Scores = Mapping[str, np.ndarray]
+# Their answers lie at thousands of nodes: sizes may be larger by this share than the smallest that would do.
+GROWTH = 0.05
+
+
+def ranked_circuits(
+    subject: Subject, data: TaskData, method: str, targets: Sequence[float], prune: PruneConfig, seed: int
+) -> list[Discretized]:
+    """For each target as many of the best ranked nodes as it needs, none eliminated."""
+    scores = RANKINGS[method](subject, data, prune, seed)
+    return discretize_many(subject.judge(data.validation, prune), scores, targets, growth=GROWTH)
+
+
+def _attribution(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:
+    model = subject.pretrained
+    return attribution(model.config, model.params, subject.means, data.train, prune)
+
+
+def _random(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:
+    return random_scores(subject.pretrained.config, prune, seed)
+
+
+def _magnitude(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:
+    return weight_magnitudes(subject.pretrained.config, subject.pretrained.params, prune)
+
+
+RANKINGS: dict[str, Callable[[Subject, TaskData, PruneConfig, int], Scores]] = {
+    "attribution": _attribution,
+    "random": _random,
+    "magnitude": _magnitude,
+}

@@ -1,0 +1,121 @@
+"""Rankings of nodes that learn nothing, to compare learned gates with on the same axes.
+
+Each gives scores in the form of gate logits, for `discretize_many` with a `growth`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params, forward
+from sparse_jax.model.hooks import Hooks, Patch
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.gates import Gates, logit_shapes
+from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.metrics import LOSSES
+
+Scores = dict[str, np.ndarray]
+PAIRS = 16
+
+
+def attribution(
+    config: ModelConfig, params: Params, means: Gates, pairs: EncodedPairs, prune: PruneConfig
+) -> Scores:
+    """|gradient x (activation - mean)| of each node, summed over positions, mean over prompts (METHOD 8).
+
+    Gradient: of the pair's loss in the whole model. Pairs that do not fill a last batch are left out. The
+    two nodes that share a gate (`tied_qk`) share the sum of their scores.
+    """
+    size = min(PAIRS, len(pairs.last))
+    run = _compiled_attribution(config, prune.sites, prune.judged_by)
+    totals = dict.fromkeys(prune.sites, 0.0)
+    batches = len(pairs.last) // size
+    for start in range(0, batches * size, size):
+        batch = EncodedPairs(*(array[start : start + size] for array in pairs))
+        found = jax.device_get(run(params, {site: means[site] for site in prune.sites}, batch))
+        totals = {site: totals[site] + found[site] / batches for site in prune.sites}
+    return _tied(totals, prune)
+
+
+def random_scores(config: ModelConfig, prune: PruneConfig, seed: int) -> Scores:
+    """An order of the nodes drawn at random."""
+    rng = np.random.default_rng(seed)
+    shapes = logit_shapes(config, prune.sites, prune.tied_qk)
+    return {site: rng.random(shape) for site, shape in shapes.items()}
+
+
+def weight_magnitudes(config: ModelConfig, params: Params, prune: PruneConfig) -> Scores:
+    """The sum of |weight| over all weights into and out of each node.
+
+    Those are edges (METHOD 7) and, from the final residual stream, the unembedding.
+    """
+    shapes = sites.node_shapes(config, prune.sites)
+    scores = {site: np.zeros(shape) for site, shape in shapes.items()}
+    for source, target, sublayer, matrix in sites.EDGE_MATRICES:
+        magnitude = np.abs(np.asarray(params["layers"][sublayer][matrix]["kernel"], np.float64))
+        scores[source] += magnitude.sum(axis=2)
+        scores[target] += magnitude.sum(axis=1)
+    if sites.FINAL_SITE in scores:
+        unembedding = params["embed"]["kernel"].T if config.tied_embedding else params["unembed"]["kernel"]
+        scores[sites.FINAL_SITE] += np.abs(np.asarray(unembedding, np.float64)).sum(axis=1)
+    return _tied(scores, prune)
+
+
+def _tied(scores: Scores, prune: PruneConfig) -> Scores:
+    if not prune.tied_qk:
+        return scores
+    return {
+        site: score + scores["k"] if site == "q" else score for site, score in scores.items() if site != "k"
+    }
+
+
+@functools.cache
+def _compiled_attribution(config: ModelConfig, names: tuple[str, ...], objective: str):
+    def loss(values, chosen, params, pairs):
+        """With the values of one site of one layer as an input; `chosen` says which."""
+        patches = {site: Patch(chosen[site], values[site]) for site in names}
+        hooks = Hooks(patches=patches)
+        logits, _ = forward(config, params, _flat(pairs.tokens), hooks, at_B=_flat(pairs.last))
+        return LOSSES[objective](logits.reshape(*pairs.last.shape, -1), pairs.candidates).sum()
+
+    def run(params, means, pairs):
+        hooks = Hooks(capture=names)
+        _, values = forward(config, params, _flat(pairs.tokens), hooks, at_B=_flat(pairs.last))
+        # one at a time: a value that is put in at one site hides what came before it
+        places = [(site, layer) for site in names for layer in range(_layers(config, site))]
+        one_hot = {site: jnp.stack([_chosen(config, site, place) for place in places]) for site in names}
+
+        def add(total, chosen):
+            slopes = jax.grad(loss)(values, chosen, params, pairs)
+            return jax.tree.map(jnp.add, total, slopes), None
+
+        slopes, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, values), one_hot)
+        return {site: _scores(site, slopes[site], values[site], means[site]) for site in names}
+
+    return jax.jit(run)
+
+
+def _flat(array_Px2: jax.Array) -> jax.Array:
+    """Both members of every pair, one after the other."""
+    return array_Px2.reshape(-1, *array_Px2.shape[2:])
+
+
+def _layers(config: ModelConfig, site: str) -> int:
+    return 1 if site == sites.FINAL_SITE else config.n_layers
+
+
+def _chosen(config: ModelConfig, site: str, place: tuple[str, int]) -> jax.Array:
+    """True for the layer of `place` if it is one of `site`, in a shape that fits the site's values."""
+    chosen = (jnp.arange(_layers(config, site)) == place[1]) & (site == place[0])
+    return chosen[:, None] if site == sites.FINAL_SITE else chosen[:, None, None, None]
+
+
+def _scores(site: str, slopes, values, means) -> jax.Array:
+    """[L, B, T, N] ([B, N] at the final site) -> [L, N] ([N])."""
+    if site == sites.FINAL_SITE:
+        return jnp.abs(slopes * (values - means)).mean(axis=0)
+    return jnp.abs(slopes * (values - means[:, None, None])).sum(axis=2).mean(axis=1)

@@ -1,0 +1,137 @@
+"""Runs lanes of gate optimization: many prunings, of several tasks, in few compiled programs."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params
+from sparse_jax.progress import Progress
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.gates import Gates
+from sparse_jax.pruning.prepare import check_lanes, groups_to_run, new_states, typed_lanes
+from sparse_jax.pruning.program import CHUNK, Plan, compiled_part, on_devices, plan_lanes
+from sparse_jax.pruning.resume import LaneFile, fingerprint
+from sparse_jax.pruning.step import Lane, LaneState
+from sparse_jax.tasks.encode import EncodedPairs
+
+# How long the host waits for news, about.
+CHUNK_SECONDS = 5.0
+
+
+class Optimized(NamedTuple):
+    """What R lanes ended with, on the host.
+
+    logits: by gate, [R, ...]; with tied q and k there are none of k (`gates.tie`). history: "loss" and "open"
+    gates [R, steps], before each step. failed: [R], whether a lane broke down: NaN or infinite values.
+    """
+
+    logits: Gates
+    history: dict[str, np.ndarray]
+    failed: np.ndarray
+
+
+class _Progressing(NamedTuple):
+    """All that changes, as host arrays with R in front."""
+
+    states: LaneState
+    history: dict[str, np.ndarray]
+
+
+def make_lanes(prune: PruneConfig, seeds: int = 1, tasks: int = 1) -> Lane:
+    """`seeds` lanes for each of `tasks` tasks, with the hyper-parameters of `prune`, tasks in turn."""
+    count = seeds * tasks
+    hyper = jax.tree.map(lambda value: np.full(count, value, np.float32), prune.hyperparameters())
+    seed = np.tile(np.arange(prune.seed, prune.seed + seeds), tasks)
+    return Lane(np.repeat(np.arange(tasks), seeds), seed, hyper)
+
+
+def optimize_gates(
+    config: ModelConfig,
+    prune: PruneConfig,
+    params: Params,
+    means: Gates,
+    tasks: Sequence[EncodedPairs],
+    lanes: Lane,
+    label: str = "prune",
+    path: str | os.PathLike | None = None,
+) -> Optimized:
+    """Optimizes the gates of R lanes, whose arrays have R in front; `lanes.task` counts in `tasks`.
+
+    Trains the nodes of `prune.sites`, or the gates that `lanes.eligible` names, e.g. edges (`edges_between`).
+    A lane depends on its own fields only. Lanes are sharded over the devices of this process and run in
+    groups that fit into memory; pairs are as short as their task needs, and what the members have in common
+    is computed once. With a `path` the lanes' states are kept in that file, from which a killed run goes on,
+    with the same bits on the same machine.
+
+    Raises InputError for lanes, means or gates that do not fit the model, tasks of unequal numbers of pairs,
+    a `path` of other lanes, edges with another `prune.fill` than their mean or zero, or memory for not even
+    one lane.
+    """
+    check_lanes(config, prune, means, tasks, lanes)
+    lanes = typed_lanes(lanes, prune)
+    states = new_states(config, prune, lanes)
+    empty = np.full((len(lanes.seed), prune.steps), np.nan, np.float32)
+    identity = fingerprint(repr(config), repr(compiled_part(prune)), params, means, list(tasks), lanes)
+    file = LaneFile(path, identity)
+    found = _writable(file.load(_Progressing(states, {"loss": empty, "open": empty})))
+    at_start = found.states.step.copy()
+    progress = Progress(label, prune.steps * len(lanes.seed), "lane-steps", int(at_start.sum()))
+    for shared, own, chosen in groups_to_run(config, prune, params, means, tasks, lanes, at_start):
+        plan = plan_lanes(config, prune, shared, _take(own, chosen), _take(found.states, chosen), label)
+        shared = on_devices(shared)
+        for start in range(0, len(chosen), plan.lanes):
+            group = chosen[start : start + plan.lanes]
+            _run_group(plan, shared, own, group, found, prune.steps, file, progress)
+    progress.close()
+    failed = ~np.isfinite(found.history["loss"]).all(axis=1)
+    for tau in found.states.logits.values():
+        failed |= ~np.isfinite(tau).reshape(len(failed), -1).all(axis=1)
+    return Optimized(found.states.logits, found.history, failed)
+
+
+def _run_group(plan: Plan, shared, lanes, group, found: _Progressing, steps, file: LaneFile, progress):
+    """Runs the lanes `group` to the end and puts what they did into `found`, a chunk at a time."""
+    padded = np.resize(group, plan.lanes)
+    own, states = _take(lanes, padded), _take(found.states, padded)
+    done, length = int(found.states.step[group[0]]), 1
+    before = int(found.states.step.sum()) - done * len(group)
+    while done < steps:
+        began = time.monotonic()
+        states, metrics = plan.run(np.int32(length), shared, own, states)
+        for name, values in jax.device_get(metrics).items():
+            found.history[name][group, done : done + length] = values[: len(group), :length]
+        done += length
+        seconds = (time.monotonic() - began) / length
+        if done == steps or file.due:
+            _put(found.states, group, jax.device_get(states))
+            file.save(found)
+        progress.update(before + done * len(group), **_figures(found.history, group, done - 1))
+        length = min(CHUNK, steps - done, max(1, int(CHUNK_SECONDS / seconds)))
+
+
+def _take(tree, indices: np.ndarray):
+    return jax.tree.map(lambda leaf: leaf[indices], tree)
+
+
+def _put(tree, indices: np.ndarray, values) -> None:
+    """Replaces rows of the host arrays of `tree`; `values` may hold more rows, which are padding."""
+    for leaf, value in zip(jax.tree.leaves(tree), jax.tree.leaves(values), strict=True):
+        leaf[indices] = value[: len(indices)]
+
+
+def _writable(tree):
+    return jax.tree.map(np.array, tree)
+
+
+def _figures(history, group: np.ndarray, step: int) -> dict[str, float]:
+    """The best of a group's lanes, for the progress line."""
+    loss, opened = (history[name][group, step] for name in ("loss", "open"))
+    return {
+        "loss": float(np.min(loss, initial=np.inf, where=np.isfinite(loss))),
+        "open": int(opened.min()),
+    }

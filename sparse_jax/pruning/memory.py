@@ -1,0 +1,59 @@
+"""How many lanes fit into memory at once, from what the compiler says and what is free."""
+
+import os
+from pathlib import Path
+
+import jax
+from jax.stages import Compiled
+
+from sparse_jax.inputs import InputError
+
+# Left to the runtime and to whatever else lives on the machine.
+SHARE = 0.85
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def needed_bytes(compiled: Compiled) -> int:
+    """Peak memory of a compiled program on each device: arguments, results and temporaries."""
+    found = compiled.memory_analysis()
+    held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return held + found.temp_size_in_bytes
+
+
+def free_bytes(devices: list[jax.Device]) -> int:
+    """Memory that a program may take on each of `devices`, some left aside; on a CPU they share it."""
+    stats = [device.memory_stats() for device in devices]
+    if all(stats):
+        return int(SHARE * min(one["bytes_limit"] - one["bytes_in_use"] for one in stats))
+    return int(SHARE * _free_on_host() / len(devices))
+
+
+def lanes_that_fit(one: int, two: int, free: int) -> int:
+    """How many lanes fit into `free` bytes a device, if one lane needs `one` bytes and two need `two`.
+
+    Memory grows by the same amount with every lane. Raises InputError if not even one fits.
+    """
+    if one > free:
+        raise InputError(
+            f"pruning: one lane needs {gigabytes(one)} and {gigabytes(free)} are free on each device; "
+            "valid: fewer pruning.pairs_per_step, shorter prompts, or model.remat"
+        )
+    return 1 + (free - one) // max(1, two - one)
+
+
+def gigabytes(count: float) -> str:
+    """1234567890 -> "1.23 GB"."""
+    return f"{count / 1e9:.3g} GB"
+
+
+def _free_on_host() -> int:
+    """What the kernel can give away, within the container's limit; all there is where neither is told."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if _MEMINFO.exists():
+        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
+        found.append(1024 * int(lines["MemAvailable"].split()[0]))
+    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
+    if limit.exists() and limit.read_text().strip() != "max":
+        found.append(int(limit.read_text()) - int(used.read_text()))
+    return min(found)

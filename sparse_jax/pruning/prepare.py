@@ -1,0 +1,126 @@
+"""What lanes start from: checked inputs in the types of the program, first states, and what lanes share."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_jax.inputs import InputError, require
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.edges import check_edges
+from sparse_jax.pruning.gates import Gates, by_kind, logit_shapes, tie
+from sparse_jax.pruning.objective import whole_log_probabilities
+from sparse_jax.pruning.packing import MULTIPLE, PackedPairs, Pairs, pack_if_worth
+from sparse_jax.pruning.step import Lane, LaneState, Shared, new_lane
+from sparse_jax.tasks.encode import EncodedPairs
+
+
+def check_lanes(
+    config: ModelConfig, prune: PruneConfig, means: Gates, tasks: Sequence[EncodedPairs], lanes: Lane
+) -> None:
+    """Raises InputError for tasks, lanes, means or gates which do not fit each other or the model."""
+    require(len(tasks) > 0, "tasks", [], "at least one task")
+    counts = sorted({len(pairs.last) for pairs in tasks})
+    require(len(counts) == 1, "tasks", counts, "as many pairs in each")
+    valid = f"at least pruning.pairs_per_step {prune.pairs_per_step}"
+    require(counts[0] >= prune.pairs_per_step, "pairs", counts[0], valid)
+    count = len(lanes.seed)
+    require(count > 0, "lanes", [], "at least one lane")
+    for leaf in jax.tree.leaves(lanes):
+        require(np.ndim(leaf) > 0 and len(leaf) == count, "lanes", np.shape(leaf), f"{count} lanes in front")
+    task = np.asarray(lanes.task)
+    valid = f"0 to {len(tasks) - 1}"
+    require(task.min() >= 0 and task.max() < len(tasks), "lanes.task", task.tolist(), valid)
+    shapes = sites.node_shapes(config)
+    for name, shape in shapes.items():
+        if name not in means or np.shape(means[name]) != shape:
+            found = np.shape(means[name]) if name in means else "missing"
+            raise InputError(f"means[{name!r}]: {found}; valid: {shape}, the means of this very model")
+    for gates in (lanes.fixed, lanes.eligible or {}):
+        nodes, edges = by_kind(gates)
+        check_edges(config, {name: gate[0] for name, gate in edges.items()})
+        valid = "'mean' or 'zero' for edges"
+        require(not edges or prune.fill in ("mean", "zero"), "pruning.fill", prune.fill, valid)
+        for name, gate in nodes.items():
+            valid = f"{shapes.get(name, 'a site of nodes')} after the lanes"
+            require(np.shape(gate)[1:] == shapes.get(name), f"gates[{name!r}]", np.shape(gate), valid)
+
+
+def typed_lanes(lanes: Lane, prune: PruneConfig) -> Lane:
+    """The same lanes in the types that the program is compiled for."""
+
+    def cast(tree, kind):
+        return jax.tree.map(lambda leaf: np.asarray(leaf, kind), tree)
+
+    eligible = None if lanes.eligible is None else cast(tie(lanes.eligible, prune.tied_qk), np.float32)
+    return Lane(
+        cast(lanes.task, np.int32),
+        cast(lanes.seed, np.uint32),
+        cast(lanes.hyper, np.float32),
+        eligible,
+        cast(dict(lanes.fixed), np.float32),
+    )
+
+
+def new_states(config: ModelConfig, prune: PruneConfig, lanes: Lane) -> LaneState:
+    """The states of lanes [R] before their first step, on the host."""
+    shapes = logit_shapes(config, prune.sites, prune.tied_qk)
+    if lanes.eligible is not None:
+        every = {**sites.node_shapes(config), **sites.edge_shapes(config)}
+        tied = prune.tied_qk and "q" in lanes.eligible
+        shapes = {name: every[name] for name in lanes.eligible if not (tied and name == "k")}
+    # eligible and fixed gates may be large, and no first state depends on them
+    bare = lanes.replace(eligible=None, fixed={})
+    return jax.device_get(_new_lanes(tuple(sorted(shapes.items())))(bare))
+
+
+@functools.cache
+def _new_lanes(shapes: tuple[tuple[str, tuple[int, ...]], ...]):
+    return jax.jit(jax.vmap(functools.partial(new_lane, dict(shapes))))
+
+
+def groups_to_run(
+    config: ModelConfig,
+    prune: PruneConfig,
+    params: Params,
+    means: Gates,
+    tasks: Sequence[EncodedPairs],
+    lanes: Lane,
+    steps_R: np.ndarray,
+) -> Iterator[tuple[Shared, Lane, np.ndarray]]:
+    """What lanes share, all lanes with their tasks numbered as there, and which of them are to run so.
+
+    Those are unfinished lanes at the same step, with pairs of one form and length.
+    """
+    forms = [_form(config, prune, pairs) for pairs in tasks]
+    keys = [(isinstance(pairs, PackedPairs), pairs.tokens.shape[-1]) for pairs in forms]
+    for key in sorted(set(keys)):
+        own = np.flatnonzero([other == key for other in keys])
+        lanes_R = np.isin(lanes.task, own)
+        shared = None
+        for done in np.unique(steps_R[lanes_R & (steps_R < prune.steps)]):
+            shared = shared or _shared(config, prune, params, means, [forms[i] for i in own])
+            numbered = lanes.replace(task=np.searchsorted(own, lanes.task).astype(np.int32))
+            yield shared, numbered, np.flatnonzero(lanes_R & (steps_R == done))
+
+
+def _form(config: ModelConfig, prune: PruneConfig, pairs: EncodedPairs) -> Pairs:
+    """The pairs as short as can be: padding cut, the members' common beginning once."""
+    longest = min(-(-int(pairs.last.max() + 1) // MULTIPLE) * MULTIPLE, config.context)
+    tokens = pairs.tokens[..., :longest]
+    pairs = pairs._replace(tokens=np.pad(tokens, ((0, 0), (0, 0), (0, longest - tokens.shape[-1]))))
+    # a value resampled from another sequence has its own place there
+    return pairs if prune.fill in ("resample", "mixture") else pack_if_worth(pairs)
+
+
+def _shared(config: ModelConfig, prune: PruneConfig, params: Params, means: Gates, tasks) -> Shared:
+    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *tasks)
+    whole = None
+    if prune.objective in ("kl", "binary+kl"):
+        whole = whole_log_probabilities(config, params, stacked, prune.pairs_per_step)
+    return Shared(params, means, stacked, whole)

@@ -1,0 +1,141 @@
+"""The compiled program of a group of lanes: a chunk of steps at a time, the lanes sharded over devices."""
+
+import dataclasses
+import functools
+import sys
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jax.stages import Compiled
+
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.pruning import memory
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.step import Lane, LaneState, Shared, lane_step
+
+AXIS = "lanes"
+# The most steps of one call: their metrics come to the host together.
+CHUNK = 50
+# Where lanes run side by side. On a CPU two take twice the time of one, and more memory.
+LANES_TOGETHER = ("gpu", "tpu")
+# What of a PruneConfig is in the program; the rest comes with the lanes, or after them.
+COMPILED_FIELDS = ("steps", "pairs_per_step", "train_pairs", "objective", "fill", "tied_qk", "sites")
+
+
+class Plan(NamedTuple):
+    """A program for `lanes` lanes at once, on all devices together."""
+
+    run: Compiled
+    lanes: int
+
+
+def platform() -> str:
+    """Of the devices that lanes run on."""
+    return jax.local_devices()[0].platform
+
+
+def device_mesh() -> Mesh:
+    """All devices of this process in a row."""
+    devices = jax.local_devices()
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def compiled_part(prune: PruneConfig) -> PruneConfig:
+    """`prune` with everything at its default that changes no program."""
+    fields = {name: getattr(prune, name) for name in COMPILED_FIELDS}
+    return dataclasses.replace(PruneConfig(), **fields)
+
+
+def plan_lanes(
+    config: ModelConfig, prune: PruneConfig, shared: Shared, lanes: Lane, states: LaneState, label: str
+) -> Plan:
+    """Compiles for all lanes [R] at once or, if memory is short, for groups of equal size, and says so.
+
+    Sizes are multiples of the number of devices; on a CPU they are that number. Raises InputError if not even
+    one lane a device fits.
+    """
+    mesh = device_mesh()
+    devices, count = len(mesh.devices), len(lanes.seed)
+    free = memory.free_bytes(list(mesh.devices))
+
+    def build(per_device: int) -> Compiled:
+        shapes = (
+            _shapes(shared),
+            _resized(lanes, per_device * devices),
+            _resized(states, per_device * devices),
+        )
+        leaves, structure = jax.tree.flatten(shapes)
+        return _compiled(config, compiled_part(prune), mesh, tuple(leaves), structure)
+
+    most = -(-count // devices) if platform() in LANES_TOGETHER else 1
+    run = _unless_too_large(build, most)
+    if run is not None and memory.needed_bytes(run) <= free:
+        return Plan(run, most * devices)
+    one, two = (memory.needed_bytes(build(lanes)) for lanes in (1, 2))
+    fitting = min(memory.lanes_that_fit(one, two, free), max(1, most - 1))
+    # what two lanes promise is not always kept
+    while fitting > 1 and memory.needed_bytes(build(fitting)) > free:
+        fitting -= 1
+    groups = -(-most // fitting)
+    per_device = -(-most // groups)
+    print(
+        f"{label}: {count} lanes in {groups} groups of {per_device * devices}: a lane needs about "
+        f"{memory.gigabytes(max(two - one, one / 100))} and {memory.gigabytes(free)} are free on each device",
+        file=sys.stderr,
+    )
+    return Plan(build(per_device), per_device * devices)
+
+
+def on_devices(shared: Shared) -> Shared:
+    """`shared`, on every device."""
+    return jax.device_put(shared, NamedSharding(device_mesh(), P()))
+
+
+def _unless_too_large(build, lanes: int) -> Compiled | None:
+    """What `build` makes; None where the compiler itself sees that it cannot fit."""
+    try:
+        return build(lanes)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(config: ModelConfig, prune: PruneConfig, mesh: Mesh, leaves, structure) -> Compiled:
+    def one_lane(length, shared, lane, state):
+        def step(i, carry):
+            state, history = carry
+            state, metrics = lane_step(config, prune, shared, lane, state)
+            return state, jax.tree.map(lambda past, now: past.at[i].set(now), history, metrics)
+
+        empty = {name: jnp.zeros(CHUNK) for name in ("loss", "open")}
+        return jax.lax.fori_loop(0, length, step, (state, empty))
+
+    def local_lanes(length, shared, lanes, states):
+        run = functools.partial(one_lane, length, shared)
+        if len(lanes.seed) > 1:
+            return jax.vmap(run)(lanes, states)
+        only = run(*jax.tree.map(lambda leaf: leaf[0], (lanes, states)))
+        return jax.tree.map(lambda leaf: leaf[None], only)
+
+    # every device has lanes of its own: nothing is ever exchanged
+    run = jax.shard_map(
+        local_lanes, mesh=mesh, in_specs=(P(), P(), P(AXIS), P(AXIS)), out_specs=P(AXIS), check_vma=False
+    )
+    shared, lanes, states = jax.tree.unflatten(structure, leaves)
+    everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+    given = (everywhere, everywhere, split, split)
+    run = jax.jit(run, in_shardings=given, out_shardings=split, donate_argnums=3)
+    return run.lower(jax.ShapeDtypeStruct((), jnp.int32), shared, lanes, states).compile()
+
+
+def _shapes(tree):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+def _resized(tree, lanes: int):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape[1:]), leaf.dtype), tree)

@@ -1,0 +1,134 @@
+"""Search: proposes the hyper-parameters of a round of prunings from what earlier ones gave (METHOD 6)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sparse_jax.inputs import InputError, require
+from sparse_jax.pruning.config import Hyperparameters, PruneConfig
+
+Parameters = Mapping[str, float]
+
+# How far from its center each of METHOD 6's eight parameters is searched, as a factor either way, and the
+# highest value that makes sense: gate logits are clamped to 1, shares of the steps end at a half.
+FACTORS = {
+    "k_coef": (30.0, math.inf),
+    "learning_rate": (10.0, math.inf),
+    "warmup": (5.0, 0.5),
+    "one_minus_b2": (5.0, 0.5),
+    "weight_decay": (10.0, math.inf),
+    "init_mean": (8.0, 0.9),
+    "init_scale": (10.0, math.inf),
+    "temperature": (4.0, math.inf),
+}
+# The first round is drawn around the center, narrower than the range: a budget of a few rounds would be
+# spent on its corners otherwise.
+FIRST_SPREAD = 0.25
+# No logarithm of a number of edges comes near it.
+BEHIND_ALL_REACHED = 1e3
+# What a pruning that broke down counts as: it has no loss to compare.
+FAILED = 1e6
+
+
+class Range(NamedTuple):
+    """Where a parameter is searched, on a logarithmic scale."""
+
+    center: float
+    low: float
+    high: float
+
+
+class Told(NamedTuple):
+    """A pruning that was made: its parameters, and what it cost (see `cost`)."""
+
+    parameters: Parameters
+    cost: float
+
+
+def search_space(prune: PruneConfig) -> dict[str, Range]:
+    """The ranges around the values of `prune`, which are the centers; a center of 0 stays as it is."""
+    centers = {**vars(prune), "one_minus_b2": 1 - prune.b2}
+    space = {}
+    for name, (factor, highest) in FACTORS.items():
+        center = centers[name]
+        if center <= 0:
+            continue
+        require(center <= highest, f"pruning.{name}", center, f"at most {highest} as the center of a search")
+        space[name] = Range(center, center / factor, min(center * factor, highest))
+    return space
+
+
+def hyperparameters(prune: PruneConfig, proposals: Sequence[Parameters]) -> Hyperparameters:
+    """Lanes [R] of proposed parameters; what a proposal does not name is as in `prune`."""
+    lanes = []
+    for proposal in proposals:
+        values = {**vars(prune.hyperparameters()), **proposal}
+        if "one_minus_b2" in values:
+            values["b2"] = 1 - values.pop("one_minus_b2")
+        lanes.append(values)
+    names = vars(prune.hyperparameters())
+    return Hyperparameters(**{name: np.float32([lane[name] for lane in lanes]) for name in names})
+
+
+def cost(edges: float, loss: float, target: float) -> float:
+    """What a search makes small: log(1 + edges) where the target is reached, else more, by the miss.
+
+    A loss that is not a number is the worst of all.
+    """
+    if loss <= target:
+        return math.log1p(edges)
+    return BEHIND_ALL_REACHED + (loss - target if math.isfinite(loss) else FAILED)
+
+
+def propose(
+    space: Mapping[str, Range], told: Sequence[Told], count: int, seed: int
+) -> list[dict[str, float]]:
+    """The parameters of the next `count` prunings, which will run side by side.
+
+    Depends on its arguments only, so that replaying a journal of what was told goes on with the same
+    proposals. With nothing told: the center, then draws around it. Then the tree-structured Parzen
+    estimator of Optuna, which counts its own open proposals as bad ("constant liar"), so that they differ.
+    Raises InputError if `count` is not positive or Optuna is missing.
+    """
+    require(count >= 1, "search.lanes", count, "at least 1")
+    seed = int(np.random.SeedSequence([seed, len(told)]).generate_state(1)[0])
+    if not told:
+        return _around_center(space, count, np.random.default_rng(seed))
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("search: needs optuna; valid: pip install 'sparse_jax[study]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    ranges = {
+        name: optuna.distributions.FloatDistribution(one.low, one.high, log=True)
+        for name, one in space.items()
+    }
+    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=1)
+    study = optuna.create_study(sampler=sampler)
+    study.add_trials(
+        [
+            optuna.trial.create_trial(params=dict(one.parameters), distributions=ranges, value=one.cost)
+            for one in told
+        ]
+    )
+    return [study.ask(ranges).params for _ in range(count)]
+
+
+def _around_center(
+    space: Mapping[str, Range], count: int, rng: np.random.Generator
+) -> list[dict[str, float]]:
+    proposals = [{name: one.center for name, one in space.items()}]
+    for _ in range(count - 1):
+        proposals.append(
+            {
+                name: float(np.clip(one.center * _spread(one) ** rng.normal(), one.low, one.high))
+                for name, one in space.items()
+            }
+        )
+    return proposals
+
+
+def _spread(one: Range) -> float:
+    return (one.high / one.low) ** (FIRST_SPREAD / 2)

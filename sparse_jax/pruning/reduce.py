@@ -1,0 +1,121 @@
+"""From the gate logits of lanes to the smallest circuit for a target loss: discretize, then eliminate."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sparse_jax.inputs import InputError
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.discretize import Choice, best_of_lanes
+from sparse_jax.pruning.edges import edges_between
+from sparse_jax.pruning.eliminate import eliminate
+from sparse_jax.pruning.evaluate import Evaluator
+from sparse_jax.pruning.gates import tie
+from sparse_jax.pruning.lanes import Optimized, make_lanes, optimize_gates
+from sparse_jax.pruning.sizes import count_edges, count_nodes
+from sparse_jax.pruning.step import Lane
+from sparse_jax.tasks.encode import EncodedPairs
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Reduced(NamedTuple):
+    """The smallest circuit found for a target loss.
+
+    gates: 0/1, of nodes and, after `reduce_edges`, of edges. scores: the logits that nodes were ranked by.
+    discretized: {"nodes", "edges"} as the ranking gave them, before elimination. loss, standard_error: on the
+    evaluator's pairs. reached: whether the loss is at most the target; if not, nothing was eliminated.
+    """
+
+    target: float
+    gates: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
+    discretized: dict[str, int]
+    loss: float
+    standard_error: float
+    reached: bool
+
+
+def working_lanes(found: Optimized) -> list[dict[str, np.ndarray]]:
+    """The logits of each lane that did not break down. Raises InputError if all did."""
+    working = np.flatnonzero(~found.failed)
+    if not len(working):
+        raise InputError(
+            f"pruning: all {len(found.failed)} lanes broke down (a loss or logits are not finite); "
+            "valid: a lower pruning.learning_rate, or a model with finite weights"
+        )
+    return [{name: tau[lane] for name, tau in found.logits.items()} for lane in working]
+
+
+def reduce_nodes(
+    evaluator: Evaluator, lanes: Sequence[Arrays], targets: Sequence[float], tied_qk: bool = True
+) -> list[Reduced]:
+    """For each of `targets` the smallest circuit of nodes, from the gate logits of any number of lanes.
+
+    The lane with the fewest edges at the target is discretized and eliminated. So is, once more, the circuit
+    of the next stricter target; the smaller of both is kept: a looser target never has the larger circuit.
+    A target that no lane reaches gets the circuit of the lowest loss, as it is.
+    """
+    choices = best_of_lanes(evaluator, lanes, targets)
+    found: dict[float, Reduced] = {}
+    stricter = None
+    for target, choice in sorted(zip(targets, choices), key=lambda pair: pair[0]):
+        scores = tie({site: np.asarray(tau) for site, tau in lanes[choice.lane].items()}, tied_qk)
+        reduced = _eliminated(evaluator, choice, target, scores, choice.found.gates, tied_qk)
+        if stricter is not None:
+            end = eliminate(evaluator, stricter.gates, stricter.gates, target, tied_qk)
+            other = Reduced(target, end.gates, stricter.scores, reduced.discretized, *end[1:], True)
+            reduced = min(reduced, other, key=lambda one: _size(evaluator, one))
+        found[target] = reduced
+        stricter = reduced if reduced.reached else None
+    return [found[target] for target in targets]
+
+
+def reduce_edges(
+    evaluator: Evaluator,
+    train: EncodedPairs,
+    nodes: Reduced,
+    prune: PruneConfig,
+    lanes: Lane | None = None,
+    label: str = "prune edges",
+    path: str | os.PathLike | None = None,
+) -> Reduced:
+    """Gates on the edges of the circuit `nodes`, optimized on `train`, discretized and eliminated as well.
+
+    lanes: seeds and hyper-parameters of the prunings of edges, as `make_lanes` makes them; one by default.
+    `discretized` is then what the ranking of edges left. In the elimination nodes can go too. A circuit that
+    misses its target, or has no edge, comes back with open gates on all edges.
+    """
+    config, params = evaluator.config, evaluator.params
+    eligible = edges_between(config, params, nodes.gates)
+    fixed = {**nodes.gates, **{key: np.ones_like(gate) for key, gate in eligible.items()}}
+    if not nodes.reached or not any(gate.any() for gate in eligible.values()):
+        return nodes._replace(gates=fixed)
+
+    lanes = make_lanes(prune) if lanes is None else lanes
+
+    def repeated(gates: Arrays) -> dict[str, np.ndarray]:
+        return {key: np.stack([gate] * len(lanes.seed)) for key, gate in gates.items()}
+
+    lanes = dataclasses.replace(lanes, eligible=repeated(eligible), fixed=repeated(nodes.gates))
+    found = optimize_gates(config, prune, params, evaluator.fills, [train], lanes, label, path)
+    choice = best_of_lanes(evaluator, working_lanes(found), (nodes.target,), fixed, eligible)[0]
+    removable = {**nodes.gates, **eligible}
+    return _eliminated(evaluator, choice, nodes.target, nodes.scores, removable, prune.tied_qk)
+
+
+def _eliminated(
+    evaluator: Evaluator, choice: Choice, target: float, scores: Arrays, removable: Arrays, tied_qk: bool
+) -> Reduced:
+    found = choice.found
+    discretized = {"nodes": count_nodes(found.gates), "edges": choice.edges}
+    end = eliminate(evaluator, found.gates, removable, target, tied_qk) if found.reached else found
+    return Reduced(target, end.gates, scores, discretized, end.loss, end.standard_error, found.reached)
+
+
+def _size(evaluator: Evaluator, reduced: Reduced) -> tuple[bool, int, int]:
+    gates = reduced.gates
+    return not reduced.reached, count_edges(evaluator.params, gates), count_nodes(gates)

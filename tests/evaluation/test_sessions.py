@@ -1,0 +1,27 @@
+"""Sessions are noted however they end."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from sparse_jax.evaluation.sessions import read_sessions, recorded
+
+
+def test_sessions_add_up_however_they_end(tmp_path):
+    path = tmp_path / "new" / "sessions.jsonl"
+    assert read_sessions(path) == {"seconds": 0, "each": []}
+    with recorded(path, "first"):
+        time.sleep(0.2)
+    with pytest.raises(ValueError, match="broken"), recorded(path, "second"):
+        raise ValueError("broken")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), recorded(path, "third"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) == before
+    found = read_sessions(path)
+    assert [one["command"] for one in found["each"]] == ["first", "second", "third"]
+    assert found["each"][0]["seconds"] >= 0.2 and found["seconds"] < 5
+    assert found["each"][0]["cores"] == os.cpu_count() and found["each"][0]["devices"]

@@ -1,0 +1,83 @@
+"""With only some positions asked for, the last layer computes those alone and nothing else changes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparse_jax.model import sites
+from sparse_jax.model.forward import forward, initialize
+from sparse_jax.model.hooks import Hooks, Patch
+
+AT = jnp.array([0, 9, 4])
+
+
+def gates_and_fills(config, tokens):
+    """Half of the gates closed; some fills are one for all tokens, some are of each token."""
+    shapes, keys = sites.node_shapes(config), jax.random.split(jax.random.key(3), 32)
+    gates = {s: (jax.random.uniform(k, n) > 0.4) * 1.0 for k, (s, n) in zip(keys, shapes.items())}
+    fills = {}
+    for key, (site, shape) in zip(keys[10:], shapes.items()):
+        if site in ("q", "v", "mlp_neuron", "final_resid"):
+            shape = (*shape[:-1], *tokens.shape, shape[-1])
+        fills[site] = jax.random.normal(key, shape)
+    return gates, fills
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"n_layers": 1, "unroll": True},
+        {"n_layers": 3, "remat": True, "unroll": True, "attention_sink": False},
+        {"positions": "concatenated", "d_position": 4},
+        {"positions": "added", "residual_activation": "relu", "norm": "layer"},
+    ],
+)
+def test_logits_and_slopes_are_those_of_the_whole_computation(tiny, changes):
+    config, _, tokens = tiny
+    config = dataclasses.replace(config, **changes)
+    params = initialize(config, jax.random.key(2))
+    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, params)
+    gates, fills = gates_and_fills(config, tokens)
+
+    @jax.jit
+    def asked(gates):
+        return forward(config, params, tokens, Hooks(gates, fills), at_B=AT)[0]
+
+    @jax.jit
+    def whole(gates):
+        return forward(config, params, tokens, Hooks(gates, fills))[0][jnp.arange(3), AT]
+
+    np.testing.assert_allclose(asked(gates), whole(gates), atol=1e-4)
+    weights = jax.random.normal(jax.random.key(4), (3, config.vocab_size))
+    slopes = [jax.grad(lambda g, run=run: (run(g) * weights).sum())(gates) for run in (asked, whole)]
+    for site in gates:
+        np.testing.assert_allclose(slopes[0][site], slopes[1][site], atol=2e-3, err_msg=site)
+        assert np.abs(slopes[0][site]).max() > 1e-3, site
+
+
+def test_the_last_layer_is_computed_at_the_asked_positions_only(tiny):
+    config, params, tokens = tiny
+
+    def flops(hooks, at):
+        run = jax.jit(lambda: forward(dataclasses.replace(config, unroll=True), params, tokens, hooks, at)[0])
+        return run.lower().compile().cost_analysis()["flops"]
+
+    every = flops(Hooks(), None)
+    assert flops(Hooks(), AT) < 0.7 * every
+    # a patch may be at any position
+    patch = Hooks(patches={"mlp_out": Patch(jnp.bool_(False), jnp.zeros(1))})
+    assert flops(patch, AT) > 0.85 * every
+
+
+def test_captures_hold_all_positions(tiny):
+    config, params, tokens = tiny
+    names = (*sites.NODE_SITES, "resid_out", "pattern")
+    captured = forward(config, params, tokens, Hooks(capture=names), at_B=AT)[1]
+    whole = forward(config, params, tokens, Hooks(capture=names))[1]
+    for site, x in captured.items():
+        expected = whole[site][jnp.arange(3), AT] if site == "final_resid" else whole[site]
+        np.testing.assert_allclose(x, expected, atol=1e-4, err_msg=site)

@@ -1,0 +1,124 @@
+"""The smallest passing k against every k evaluated by hand, where the loss is not monotone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sparse_jax.model import sites
+from sparse_jax.pruning.discretize import best_of_lanes, discretize, discretize_many, sizes_to_try
+from sparse_jax.pruning.ranking import number_units, only_between_open
+from sparse_jax.pruning.sizes import count_edges
+from tests.pruning.noisy import CONFIG, losses_of, noisy, random_gates
+
+SHAPES = sites.node_shapes(CONFIG, sites.LAYER_SITES)
+
+
+def scores_of(seed, tied=False):
+    rng = np.random.default_rng(seed)
+    return {site: rng.normal(size=shape) for site, shape in SHAPES.items() if not (tied and site == "k")}
+
+
+def prefix(scores, k, fixed=None, eligible=None):
+    """The k best-ranked of a plain sort over (score, name, place), tied channels together."""
+    eligible = eligible or {key: np.ones(np.shape(score)) for key, score in scores.items()}
+    places = [(key, place) for key in sorted(eligible) for place in np.argwhere(eligible[key])]
+    places.sort(key=lambda one: -scores[one[0]][tuple(one[1])])
+    gates = {key: np.zeros(SHAPES[key], np.float32) for key in SHAPES} if fixed is None else dict(fixed)
+    for number, (key, place) in enumerate(places):
+        gates[key] = gates[key].copy()
+        gates[key][tuple(place)] = number < k
+    return {**gates, "k": gates["q"]} if "q" in scores and "k" not in scores else gates
+
+
+def curve(scores, ks, **options):
+    return np.array([losses_of(prefix(scores, k, **options)).mean() for k in ks])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_smallest_passing_k_for_each_target_from_one_curve(tied):
+    scores = scores_of(2, tied)
+    losses = curve(scores, range(sum(score.size for score in scores.values()) + 1))
+    falls, rises = np.diff(losses) < -1e-3, np.diff(losses) > 1e-3
+    assert falls.any() and rises.any()
+    records = np.flatnonzero(losses < np.minimum.accumulate(np.append(np.inf, losses))[:-1])
+    assert len(records) > 3
+    # between two losses, so that rounding decides nothing
+    targets = [float(losses[records[i - 1 : i + 1]].mean()) for i in (1, len(records) - 1, 2)]
+    found = discretize_many(noisy(), scores, targets)
+    for target, one in zip(targets, found):
+        assert one.reached and one.k == np.flatnonzero(losses <= target)[0]
+        per_pair = losses_of(prefix(scores, one.k))
+        assert one.loss == pytest.approx(per_pair.mean(), abs=1e-5)
+        assert one.standard_error == pytest.approx(per_pair.std(ddof=1) / len(per_pair) ** 0.5, abs=1e-5)
+        for site, gate in prefix(scores, one.k).items():
+            np.testing.assert_array_equal(one.gates[site], gate, err_msg=site)
+    assert [one.k for one in found] == [records[1], records[-1], records[2]]
+
+
+def test_a_target_that_nothing_reaches_gets_the_lowest_loss():
+    scores = scores_of(2)
+    losses = curve(scores, range(0, sum(score.size for score in scores.values()) + 1))
+    for targets in ((0.01,), (0.01, float(np.median(losses)))):
+        missed = discretize_many(noisy(), scores, targets)[0]
+        assert not missed.reached and missed.k == np.argmin(losses)
+        assert missed.loss == pytest.approx(losses.min(), abs=1e-5)
+
+
+def test_only_what_is_eligible_is_ranked_and_the_rest_stays_fixed():
+    fixed = random_gates(5, edges=True)
+    eligible = {
+        key: (np.random.default_rng(1).random(shape) < 0.2) * 1.0
+        for key, shape in sites.edge_shapes(CONFIG).items()
+    }
+    scores = {key: np.random.default_rng(2).normal(size=gate.shape) for key, gate in eligible.items()}
+    losses = curve(scores, range(0, 40), fixed=fixed, eligible=eligible)
+    target = float(np.sort(losses)[:2].mean())
+    found = discretize(noisy(), scores, target, fixed, eligible)
+    assert found.k == np.flatnonzero(losses <= target)[0] > 0
+    for key, gate in only_between_open(prefix(scores, found.k, fixed, eligible)).items():
+        np.testing.assert_array_equal(found.gates[key], gate, err_msg=key)
+    assert found.loss == pytest.approx(losses[found.k], abs=1e-5)
+    with pytest.raises(KeyError):
+        discretize(noisy(), scores, target, {}, eligible)
+
+
+def test_strides_grow_by_their_share_and_never_miss_the_ends():
+    assert sizes_to_try(5, 0.0).tolist() == [0, 1, 2, 3, 4, 5]
+    assert sizes_to_try(9, 0.5).tolist() == [0, 1, 2, 3, 4, 6, 9]
+    sizes = sizes_to_try(2000, 0.05)
+    assert sizes[-1] == 2000 and (np.diff(sizes)[:-1] <= np.maximum(1, 0.05 * sizes[1:-1])).all()
+    assert len(sizes) < 140
+
+
+def test_the_best_lane_has_the_fewest_edges_and_the_others_are_not_followed_further():
+    lanes = [scores_of(seed, tied=True) for seed in range(4)]
+    total = number_units({key: np.ones(np.shape(score)) for key, score in lanes[0].items()}, True).count
+    losses = [curve(scores, range(total + 1)) for scores in lanes]
+    ordered = np.sort(np.concatenate(losses))
+    targets = [float(ordered[i : i + 2].mean()) for i in (60, 12, 4)]
+    evaluated = 0
+
+    class Counting(type(noisy())):
+        def _run(self, gates, ranks, closed, batch):
+            nonlocal evaluated
+            evaluated += len(closed)
+            return super()._run(gates, ranks, closed, batch)
+
+    evaluator = Counting(**{f.name: getattr(noisy(), f.name) for f in dataclasses.fields(noisy())})
+    found = best_of_lanes(evaluator, lanes, targets)
+    work = evaluated
+    for target, choice in zip(targets, found):
+        edges = {}
+        for lane, scores in enumerate(lanes):
+            passing = np.flatnonzero(losses[lane] <= target)
+            if len(passing):
+                edges[lane] = count_edges(noisy().params, prefix(scores, int(passing[0])))
+        assert choice.found.reached and choice.edges == min(edges.values()) == edges[choice.lane]
+        assert choice.edges == count_edges(noisy().params, choice.found.gates)
+    evaluated = 0
+    for scores in lanes:
+        discretize_many(evaluator, scores, targets)
+    assert work < evaluated
+    missed = best_of_lanes(noisy(), lanes, [0.001])[0]
+    assert not missed.found.reached and missed.found.loss == pytest.approx(ordered[0], abs=1e-5)

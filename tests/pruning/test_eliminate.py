@@ -1,0 +1,125 @@
+"""What is left keeps the target and is a local minimum; a planted circuit is found to the last node."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sparse_jax.model import sites
+from sparse_jax.pruning import eliminate as module
+from sparse_jax.pruning.eliminate import eliminate
+from sparse_jax.pruning.evaluate import Evaluator
+from sparse_jax.pruning.ranking import close, only_between_open
+from sparse_jax.pruning.sizes import count_edges, count_nodes
+from tests.planted import CONFIG as PLANTED
+from tests.planted import planted_gates, planted_pairs, planted_params
+from tests.pruning.noisy import losses_of, noisy, random_gates
+
+
+def loss_without(gates, key, place):
+    """The loss with one gate less, and that of the channel's other half where q and k are tied."""
+    chosen = {name: np.zeros(gate.shape, bool) for name, gate in gates.items()}
+    for name in ("q", "k") if key in ("q", "k") else (key,):
+        chosen[name][tuple(place)] = True
+    return losses_of(close(gates, chosen)).mean()
+
+
+def check_local_minimum(found, start, target):
+    assert losses_of(found.gates).mean() <= target
+    assert found.loss == pytest.approx(losses_of(found.gates).mean(), abs=1e-5)
+    tried = 0
+    for key, gate in found.gates.items():
+        if not sites.is_edge(key):
+            assert (gate <= start[key]).all()
+        for place in np.argwhere(gate * only_between_open({**found.gates, key: 0 * gate})[key] == 0):
+            if gate[tuple(place)]:
+                tried += 1
+                assert loss_without(found.gates, key, place) > target - 1e-6, (key, place)
+    return tried
+
+
+@pytest.mark.parametrize("many", [128, 4])
+def test_no_single_node_more_can_go(many, monkeypatch):
+    monkeypatch.setattr(module, "MANY", many)
+    start = random_gates(6)
+    target = float(losses_of(start).mean()) + 0.3
+    found = eliminate(noisy(), start, start, target)
+    assert count_nodes(found.gates) < count_nodes(start) - 5
+    np.testing.assert_array_equal(found.gates["q"], found.gates["k"])
+    tried = check_local_minimum(found, start, target)
+    assert tried == count_nodes(found.gates) > 0
+    assert found.standard_error == pytest.approx(losses_of(found.gates).std(ddof=1) / 20**0.5, abs=1e-5)
+
+
+def test_nodes_and_edges_can_go_together():
+    start = only_between_open(random_gates(7, edges=True))
+    target = float(losses_of(start).mean()) + 0.01
+    edges = {
+        key: gate * (np.asarray(kernel_of(key)) != 0) * between(start, key)
+        for key, gate in start.items()
+        if sites.is_edge(key)
+    }
+    nodes = {key: gate for key, gate in start.items() if not sites.is_edge(key)}
+    found = eliminate(noisy(), start, {**nodes, **edges}, target)
+    assert count_edges(noisy().params, found.gates) < count_edges(noisy().params, start)
+    only_edges = eliminate(noisy(), start, edges, target)
+    for site in nodes:
+        np.testing.assert_array_equal(only_edges.gates[site], start[site])
+    assert losses_of(found.gates).mean() <= target and losses_of(only_edges.gates).mean() <= target
+    for gates in (found.gates, only_edges.gates):
+        for key in edges:
+            for place in np.argwhere(edges[key] * gates[key] * between(gates, key)):
+                assert loss_without(gates, key, place) > target - 1e-6
+
+
+def kernel_of(key):
+    _, _, sublayer, matrix = next(m for m in sites.EDGE_MATRICES if sites.edge_key(*m[:2]) == key)
+    return noisy().params["layers"][sublayer][matrix]["kernel"]
+
+
+def between(gates, key):
+    source, target = key.split("->")
+    return gates[source][:, :, None] * gates[target][:, None, :]
+
+
+def test_gates_that_miss_the_target_come_back_as_they_are():
+    start = random_gates(6)
+    found = eliminate(noisy(), start, start, 0.01)
+    assert found.loss == pytest.approx(losses_of(start).mean(), abs=1e-5)
+    for site, gate in start.items():
+        np.testing.assert_array_equal(found.gates[site], gate)
+
+
+def test_what_is_not_eligible_stays():
+    start = random_gates(6)
+    found = eliminate(noisy(), start, {"mlp_in": start["mlp_in"]}, 10.0)
+    assert found.gates["mlp_in"].sum() == 0 < start["mlp_in"].sum()
+    for site in start:
+        if site != "mlp_in":
+            np.testing.assert_array_equal(found.gates[site], start[site])
+
+
+def planted():
+    params, pairs = planted_params(), planted_pairs(8)
+    fills = {site: gate * 0.0 for site, gate in planted_gates().items()}
+    return Evaluator(PLANTED, params, fills, pairs)
+
+
+def test_of_the_whole_model_the_planted_circuit_is_left():
+    everything = {site: np.ones(gate.shape, np.float32) for site, gate in planted_gates().items()}
+    found = eliminate(planted(), everything, everything, 0.15)
+    for site, gate in planted_gates().items():
+        np.testing.assert_array_equal(found.gates[site], gate, err_msg=site)
+    assert found.loss <= 0.15
+
+
+def test_each_order_is_tried_and_the_fewest_edges_win(monkeypatch):
+    start = random_gates(8)
+    target = float(losses_of(start).mean()) + 0.02
+    sizes = []
+    for order in module.ORDERS:
+        monkeypatch.setattr(module, "ORDERS", (order,))
+        sizes.append(count_edges(noisy().params, eliminate(noisy(), start, start, target).gates))
+    monkeypatch.undo()
+    best = eliminate(dataclasses.replace(noisy()), start, start, target)
+    assert count_edges(noisy().params, best.gates) == min(sizes) < max(sizes)

@@ -1,0 +1,83 @@
+"""From logits to circuits for several targets, and on to edges."""
+
+import numpy as np
+import pytest
+
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.evaluate import Evaluator
+from sparse_jax.pruning.lanes import Optimized, make_lanes
+from sparse_jax.pruning.reduce import reduce_edges, reduce_nodes, working_lanes
+from sparse_jax.pruning.sizes import count_edges, count_nodes
+from tests.planted import CONFIG as PLANTED
+from tests.planted import planted_gates, planted_pairs, planted_params
+from tests.pruning.noisy import CONFIG, losses_of, noisy
+
+
+def lane(seed):
+    shapes = sites.node_shapes(CONFIG, sites.LAYER_SITES)
+    rng = np.random.default_rng(seed)
+    return {site: rng.normal(size=shape) for site, shape in shapes.items() if site != "k"}
+
+
+def test_looser_targets_never_have_larger_circuits_and_sizes_are_told_before_and_after():
+    lanes = [lane(0), lane(1)]
+    whole = float(noisy().losses({}).mean())
+    targets = (whole + 0.1, whole + 0.01, whole + 0.3, 0.001)
+    found = dict(zip(targets, reduce_nodes(noisy(), lanes, targets)))
+    assert [found[target].target for target in targets] == list(targets)
+    sizes = {target: count_edges(noisy().params, one.gates) for target, one in found.items()}
+    ordered = sorted(targets[:3])
+    assert sizes[ordered[0]] >= sizes[ordered[1]] >= sizes[ordered[2]]
+    for target in ordered:
+        one = found[target]
+        assert one.reached and one.loss <= target
+        assert one.loss == pytest.approx(losses_of(one.gates).mean(), abs=1e-5)
+        assert one.discretized["edges"] > sizes[target]
+        assert one.discretized["nodes"] > count_nodes(one.gates)
+        np.testing.assert_array_equal(one.scores["k"], one.scores["q"])
+    missed = found[0.001]
+    assert not missed.reached and missed.loss > 0.001
+    assert missed.discretized == {"nodes": count_nodes(missed.gates), "edges": sizes[0.001]}
+
+
+PRUNE = PruneConfig(steps=60, pairs_per_step=4, train_pairs=8, learning_rate=0.02, k_coef=0.01)
+
+
+def planted():
+    fills = {site: np.zeros(shape, np.float32) for site, shape in sites.node_shapes(PLANTED).items()}
+    return Evaluator(PLANTED, planted_params(), fills, planted_pairs(8, seed=1))
+
+
+def test_edges_of_a_circuit_are_gated_down_to_those_that_the_task_needs():
+    # the planted circuit and neurons that read and write beside it
+    gates = {site: np.asarray(gate) for site, gate in planted_gates().items()}
+    for site in ("mlp_in", "mlp_neuron", "mlp_out"):
+        gates[site] = np.ones_like(gates[site])
+    scores = {site: gate for site, gate in gates.items() if site != "k"}
+    nodes = reduce_nodes(planted(), [scores], (0.15,))[0]._replace(gates=gates)
+    assert count_edges(planted().params, gates) > 80
+    found = reduce_edges(planted(), planted_pairs(8), nodes, PRUNE, make_lanes(PRUNE, 2))
+    assert found.reached and found.loss <= 0.15
+    assert count_edges(planted().params, found.gates) == 2 < found.discretized["edges"] + 1
+    assert count_nodes(found.gates) == 3
+    for site, gate in planted_gates().items():
+        np.testing.assert_array_equal(found.gates[site], gate, err_msg=site)
+
+
+def test_a_circuit_that_missed_keeps_all_its_edges():
+    gates = {site: np.asarray(gate) for site, gate in planted_gates().items()}
+    scores = {site: gate for site, gate in gates.items() if site != "k"}
+    nodes = reduce_nodes(planted(), [scores], (0.15,))[0]._replace(reached=False)
+    found = reduce_edges(planted(), planted_pairs(8), nodes, PRUNE)
+    assert found.gates.keys() == nodes.gates.keys() | sites.edge_shapes(PLANTED).keys()
+    assert all((found.gates[key] == 1).all() for key in sites.edge_shapes(PLANTED))
+
+
+def test_lanes_that_broke_down_are_left_out_unless_all_did():
+    logits = {"q": np.arange(6.0).reshape(3, 1, 2)}
+    found = Optimized(logits, {}, np.array([True, False, True]))
+    assert [one["q"].tolist() for one in working_lanes(found)] == [[[2.0, 3.0]]]
+    with pytest.raises(InputError, match="all 3 lanes broke down"):
+        working_lanes(found._replace(failed=np.ones(3, bool)))
