@@ -79,12 +79,12 @@ def _compiled_attribution(config: ModelConfig, names: tuple[str, ...], objective
         """With the values of one site of one layer as an input; `chosen` says which."""
         patches = {site: Patch(chosen[site], values[site]) for site in names}
         hooks = Hooks(patches=patches)
-        logits, _ = forward(config, params, _flat(pairs.tokens), hooks, at_B=_flat(pairs.last))
+        logits, _ = forward(config, params, _flat(pairs.tokens), hooks, _ends(pairs))
         return LOSSES[objective](logits.reshape(*pairs.last.shape, -1), pairs.candidates).sum()
 
     def run(params, means, pairs):
         hooks = Hooks(capture=names)
-        _, values = forward(config, params, _flat(pairs.tokens), hooks, at_B=_flat(pairs.last))
+        _, values = forward(config, params, _flat(pairs.tokens), hooks, _ends(pairs))
         # one at a time: a value that is put in at one site hides what came before it
         places = [(site, layer) for site in names for layer in range(_layers(config, site))]
         one_hot = {site: jnp.stack([_chosen(config, site, place) for place in places]) for site in names}
@@ -104,6 +104,11 @@ def _flat(array_Px2: jax.Array) -> jax.Array:
     return array_Px2.reshape(-1, *array_Px2.shape[2:])
 
 
+def _ends(pairs: EncodedPairs) -> jax.Array:
+    """The last token of every prompt, [B, 1]: values at the final site keep an axis of positions."""
+    return _flat(pairs.last)[:, None]
+
+
 def _layers(config: ModelConfig, site: str) -> int:
     return 1 if site == sites.FINAL_SITE else config.n_layers
 
@@ -111,11 +116,11 @@ def _layers(config: ModelConfig, site: str) -> int:
 def _chosen(config: ModelConfig, site: str, place: tuple[str, int]) -> jax.Array:
     """True for the layer of `place` if it is one of `site`, in a shape that fits the site's values."""
     chosen = (jnp.arange(_layers(config, site)) == place[1]) & (site == place[0])
-    return chosen[:, None] if site == sites.FINAL_SITE else chosen[:, None, None, None]
+    return chosen[:, None, None] if site == sites.FINAL_SITE else chosen[:, None, None, None]
 
 
 def _scores(site: str, slopes, values, means) -> jax.Array:
-    """[L, B, T, N] ([B, N] at the final site) -> [L, N] ([N])."""
+    """[L, B, T, N] ([B, 1, N] at the final site) -> [L, N] ([N])."""
     if site == sites.FINAL_SITE:
-        return jnp.abs(slopes * (values - means)).mean(axis=0)
+        return jnp.abs(slopes * (values - means)).sum(axis=1).mean(axis=0)
     return jnp.abs(slopes * (values - means[:, None, None])).sum(axis=2).mean(axis=1)

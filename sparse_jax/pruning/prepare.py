@@ -95,7 +95,8 @@ def groups_to_run(
 ) -> Iterator[tuple[Shared, Lane, np.ndarray]]:
     """What lanes share, all lanes with their tasks numbered as there, and which of them are to run so.
 
-    Those are unfinished lanes at the same step, with pairs of one form and length.
+    Those are unfinished lanes at the same step, with pairs of one form and length; what a stopped run had
+    begun comes first.
     """
     forms = [_form(config, prune, pairs) for pairs in tasks]
     keys = [(isinstance(pairs, PackedPairs), pairs.tokens.shape[-1]) for pairs in forms]
@@ -103,7 +104,7 @@ def groups_to_run(
         own = np.flatnonzero([other == key for other in keys])
         lanes_R = np.isin(lanes.task, own)
         shared = None
-        for done in np.unique(steps_R[lanes_R & (steps_R < prune.steps)]):
+        for done in np.unique(steps_R[lanes_R & (steps_R < prune.steps)])[::-1]:
             shared = shared or _shared(config, prune, params, means, [forms[i] for i in own])
             numbered = lanes.replace(task=np.searchsorted(own, lanes.task).astype(np.int32))
             yield shared, numbered, np.flatnonzero(lanes_R & (steps_R == done))
