@@ -9,7 +9,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes
-from sparse_jax.pruning.packing import pack_if_worth
+from sparse_jax.pruning.packing import shortest
 from sparse_jax.pruning.prepare import new_states, typed_lanes
 from sparse_jax.pruning.program import on_devices, plan_lanes
 from sparse_jax.pruning.step import Shared
@@ -23,7 +23,7 @@ def random_task(config: ModelConfig, pairs: int, tokens: int, shared: int) -> Sh
     drawn[:, 1, :shared] = drawn[:, 0, :shared]
     encoded = EncodedPairs(drawn, np.full((pairs, 2), tokens - 1, np.int32), drawn[..., -2:])
     means = {site: np.zeros(shape, np.float32) for site, shape in sites.node_shapes(config).items()}
-    stacked = jax.tree.map(lambda array: array[None], pack_if_worth(encoded))
+    stacked = jax.tree.map(lambda array: array[None], shortest(encoded, config.context))
     return on_devices(Shared(initialize(config, jax.random.key(0)), means, stacked))
 
 

@@ -4,7 +4,7 @@ python -m experiments.circuit_size --config=experiments/configs/circuit_size.py
 
 May be stopped at any moment: the same command goes on. Equal effort for both models: `search.rounds` rounds
 of `search.lanes` prunings a task. size=full is the study under experiments/results/circuit_size, whose
-summary.json says how long it took (on a GPU add --config.study.tasks_together=20); size=quick has a tenth of
+summary.json says how long it took (on a GPU add --config.study.tasks_together=20); size=quick has a fifth of
 the search; size=tiny shows in a minute that everything works.
 """
 
@@ -24,7 +24,7 @@ def get_config(argument: str = "") -> ConfigDict:
     size = parse(argument, {"size": ("full", "quick", "tiny")})["size"]
     pruning = {
         "steps": 300,
-        "pairs_per_step": 32,
+        "pairs_per_step": 16,
         "train_pairs": 1024,
         "validation_pairs": 128,
         "test_pairs": 256,
@@ -37,7 +37,7 @@ def get_config(argument: str = "") -> ConfigDict:
             "workdir": "runs/circuit_size",
             "tasks": tuple(TASKS),
             "study": dataclasses.asdict(StudyConfig()),
-            "search": dataclasses.asdict(SearchConfig()),
+            "search": dataclasses.asdict(SearchConfig(lanes=8, rounds=2)),
             "pruning": pruning_section(**pruning),
             "edge_pruning": pruning_section(**pruning),
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import numpy as np
 
 from sparse_jax.evaluation.extraction import TaskData
@@ -13,6 +14,8 @@ from sparse_jax.pruning.discretize import Discretized, discretize_many
 Scores = Mapping[str, np.ndarray]
 # Their answers lie at thousands of nodes: sizes may be larger by this share than the smallest that would do.
 GROWTH = 0.05
+# Attribution is a mean over this many training pairs at most: it takes a backward pass a site and layer.
+PAIRS = 128
 
 
 def ranked_circuits(
@@ -25,7 +28,8 @@ def ranked_circuits(
 
 def _attribution(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:
     model = subject.pretrained
-    return attribution(model.config, model.params, subject.means, data.train, prune)
+    pairs = jax.tree.map(lambda array: array[:PAIRS], data.train)
+    return attribution(model.config, model.params, subject.means, pairs, prune)
 
 
 def _random(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:

@@ -11,6 +11,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.pruning.gates import Gates
 from sparse_jax.pruning.objective import last_logits, pair_losses
+from sparse_jax.pruning.packing import Pairs, shortest
 from sparse_jax.pruning.ranking import only_between_open
 from sparse_jax.tasks.encode import EncodedPairs
 
@@ -82,9 +83,13 @@ class Evaluator:
         size = min(PAIRS, n_pairs)
         for start in range(0, n_pairs, size):
             chosen = np.minimum(np.arange(start, start + size), n_pairs - 1)
-            yield start, EncodedPairs(*(array[chosen] for array in self.pairs))
+            yield start, type(self._short_pairs)(*(array[chosen] for array in self._short_pairs))
 
-    def _run(self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: EncodedPairs) -> np.ndarray:
+    @functools.cached_property
+    def _short_pairs(self) -> Pairs:
+        return shortest(self.pairs, self.config.context)
+
+    def _run(self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Pairs) -> np.ndarray:
         run = _compiled(self.config, self.objective, 1 if jax.default_backend() == "cpu" else VARIANTS)
         found = [np.zeros((0, len(batch.tokens)))]
         for start in range(0, len(closed_Cx2), VARIANTS):

@@ -55,7 +55,13 @@ def pack_pairs(pairs: EncodedPairs) -> PackedPairs:
     return PackedPairs(packed, shared, first.astype(np.int32), last.astype(np.int32), candidates)
 
 
-def pack_if_worth(pairs: EncodedPairs) -> Pairs:
-    """The pairs packed, or as they are where their members have little in common."""
-    packed = pack_pairs(pairs)
-    return packed if packed.tokens.size <= WORTH * pairs.tokens.size else pairs
+def shortest(pairs: EncodedPairs, context: int, packed: bool = True) -> Pairs:
+    """The pairs in the form of the fewest tokens: padding cut, and packed unless that saves little.
+
+    Nothing gets longer than `context` a member. packed: False keeps the members apart.
+    """
+    longest = min(-(-int(pairs.last.max() + 1) // MULTIPLE) * MULTIPLE, context)
+    tokens = pairs.tokens[..., :longest]
+    apart = pairs._replace(tokens=np.pad(tokens, ((0, 0), (0, 0), (0, longest - tokens.shape[-1]))))
+    together = pack_pairs(apart) if packed else apart
+    return together if together.tokens.size <= WORTH * apart.tokens.size else apart

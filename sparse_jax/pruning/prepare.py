@@ -15,7 +15,7 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.edges import check_edges
 from sparse_jax.pruning.gates import Gates, by_kind, logit_shapes, tie
 from sparse_jax.pruning.objective import whole_log_probabilities
-from sparse_jax.pruning.packing import MULTIPLE, PackedPairs, Pairs, pack_if_worth
+from sparse_jax.pruning.packing import PackedPairs, shortest
 from sparse_jax.pruning.step import Lane, LaneState, Shared, new_lane
 from sparse_jax.tasks.encode import EncodedPairs
 
@@ -98,7 +98,9 @@ def groups_to_run(
     Those are unfinished lanes at the same step, with pairs of one form and length; what a stopped run had
     begun comes first.
     """
-    forms = [_form(config, prune, pairs) for pairs in tasks]
+    # a value resampled from another sequence has its own place there
+    packed = prune.fill not in ("resample", "mixture")
+    forms = [shortest(pairs, config.context, packed) for pairs in tasks]
     keys = [(isinstance(pairs, PackedPairs), pairs.tokens.shape[-1]) for pairs in forms]
     for key in sorted(set(keys)):
         own = np.flatnonzero([other == key for other in keys])
@@ -108,15 +110,6 @@ def groups_to_run(
             shared = shared or _shared(config, prune, params, means, [forms[i] for i in own])
             numbered = lanes.replace(task=np.searchsorted(own, lanes.task).astype(np.int32))
             yield shared, numbered, np.flatnonzero(lanes_R & (steps_R == done))
-
-
-def _form(config: ModelConfig, prune: PruneConfig, pairs: EncodedPairs) -> Pairs:
-    """The pairs as short as can be: padding cut, the members' common beginning once."""
-    longest = min(-(-int(pairs.last.max() + 1) // MULTIPLE) * MULTIPLE, config.context)
-    tokens = pairs.tokens[..., :longest]
-    pairs = pairs._replace(tokens=np.pad(tokens, ((0, 0), (0, 0), (0, longest - tokens.shape[-1]))))
-    # a value resampled from another sequence has its own place there
-    return pairs if prune.fill in ("resample", "mixture") else pack_if_worth(pairs)
 
 
 def _shared(config: ModelConfig, prune: PruneConfig, params: Params, means: Gates, tasks) -> Shared:

@@ -13,7 +13,7 @@ from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
 from sparse_jax.pruning.objective import last_logits
-from sparse_jax.pruning.packing import PackedPairs, pack_if_worth, pack_pairs
+from sparse_jax.pruning.packing import PackedPairs, pack_pairs, shortest
 from sparse_jax.tasks.encode import EncodedPairs
 
 CONFIG = ModelConfig(vocab_size=20, context=16, n_layers=2, d_model=8, d_head=4)
@@ -101,7 +101,10 @@ def test_logits_and_slopes_are_those_of_the_members_apart(pairs, changes):
 
 
 def test_pairs_with_little_in_common_stay_as_they_are(pairs):
-    alike = EncodedPairs(*(array[1:2] for array in pairs))
+    alike = encode([([*range(1, 18), 2], [*range(1, 18), 3])], 24)
     other = EncodedPairs(*(array[4:] for array in pairs))
     other = other._replace(tokens=other.tokens[..., :6])
-    assert isinstance(pack_if_worth(alike), PackedPairs) and pack_if_worth(other) is other
+    assert isinstance(shortest(alike, 64), PackedPairs)
+    for unpacked in (shortest(other, 64), shortest(alike, 64, packed=False)):
+        assert isinstance(unpacked, EncodedPairs)
+        assert unpacked.tokens.shape[-1] == -(-int(unpacked.last.max() + 1) // 8) * 8
