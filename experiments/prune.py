@@ -9,7 +9,6 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
-from sparse_jax.data.corpus import prepare
 from sparse_jax.evaluation.comparison import compare, format_table
 from sparse_jax.evaluation.extraction import task_data
 from sparse_jax.evaluation.suite import prune_tasks
@@ -29,9 +28,8 @@ def main() -> None:
     require(len(NAMES.value) > 0, "--tasks", NAMES.value, f"one or more, each {FORMS}")
     tasks = [find_task(name) for name in NAMES.value]
     model = load_pretrained(MODEL.value)
-    corpus = prepare(model.run.data, model.config.vocab_size)
     data = [task_data(task, model.tokenizer, model.config.context, prune) for task in tasks]
-    circuits = prune_tasks(model, corpus, data, prune, Path(OUTPUT.value))
+    circuits = prune_tasks(model, None, data, prune, Path(OUTPUT.value))
     print(format_table(compare([task.name for task in tasks], circuits, {})))
 
 

@@ -3,7 +3,7 @@
 python -m experiments.small --config=experiments/configs/small.py --output=runs/small/published
 
 Safe to repeat: training goes on where it stopped. `--output` gets sparse/ and dense/ (nonzero weights,
-config, tokenizer, metrics; every command's --model takes such a folder), tasks.jsonl and table.txt.
+means, config, tokenizer, metrics; every command's --model takes such a folder), tasks.jsonl and table.txt.
 """
 
 import itertools
@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
+from sparse_jax.evaluation.ablation import publish_means
 from sparse_jax.evaluation.comparison import SIDES
 from sparse_jax.evaluation.publish import publish
 from sparse_jax.evaluation.task_table import measure_tasks
@@ -38,7 +39,10 @@ def main() -> None:
         wanted = (split, config["test_pairs"], 0, model.tokenizer, model.config.context)
         encoded = {name: task.encode(*wanted) for name, task in TASKS.items()}
         rows[split][side] = measure_tasks(model, encoded, split, label=f"{split} {side}")
-    print(publish(models, rows, {side: workdir / side for side in SIDES}, Path(OUTPUT.value)))
+    output = Path(OUTPUT.value)
+    for side in SIDES:
+        publish_means(models[side], output / side)
+    print(publish(models, rows, {side: workdir / side for side in SIDES}, output))
 
 
 if __name__ == "__main__":

@@ -3,15 +3,13 @@
 import dataclasses
 from pathlib import Path
 
-from sparse_jax.data.corpus import prepare
+from sparse_jax.evaluation.ablation import held_values
 from sparse_jax.evaluation.extraction import evaluator_on
 from sparse_jax.evaluation.publish import METRICS, validation_loss
-from sparse_jax.evaluation.suite import training_windows
-from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.evaluate import Evaluator
 from sparse_jax.pruning.gates import Gates
-from sparse_jax.pruning.means import load_means, node_means, save_means
+from sparse_jax.pruning.means import load_means, save_means
 from sparse_jax.sparsity.statistics import total_nonzero
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.training.pretrained import Pretrained
@@ -38,24 +36,14 @@ class Subject:
 def prepare_subject(
     name: str, pretrained: Pretrained, weights: str, prune: PruneConfig, workdir: Path
 ) -> Subject:
-    """The subject under `workdir`; what closed nodes are held at is computed from its training text, once.
+    """The subject under `workdir`, where what its closed nodes are held at is kept.
 
-    Raises InputError if the text is not what the model was trained on any more.
+    Raises InputError if that must be computed and the text is not what the model was trained on any more.
     """
     directory = workdir / name
     path = directory / "means.npz"
     if not path.exists():
-        corpus = prepare(pretrained.run.data, pretrained.config.vocab_size)
-        if corpus.tokenizer.to_str() != pretrained.tokenizer.to_str():
-            raise InputError(
-                f"data: the text of {pretrained.origin} has changed since: its tokenizer is another now; "
-                "valid: the data that the model was trained on"
-            )
-        windows = training_windows(corpus, prune.mean_windows, pretrained.config.context)
-        means = node_means(pretrained.config, pretrained.params, windows)
-        if prune.fill == "zero":
-            means = {site: 0 * mean for site, mean in means.items()}
-        save_means(means, path)
+        save_means(held_values(pretrained, prune), path)
     return Subject(name, pretrained, weights, load_means(path), directory)
 
 

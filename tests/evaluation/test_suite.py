@@ -12,6 +12,7 @@ from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.evaluation import suite
+from sparse_jax.evaluation.ablation import training_windows
 from sparse_jax.evaluation.extraction import (
     TaskBeyondModelError,
     circuit_of,
@@ -20,7 +21,7 @@ from sparse_jax.evaluation.extraction import (
     task_data,
     task_loss,
 )
-from sparse_jax.evaluation.suite import prune_tasks, training_windows
+from sparse_jax.evaluation.suite import prune_tasks
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.pruning.config import PruneConfig

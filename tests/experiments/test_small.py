@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 
 from experiments.configs import small
+from sparse_jax.data.simple_python import programs
+from sparse_jax.data.tokenizer import END_OF_TEXT
+from sparse_jax.evaluation import ablation
 from sparse_jax.evaluation.comparison import SIDES
 from sparse_jax.evaluation.publish import validation_loss
 from sparse_jax.evaluation.task_table import measure_tasks
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.means import node_means
 from sparse_jax.sparsity.rules import sparse_leaves
 from sparse_jax.tasks.table import TASKS
 from sparse_jax.training.config import difference, run_config
@@ -42,6 +47,20 @@ def test_it_does_a_task_as_well_as_the_table_says(model):
     for name, value in row.items():
         if isinstance(value, float):
             assert found[name] == pytest.approx(value, abs=1e-4), name
+
+
+def test_it_can_be_pruned_without_its_text(model, monkeypatch):
+    monkeypatch.setattr(ablation, "prepare", None)
+    means = ablation.held_values(model[1], PruneConfig())
+    config, params = model[1].config, model[1].params
+    # about the mean over other programs of the kind
+    text = "".join(program + END_OF_TEXT for program in programs(1, 200))
+    tokens = np.array(model[1].tokenizer.encode(text).ids)
+    windows = tokens[: len(tokens) // config.context * config.context].reshape(-1, config.context)
+    found = node_means(config, params, windows)
+    for site, mean in means.items():
+        assert mean.shape == found[site].shape
+        assert np.corrcoef(mean.ravel(), np.asarray(found[site]).ravel())[0, 1] > 0.8, site
 
 
 def test_the_sparse_one_is_as_sparse_as_it_should_be():
