@@ -13,14 +13,14 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
+from sparse_jax.evaluation.circuit_size.plan import keep_plan, read_plan
+from sparse_jax.evaluation.circuit_size.report import write_report
+from sparse_jax.evaluation.circuit_size.sessions import read_sessions, recorded
+from sparse_jax.evaluation.circuit_size.sizes import MODELS, SizeRows
+from sparse_jax.evaluation.circuit_size.study import run_study
+from sparse_jax.evaluation.circuit_size.subject import describe_model, prepare_subject
 from sparse_jax.evaluation.extraction import task_data
 from sparse_jax.evaluation.provenance import weights_hash
-from sparse_jax.evaluation.sessions import read_sessions, recorded
-from sparse_jax.evaluation.size_plan import keep_plan, read_plan
-from sparse_jax.evaluation.size_report import write_report
-from sparse_jax.evaluation.size_study import run_study
-from sparse_jax.evaluation.size_subject import describe_model, prepare_subject
-from sparse_jax.evaluation.sizes import MODELS, SizeRows
 from sparse_jax.inputs import require_sections
 from sparse_jax.tasks.find import find_task
 from sparse_jax.training.pretrained import load_pretrained

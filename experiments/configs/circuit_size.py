@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from experiments.configs.arguments import parse
 from experiments.configs.sections import pruning_section
-from sparse_jax.evaluation.size_plan import StudyConfig
-from sparse_jax.evaluation.trials import SearchConfig
+from sparse_jax.evaluation.circuit_size.plan import StudyConfig
+from sparse_jax.evaluation.circuit_size.trials import SearchConfig
 from sparse_jax.tasks.table import TASKS
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from experiments.configs.circuit_size import get_config
-from sparse_jax.evaluation.size_plan import StudyConfig, read_plan
-from sparse_jax.evaluation.trials import SearchConfig
+from sparse_jax.evaluation.circuit_size.plan import StudyConfig, read_plan
+from sparse_jax.evaluation.circuit_size.trials import SearchConfig
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.table import TASKS
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sparse_jax.evaluation.circuit_size.subject import Subject
+from sparse_jax.evaluation.circuit_size.trials import Outcome, SearchConfig, Trial, Trials, next_round
 from sparse_jax.evaluation.extraction import TaskData
-from sparse_jax.evaluation.size_subject import Subject
-from sparse_jax.evaluation.trials import Outcome, SearchConfig, Trial, Trials, next_round
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import discretize_many
 from sparse_jax.pruning.lanes import optimize_gates

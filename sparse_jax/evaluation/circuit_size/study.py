@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Mapping, Sequence
 
+from sparse_jax.evaluation.circuit_size.plan import Plan
+from sparse_jax.evaluation.circuit_size.rows import Case
+from sparse_jax.evaluation.circuit_size.search import search_tasks
+from sparse_jax.evaluation.circuit_size.sizes import BEYOND, SizeRow, SizeRows
+from sparse_jax.evaluation.circuit_size.subject import Subject
 from sparse_jax.evaluation.extraction import TaskData, task_loss
-from sparse_jax.evaluation.size_plan import Plan
-from sparse_jax.evaluation.size_rows import Case
-from sparse_jax.evaluation.size_search import search_tasks
-from sparse_jax.evaluation.size_subject import Subject
-from sparse_jax.evaluation.sizes import BEYOND, SizeRow, SizeRows
 from sparse_jax.progress import Progress
 
 

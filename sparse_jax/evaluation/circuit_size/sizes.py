@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sparse_jax.evaluation.intervals import Interval, geometric_mean
+from sparse_jax.evaluation.circuit_size.intervals import Interval, geometric_mean
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.training.writers import read_rows
 

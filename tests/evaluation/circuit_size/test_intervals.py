@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sparse_jax.evaluation.intervals import geometric_mean
+from sparse_jax.evaluation.circuit_size.intervals import geometric_mean
 from sparse_jax.inputs import InputError
 
 

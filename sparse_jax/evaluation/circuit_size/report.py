@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sparse_jax.evaluation.size_figures import draw_sizes
-from sparse_jax.evaluation.size_tables import comparisons, size_table
-from sparse_jax.evaluation.sizes import MODELS, SizeComparison, SizeRow
+from sparse_jax.evaluation.circuit_size.figures import draw_sizes
+from sparse_jax.evaluation.circuit_size.sizes import MODELS, SizeComparison, SizeRow
+from sparse_jax.evaluation.circuit_size.tables import comparisons, size_table
 from sparse_jax.files import write_whole
 
 # what each figure shows beside what; node-only and node+edge circuits are never in one

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sparse_jax.evaluation.size_report import write_report
+from sparse_jax.evaluation.circuit_size.report import write_report
 from tests.evaluation.test_sizes import ROWS, row
 
 

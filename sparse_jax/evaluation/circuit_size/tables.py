@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sparse_jax.evaluation.sizes import LEARNED, MODELS, SizeComparison, SizeRow, compare_sizes
+from sparse_jax.evaluation.circuit_size.sizes import LEARNED, MODELS, SizeComparison, SizeRow, compare_sizes
 
 HEADER = (
     "| task | sparse: whole model | circuit (test) | nodes | edges | before elimination "

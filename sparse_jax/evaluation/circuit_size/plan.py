@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from sparse_jax.evaluation.size_rankings import RANKINGS
-from sparse_jax.evaluation.trials import SearchConfig, require_targets
+from sparse_jax.evaluation.circuit_size.rankings import RANKINGS
+from sparse_jax.evaluation.circuit_size.trials import SearchConfig, require_targets
 from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice
 from sparse_jax.pruning.config import PruneConfig

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
+from sparse_jax.evaluation.circuit_size.subject import Subject
 from sparse_jax.evaluation.extraction import TaskData
-from sparse_jax.evaluation.size_subject import Subject
 from sparse_jax.pruning.baselines import attribution, random_scores, weight_magnitudes
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Discretized, discretize_many

@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparse_jax.evaluation.sizes import MODELS, SizeComparison
+from sparse_jax.evaluation.circuit_size.sizes import MODELS, SizeComparison
 from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sparse_jax.evaluation.trials import Outcome, SearchConfig, Trial, Trials, next_round
+from sparse_jax.evaluation.circuit_size.trials import Outcome, SearchConfig, Trial, Trials, next_round
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.propose import search_space

@@ -9,13 +9,12 @@ from tokenizers import Tokenizer, models
 
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.config import data_config
-from sparse_jax.evaluation import size_search
+from sparse_jax.evaluation.circuit_size.plan import Plan, StudyConfig, keep_plan, read_plan
+from sparse_jax.evaluation.circuit_size.sizes import BEYOND, MISSED, REACHED, SizeRows
+from sparse_jax.evaluation.circuit_size.study import run_study
+from sparse_jax.evaluation.circuit_size.subject import Subject
+from sparse_jax.evaluation.circuit_size.trials import SearchConfig
 from sparse_jax.evaluation.extraction import TaskData
-from sparse_jax.evaluation.size_plan import Plan, StudyConfig, keep_plan, read_plan
-from sparse_jax.evaluation.size_study import run_study
-from sparse_jax.evaluation.size_subject import Subject
-from sparse_jax.evaluation.sizes import BEYOND, MISSED, REACHED, SizeRows
-from sparse_jax.evaluation.trials import SearchConfig
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.pruning.config import PruneConfig

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sparse_jax.evaluation.size_figures import draw_sizes
-from sparse_jax.evaluation.size_tables import comparisons, size_table
-from sparse_jax.evaluation.sizes import BEYOND, MISSED, REACHED, SizeRow, SizeRows, compare_sizes
+from sparse_jax.evaluation.circuit_size.figures import draw_sizes
+from sparse_jax.evaluation.circuit_size.sizes import BEYOND, MISSED, REACHED, SizeRow, SizeRows, compare_sizes
+from sparse_jax.evaluation.circuit_size.tables import comparisons, size_table
 from sparse_jax.inputs import InputError
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from sparse_jax.circuits.graph import Circuit, save_circuit
+from sparse_jax.evaluation.circuit_size.plan import Plan
+from sparse_jax.evaluation.circuit_size.rankings import RANKINGS, ranked_circuits
+from sparse_jax.evaluation.circuit_size.sizes import LEARNED, MISSED, REACHED, SizeRow
+from sparse_jax.evaluation.circuit_size.subject import Subject
+from sparse_jax.evaluation.circuit_size.trials import Trials
 from sparse_jax.evaluation.extraction import TaskData, circuit_of
-from sparse_jax.evaluation.size_plan import Plan
-from sparse_jax.evaluation.size_rankings import RANKINGS, ranked_circuits
-from sparse_jax.evaluation.size_subject import Subject
-from sparse_jax.evaluation.sizes import LEARNED, MISSED, REACHED, SizeRow
-from sparse_jax.evaluation.trials import Trials
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Discretized
 from sparse_jax.pruning.lanes import make_lanes

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sparse_jax.evaluation.sessions import read_sessions, recorded
+from sparse_jax.evaluation.circuit_size.sessions import read_sessions, recorded
 
 
 def test_sessions_add_up_however_they_end(tmp_path):
