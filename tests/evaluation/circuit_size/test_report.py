@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sparse_jax.evaluation.circuit_size.report import write_report
-from tests.evaluation.test_sizes import ROWS, row
+from tests.evaluation.circuit_size.test_sizes import ROWS, row
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models
 
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.config import data_config
+from sparse_jax.evaluation.circuit_size import search
 from sparse_jax.evaluation.circuit_size.plan import Plan, StudyConfig, keep_plan, read_plan
 from sparse_jax.evaluation.circuit_size.sizes import BEYOND, MISSED, REACHED, SizeRows
 from sparse_jax.evaluation.circuit_size.study import run_study
@@ -109,7 +110,7 @@ def test_circuits_are_kept_and_give_the_loss_of_their_row_again(finished):
 
 def test_a_study_stopped_anywhere_ends_with_the_same_rows(finished, tmp_path, monkeypatch):
     """Stopped after a round of the search, and after a row; a finished one is not touched."""
-    optimize, calls = size_search.optimize_gates, []
+    optimize, calls = search.optimize_gates, []
 
     def stopped(*arguments):
         calls.append(arguments)
@@ -120,7 +121,7 @@ def test_a_study_stopped_anywhere_ends_with_the_same_rows(finished, tmp_path, mo
     def again():
         return run(tmp_path, subjects=[subject("sparse", tmp_path)])
 
-    monkeypatch.setattr(size_search, "optimize_gates", stopped)
+    monkeypatch.setattr(search, "optimize_gates", stopped)
     with pytest.raises(KeyboardInterrupt):
         again()
     assert not (tmp_path / "rows.jsonl").exists()
@@ -159,13 +160,13 @@ def test_what_a_model_cannot_do_is_said_first_and_never_searched(tmp_path, capsy
 
 
 def test_prunings_that_all_break_down_are_reported_as_missed(tmp_path, monkeypatch):
-    optimize = size_search.optimize_gates
+    optimize = search.optimize_gates
 
     def broken(*arguments):
         found = optimize(*arguments)
         return found._replace(failed=found.failed | True)
 
-    monkeypatch.setattr(size_search, "optimize_gates", broken)
+    monkeypatch.setattr(search, "optimize_gates", broken)
     rows = run(tmp_path, subjects=[subject("sparse", tmp_path)])
     learned = [row for row in rows if row.method != "random"]
     assert {row.outcome for row in learned} == {MISSED} and {row.nodes for row in learned} == {None}
