@@ -1,20 +1,17 @@
 """Takes out of a circuit what it can do without, down to a local minimum: what its authors did by hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from sparse_jax.model import sites
 from sparse_jax.pruning.discretize import sizes_to_try
 from sparse_jax.pruning.evaluate import Evaluator
 from sparse_jax.pruning.ranking import Units, close, number_units
-from sparse_jax.pruning.sizes import count_edges, count_nodes, incident_edges
+from sparse_jax.pruning.sizes import incident_edges
 from sparse_jax.tasks.metrics import summarize
 
 Arrays = Mapping[str, np.ndarray]
-# What is removed first, from the change of the loss and the edges saved by each single removal.
-Order = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # All numbers up to 1 / STRIDE are tried of how many can go together, of more only some.
 STRIDE = 1 / 32
 # Circuits of more units than MANY first lose blocks of these sizes: hundreds of units one by one take long.
@@ -35,36 +32,17 @@ def eliminate(
     """Closes open gates among `eligible` (0/1) while the mean loss is at most `target`, to a local minimum.
 
     What is left could not lose a single one more of them (where `tied`, a channel of q goes with that of k):
-    each has been tried. Greedy by several `ORDERS`, of which the one is kept that ends with the fewest edges
-    (then nodes). Gates that miss the target to begin with come back as they are.
+    each has been tried. Greedy: first goes what costs the least loss for each edge that it saves. Gates that
+    miss the target to begin with come back as they are.
     """
     gates = {key: np.asarray(gate, np.float32) for key, gate in gates.items()}
     losses_P = evaluator.losses(gates)
     if losses_P.mean() <= target:
-        gates = _without_blocks(evaluator, gates, eligible, target, tied)
-        units = _open_units(gates, eligible, tied)
-        # an edge saves no other edge: all orders are one
-        orders = ORDERS[: 1 if all(map(sites.is_edge, eligible)) else None]
-        known: dict[bytes, np.ndarray] = {}
-        ends = [_remove(evaluator, gates, units, target, order, known) for order in orders]
-        gates = min(ends, key=lambda end: (count_edges(evaluator.params, end), count_nodes(end)))
+        quick = evaluator.hardest_first(gates)
+        gates = _without_blocks(quick, gates, eligible, target, tied)
+        gates = _remove(quick, gates, _open_units(gates, eligible, tied), target)
         losses_P = evaluator.losses(gates)
     return Eliminated(gates, *summarize(losses_P))
-
-
-def _by_loss(change_U: np.ndarray, saved_U: np.ndarray) -> np.ndarray:
-    return change_U
-
-
-def _by_loss_for_an_edge(change_U: np.ndarray, saved_U: np.ndarray) -> np.ndarray:
-    return np.where(change_U > 0, change_U / (saved_U + 1), change_U * (saved_U + 1))
-
-
-def _by_edges(change_U: np.ndarray, saved_U: np.ndarray) -> np.ndarray:
-    return -saved_U
-
-
-ORDERS: tuple[Order, ...] = (_by_loss, _by_loss_for_an_edge, _by_edges)
 
 
 def _open_units(gates: Arrays, eligible: Arrays, tied: bool) -> Units:
@@ -79,43 +57,36 @@ def _without_blocks(
         units = _open_units(gates, eligible, tied)
         if units.count > MANY:
             order = np.argsort(np.abs(units.totals(evaluator.slopes(gates))), kind="stable")
-            gates = _remove(evaluator, gates, units.blocks(order, size), target, _by_loss, {})
+            gates = _remove(evaluator, gates, units.blocks(order, size), target)
     return gates
 
 
-def _remove(
-    evaluator: Evaluator,
-    gates: Arrays,
-    units: Units,
-    target: float,
-    order: Order,
-    known: dict[bytes, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """Removes units in rounds until none can go.
-
-    known: by what is left, the losses without each of it (NaN: not tried yet); shared by the orders.
-    """
+def _remove(evaluator: Evaluator, gates: Arrays, units: Units, target: float) -> dict[str, np.ndarray]:
+    """Removes units in rounds until none can go."""
     left = hopeful = np.arange(units.count)
+    needed = left[:0]  # what could not go, as things are
     loss = evaluator.losses(gates).mean()
-    while True:
-        losses_U = known.setdefault(left.tobytes(), np.full(units.count, np.nan))
-        untried = hopeful[np.isnan(losses_U[hopeful])]
-        losses_U[untried] = _without_each(evaluator, gates, units, untried, target)
-        passing = left[losses_U[left] <= target]
+    while len(needed) < len(left):
+        losses = _without_each(evaluator, gates, units, hopeful, target)
+        passing, losses = hopeful[losses <= target], losses[losses <= target]
         if len(passing):
-            saved_U = units.totals(incident_edges(evaluator.params, gates))
-            first = np.argsort(order(losses_U[passing] - loss, saved_U[passing]), kind="stable")
-            passing = passing[first]
+            saved = units.totals(incident_edges(evaluator.params, gates))[passing]
+            first = np.argsort(_loss_for_an_edge(losses - loss, saved), kind="stable")
+            passing, losses = passing[first], losses[first]
             ranks = units.ranks(passing)
-            count, loss = _most_together(evaluator, gates, ranks, losses_U[passing[0]], len(passing), target)
+            count, loss = _most_together(evaluator, gates, ranks, losses[0], len(passing), target)
             gates = close(gates, {key: (rank >= 0) & (rank < count) for key, rank in ranks.items()})
-            left = np.setdiff1d(left, passing[:count])
+            left, needed = np.setdiff1d(left, passing[:count]), left[:0]
             # what could go alone is likely to be able to still; the many others wait until none of these can
             hopeful = passing[count:]
-        elif len(hopeful) < len(left):
-            hopeful = left
         else:
-            return gates
+            needed = np.union1d(needed, hopeful)
+            hopeful = np.setdiff1d(left, needed)
+    return gates
+
+
+def _loss_for_an_edge(change: np.ndarray, saved: np.ndarray) -> np.ndarray:
+    return np.where(change > 0, change / (saved + 1), change * (saved + 1))
 
 
 def _without_each(

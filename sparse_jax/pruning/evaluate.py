@@ -17,7 +17,7 @@ from sparse_jax.tasks.encode import EncodedPairs
 
 # What one call of the program takes at most: it bounds the memory, and is how often rows can be given up.
 VARIANTS = 16
-PAIRS = 16
+PAIRS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Evaluator:
             losses[alive[hopeless]] = np.inf
             alive = alive[~hopeless]
         return losses
+
+    def hardest_first(self, gates: Gates) -> "Evaluator":
+        """The same pairs, first those of the largest loss under `gates`: what fails is given up sooner."""
+        order = np.argsort(-self.losses(gates), kind="stable")
+        return dataclasses.replace(self, pairs=EncodedPairs(*(array[order] for array in self.pairs)))
 
     def logits(self, gates: Gates) -> np.ndarray:
         """The logits [P, 2, V] after the last token of every pair's members, under `gates`."""
