@@ -122,6 +122,7 @@ def test_what_saves_more_edges_goes_first(monkeypatch):
             found += count_edges(noisy().params, eliminate(noisy(), start, start, target).gates)
         edges.append(found)
     assert edges[0] < edges[1]
+    monkeypatch.undo()
     assert module._loss_for_an_edge(np.array([0.3, 0.3, -0.1, -0.1]), np.array([0, 2, 0, 2])).tolist() == (
         pytest.approx([0.3, 0.1, -0.1, -0.3])
     )
