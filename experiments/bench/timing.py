@@ -1,7 +1,10 @@
 """Best times of repeated calls, and the speed of a large matrix product beside them."""
 
+import os
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -25,10 +28,37 @@ def best(call: Callable[[], object], repeats: int) -> Seconds:
     return Seconds(*map(min, zip(*found)))
 
 
-def matmul_gflops(repeats: int = 8) -> tuple[float, float]:
-    """GFLOP/s of a square float32 product, by the wall and by the CPU's time."""
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], repeats: int
+) -> tuple[dict[str, float], float | None]:
+    """Median seconds of every call, all taking turns, and the CPUs that other processes kept busy."""
+    for call in calls.values():
+        call()
+    found = {name: [] for name in calls}
+    began, others = time.perf_counter(), _busy_elsewhere()
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            found[name].append(time.perf_counter() - start)
+    elapsed = time.perf_counter() - began
+    load = None if others is None else (_busy_elsewhere() - others) / elapsed
+    return {name: statistics.median(values) for name, values in found.items()}, load
+
+
+def _busy_elsewhere() -> float | None:
+    """CPU seconds of all other processes since the machine started; None where it does not tell."""
+    try:
+        user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK") - time.process_time()
+
+
+def matmul_gflops(repeats: int = 8, dtype: str = "float32") -> tuple[float, float]:
+    """GFLOP/s of a square product, by the wall and by the CPU's time."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
-    square = jnp.ones((size, size))
+    square = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(square, square))
     seconds = best(lambda: product(square, square), repeats)

@@ -1,0 +1,97 @@
+"""Training steps of one size in several variants, ready to be timed side by side."""
+
+import dataclasses
+import time
+
+import jax
+import numpy as np
+import optax
+
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.sparsity.config import SparsityConfig
+from sparse_jax.sparsity.optimizer import OptimizerConfig, sparse_optimizer
+from sparse_jax.training.state import TrainState, new_state
+from sparse_jax.training.step import make_train_step
+
+UPDATES = 10_000
+FRACTION = 1 / 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """A model and its batch."""
+
+    d_model: int
+    n_layers: int
+    vocab_size: int
+    context: int
+    batch_size: int
+    compute_dtype: str = "float32"
+
+    def model(self, activation_fraction: float | None) -> ModelConfig:
+        """With AbsTopK at all sites, or with None of it."""
+        fields = dataclasses.asdict(self)
+        del fields["batch_size"]
+        return ModelConfig(**fields, activation_fraction=activation_fraction)
+
+    def sparsity(self, schedule: str) -> SparsityConfig:
+        """Annealed to FRACTION, or to the least that leaves every channel its minimum of weights."""
+        if schedule == "dense":
+            return SparsityConfig()
+        fraction = max(FRACTION, SparsityConfig.min_per_channel / self.d_model)
+        return SparsityConfig(fraction=fraction, schedule=schedule, anneal_start=0.0, anneal_end=1.0)
+
+    @property
+    def useful_flop(self) -> float:
+        """Of a step: forward, input-gradient and weight-gradient products of all matrices, and attention's.
+
+        The bigram table and what is looked up are not counted, neither is any top-k.
+        """
+        tokens = self.batch_size * self.context
+        weights = self.n_layers * 12 * self.d_model**2 + self.vocab_size * self.d_model
+        attention = self.n_layers * 2 * self.context * self.d_model
+        return 6.0 * tokens * (weights + attention)
+
+
+SIZES = {
+    "S": Size(128, 2, 512, 128, 32),
+    "M": Size(256, 4, 2048, 256, 16),
+    "L": Size(512, 4, 2048, 256, 8),
+    "XL": Size(2048, 8, 2048, 256, 64, "bfloat16"),
+}
+# the activation fraction, and what becomes of the weights
+VARIANTS = {
+    "dense": (None, "dense"),
+    "sparse": (0.25, "constant"),
+    "annealing": (0.25, "linear"),
+    "weights_only": (None, "constant"),
+    "activations_only": (0.25, "dense"),
+}
+
+
+class Runner:
+    """A variant's compiled step and its state; each call makes an update and waits for it."""
+
+    def __init__(self, size: Size, variant: str):
+        fraction, schedule = VARIANTS[variant]
+        config, sparsity = size.model(fraction), size.sparsity(schedule)
+        optimizer = sparse_optimizer(OptimizerConfig(), sparsity, UPDATES, frozen=config.frozen)
+        state = jax.jit(lambda: new_state(config, optimizer, 0))()
+        middle = np.int32(UPDATES // 2)  # of annealing
+        counted = optax.tree_utils.tree_set(state.opt_state, count=middle)
+        self._state = TrainState(middle, state.params, counted)
+        shape = (size.batch_size, size.context + 1)
+        self._tokens = np.random.default_rng(0).integers(1, size.vocab_size, shape, np.int32)
+        began = time.perf_counter()
+        step = jax.jit(make_train_step(config, optimizer), donate_argnums=0)
+        self._step = step.lower(self._state, self._tokens).compile()
+        self.compile_seconds = time.perf_counter() - began
+        memory = self._step.memory_analysis()
+        self.peak_bytes = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        self.params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+
+    def __call__(self) -> None:
+        self._state, metrics = self._step(self._state, self._tokens)
+        jax.block_until_ready(self._state)
+        if not metrics["finite"]:
+            raise FloatingPointError("the loss is not finite")
