@@ -4,8 +4,9 @@ python -m experiments.circuit_size --config=experiments/configs/circuit_size.py
 
 May be stopped at any moment: the same command goes on. Equal effort for both models: `search.rounds` rounds
 of `search.lanes` prunings a task. size=full is the study under experiments/results/circuit_size, whose
-summary.json says how long it took (on a GPU add --config.study.tasks_together=20); size=quick has a fifth of
-the search; size=tiny shows in a minute that everything works.
+summary.json says how long it took; where there is more time, --config.search.rounds=4 lets the search learn
+from its first round (on a GPU add --config.study.tasks_together=20). size=quick has a third of the search;
+size=tiny shows in a minute that everything works.
 """
 
 import dataclasses
@@ -36,18 +37,18 @@ def get_config(argument: str = "") -> ConfigDict:
         {
             "workdir": "runs/circuit_size",
             "tasks": tuple(TASKS),
-            "study": dataclasses.asdict(StudyConfig()),
-            "search": dataclasses.asdict(SearchConfig(lanes=8, rounds=2)),
+            "study": dataclasses.asdict(StudyConfig(finalists=1, edge_lanes=2)),
+            "search": dataclasses.asdict(SearchConfig(lanes=8, rounds=1, targets=(0.15,))),
             "pruning": pruning_section(**pruning),
             "edge_pruning": pruning_section(**pruning),
         }
     )
     if size == "quick":
-        config.search.update(rounds=1, lanes=3)
-        config.study.update(finalists=1, edge_lanes=1)
+        config.search.lanes = 3
+        config.study.edge_lanes = 1
     if size == "tiny":
         config.tasks = tuple(TASKS)[:2]
-        config.study.update(targets=(0.5, 2.0), headline=2.0, edge_targets=(2.0,), finalists=1, edge_lanes=1)
+        config.study.update(targets=(0.5, 2.0), headline=2.0, edge_targets=(2.0,), edge_lanes=1)
         config.search.update(rounds=2, lanes=2, targets=(2.0,))
         for section in (config.pruning, config.edge_pruning):
             section.update(steps=10, pairs_per_step=4, train_pairs=16, validation_pairs=8, test_pairs=8)

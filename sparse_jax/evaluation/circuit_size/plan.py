@@ -27,7 +27,7 @@ class StudyConfig:
     Raises InputError naming `study.<field>`.
     """
 
-    targets: tuple[float, ...] = (0.02, 0.05, 0.15, 0.3, 0.5)
+    targets: tuple[float, ...] = (0.02, 0.05, 0.15, 0.5)
     headline: float = 0.15
     edge_targets: tuple[float, ...] = (0.15,)
     finalists: int = 2
