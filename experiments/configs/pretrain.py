@@ -42,8 +42,14 @@ def _quickstart(sparse: bool) -> dict:
             "d_model": 128 if sparse else 32,
             "d_head": 16,
             "activation_fraction": 0.25 if sparse else 1.0,
+            "positions": "added",
         },
-        "sparsity": {"fraction": 0.05 if sparse else 1.0, "preset": "paper", "schedule": "power"},
+        "sparsity": {
+            "fraction": 0.05 if sparse else 1.0,
+            "preset": "openai",
+            "schedule": "power",
+            "anneal_end": 0.8,
+        },
         "optimizer": {"learning_rate": 0.05 if sparse else 0.0128},
         "data": {
             "directory": "runs/data",
@@ -53,7 +59,7 @@ def _quickstart(sparse: bool) -> dict:
             },
         },
         "training": {
-            "steps": 2400 if sparse else 2000,
+            "steps": 2400 if sparse else 1250,  # for about equal losses
             "batch_size": 16,
             "log_every": 20,
             "evaluate_every": 400,
@@ -65,8 +71,7 @@ def _quickstart(sparse: bool) -> dict:
 
 def _small(sparse: bool) -> dict:
     config = _quickstart(sparse)
-    config["model"].update(vocab_size=1024, positions="added")
-    config["sparsity"].update(preset="openai", anneal_end=0.8)
+    config["model"].update(vocab_size=1024)
     if not sparse:
         config["model"].update(d_model=40, d_head=10)
     config["data"]["sources"]["simple_python"].update(examples=100_000)
@@ -81,8 +86,8 @@ def _paper(sparse: bool) -> dict:
     config["model"].update(
         vocab_size=2048, context=256, n_layers=8, d_model=2048 if sparse else 256, compute_dtype="bfloat16"
     )
-    config["model"].update(unroll=False)
-    config["sparsity"].update(fraction=1 / 256 if sparse else 1.0, schedule="linear", anneal_end=0.8)
+    config["model"].update(unroll=False, positions="none")
+    config["sparsity"].update(fraction=1 / 256 if sparse else 1.0, preset="paper", schedule="linear")
     config["data"]["sources"]["simple_python"].update(examples=20_000_000, weight=10.0)
     config["data"]["sources"]["python_source"].update(weight=25.0, max_bytes=None)
     config["optimizer"].update(learning_rate=0.0128)
