@@ -1,6 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files and directories that are there whole or not at all."""
 
+import contextlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from sparse_jax.inputs import InputError
@@ -21,5 +24,27 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def new_directory(path: str | os.PathLike) -> Iterator[Path]:
+    """A directory to fill, which becomes `path` when the block ends well and goes away when it does not.
+
+    Raises InputError if there is something at `path`, which stays as it is, or if it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        raise InputError(f"{path}: exists; valid: a directory that does not exist yet")
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            os.rename(unfinished, path)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sparse_jax.files import write_whole
+from sparse_jax.files import new_directory, write_whole
 from sparse_jax.inputs import InputError
 
 
@@ -22,7 +22,7 @@ def test_no_room_leaves_what_was_there(tmp_path):
     (tmp_path / "x").write_text("old")
     code = (
         "import resource, signal, sys\n"
-        "from sparse_jax.files import write_whole\n"
+        "from sparse_jax.files import new_directory, write_whole\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_whole(sys.argv[1], 'new' * 1000)\n"
@@ -38,3 +38,24 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path):
     (tmp_path / "x").write_text("")
     with pytest.raises(InputError, match="x/y: cannot be written"):
         write_whole(tmp_path / "x" / "y", "")
+
+
+def test_a_new_directory_is_there_whole(tmp_path):
+    with new_directory(tmp_path / "a" / "b") as unfinished:
+        (unfinished / "x").write_text("x")
+        assert not (tmp_path / "a" / "b").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    assert (tmp_path / "a" / "b" / "x").read_text() == "x"
+
+
+def test_a_new_directory_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError), new_directory(tmp_path / "a") as unfinished:
+        (unfinished / "x").write_text("x")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_directory_replaces_nothing(tmp_path):
+    with pytest.raises(InputError, match="exists; valid"), new_directory(tmp_path):
+        raise AssertionError
+    assert list(tmp_path.iterdir()) == []

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import validation_windows
+from sparse_jax.data.simple_python import programs as generated
+from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.gates import Gates
@@ -39,13 +42,33 @@ def check_corpus(pretrained: Pretrained, corpus: Corpus) -> None:
         )
 
 
-def publish_means(pretrained: Pretrained, directory: Path) -> None:
+def publish_means(pretrained: Pretrained, directory: Path, programs: bool = False) -> None:
     """Writes the means over a PruneConfig's usual number of windows beside the model in `directory`.
 
-    With them it can be pruned where its text is not, or not any more.
+    With them it can be pruned where its text is not, or not any more. programs: over generated programs
+    instead, for a model that was made elsewhere.
     """
     prune = PruneConfig()
-    save_means(held_values(pretrained, prune), directory / _published_name(prune.mean_windows))
+    if programs:
+        windows = program_windows(pretrained.tokenizer, prune.mean_windows, pretrained.config.context)
+        means = node_means(pretrained.config, pretrained.params, windows)
+    else:
+        means = held_values(pretrained, prune)
+    save_means(means, directory / _published_name(prune.mean_windows))
+
+
+def program_windows(tokenizer: Tokenizer, count: int, context: int) -> np.ndarray:
+    """Windows [count, context] of generated programs, one after the other, in the tokens of any tokenizer.
+
+    Between programs stands the token of the end of a text, if the tokenizer has it.
+    """
+    end = [] if tokenizer.token_to_id(END_OF_TEXT) is None else [tokenizer.token_to_id(END_OF_TEXT)]
+    tokens: list[int] = []
+    for program in generated(0, count * context):  # no program is shorter than a token
+        tokens += tokenizer.encode(program).ids + end
+        if len(tokens) >= count * context:
+            break
+    return np.array(tokens[: count * context], np.int32).reshape(count, context)
 
 
 def training_windows(corpus: Corpus, count: int, context: int) -> np.ndarray:

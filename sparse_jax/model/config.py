@@ -5,7 +5,7 @@ import dataclasses
 from sparse_jax.inputs import InputError, require, require_choice
 from sparse_jax.model import sites
 
-ACTIVATIONS = ("gelu", "relu")
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 BIGRAMS = ("none", "learned", "fixed")
 COMPUTE_DTYPES = ("float32", "bfloat16")
 NORMS = ("rms", "layer")
@@ -20,7 +20,8 @@ class ModelConfig:
     Widths count channels, `context` counts tokens. `d_mlp` 0 stands for 4 * d_model and `n_heads` 0
     for d_model / d_head. Positions: "concatenated" and "sinusoidal" append `d_position` read-only
     channels to the input of every block, learned or fixed. Bigram: "fixed" is a table that training
-    leaves alone. `activation_fraction` None switches AbsTopK off; `topk_sites` says where it acts.
+    leaves alone. Activation: "gelu" is exact, "gelu_tanh" GPT-2's approximation. `activation_fraction`
+    None switches AbsTopK off; `topk_sites` says where it acts.
 
     Raises InputError naming `model.<field>`.
     """

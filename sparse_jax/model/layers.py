@@ -1,5 +1,7 @@
 """The two sub-layers of a block, in Flax Linen: attention with a sink, and the MLP (METHOD 1, 2)."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,12 @@ from sparse_jax.topk.rows import abs_top_k
 INIT_SCALE = 0.02
 RMS_EPSILON = float(jnp.finfo(jnp.float32).eps)
 LAYER_NORM_EPSILON = 1e-5
+
+ACTIVATION = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
 
 Captured = dict[str, jax.Array]
 
@@ -146,7 +154,7 @@ class Mlp(nn.Module):
         x = block_input(config, x, position)
         x = point(config, "mlp_in", x, hooks, captured)
         x = linear(config, config.d_mlp, "up")(x)
-        x = jax.nn.relu(x) if config.activation == "relu" else jax.nn.gelu(x, approximate=False)
+        x = ACTIVATION[config.activation](x)
         x = point(config, "mlp_neuron", x, hooks, captured)
         x = linear(config, config.d_model, "down", output_scale(config))(x)
         return point(config, "mlp_out", x, hooks, captured)

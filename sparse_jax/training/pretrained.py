@@ -7,10 +7,11 @@ from pathlib import Path
 import jax
 from tokenizers import Tokenizer
 
+from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.training.checkpoint import read_params, read_run
-from sparse_jax.training.compact import is_compact, read_compact
+from sparse_jax.training.compact import TOKENIZER, is_compact, read_compact
 from sparse_jax.training.config import RunConfig
 
 
@@ -32,6 +33,8 @@ def load_pretrained(workdir: str | os.PathLike) -> Pretrained:
     """
     if is_compact(workdir):
         run, tokenizer, params = read_compact(workdir)
+        if tokenizer is None:
+            raise InputError(f"model: {workdir} has no {TOKENIZER}; valid: a model with its tokenizer")
         return Pretrained(run.model, jax.device_put(params), tokenizer, run, str(workdir))
     run, tokenizer, step = read_run(Path(workdir))
     params = read_params(Path(workdir), run.model, step)

@@ -1,0 +1,60 @@
+"""Takes a model from one format to another, and shows that nothing was lost.
+
+python -m experiments.convert --from=DIR --to=DIR --format=openai
+
+--from is a released PyTorch model (beeg_config.json, final_model.pt), a Hugging Face GPT-2, or a model of
+this project; --to becomes a new directory of the released format (openai), of this project (safetensors, with
+means over generated programs if there is a tokenizer.json, so that it can be pruned) or for upload (hf).
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments import command
+from sparse_jax.evaluation.ablation import publish_means
+from sparse_jax.interop.model import Model
+from sparse_jax.model.forward import summary
+from sparse_jax.model.generate import generate
+from sparse_jax.training.exchange import FORMATS, read_model, write_model
+from sparse_jax.training.pretrained import load_pretrained
+from sparse_jax.trees import named_leaves
+
+FROM = flags.DEFINE_string("from", None, "the model's directory", required=True)
+TO = flags.DEFINE_string("to", None, "a directory that does not exist yet", required=True)
+FORMAT = flags.DEFINE_enum("format", None, FORMATS, "what is written", required=True)
+DENSE = flags.DEFINE_bool("dense", False, "safetensors: every weight, not only the nonzero ones")
+
+
+def main() -> None:
+    """Reads, writes, reads again; prints nonzero weights by leaf, size, a sample, and the difference."""
+    model, run = read_model(FROM.value)
+    write_model(model, run, TO.value, FORMAT.value, DENSE.value)
+    if FORMAT.value == "safetensors" and run is None and model.tokenizer:
+        publish_means(load_pretrained(TO.value), Path(TO.value), programs=True)
+    size = sum(path.stat().st_size for path in Path(TO.value).iterdir())
+    print(summary(model.params))
+    print(f"size: {size:,} bytes in {TO.value}")
+    print(f"sample: {sample(model)!r}")
+    print(f"round trip: largest difference of a weight {difference(model, read_model(TO.value)[0]):g}")
+
+
+def sample(model: Model) -> str | list[int]:
+    """What the model writes after its first token; token numbers where no tokenizer was given."""
+    count = min(32, model.config.context - 1)
+    prompt = jnp.zeros((1, 1), jnp.int32)
+    tokens = generate(model.config, model.params, prompt, count, jax.random.key(0), 0.8)[0, 1:].tolist()
+    return tokens if model.tokenizer is None else model.tokenizer.decode(tokens)
+
+
+def difference(before: Model, after: Model) -> float:
+    """The largest difference of a weight; every leaf of one must be a leaf of the other."""
+    pairs = zip(named_leaves(before.params).items(), named_leaves(after.params).items(), strict=True)
+    return max(float(np.max(np.abs(np.asarray(a) - b))) for (_, a), (_, b) in pairs)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,171 @@
+"""The config of a released model, `beeg_config.json`, and ours: every field means something or is refused."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from sparse_jax.inputs import InputError, from_mapping, require, require_choice
+from sparse_jax.model.config import ModelConfig
+
+SITES = {
+    "attn_in": "attn_in",
+    "attn_q": "q",
+    "attn_k": "k",
+    "attn_v": "v",
+    "attn_out": "attn_out",
+    "mlp_in": "mlp_in",
+    "mlp_neuron": "mlp_neuron",
+    "mlp_out": "mlp_out",
+    "resid_post_attn": "resid_mid",
+    "resid_post_mlp": "resid_out",
+}
+# Fields of older files that say how a model was trained; its tensors and their use are the same.
+HISTORY = (
+    "afrac_approx", "bigram_table_rank", "debug_exact_topk", "expansion_factor", "expansion_factor_mlp",
+    "ignore_dw_grad", "pfrac", "rtopk", "sparse_matmul_impl",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class ReleasedConfig:
+    """The fields under their own names; what a file leaves out has the reference's default.
+
+    The last ones mean nothing here: how attention is computed, and what only training does.
+    """
+
+    block_size: int
+    vocab_size: int
+    n_layer: int
+    n_head: int
+    d_model: int
+    d_head: int | None = None
+    d_mlp: int | None = None
+    bias: bool = True
+    ln_bias: bool = True
+    rms_norm: bool = False
+    residual_activation_type: str = "identity"
+    activation_type: str = "gelu"
+    afrac: float | None = None
+    afrac_loctypes: str = "attn_in,attn_out,mlp_in,mlp_out"
+    tied_unembed: bool = True
+    enable_bigram_table: bool = False
+    learnable_bigram_table: bool = False
+    d_pos_emb: int | None = None
+    sinusoidal_cat_pos_emb: bool = False
+    sink: bool = False
+    tokenizer_name: str = "tinypython_2k"
+    dropout: float = 0.0
+    dropout_cat_pos_emb: bool = False
+    flash: bool = True
+    grad_checkpointing: bool = True
+    debug_nans: bool = False
+    enable_sparse_kernels: bool = False
+
+
+def read_released_config(mapping: Mapping[str, object]) -> ModelConfig:
+    """The model that a `beeg_config.json` describes.
+
+    Positions are "added" even where that table is all zero: only the tensors can say that there are none.
+    Raises InputError naming the field that is unknown, ill-typed, contradictory or not supported.
+    """
+    fields = {name: value for name, value in mapping.items() if name not in HISTORY}
+    _settle_older_names(fields)
+    released = from_mapping(ReleasedConfig, fields, "beeg_config")
+    for name in ("residual_activation_type", "activation_type"):
+        choices = ("identity" if name.startswith("residual") else "gelu", "relu")
+        require_choice(f"beeg_config.{name}", getattr(released, name), choices)
+    valid = f"a divisor of beeg_config.d_model {released.d_model}"
+    fits = released.n_head > 0 and released.d_model % released.n_head == 0
+    require(fits, "beeg_config.n_head", released.n_head, valid)
+    d_head = released.d_model // released.n_head if released.d_head is None else released.d_head
+    for name in ("d_mlp", "d_pos_emb"):
+        value = getattr(released, name)
+        require(value is None or value >= 1, f"beeg_config.{name}", value, "null, or at least 1")
+    return ModelConfig(
+        vocab_size=released.vocab_size,
+        context=released.block_size,
+        n_layers=released.n_layer,
+        d_model=released.d_model,
+        d_mlp=released.d_mlp or 0,
+        d_head=d_head,
+        n_heads=released.n_head,
+        activation=released.activation_type,
+        norm="rms" if released.rms_norm else "layer",
+        norm_bias=released.ln_bias,
+        bias=released.bias,
+        tied_embedding=released.tied_unembed,
+        positions=_positions(released),
+        d_position=released.d_pos_emb or 0,
+        residual_activation=released.residual_activation_type,
+        attention_sink=released.sink,
+        bigram=_bigram(released),
+        activation_fraction=released.afrac,
+        topk_sites=_topk_sites(released),
+    )
+
+
+def write_released_config(config: ModelConfig, tokenizer_name: str) -> dict[str, object]:
+    """The fields of `beeg_config.json` for our model. Raises InputError for what that format cannot say."""
+    require_choice("model.activation", config.activation, ("gelu", "relu"))
+    valid = f"a divisor of model.d_model {config.d_model}, as the released format asks"
+    require(config.d_model % config.n_heads == 0, "model.n_heads", config.n_heads, valid)
+    names = {ours: theirs for theirs, ours in SITES.items()}
+    released = ReleasedConfig(
+        block_size=config.context,
+        vocab_size=config.vocab_size,
+        n_layer=config.n_layers,
+        n_head=config.n_heads,
+        d_model=config.d_model,
+        d_head=config.d_head,
+        d_mlp=config.d_mlp,
+        bias=config.bias,
+        ln_bias=config.norm_bias,
+        rms_norm=config.norm == "rms",
+        residual_activation_type=config.residual_activation,
+        activation_type=config.activation,
+        afrac=config.activation_fraction,
+        afrac_loctypes=",".join(names[site] for site in config.topk_sites),
+        tied_unembed=config.tied_embedding,
+        enable_bigram_table=config.bigram != "none",
+        learnable_bigram_table=config.bigram == "learned",
+        d_pos_emb=config.d_position or None,
+        sinusoidal_cat_pos_emb=config.positions == "sinusoidal",
+        sink=config.attention_sink,
+        tokenizer_name=tokenizer_name,
+        grad_checkpointing=False,
+    )
+    return dataclasses.asdict(released)
+
+
+def _settle_older_names(fields: dict[str, object]) -> None:
+    """Takes out what older files say in other words."""
+    for older, name in (("n_mlp", "d_mlp"), ("n_embd", "d_model")):
+        value = fields.pop(older, None)
+        if value is None:
+            continue
+        if fields.get(name) is None:
+            fields[name] = value
+        if fields[name] != value:
+            raise InputError(f"beeg_config.{older}: {value!r} contradicts {name} {fields[name]!r}")
+    tied = fields.pop("use_tied_aux_matrix", False)
+    require(tied is False, "beeg_config.use_tied_aux_matrix", tied, "false")
+
+
+def _positions(released: ReleasedConfig) -> str:
+    if released.d_pos_emb is None:
+        sinusoidal = released.sinusoidal_cat_pos_emb
+        require(not sinusoidal, "beeg_config.sinusoidal_cat_pos_emb", sinusoidal, "false without d_pos_emb")
+        return "added"
+    return "sinusoidal" if released.sinusoidal_cat_pos_emb else "concatenated"
+
+
+def _bigram(released: ReleasedConfig) -> str:
+    if not released.enable_bigram_table:
+        return "none"
+    return "learned" if released.learnable_bigram_table else "fixed"
+
+
+def _topk_sites(released: ReleasedConfig) -> tuple[str, ...]:
+    names = released.afrac_loctypes.split(",") if released.afrac_loctypes else []
+    for name in names:
+        require_choice("beeg_config.afrac_loctypes", name, SITES)
+    return tuple(SITES[name] for name in names)

@@ -1,0 +1,70 @@
+"""The command takes a model to another format and shows what it did, or refuses in one line."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models
+
+from sparse_jax.evaluation.ablation import held_values, program_windows
+from sparse_jax.interop.model import Model
+from sparse_jax.interop.released import write_released
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import param_shapes
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.means import node_means
+from sparse_jax.training.pretrained import load_pretrained
+from sparse_jax.trees import map_named
+
+
+@pytest.fixture
+def released(tmp_path):
+    config = ModelConfig(vocab_size=8, context=8, n_layers=1, d_model=8, d_head=4, bigram="none")
+    params = map_named(lambda _, leaf: np.eye(*leaf.shape[-2:], dtype=np.float32) if leaf.ndim == 2 else
+                       np.ones(leaf.shape, np.float32), param_shapes(config))  # fmt: skip
+    write_released(Model(config, params), tmp_path / "released")
+    return tmp_path / "released"
+
+
+def convert(source, target, kind):
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.convert",
+        f"--from={source}",
+        f"--to={target}",
+        f"--format={kind}",
+    ]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_it_prints_the_nonzero_weights_the_size_a_sample_and_the_difference(released, tmp_path):
+    ended = convert(released, tmp_path / "out", "safetensors")
+    assert ended.returncode == 0, ended.stderr
+    size = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert "embed/kernel                                     8 x 8          64   12.50 %" in ended.stdout
+    assert f"size: {size:,} bytes" in ended.stdout
+    assert "sample: [" in ended.stdout
+    assert "round trip: largest difference of a weight 0\n" in ended.stdout
+
+
+def test_a_model_made_elsewhere_can_be_pruned_once_its_tokenizer_is_there(released, tmp_path):
+    tokenizer = Tokenizer(models.BPE(vocab={chr(ord("a") + i): i for i in range(8)}, merges=[]))
+    tokenizer.save(str(released / "tokenizer.json"))
+    ended = convert(released, tmp_path / "out", "safetensors")
+    assert ended.returncode == 0, ended.stderr
+    model = load_pretrained(tmp_path / "out")
+    means = held_values(model, PruneConfig())
+    # letters of programs alone, every one of them, in windows of the context
+    windows = program_windows(tokenizer, 128, 8)
+    assert windows.shape == (128, 8) and set(windows.ravel().tolist()) == set(range(8))
+    found = node_means(model.config, model.params, windows)
+    for site, mean in means.items():
+        np.testing.assert_allclose(mean, found[site], atol=1e-6, err_msg=site)
+
+
+def test_an_existing_target_is_refused_in_one_line(released, tmp_path):
+    ended = convert(released, tmp_path, "openai")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: exists")
