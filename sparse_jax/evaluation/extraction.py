@@ -66,7 +66,8 @@ def same_length(data: Sequence[TaskData]) -> list[TaskData]:
 
 def evaluator_on(pretrained: Pretrained, pairs: EncodedPairs, means: Gates, prune: PruneConfig) -> Evaluator:
     """What circuits of the model are judged by on these pairs; closed nodes are held at `means`."""
-    return Evaluator(pretrained.config, pretrained.params, means, pairs, prune.judged_by)
+    model = pretrained.config, pretrained.params
+    return Evaluator(*model, means, pairs, prune.judged_by, prune.frozen_norms)
 
 
 def task_loss(

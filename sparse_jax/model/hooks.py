@@ -43,18 +43,22 @@ class Hooks:
     fills: same shapes, or a value of its own at every token, [L, B, T, N] ([B, T, N] at `final_resid`); what
     a closed gate puts in place of the node (0 where absent).
     patches: a Patch per site.
+    norms: what an RMSNorm divides by in place of its input's own root mean square, by a name of NORMS,
+    [L, B, T, 1] ([B, T, 1] for the last).
     capture: names of the sites whose values the forward function returns.
     """
 
     gates: Arrays = struct.field(default_factory=dict)
     fills: Arrays = struct.field(default_factory=dict)
     patches: Mapping[str, Patch] = struct.field(default_factory=dict)
+    norms: Arrays = struct.field(default_factory=dict)
     capture: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
     def split(self, n_layers: int) -> tuple["Hooks", "Hooks"]:
         """The part that is scanned over the layers, and the part for the final site."""
-        final = self._select(lambda site: site == sites.FINAL_SITE)
-        layers = self._select(lambda site: site != sites.FINAL_SITE)
+        at_end = (sites.FINAL_SITE, sites.FINAL_NORM)
+        final = self._select(lambda site: site in at_end)
+        layers = self._select(lambda site: site not in at_end)
         patches = {site: patch.per_layer(n_layers) for site, patch in layers.patches.items()}
         return layers.replace(patches=patches), final
 
@@ -63,7 +67,7 @@ class Hooks:
             return {site: value for site, value in mapping.items() if belongs(site)}
 
         captured = tuple(filter(belongs, self.capture))
-        return Hooks(pick(self.gates), pick(self.fills), pick(self.patches), captured)
+        return Hooks(pick(self.gates), pick(self.fills), pick(self.patches), pick(self.norms), captured)
 
     @property
     def see_all_positions(self) -> bool:
@@ -71,9 +75,10 @@ class Hooks:
         return bool(self.patches or self.capture)
 
     def at(self, at_BxA: jax.Array) -> "Hooks":
-        """These gates and fills of one layer, for values [B, A, N] of some tokens of every sequence."""
+        """The same of one layer, for values [B, A, N] of some tokens of every sequence; no patches."""
         fills = {s: fill if fill.ndim == 1 else take_tokens(fill, at_BxA) for s, fill in self.fills.items()}
-        return self.replace(fills=fills)
+        norms = {site: take_tokens(rms, at_BxA) for site, rms in self.norms.items()}
+        return self.replace(fills=fills, norms=norms)
 
     def apply(self, site: str, x: jax.Array) -> jax.Array:
         """Gate, then patch the value `x` [..., N] of `site`."""
@@ -96,7 +101,13 @@ def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, int]
     for site in hooks.capture:
         require_choice("hooks.capture", site, sites.CAPTURE_SITES)
     for site in hooks.patches:
-        require_choice("hooks.patches", site, set(sites.CAPTURE_SITES) - {sites.PATTERN})
+        require_choice("hooks.patches", site, set(sites.CAPTURE_SITES) - {sites.PATTERN, *sites.NORMS})
+    for site, rms in hooks.norms.items():
+        require_choice("hooks.norms", site, sites.NORMS)
+        shape = (*tokens_shape, 1) if site == sites.FINAL_NORM else (config.n_layers, *tokens_shape, 1)
+        if config.norm != "rms" or tuple(rms.shape) != shape:
+            valid = f"{shape} for a model with RMSNorm"
+            raise InputError(f"hooks.norms[{site!r}]: shape {tuple(rms.shape)}; valid: {valid}")
     shapes = sites.node_shapes(config)
     for kind, arrays in (("gates", hooks.gates), ("fills", hooks.fills)):
         for site, array in arrays.items():

@@ -68,9 +68,22 @@ def output_scale(config: ModelConfig) -> float:
     return INIT_SCALE / (2 * config.n_layers) ** 0.5
 
 
-def block_input(config: ModelConfig, x_BxTxD: jax.Array, position_BxTxP: jax.Array | None):
+def normed(config: ModelConfig, name: str, site: str, x: jax.Array, hooks: Hooks, captured: Captured):
+    """`norm` of the stream x [B, T, D], dividing by what `hooks.norms` says if it names `site`."""
+    y = norm(config, name)(x)
+    if site in hooks.norms or site in hooks.capture:
+        mean_square = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+        rms = jnp.sqrt(mean_square + RMS_EPSILON)
+        if site in hooks.norms:
+            y = (y * (rms / hooks.norms[site])).astype(y.dtype)
+        if site in hooks.capture:
+            captured[site] = rms
+    return y
+
+
+def block_input(config: ModelConfig, x_BxTxD, position_BxTxP, site: str, hooks: Hooks, captured: Captured):
     """What a sub-layer reads: the normed stream and, beside it, the normed position channels."""
-    x = norm(config, "norm")(x_BxTxD)
+    x = normed(config, "norm", site, x_BxTxD, hooks, captured)
     if position_BxTxP is None:
         return x
     position = norm(config, "position_norm")(position_BxTxP)
@@ -89,7 +102,7 @@ class Attention(nn.Module):
         With `at_BxA` only the queries of those tokens are asked: [B, A, D].
         """
         config = self.config
-        x = block_input(config, x, position)
+        x = block_input(config, x, position, "attn_norm", hooks, captured)
         x = point(config, "attn_in", x, hooks, captured)
         k, v = (
             point(config, site, linear(config, config.d_attention, site)(x), hooks, captured)
@@ -151,7 +164,7 @@ class Mlp(nn.Module):
     def __call__(self, x, position, hooks: Hooks, captured: Captured):
         """x [B, T, D] -> what is added to the stream [B, T, D]."""
         config = self.config
-        x = block_input(config, x, position)
+        x = block_input(config, x, position, "mlp_norm", hooks, captured)
         x = point(config, "mlp_in", x, hooks, captured)
         x = linear(config, config.d_mlp, "up")(x)
         x = ACTIVATION[config.activation](x)

@@ -17,7 +17,10 @@ RESIDUAL_SITES = ("resid_mid", "resid_out")
 TOPK_SITES = (*LAYER_SITES, *RESIDUAL_SITES)
 
 PATTERN = "pattern"
-CAPTURE_SITES = (*NODE_SITES, "resid_in", *RESIDUAL_SITES, "heads", PATTERN)
+# What each RMSNorm divides by: [L, B, T, 1], [B, T, 1] for the last.
+FINAL_NORM = "final_norm"
+NORMS = ("attn_norm", "mlp_norm", FINAL_NORM)
+CAPTURE_SITES = (*NODE_SITES, "resid_in", *RESIDUAL_SITES, "heads", PATTERN, *NORMS)
 
 # (source site, target site, sub-layer, matrix): the matrix maps source channels to target channels, and each
 # of its weights is an edge (METHOD 7).
@@ -41,6 +44,8 @@ def width(config: "ModelConfig", site: str) -> int:
         return config.d_mlp
     if site == PATTERN:
         return config.context
+    if site in NORMS:
+        return 1
     return config.d_model
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.model.layers import INIT_SCALE, Attention, Mlp, norm, point
+from sparse_jax.model.layers import INIT_SCALE, Attention, Mlp, normed, point
 from sparse_jax.model.places import Places, take_tokens
 
 BIGRAM_INIT_SCALE = 0.02
@@ -63,7 +63,7 @@ class Transformer(nn.Module):
             final_hooks = final_hooks.at(at_BxA)
             tokens_BxT = jnp.take_along_axis(tokens_BxT, at_BxA, axis=1)
         x = point(config, sites.FINAL_SITE, x, final_hooks, captured)
-        x = norm(config, "final_norm")(x)
+        x = normed(config, "final_norm", sites.FINAL_NORM, x, final_hooks, captured)
         unembedding = self._unembedding(embedding).astype(x.dtype)
         logits = jnp.matmul(x, unembedding, preferred_element_type=jnp.float32)
         if config.bigram != "none":

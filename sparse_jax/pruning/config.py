@@ -27,6 +27,8 @@ class PruneConfig:
     fill: what closed nodes carry while gates are trained: their "mean", "zero", the value that they have in
     another prompt of the batch ("resample"), or a random "mixture" of that and the mean.
     tied_qk: one gate for channel i of q and of k, which counts as two nodes.
+    frozen_norms: every RMSNorm divides by what it divides by in the whole model on the same tokens, so that
+    pruning does not amplify what is left; the circuits need it too (their provenance tells).
     sites: what is gated: all sites of the layers, and `final_resid` if wanted.
     steps, pairs: of the gate optimization; `*_pairs` count pairs of each split; `k_coef` is the price
     of an open gate in nats; `init_mean` and `init_scale` are those of the gate logits.
@@ -44,6 +46,7 @@ class PruneConfig:
     objective: str = "binary"
     fill: str = "mean"
     tied_qk: bool = True
+    frozen_norms: bool = False
     k_coef: float = 1e-4
     learning_rate: float = 3e-3
     warmup: float = 0.05

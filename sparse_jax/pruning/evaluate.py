@@ -25,6 +25,7 @@ class Evaluator:
     """What gates are judged by: a model, what closed nodes are held at, and a split's pairs.
 
     fills: means by site, as `Hooks.fills`. objective: a task loss of METHOD 5 by name, never negative.
+    frozen_norms: as in PruneConfig.
     """
 
     config: ModelConfig
@@ -32,6 +33,7 @@ class Evaluator:
     fills: Gates
     pairs: EncodedPairs
     objective: str = "binary"
+    frozen_norms: bool = False
 
     def losses(self, gates: Gates) -> np.ndarray:
         """The loss [P] of every pair under `gates`, in nats."""
@@ -71,7 +73,7 @@ class Evaluator:
     def logits(self, gates: Gates) -> np.ndarray:
         """The logits [P, 2, V] after the last token of every pair's members, under `gates`."""
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
-        run = _compiled_logits(self.config)
+        run = _compiled_logits(self.config, self.frozen_norms)
         found = [np.asarray(run(self.params, self.fills, gates, batch)) for _, batch in self._batches()]
         return np.concatenate(found)[: len(self.pairs.tokens)]
 
@@ -79,7 +81,7 @@ class Evaluator:
         """The derivative of the mean loss of the first PAIRS pairs by every gate, in the gates' shapes."""
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         batch = next(self._batches())[1]
-        slopes = _compiled_slopes(self.config, self.objective)
+        slopes = _compiled_slopes(self.config, self.objective, self.frozen_norms)
         return jax.device_get(slopes(gates, self.params, self.fills, batch))
 
     def _batches(self):
@@ -95,7 +97,8 @@ class Evaluator:
         return shortest(self.pairs, self.config.context)
 
     def _run(self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Pairs) -> np.ndarray:
-        run = _compiled(self.config, self.objective, 1 if jax.default_backend() == "cpu" else VARIANTS)
+        together = 1 if jax.default_backend() == "cpu" else VARIANTS
+        run = _compiled(self.config, self.objective, self.frozen_norms, together)
         found = [np.zeros((0, len(batch.tokens)))]
         for start in range(0, len(closed_Cx2), VARIANTS):
             part = np.asarray(closed_Cx2[start : start + VARIANTS], np.int32)
@@ -107,13 +110,14 @@ class Evaluator:
 
 
 @functools.cache
-def _compiled(config: ModelConfig, objective: str, together: int):
+def _compiled(config: ModelConfig, objective: str, frozen_norms: bool, together: int):
     """The program; `together` variants are run side by side: 1 on a CPU, where that is no faster."""
 
     def losses_of(closed_2, params, fills, gates, ranks, pairs):
         chosen = {key: (closed_2[0] <= rank) & (rank < closed_2[1]) for key, rank in ranks.items()}
         opened = {key: jnp.where(chosen[key], 0.0, gate) for key, gate in gates.items()}
-        return pair_losses(config, params, only_between_open(opened), fills, pairs, objective)
+        gates = only_between_open(opened)
+        return pair_losses(config, params, gates, fills, pairs, objective, frozen_norms=frozen_norms)
 
     def run(params, fills, gates, ranks, pairs, closed_Cx2, count):
         def fill_in(i, found_CxP):
@@ -129,16 +133,18 @@ def _compiled(config: ModelConfig, objective: str, together: int):
 
 
 @functools.cache
-def _compiled_logits(config: ModelConfig):
+def _compiled_logits(config: ModelConfig, frozen_norms: bool):
     def run(params, fills, gates, pairs):
-        return last_logits(config, params, only_between_open(gates), fills, pairs)
+        return last_logits(config, params, only_between_open(gates), fills, pairs, frozen_norms)
 
     return jax.jit(run)
 
 
 @functools.cache
-def _compiled_slopes(config: ModelConfig, objective: str):
+def _compiled_slopes(config: ModelConfig, objective: str, frozen_norms: bool):
     def mean_loss(gates, params, fills, pairs):
-        return pair_losses(config, params, only_between_open(gates), fills, pairs, objective).mean()
+        gates = only_between_open(gates)
+        losses = pair_losses(config, params, gates, fills, pairs, objective, frozen_norms=frozen_norms)
+        return losses.mean()
 
     return jax.jit(jax.grad(mean_loss))

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
@@ -14,21 +15,33 @@ from sparse_jax.pruning.packing import PackedPairs, Pairs
 from sparse_jax.tasks.metrics import LOSSES
 
 
-def last_logits(config: ModelConfig, params: Params, gates: Gates, fills: Gates, pairs: Pairs) -> jax.Array:
+def last_logits(
+    config: ModelConfig,
+    params: Params,
+    gates: Gates,
+    fills: Gates,
+    pairs: Pairs,
+    frozen_norms: bool = False,
+) -> jax.Array:
     """Logits [P, 2, V] at the last token of both members of each pair, under the gates of nodes and edges.
 
-    `fills` are what closed gates carry, by site.
+    `fills` are what closed gates carry, by site. frozen_norms: every RMSNorm divides by what it divides by in
+    the whole model (which has to be run for it), however little of the stream is left.
     """
     nodes, edges = by_kind(gates)
+    tokens, last, branches = pairs.tokens, pairs.last, None
+    if isinstance(pairs, PackedPairs):
+        branches = pairs.branches
+    else:
+        tokens, last = tokens.reshape(-1, tokens.shape[-1]), last.reshape(-1)
+    norms = {}
+    if frozen_norms:
+        norms = forward(config, params, tokens, Hooks(capture=sites.NORMS), branches=branches)[1]
     if edges:
         params = gate_edges(config, params, edges, fills)
-    hooks = Hooks(nodes, {site: fills[site] for site in nodes})
-    if isinstance(pairs, PackedPairs):
-        return forward(config, params, pairs.tokens, hooks, pairs.last, pairs.branches)[0]
-    n_pairs, members, length = pairs.tokens.shape
-    tokens, last = pairs.tokens.reshape(n_pairs * members, length), pairs.last.reshape(-1)
-    logits, _ = forward(config, params, tokens, hooks, last)
-    return logits.reshape(n_pairs, members, -1)
+    hooks = Hooks(nodes, {site: fills[site] for site in nodes}, norms=norms)
+    logits = forward(config, params, tokens, hooks, last, branches)[0]
+    return logits.reshape(*pairs.last.shape, -1)
 
 
 def pair_losses(
@@ -39,12 +52,14 @@ def pair_losses(
     pairs: Pairs,
     objective: str = "binary",
     whole_Px2xV: jax.Array | None = None,
+    frozen_norms: bool = False,
 ) -> jax.Array:
     """The loss [P] of every pair under the gates; no gates at all give the whole model's.
 
-    `whole_Px2xV` are the whole model's log-probabilities, of which "kl" and "binary+kl" have need.
+    `whole_Px2xV` are the whole model's log-probabilities, of which "kl" and "binary+kl" have need;
+    `frozen_norms` as in `last_logits`.
     """
-    logits = last_logits(config, params, gates, fills, pairs)
+    logits = last_logits(config, params, gates, fills, pairs, frozen_norms)
     if objective in LOSSES:
         return LOSSES[objective](logits, pairs.candidates)
     divergence = kl_from_whole(logits, whole_Px2xV)

@@ -36,6 +36,8 @@ def check_lanes(
     task = np.asarray(lanes.task)
     valid = f"0 to {len(tasks) - 1}"
     require(task.min() >= 0 and task.max() < len(tasks), "lanes.task", task.tolist(), valid)
+    valid = "False for a model without RMSNorm"
+    require(not prune.frozen_norms or config.norm == "rms", "pruning.frozen_norms", True, valid)
     shapes = sites.node_shapes(config)
     for name, shape in shapes.items():
         if name not in means or np.shape(means[name]) != shape:

@@ -22,7 +22,16 @@ CHUNK = 50
 # Where lanes run side by side. On a CPU two take twice the time of one, and more memory.
 LANES_TOGETHER = ("gpu", "tpu")
 # What of a PruneConfig is in the program; the rest comes with the lanes, or after them.
-COMPILED_FIELDS = ("steps", "pairs_per_step", "train_pairs", "objective", "fill", "tied_qk", "sites")
+COMPILED_FIELDS = (
+    "steps",
+    "pairs_per_step",
+    "train_pairs",
+    "objective",
+    "fill",
+    "tied_qk",
+    "sites",
+    "frozen_norms",
+)
 
 
 class Plan(NamedTuple):

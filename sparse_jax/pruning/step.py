@@ -77,7 +77,8 @@ def lane_step(
     def loss_of(logits: Gates):
         trained = lane_gates(logits, lane, hyper.temperature, prune.tied_qk)
         gates = {**lane.fixed, **trained}
-        loss = pair_losses(config, shared.params, gates, fills, batch, prune.objective, whole).mean()
+        judged_by = prune.objective, whole, prune.frozen_norms
+        loss = pair_losses(config, shared.params, gates, fills, batch, *judged_by).mean()
         opened = count(trained if lane.eligible is None else _product(trained, lane.eligible))
         return loss + hyper.k_coef * opened, {"loss": loss, "open": opened}
 

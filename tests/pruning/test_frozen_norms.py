@@ -1,0 +1,92 @@
+"""Norms that divide by the whole model's root mean squares, against NumPy."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.model.forward import forward, initialize
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.lanes import make_lanes, optimize_gates
+from sparse_jax.pruning.objective import last_logits
+from sparse_jax.pruning.packing import PackedPairs, pack_pairs
+from tests.pruning.noisy import CONFIG, noisy, random_gates
+
+PRUNE = PruneConfig(
+    steps=6, learning_rate=0.1, k_coef=0.1, pairs_per_step=4, train_pairs=20, frozen_norms=True
+)
+# without AbsTopK what a sub-layer reads is its normed input itself
+OPEN = dataclasses.replace(CONFIG, activation_fraction=None)
+
+
+def rms(x):
+    return np.sqrt(np.mean(np.float64(x) ** 2, axis=-1, keepdims=True) + np.finfo(np.float32).eps)
+
+
+def test_what_is_read_is_divided_by_what_the_whole_model_divides_by():
+    params, tokens = noisy().params, noisy().pairs.tokens[:, 0]
+    stream = ("resid_in", "resid_mid", "final_resid")
+    _, whole = forward(OPEN, params, tokens, Hooks(capture=(*sites.NORMS, *stream)))
+    for norm, site in zip(sites.NORMS, stream):
+        np.testing.assert_allclose(whole[norm], rms(whole[site]), rtol=1e-5)
+    gates = {**random_gates(3, 0.5), "attn_in": np.ones((2, 6)), "mlp_in": np.ones((2, 6))}
+    hooks = Hooks(
+        gates,
+        {site: noisy().fills[site] for site in gates},
+        norms={norm: whole[norm] for norm in sites.NORMS},
+        capture=(*stream, "attn_in", "mlp_in"),
+    )
+    logits, pruned = forward(OPEN, params, tokens, hooks)
+    assert np.abs(pruned["resid_mid"] - whole["resid_mid"]).max() > 0.1
+    for sublayer, site in (("attn", "resid_in"), ("mlp", "resid_mid")):
+        scale = params["layers"][sublayer]["norm"]["scale"][:, None, None]
+        expected = pruned[site] / rms(whole[site]) * scale
+        np.testing.assert_allclose(pruned[f"{sublayer}_in"], expected, rtol=1e-4, atol=1e-5)
+    last = pruned["final_resid"] / rms(whole["final_resid"]) * params["final_norm"]["scale"]
+    expected = last @ np.asarray(params["unembed"]["kernel"]) + params["logit_bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_pairs_in_any_form_give_the_same_logits_and_open_gates_the_whole_models():
+    evaluator, gates = noisy(), random_gates(4, 0.6)
+    run = jax.jit(lambda gates, pairs, frozen: last_logits(
+        CONFIG, evaluator.params, gates, evaluator.fills, pairs, frozen
+    ), static_argnums=2)  # fmt: skip
+    packed = pack_pairs(evaluator.pairs)
+    assert isinstance(packed, PackedPairs)
+    frozen = run(gates, evaluator.pairs, True)
+    np.testing.assert_allclose(run(gates, packed, True), frozen, atol=1e-3)
+    assert np.abs(frozen - run(gates, evaluator.pairs, False)).max() > 0.1
+    everything = {site: np.ones(gate.shape) for site, gate in gates.items()}
+    whole = run(everything, evaluator.pairs, False)
+    np.testing.assert_allclose(run(everything, evaluator.pairs, True), whole, atol=1e-3)
+    # what a circuit is judged by
+    judged = dataclasses.replace(evaluator, frozen_norms=True)
+    np.testing.assert_allclose(judged.logits(gates), frozen, atol=1e-3)
+    assert np.abs(judged.losses(gates) - evaluator.losses(gates)).max() > 1e-3
+
+
+def test_gates_are_trained_with_it_and_other_models_are_refused():
+    evaluator = noisy()
+    lanes = make_lanes(PRUNE)
+
+    def train(prune, config=CONFIG, params=evaluator.params):
+        return optimize_gates(config, prune, params, evaluator.fills, [evaluator.pairs], lanes).history[
+            "loss"
+        ]
+
+    frozen, own = train(PRUNE), train(dataclasses.replace(PRUNE, frozen_norms=False))
+    # open gates first: the whole model has its own norms
+    assert frozen[0, 0] == pytest.approx(own[0, 0], abs=1e-4)
+    assert np.isfinite(frozen).all() and np.abs(frozen[0, 1:] - own[0, 1:]).max() > 1e-3
+    layer_norm = dataclasses.replace(CONFIG, norm="layer")
+    with pytest.raises(InputError, match="pruning.frozen_norms: True is not valid"):
+        train(PRUNE, layer_norm, initialize(layer_norm, jax.random.key(0)))
+    with pytest.raises(InputError, match=r"hooks.norms\['mlp_norm'\]: shape \(2, 1\)"):
+        forward(
+            CONFIG, evaluator.params, evaluator.pairs.tokens[:, 0], Hooks(norms={"mlp_norm": np.ones((2, 1))})
+        )
