@@ -33,7 +33,7 @@ def draw_sizes(comparisons: Sequence[SizeComparison], title: str, path: str | Pa
     axes.set_xlabel("target loss (nats), and tasks that the mean is over")
     axes.grid(alpha=0.25)
     if axes.lines:
-        axes.legend(frameon=False)
+        figure.legend(frameon=False, loc="outside lower center", ncols=2)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     write_whole(path, buffer.getvalue())
@@ -57,6 +57,6 @@ def _figure():
         from matplotlib.figure import Figure
     except ImportError:
         raise InputError("figures: need matplotlib; valid: pip install 'sparse_jax[study]'") from None
-    figure = Figure(figsize=(7, 4.8), layout="constrained")
+    figure = Figure(figsize=(7, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -52,7 +52,7 @@ def write_report(
     write_whole(directory / "table.md", text)
     for name, (title, methods) in FIGURES.items():
         drawn = [one for method in methods for one in found if one.method == method]
-        if drawn:
+        if len({one.target for one in drawn}) > 1:  # a single target makes no curve
             draw_sizes(drawn, title, directory / f"{name}.png")
     return "\n".join(lines)
 
