@@ -15,7 +15,7 @@ from experiments.configs.sections import pruning_section
 
 TASKS = (
     "single_double_quote",
-    "bracket_counting",
+    "fstring_brace",
     "set_or_string_fixedvarname",
     "for_while",
     "else_elif",

@@ -49,15 +49,15 @@ def test_the_main_path_writes_circuits_table_and_report(finished):
     assert "Traceback" not in result.stderr and "Warning" not in result.stderr
     assert "train sparse" in result.stderr and "prune dense single_double_quote" in result.stderr
     rows = [json.loads(line) for line in (workdir / "table.jsonl").read_text().splitlines()]
-    assert [row["task"] for row in rows[:2]] == ["single_double_quote", "bracket_counting"]
+    assert [row["task"] for row in rows[:2]] == ["single_double_quote", "fstring_brace"]
     assert "single_double_quote" in result.stdout
     for side in ("sparse", "dense"):
-        circuit = json.loads((workdir / side / "circuits" / "bracket_counting.json").read_text())
+        circuit = json.loads((workdir / side / "circuits" / "fstring_brace.json").read_text())
         assert circuit["format"] == "sparse_jax.circuit"
         assert circuit["provenance"]["commit"]
         assert len(circuit["nodes"]) == circuit["counts"]["nodes"]
     page = (workdir / "report.html").read_text()
-    assert "bracket_counting" in page and page.rstrip().endswith("</html>")
+    assert "fstring_brace" in page and page.rstrip().endswith("</html>")
 
 
 def test_repeating_it_changes_nothing(finished):
