@@ -15,10 +15,10 @@ from absl import flags
 from experiments import command
 from sparse_jax.evaluation.circuit_size.plan import keep_plan, read_plan
 from sparse_jax.evaluation.circuit_size.report import write_report
-from sparse_jax.evaluation.circuit_size.sessions import read_sessions, recorded
 from sparse_jax.evaluation.circuit_size.sizes import MODELS, SizeRows
 from sparse_jax.evaluation.circuit_size.study import run_study
 from sparse_jax.evaluation.circuit_size.subject import describe_model, prepare_subject
+from sparse_jax.evaluation.circuit_size.times import read_times, recorded
 from sparse_jax.evaluation.extraction import task_data
 from sparse_jax.evaluation.provenance import weights_hash
 from sparse_jax.inputs import require_sections
@@ -44,9 +44,9 @@ def main() -> None:
         for name, model in models.items()
     }
     keep_plan(plan, weights, workdir)
-    rows, sessions = SizeRows(workdir / "rows.jsonl"), workdir / "sessions.jsonl"
+    rows, times = SizeRows(workdir / "rows.jsonl"), workdir / "times.jsonl"
     if not REPORT.value:
-        with recorded(sessions, shlex.join(["python", "-m", "experiments.circuit_size", *sys.argv[1:]])):
+        with recorded(times, shlex.join(["python", "-m", "experiments.circuit_size", *sys.argv[1:]])):
             subjects = [
                 prepare_subject(name, model, weights[name], plan.prune, workdir)
                 for name, model in models.items()
@@ -55,7 +55,7 @@ def main() -> None:
     described = {
         name: describe_model(model, weights[name], Path(PLACES[name].value)) for name, model in models.items()
     }
-    about = {"models": described, "config": config, "sessions": read_sessions(sessions)}
+    about = {"models": described, "config": config, "times": read_times(times)}
     print(write_report(rows.rows, about, plan.study.headline, Path(OUTPUT.value), plan.study.seed))
 
 

@@ -1,4 +1,4 @@
-"""Sessions are noted however they end."""
+"""Times are noted however they end."""
 
 import os
 import signal
@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from sparse_jax.evaluation.circuit_size.sessions import read_sessions, recorded
+from sparse_jax.evaluation.circuit_size.times import read_times, recorded
 
 
-def test_sessions_add_up_however_they_end(tmp_path):
-    path = tmp_path / "new" / "sessions.jsonl"
-    assert read_sessions(path) == {"seconds": 0, "each": []}
+def test_times_add_up_however_they_end(tmp_path):
+    path = tmp_path / "new" / "times.jsonl"
+    assert read_times(path) == {"seconds": 0, "each": []}
     with recorded(path, "first"):
         time.sleep(0.2)
     with pytest.raises(ValueError, match="broken"), recorded(path, "second"):
@@ -21,7 +21,7 @@ def test_sessions_add_up_however_they_end(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) == before
-    found = read_sessions(path)
+    found = read_times(path)
     assert [one["command"] for one in found["each"]] == ["first", "second", "third"]
     assert found["each"][0]["seconds"] >= 0.2 and found["seconds"] < 5
     assert found["each"][0]["cores"] == os.cpu_count() and found["each"][0]["devices"]

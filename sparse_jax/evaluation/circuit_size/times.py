@@ -32,7 +32,7 @@ def recorded(path: Path, command: str) -> Iterator[None]:
             file.write(json.dumps(line) + "\n")
 
 
-def read_sessions(path: Path) -> dict[str, object]:
-    """All sessions of a study, and their seconds together."""
-    sessions = read_rows(path)
-    return {"seconds": round(sum(one["seconds"] for one in sessions), 1), "each": sessions}
+def read_times(path: Path) -> dict[str, object]:
+    """All stretches of a study, and their seconds together."""
+    stretches = read_rows(path)
+    return {"seconds": round(sum(one["seconds"] for one in stretches), 1), "each": stretches}
