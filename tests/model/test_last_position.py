@@ -43,20 +43,28 @@ def test_logits_and_slopes_are_those_of_the_whole_computation(tiny, changes):
     params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, params)
     gates, fills = gates_and_fills(config, tokens)
 
-    @jax.jit
-    def asked(gates):
+    weights = jax.random.normal(jax.random.key(4), (3, config.vocab_size))
+
+    def asked(gates, params):
         return forward(config, params, tokens, Hooks(gates, fills), at_B=AT)[0]
 
-    @jax.jit
-    def whole(gates):
+    def whole(gates, params):
         return forward(config, params, tokens, Hooks(gates, fills))[0][jnp.arange(3), AT]
 
-    np.testing.assert_allclose(asked(gates), whole(gates), atol=1e-4)
-    weights = jax.random.normal(jax.random.key(4), (3, config.vocab_size))
-    slopes = [jax.grad(lambda g, run=run: (run(g) * weights).sum())(gates) for run in (asked, whole)]
+    def logits_and_slopes(run):
+        def weighed(gates, params):
+            logits = run(gates, params)
+            return (logits * weights).sum(), logits
+
+        # parameters that are constants would be computed with while compiling, slowly
+        slopes, logits = jax.jit(jax.grad(weighed, has_aux=True))(gates, params)
+        return logits, slopes
+
+    (logits, slopes), (expected, expected_slopes) = logits_and_slopes(asked), logits_and_slopes(whole)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
     for site in gates:
-        np.testing.assert_allclose(slopes[0][site], slopes[1][site], atol=2e-3, err_msg=site)
-        assert np.abs(slopes[0][site]).max() > 1e-3, site
+        np.testing.assert_allclose(slopes[site], expected_slopes[site], atol=2e-3, err_msg=site)
+        assert np.abs(slopes[site]).max() > 1e-3, site
 
 
 def test_the_last_layer_is_computed_at_the_asked_positions_only(tiny):

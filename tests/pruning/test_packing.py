@@ -79,7 +79,7 @@ def test_logits_and_slopes_are_those_of_the_members_apart(pairs, changes):
     weights = jax.random.normal(jax.random.key(2), (5, 2, config.vocab_size))
 
     @jax.jit
-    def run(gates, pairs):
+    def run(gates, pairs, params):
         def weighed(gates):
             logits = last_logits(config, params, gates, fills, pairs)
             return (logits * weights).sum(), logits
@@ -88,7 +88,7 @@ def test_logits_and_slopes_are_those_of_the_members_apart(pairs, changes):
         return logits, slopes
 
     packed = pack_pairs(pairs)
-    (logits, slopes), (expected, expected_slopes) = run(gates, packed), run(gates, pairs)
+    (logits, slopes), (expected, expected_slopes) = run(gates, packed, params), run(gates, pairs, params)
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     for site in gates:
         np.testing.assert_allclose(slopes[site], expected_slopes[site], atol=2e-3, err_msg=site)
