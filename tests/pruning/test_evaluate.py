@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from sparse_jax.pruning import evaluate
 from sparse_jax.pruning.ranking import close, number_units
 from tests.pruning.noisy import PAIRS, losses_of, noisy, random_gates
 
@@ -59,7 +60,7 @@ def test_a_loss_that_is_no_number_counts_as_infinite():
 
 def test_slopes_are_finite_differences():
     gates = {key: np.float32(0.3 + 0.4 * gate) for key, gate in random_gates(2).items()}
-    short = noisy().pairs.__class__(*(array[:16] for array in noisy().pairs))
+    short = noisy().pairs.__class__(*(array[: evaluate.PAIRS] for array in noisy().pairs))
     evaluator = dataclasses.replace(noisy(), pairs=short)
     slopes, checked = evaluator.slopes(gates), 0
     for index in range(6):  # of the last nodes: no AbsTopK follows, whose choice a step could change
