@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sparse_jax.model import sites
+from sparse_jax.model.attention import attend, attention_pattern
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.model.places import Places, take_tokens
@@ -118,41 +119,22 @@ class Attention(nn.Module):
         sink = None
         if config.attention_sink:
             sink = self.param("sink", nn.initializers.zeros, (config.n_heads,))
-        pattern = attention_pattern(q, k, sink, config.d_head, places.visible)
+        weighs_heads = self.has_variable("params", HEAD_CONSTANTS)
+        in_full = at_BxA is None and cache is None
+        if in_full and not weighs_heads and sites.PATTERN not in hooks.capture:
+            y, pattern = attend(q, k, v, sink, config.d_head, places.visible), None
+        else:
+            pattern = attention_pattern(q, k, sink, config.d_head, places.visible)
+            v = v.reshape(*v.shape[:-1], config.n_heads, config.d_head)
+            y = jnp.einsum("bhts,bshk->bthk", pattern.astype(v.dtype), v).reshape(*q.shape)
         if sites.PATTERN in hooks.capture:
             captured[sites.PATTERN] = pattern
-        v = v.reshape(*v.shape[:-1], config.n_heads, config.d_head)
-        y = jnp.einsum("bhts,bshk->bthk", pattern.astype(v.dtype), v)
-        y = point(config, "heads", y.reshape(*q.shape), hooks, captured)
+        y = point(config, "heads", y, hooks, captured)
         y = linear(config, config.d_model, "out", output_scale(config))(y)
-        if self.has_variable("params", HEAD_CONSTANTS):
+        if weighs_heads:
             constants_HxD = self.get_variable("params", HEAD_CONSTANTS)
             y = y + jnp.einsum("bhts,hd->btd", pattern, constants_HxD).astype(y.dtype)
         return point(config, "attn_out", y, hooks, captured), cache
-
-
-def attention_pattern(q, k, sink_H, d_head: int, visible_TxS: jax.Array) -> jax.Array:
-    """Attention weights [B, H, T, S] in float32 of q [B, T, H*K] over the keys k [B, S, H*K] that each sees.
-
-    What is visible may be of each sequence, [B, T, S]. The sink is one more logit in the denominator of each
-    head, without a value, so that the weights of a row may add up to less than 1 (METHOD 1). The manual
-    softmax keeps its gradients exact, unlike rescaling a fused attention by its stop-gradiented lse.
-    """
-    q = q.reshape(*q.shape[:-1], -1, d_head)
-    k = k.reshape(*k.shape[:-1], -1, d_head)
-    scores = jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32) * d_head**-0.5
-    visible = visible_TxS if visible_TxS.ndim == 2 else visible_TxS[:, None]
-    scores = jnp.where(visible, scores, -jnp.inf)
-    largest = jnp.max(scores, axis=-1, keepdims=True)
-    if sink_H is not None:
-        sink = sink_H.astype(jnp.float32)[:, None, None]
-        largest = jnp.maximum(largest, sink)
-    largest = jax.lax.stop_gradient(largest)
-    weights = jnp.exp(scores - largest)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    if sink_H is not None:
-        total = total + jnp.exp(sink - largest)
-    return weights / total
 
 
 class Mlp(nn.Module):

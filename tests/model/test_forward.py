@@ -6,14 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from sparse_jax.inputs import InputError
 from sparse_jax.model import forward as model
 from sparse_jax.model import sites
 from sparse_jax.model.forward import initialize, num_params, summary
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.model.layers import attention_pattern
 from sparse_jax.trees import named_leaves
 
 forward = jax.jit(model.forward, static_argnums=0)
@@ -50,32 +48,6 @@ def test_the_bigram_row_of_the_current_token_is_added(tiny):
     plain = {**params, "bigram": {"kernel": jnp.zeros_like(params["bigram"]["kernel"])}}
     added = forward(config, params, tokens)[0] - forward(config, plain, tokens)[0]
     np.testing.assert_allclose(added, params["bigram"]["kernel"][tokens], atol=1e-5)
-
-
-def causal(tokens):
-    return jnp.tril(jnp.ones((tokens, tokens), bool))
-
-
-def test_attention_with_a_sink_against_a_hand_worked_row():
-    # one head, d_head 1, scale 1: scores of the second query are 0 and ln 3, its sink ln 4
-    q, k = jnp.array([[[1.0], [1.0]]]), jnp.array([[[0.0], [np.log(3.0)]]])
-    pattern = attention_pattern(q, k, jnp.array([np.log(4.0)]), 1, causal(2))
-    np.testing.assert_allclose(pattern[0, 0], [[1 / 5, 0], [1 / 8, 3 / 8]], rtol=1e-6)
-    np.testing.assert_allclose(
-        attention_pattern(q, k, None, 1, causal(2))[0, 0, 1], [1 / 4, 3 / 4], rtol=1e-6
-    )
-
-
-def test_the_gradient_of_attention_with_a_sink_is_exact():
-    keys = jax.random.split(jax.random.key(3), 3)
-    q, k = (jax.random.normal(key, (1, 5, 4)) for key in keys[:2])
-    sink = jax.random.normal(keys[2], (2,))
-
-    @jax.jit
-    def value(q, k, sink):
-        return jnp.sum(jnp.sin(3 * attention_pattern(q, k, sink, 2, causal(5))))
-
-    check_grads(value, (q, k, sink), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
 
 
 @pytest.mark.parametrize("changes", [{"unroll": True}, {"remat": True}])

@@ -1,0 +1,135 @@
+"""Causal attention with a sink: its pattern, and what is read without ever holding a whole pattern.
+
+Heads are small (d_head 16), so what costs is not the products but reading and writing scores. `attend` makes
+a block of them at a time, small enough for a cache, skips most of what lies above the diagonal, and keeps
+only the logarithm of each row's denominator: the backward pass makes the scores again.
+"""
+
+import jax
+import jax.numpy as jnp
+
+# queries whose scores are made at once
+BLOCK = 64
+# of scores that exist at a time, where sequences are taken in turns
+CACHE_BYTES = 1 << 20
+
+
+def attention_pattern(q, k, sink_H, d_head: int, visible_TxS: jax.Array) -> jax.Array:
+    """Attention weights [B, H, T, S] in float32 of q [B, T, H*K] over the keys k [B, S, H*K] that each sees.
+
+    What is visible may be of each sequence, [B, T, S]. The sink is one more logit in the denominator of each
+    head, without a value, so that the weights of a row may add up to less than 1 (METHOD 1). The manual
+    softmax keeps its gradients exact, unlike rescaling a fused attention by its stop-gradiented lse.
+    """
+    q = q.reshape(*q.shape[:-1], -1, d_head)
+    k = k.reshape(*k.shape[:-1], -1, d_head)
+    scores = jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32) * d_head**-0.5
+    visible = visible_TxS if visible_TxS.ndim == 2 else visible_TxS[:, None]
+    scores = jnp.where(visible, scores, -jnp.inf)
+    largest = jnp.max(scores, axis=-1, keepdims=True)
+    if sink_H is not None:
+        sink = sink_H.astype(jnp.float32)[:, None, None]
+        largest = jnp.maximum(largest, sink)
+    largest = jax.lax.stop_gradient(largest)
+    weights = jnp.exp(scores - largest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    if sink_H is not None:
+        total = total + jnp.exp(sink - largest)
+    return weights / total
+
+
+def attend(q, k, v, sink_H: jax.Array | None, d_head: int, visible_TxT: jax.Array) -> jax.Array:
+    """What each token reads, [B, T, H*K]: softmax(q k / sqrt(K)) v of every head, of q, k, v [B, T, H*K].
+
+    The sink is one more logit in the denominator of each head (METHOD 1). What is visible, [T, T] or
+    [B, T, T], may hold no later token and must hold the token itself. Scores are float32.
+    """
+    heads = q.shape[-1] // d_head
+    sink_H = jnp.full(heads, -jnp.inf) if sink_H is None else sink_H.astype(jnp.float32)
+    q, k, v = (_split(x, d_head) for x in (q, k, v))
+    of_each = visible_TxT.ndim == 3
+    part = _sequences_at_once(len(q), heads, q.shape[2])
+    if part == len(q):
+        visible = visible_TxT[:, None] if of_each else visible_TxT
+        return _join(_attend(q, k, v, sink_H, visible))
+
+    def one_part(arrays):
+        visible = arrays[3][:, None] if of_each else visible_TxT
+        return _attend(*arrays[:3], sink_H, visible)
+
+    arrays = (q, k, v, visible_TxT) if of_each else (q, k, v)
+    parts = [x.reshape(-1, part, *x.shape[1:]) for x in arrays]
+    return _join(jax.lax.map(one_part, parts).reshape(q.shape))
+
+
+def _sequences_at_once(sequences: int, heads: int, tokens: int) -> int:
+    """A divisor of `sequences`: a lone CPU takes turns, to stay in its cache; others do all at once."""
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+        return sequences
+    fit = max(1, CACHE_BYTES // (4 * heads * min(BLOCK, tokens) * tokens))
+    return max(part for part in range(1, min(fit, sequences) + 1) if sequences % part == 0)
+
+
+@jax.custom_vjp
+def _attend(q, k, v, sink_H, visible):
+    return _forward(q, k, v, sink_H, visible)[0]
+
+
+def _forward(q, k, v, sink_H, visible):
+    """q, k, v [B, H, T, K] -> the same shape; kept: the logarithm of every row's denominator [B, H, T, 1]."""
+    sink, scale = sink_H[:, None, None], q.shape[-1] ** -0.5
+    read, logs = [], []
+    for rows, end in _blocks(q.shape[2]):
+        scores = _product(q[:, :, rows], k[:, :, :end], 3, 3) * scale
+        scores = jnp.where(visible[..., rows, :end], scores, -jnp.inf)
+        largest = jnp.maximum(jnp.max(scores, axis=-1, keepdims=True), sink)
+        weights = jnp.exp(scores - largest)
+        total = jnp.sum(weights, axis=-1, keepdims=True) + jnp.exp(sink - largest)
+        read.append((_product(weights.astype(v.dtype), v[:, :, :end], 3, 2) / total).astype(v.dtype))
+        logs.append(largest + jnp.log(total))
+    read, logs = (jnp.concatenate(blocks, axis=2) for blocks in (read, logs))
+    return read, (q, k, v, sink_H, visible, read, logs)
+
+
+def _backward(kept, slope):
+    q, k, v, sink_H, visible, read, logs = kept
+    # small operands are turned, so that no product has to turn a block of weights
+    q_T, k_T, v_T, slope_T = (x.swapaxes(2, 3) for x in (q, k, v, slope))
+    along = jnp.sum((slope * read).astype(jnp.float32), axis=-1, keepdims=True)
+    scale = q.shape[-1] ** -0.5
+    dq, dk, dv = [], jnp.zeros(k_T.shape, jnp.float32), jnp.zeros(v_T.shape, jnp.float32)
+    for rows, end in _blocks(q.shape[2]):
+        scores = _product(q[:, :, rows], k_T[..., :end], 3, 2) * scale
+        weights = jnp.where(visible[..., rows, :end], jnp.exp(scores - logs[:, :, rows]), 0)
+        change = _product(slope[:, :, rows], v_T[..., :end], 3, 2) - along[:, :, rows]
+        change = (weights * change * scale).astype(q.dtype)
+        dq.append(_product(change, k[:, :, :end], 3, 2).astype(q.dtype))
+        dk = dk.at[..., :end].add(_product(q_T[..., rows], change, 3, 2))
+        dv = dv.at[..., :end].add(_product(slope_T[..., rows], weights.astype(v.dtype), 3, 2))
+    dsink_H = -jnp.sum(along * jnp.exp(sink_H[:, None, None] - logs), axis=(0, 2, 3))
+    dk, dv = (x.swapaxes(2, 3).astype(k.dtype) for x in (dk, dv))
+    return jnp.concatenate(dq, axis=2), dk, dv, dsink_H, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _blocks(tokens: int) -> list[tuple[slice, int]]:
+    """Rows of scores, and how many keys the last of them may see."""
+    ends = range(BLOCK, tokens + BLOCK, BLOCK)
+    return [(slice(end - BLOCK, min(end, tokens)), min(end, tokens)) for end in ends]
+
+
+def _product(a, b, axis_of_a: int, axis_of_b: int) -> jax.Array:
+    """Of every head of every sequence, over the given axes, in float32."""
+    contracted = (((axis_of_a,), (axis_of_b,)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(a, b, contracted, preferred_element_type=jnp.float32)
+
+
+def _split(x: jax.Array, d_head: int) -> jax.Array:
+    """[B, T, H*K] -> [B, H, T, K]"""
+    return x.reshape(*x.shape[:-1], -1, d_head).swapaxes(1, 2)
+
+
+def _join(x: jax.Array) -> jax.Array:
+    return x.swapaxes(1, 2).reshape(len(x), x.shape[2], -1)

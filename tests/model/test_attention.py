@@ -1,0 +1,139 @@
+"""Attention with a sink, against rows worked by hand, a float64 reference and finite differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from sparse_jax.model import attention
+from sparse_jax.model.attention import attend, attention_pattern
+
+
+def causal(tokens):
+    return jnp.tril(jnp.ones((tokens, tokens), bool))
+
+
+def test_attention_with_a_sink_against_a_hand_worked_row():
+    # one head, d_head 1, scale 1: scores of the second query are 0 and ln 3, its sink ln 4
+    q, k = jnp.array([[[1.0], [1.0]]]), jnp.array([[[0.0], [np.log(3.0)]]])
+    pattern = attention_pattern(q, k, jnp.array([np.log(4.0)]), 1, causal(2))
+    np.testing.assert_allclose(pattern[0, 0], [[1 / 5, 0], [1 / 8, 3 / 8]], rtol=1e-6)
+    np.testing.assert_allclose(
+        attention_pattern(q, k, None, 1, causal(2))[0, 0, 1], [1 / 4, 3 / 4], rtol=1e-6
+    )
+
+
+def test_the_gradient_of_attention_with_a_sink_is_exact():
+    keys = jax.random.split(jax.random.key(3), 3)
+    q, k = (jax.random.normal(key, (1, 5, 4)) for key in keys[:2])
+    sink = jax.random.normal(keys[2], (2,))
+
+    @jax.jit
+    def value(q, k, sink):
+        return jnp.sum(jnp.sin(3 * attention_pattern(q, k, sink, 2, causal(5))))
+
+    check_grads(value, (q, k, sink), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+
+
+def in_float64(q, k, v, sink, d_head, visible):
+    """Every head of every sequence in a loop, with the whole matrix of scores."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    read = np.zeros(q.shape)
+    for b, h in np.ndindex(len(q), q.shape[-1] // d_head):
+        own = slice(h * d_head, (h + 1) * d_head)
+        weights = (
+            np.exp(q[b, :, own] @ k[b, :, own].T / np.sqrt(d_head))
+            * np.broadcast_to(visible, (len(q),) + visible.shape[-2:])[b]
+        )
+        total = weights.sum(-1, keepdims=True) + (0 if sink is None else np.exp(np.float64(sink[h])))
+        read[b, :, own] = weights / total @ v[b, :, own]
+    return read
+
+
+def drawn(sequences, tokens, width, heads):
+    keys = jax.random.split(jax.random.key(tokens), 4)
+    q, k, v = (jax.random.normal(key, (sequences, tokens, width)) for key in keys[:3])
+    return q, k, v, jax.random.normal(keys[3], (heads,))
+
+
+def branches(sequences, tokens):
+    """A mask of its own for each sequence: tokens of the second half do not see some of the first."""
+    hidden = (np.arange(tokens)[:, None] >= tokens // 2) & (np.arange(tokens) < tokens // 2)
+    start = np.arange(sequences)[:, None, None]
+    return np.tril(np.ones((tokens, tokens), bool)) & ~(hidden & (np.arange(tokens) >= start))
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 63, 64, 65, 200])
+@pytest.mark.parametrize("sink", [True, False])
+def test_what_is_read_is_that_of_the_whole_pattern(tokens, sink):
+    q, k, v, sinks = drawn(3, tokens, 8, 2)
+    sinks = sinks if sink else None
+    for visible in (np.asarray(causal(tokens)), branches(3, tokens)):
+        found = attend(q, k, v, sinks, 4, jnp.asarray(visible))
+        np.testing.assert_allclose(found, in_float64(q, k, v, sinks, 4, visible), atol=2e-6)
+
+
+@pytest.fixture
+def lone_cpu(monkeypatch):
+    """As on a machine with one device, where sequences take turns."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+
+
+def whole(q, k, v, sink, d_head, visible):
+    """The same by way of the pattern."""
+    pattern = attention_pattern(q, k, sink, d_head, visible)
+    split = v.reshape(*v.shape[:-1], -1, d_head)
+    return jnp.einsum("bhts,bshk->bthk", pattern, split).reshape(q.shape)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 6])
+def test_slopes_are_those_of_the_whole_pattern_however_sequences_take_turns(monkeypatch, lone_cpu, at_once):
+    tokens, d_head = 150, 4
+    q, k, v, sink = drawn(6, tokens, 8, 2)
+    visible = jnp.asarray(branches(6, tokens))
+    monkeypatch.setattr(attention, "CACHE_BYTES", at_once * 4 * 2 * attention.BLOCK * tokens)
+
+    def slopes(read):
+        return jax.grad(lambda *given: jnp.sum(jnp.sin(3 * read(*given))), argnums=(0, 1, 2, 3))(
+            q, k, v, sink
+        )
+
+    found = slopes(lambda *given: attend(*given, d_head, visible))
+    for one, other in zip(found, slopes(lambda *given: whole(*given, d_head, visible))):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_slopes_against_finite_differences(monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", 2)
+    q, k, v, sink = drawn(2, 5, 4, 2)
+    value = jax.jit(lambda *given: jnp.sum(jnp.sin(3 * attend(*given, 2, causal(5)))))
+    check_grads(value, (q, k, v, sink), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+
+
+def test_lanes_and_large_scores_stay_finite_and_exact():
+    q, k, v, sink = drawn(4, 70, 8, 2)
+    many = jnp.stack([q, 60 * q])
+    found = jax.vmap(lambda q: attend(q, k, v, sink, 4, causal(70)))(many)
+    for one, given in zip(found, many):
+        np.testing.assert_allclose(one, in_float64(given, k, v, sink, 4, np.asarray(causal(70))), atol=2e-5)
+
+
+def test_no_whole_pattern_is_held(lone_cpu):
+    q, k, v, sink = drawn(8, 256, 32, 4)
+
+    def temporary(read):
+        slopes = jax.jit(jax.grad(lambda q: read(q).sum()))
+        return slopes.lower(q).compile().memory_analysis().temp_size_in_bytes
+
+    in_blocks = temporary(lambda q: attend(q, k, v, sink, 8, causal(256)))
+    assert in_blocks < 0.5 * temporary(lambda q: whole(q, k, v, sink, 8, causal(256)))
+
+
+def test_bfloat16_in_bfloat16_out():
+    q, k, v, sink = drawn(2, 70, 8, 2)
+    half = [x.astype(jnp.bfloat16) for x in (q, k, v)]
+    found = attend(*half, sink, 4, causal(70))
+    assert found.dtype == jnp.bfloat16
+    exact = in_float64(*(np.asarray(x, np.float32) for x in half), sink, 4, np.asarray(causal(70)))
+    np.testing.assert_allclose(found.astype(np.float32), exact, atol=0.03)
