@@ -44,3 +44,5 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
 fi
 venv="$(cd "$venv" && pwd)"
 export PATH="$venv/bin:$PATH"
+# Large pages: see experiments/__init__.py.
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"

@@ -17,8 +17,18 @@ INIT_SCALE = 0.02
 RMS_EPSILON = float(jnp.finfo(jnp.float32).eps)
 LAYER_NORM_EPSILON = 1e-5
 
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x times the normal distribution function, as PyTorch computes it.
+
+    By erf, one polynomial; `jax.nn.gelu` goes by erfc, which costs a CPU two and a half times as much and
+    differs only where the result is below 1e-7.
+    """
+    return 0.5 * x * (1 + jax.lax.erf(x * 2**-0.5))
+
+
 ACTIVATION = {
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
 }
@@ -60,8 +70,20 @@ def linear(config: ModelConfig, width: int, name: str, scale: float = INIT_SCALE
         use_bias=config.bias,
         dtype=config.compute_dtype,
         kernel_init=nn.initializers.normal(scale),
+        dot_general=rows_times_matrix,
         name=name,
     )
+
+
+def rows_times_matrix(x, matrix_KxN, dimension_numbers=None, precision=None, preferred_element_type=None):
+    """x [..., K] -> [..., N], all rows as one matrix; the signature is that of `lax.dot_general`.
+
+    Otherwise XLA on a CPU makes the matrix's gradient, a sum over two axes, from a transposed copy of the
+    slopes, by a product that is three times slower.
+    """
+    x_RxK = x.reshape(-1, x.shape[-1])
+    y_RxN = jnp.matmul(x_RxK, matrix_KxN, precision=precision, preferred_element_type=preferred_element_type)
+    return y_RxN.reshape(*x.shape[:-1], -1)
 
 
 def output_scale(config: ModelConfig) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.model.layers import INIT_SCALE, Attention, Mlp, normed, point
+from sparse_jax.model.layers import INIT_SCALE, Attention, Mlp, normed, point, rows_times_matrix
 from sparse_jax.model.places import Places, take_tokens
 
 BIGRAM_INIT_SCALE = 0.02
@@ -65,7 +65,7 @@ class Transformer(nn.Module):
         x = point(config, sites.FINAL_SITE, x, final_hooks, captured)
         x = normed(config, "final_norm", sites.FINAL_NORM, x, final_hooks, captured)
         unembedding = self._unembedding(embedding).astype(x.dtype)
-        logits = jnp.matmul(x, unembedding, preferred_element_type=jnp.float32)
+        logits = rows_times_matrix(x, unembedding, preferred_element_type=jnp.float32)
         if config.bigram != "none":
             logits = logits + self._bigram()[tokens_BxT]
         logits = logits + self.param("logit_bias", nn.initializers.zeros, (config.vocab_size,))
