@@ -42,6 +42,10 @@ def test_logits_and_every_site_agree(recorded):
     for site, expected in sites.items():
         # the fixtures hold the last eight positions of the first sequence
         found = np.asarray(captured[site])[..., :1, -8:, :]
-        selected = np.abs(found) > 1e-6, np.abs(expected) > 1e-6
-        np.testing.assert_array_equal(*selected, err_msg=f"selection at {site}")
+        # what AbsTopK drops is 0; GELU's tail, which rounding makes 0 or a few 1e-7, is not its doing
+        dropped, kept = (
+            np.minimum(np.abs(found), np.abs(expected)),
+            np.maximum(np.abs(found), np.abs(expected)),
+        )
+        assert not np.any((dropped <= 1e-6) & (kept > 2e-6)), f"selection at {site}"
         np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=site)
