@@ -1,12 +1,10 @@
 """Figures of circuit sizes against the target loss (the paper's figures 2 and 31)."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from sparse_jax.evaluation.circuit_size.sizes import MODELS, SizeComparison
-from sparse_jax.files import write_whole
-from sparse_jax.inputs import InputError
+from sparse_jax.evaluation.figure import new_figure, save_figure
 
 COLORS = {"sparse": "#0868ac", "dense": "#d95f0e"}
 STYLES = {"nodes": "-", "edges": "-", "attribution": "--", "magnitude": "-.", "random": ":"}
@@ -19,7 +17,7 @@ def draw_sizes(comparisons: Sequence[SizeComparison], title: str, path: str | Pa
     A curve for each model and method; under each target stands how many tasks both models have a circuit
     for. Raises InputError if matplotlib is missing.
     """
-    figure = _figure()
+    figure = new_figure()
     axes = figure.add_subplot()
     for method in dict.fromkeys(one.method for one in comparisons):
         points = [one for one in comparisons if one.method == method and one.ratio]
@@ -34,9 +32,7 @@ def draw_sizes(comparisons: Sequence[SizeComparison], title: str, path: str | Pa
     axes.grid(alpha=0.25)
     if axes.lines:
         figure.legend(frameon=False, loc="outside lower center", ncols=2)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    write_whole(path, buffer.getvalue())
+    save_figure(figure, path)
 
 
 def _curve(axes, points: Sequence[SizeComparison], model: str) -> None:
@@ -48,15 +44,3 @@ def _curve(axes, points: Sequence[SizeComparison], model: str) -> None:
     axes.plot(targets, [mean.value for mean in means], marker="o", markersize=4, label=label, **look)
     band = [mean.low for mean in means], [mean.high for mean in means]
     axes.fill_between(targets, *band, color=COLORS[model], alpha=0.12, linewidth=0)
-
-
-def _figure():
-    """A figure without pyplot, which keeps state and looks for a screen."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("figures: need matplotlib; valid: pip install 'sparse_jax[study]'") from None
-    figure = Figure(figsize=(7, 5.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure

@@ -1,0 +1,51 @@
+"""Models of several widths and densities: how well each predicts text, and how small its circuits are.
+
+python -m experiments.model_size --config=experiments/configs/model_size.py
+
+Every model is trained alike and pruned alike, under the config's workdir; what is there already is kept.
+--output gets a line per model in rows.jsonl, the table and the figure.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command
+from sparse_jax.data.corpus import prepare
+from sparse_jax.evaluation.extraction import task_data
+from sparse_jax.evaluation.model_size import model_row, write_rows
+from sparse_jax.evaluation.publish import validation_loss
+from sparse_jax.evaluation.suite import prune_tasks
+from sparse_jax.inputs import from_mapping, require_sections
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.tasks.find import find_task
+from sparse_jax.training.checkpoint import check_workdir
+from sparse_jax.training.config import run_config
+from sparse_jax.training.loop import train
+
+OUTPUT = flags.DEFINE_string("output", "experiments/results/model_size", "where the table and the figure go")
+
+
+def main() -> None:
+    """Checks the whole config, then trains and prunes one model after the other, and reports."""
+    config = require_sections(
+        command.config().to_dict(), ("models", "changed", "pruning", "tasks", "workdir")
+    )
+    workdir, rows = Path(config["workdir"]), []
+    runs = {name: run_config(given) for name, given in config["models"].items()}
+    prune = from_mapping(PruneConfig, config["pruning"], "pruning")
+    tasks = [find_task(name) for name in config["tasks"]]
+    for name, run in runs.items():
+        check_workdir(workdir / name, run)
+    for name, run in runs.items():
+        corpus = prepare(run.data, run.model.vocab_size)
+        data = [task_data(task, corpus.tokenizer, run.model.context, prune) for task in tasks]
+        model = train(run, workdir / name, f"train {name}")
+        circuits = prune_tasks(model, corpus, data, prune, workdir / name / "circuits", f"prune {name}")
+        changed = config["changed"].get(name, "")
+        rows.append(model_row(name, changed, model, validation_loss(workdir / name), circuits))
+    print(write_rows(rows, prune.target_loss, Path(OUTPUT.value)))
+
+
+if __name__ == "__main__":
+    command.run(main)
