@@ -88,7 +88,6 @@ class Runner:
         self.compile_seconds = time.perf_counter() - began
         memory = self._step.memory_analysis()
         self.peak_bytes = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        self.params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
     def __call__(self) -> None:
         self._state, metrics = self._step(self._state, self._tokens)

@@ -84,7 +84,7 @@ def read_torch_file(path: str | os.PathLike) -> object:
             return _Archive(path, archive, file).load()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (zipfile.BadZipFile, struct.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, struct.error, EOFError, RuntimeError) as error:
         raise InputError(f"{path}: no complete zip file of torch.save ({error})") from None
 
 

@@ -1,18 +1,18 @@
 """A trained model as a small folder: its weights as safetensors, config and tokenizer beside them."""
 
-import json
 import os
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from sparse_jax.files import write_whole
-from sparse_jax.inputs import InputError
+from sparse_jax.interop.json_file import read_json_object
+from sparse_jax.interop.model import read_tokenizer, write_tokenizer
 from sparse_jax.interop.safetensors_model import pack_weights, read_weights
 from sparse_jax.model.forward import Params
 from sparse_jax.training.config import RunConfig, run_config
 
-WEIGHTS, CONFIG, TOKENIZER = "weights.safetensors", "config.json", "tokenizer.json"
+WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 
 
 def save_compact(
@@ -28,8 +28,7 @@ def save_compact(
     """
     directory = Path(directory)
     write_whole(directory / CONFIG, run.to_json())
-    if tokenizer is not None:
-        write_whole(directory / TOKENIZER, tokenizer.to_str())
+    write_tokenizer(tokenizer, directory)
     write_whole(directory / WEIGHTS, pack_weights(params, dense))
 
 
@@ -41,27 +40,5 @@ def is_compact(directory: str | os.PathLike) -> bool:
 def read_compact(directory: str | os.PathLike) -> tuple[RunConfig, Tokenizer | None, Params]:
     """What `save_compact` wrote. Raises InputError for a missing, damaged or foreign file."""
     directory = Path(directory)
-    run = run_config(json.loads(_text(directory / CONFIG)))
-    return run, _tokenizer(directory / TOKENIZER), read_weights(directory / WEIGHTS, run.model)
-
-
-def _tokenizer(path: Path) -> Tokenizer | None:
-    if not path.exists():
-        return None
-    try:
-        return Tokenizer.from_str(_text(path))
-    except InputError:
-        raise
-    except Exception as error:  # the library raises bare Exceptions
-        raise InputError(f"model: {path} is no tokenizer ({error})") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-        json.loads(text)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"model: {path} cannot be read ({error}); valid: a folder that sparse_jax wrote"
-        ) from None
-    return text
+    run = run_config(read_json_object(directory / CONFIG))
+    return run, read_tokenizer(directory), read_weights(directory / WEIGHTS, run.model)

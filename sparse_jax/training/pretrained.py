@@ -8,10 +8,11 @@ import jax
 from tokenizers import Tokenizer
 
 from sparse_jax.inputs import InputError
+from sparse_jax.interop.model import TOKENIZER
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.training.checkpoint import read_params, read_run
-from sparse_jax.training.compact import TOKENIZER, is_compact, read_compact
+from sparse_jax.training.compact import is_compact, read_compact
 from sparse_jax.training.config import RunConfig
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from experiments.configs import pretrain, prune, quickstart
+from experiments.configs import model_size, pretrain, prune, quickstart
 from experiments.configs.arguments import parse
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model.config import ModelConfig
@@ -33,6 +33,21 @@ def test_the_quickstart_is_whole(size):
     from_mapping(PruneConfig, config["pruning"], "pruning")
     assert set(config["tasks"]) <= set(TASKS)
     assert size == "tiny" or len(config["tasks"]) >= 5
+
+
+@pytest.mark.parametrize("size", ["tiny", "quickstart"])
+def test_models_of_the_size_study_differ_in_what_they_are_named_after(size):
+    config = model_size.get_config(f"size={size}").to_dict()
+    runs = {name: run_config(sections) for name, sections in config["models"].items()}
+    assert len(set(runs.values())) == len(runs)
+    from_mapping(PruneConfig, config["pruning"], "pruning")
+    assert set(config["tasks"]) <= set(TASKS)
+    if size == "quickstart":
+        assert set(config["changed"]) == {*model_size.CHANGED, "dense"} < set(runs)
+        base = runs["d128_16th"]
+        assert dataclasses.replace(runs["active_half"], model=base.model) == base
+        assert runs["anneal_half"].sparsity.anneal_end == 0.5 != base.sparsity.anneal_end
+        assert (runs["d256_64th"].model.d_model, runs["d256_64th"].sparsity.fraction) == (256, 1 / 64)
 
 
 def test_the_pruning_config_is_the_default_one():

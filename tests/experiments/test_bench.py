@@ -1,0 +1,79 @@
+"""What the benchmarks count and time, against numbers worked by hand."""
+
+import itertools
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.bench import timing, train_steps
+from experiments.bench.timing import interleaved
+from experiments.bench.torch_step import training_step
+from experiments.bench.train_steps import SIZES, Runner, Size
+from sparse_jax.inputs import InputError
+
+TINY = Size(d_model=32, n_layers=1, vocab_size=64, context=16, batch_size=2)
+
+
+def test_the_useful_products_of_a_step_by_hand():
+    # 2 layers of 12 * 128^2 and 128 * 512 to the logits; 2 layers of 2 * 128 keys * 128 channels
+    assert SIZES["S"].useful_flop == 6 * 32 * 128 * (2 * 196_608 + 65_536 + 2 * 32_768)
+
+
+@pytest.mark.parametrize("name, fraction", [("S", 1 / 32), ("M", 1 / 64), ("L", 1 / 64)])
+def test_no_size_asks_for_fewer_weights_than_every_channel_keeps(name, fraction):
+    assert SIZES[name].sparsity("constant").fraction == fraction
+
+
+def test_calls_take_turns_and_the_median_counts(monkeypatch):
+    clock = itertools.count()
+    order = []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock) ** 2)
+    monkeypatch.setattr(timing, "_busy_elsewhere", lambda: None)
+    seconds, load = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, 3)
+    assert order == ["a", "b"] * 4  # the first of each is not counted
+    # squares at 1, 2 | 3, 4 | 5, 6 | ... differ by 3, 7, 11, 15, 19, 23, in turns
+    assert seconds == {"a": 11, "b": 15}
+    assert load is None
+
+
+def test_a_sparse_runner_keeps_its_fraction_and_the_dense_one_all(monkeypatch):
+    monkeypatch.setattr(train_steps, "FRACTION", 1 / 4)
+
+    def share(variant):
+        runner = Runner(TINY, variant)
+        before = runner._state.params["layers"]["mlp"]["up"]["kernel"]
+        before = np.asarray(before)
+        runner()
+        leaf = np.asarray(runner._state.params["layers"]["mlp"]["up"]["kernel"])
+        assert np.any(leaf != before)
+        return np.count_nonzero(leaf) / leaf.size
+
+    assert share("sparse") == share("weights_only") == 1 / 4
+    assert share("dense") == share("activations_only") == 1
+    assert 1 / 4 < share("annealing") < 1
+
+
+def test_only_variants_with_active_shares_have_abs_top_k():
+    assert TINY.model(0.25).kept("q") == 8
+    assert TINY.model(None).kept("q") is None
+    assert jax.tree.leaves(TINY.sparsity("dense").fraction) == [1.0]
+
+
+def test_the_pytorch_peer_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match=r"\.\[torch\]"):
+        training_step(TINY)
+
+
+def test_the_pytorch_peer_learns_and_has_the_weights_that_are_counted():
+    pytest.importorskip("torch")
+    from experiments.bench.torch_gpt2 import Gpt2
+
+    found = sum(p.numel() for name, p in Gpt2(64, 16, 1, 32).named_parameters() if p.ndim == 2)
+    # 12 d^2 in the layer, tokens and positions, and the way to the logits
+    assert found == 12 * 32**2 + 64 * 32 + 16 * 32 + 64 * 32
+    step = training_step(TINY)
+    first = step()
+    assert min(step() for _ in range(50)) < first - 0.5
