@@ -39,7 +39,7 @@ def test_the_quickstart_is_whole(size):
 def test_models_of_the_size_study_differ_in_what_they_are_named_after(size):
     config = model_size.get_config(f"size={size}").to_dict()
     runs = {name: run_config(sections) for name, sections in config["models"].items()}
-    assert len(set(runs.values())) == len(runs)
+    assert len({run.to_json() for run in runs.values()}) == len(runs)
     from_mapping(PruneConfig, config["pruning"], "pruning")
     assert set(config["tasks"]) <= set(TASKS)
     if size == "quickstart":
