@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("inputs", "files", "trees", "progress", "topk"),
+    ("inputs", "files", "trees", "progress", "turns", "topk"),
     ("model", "sparsity", "data"),
     ("tasks", "interop"),
     ("training",),

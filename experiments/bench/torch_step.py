@@ -13,6 +13,7 @@ from absl import flags
 
 from experiments import command
 from experiments.bench.timing import interleaved
+from experiments.bench.torch_gpt2 import gpt2
 from experiments.bench.train_steps import SIZES, Size
 from sparse_jax.inputs import InputError, require_choice
 
@@ -39,10 +40,8 @@ def training_step(size: Size):
         import torch
     except ImportError:
         raise InputError("bench.torch_step: needs PyTorch; valid: pip install -e '.[torch]'") from None
-    from experiments.bench.torch_gpt2 import Gpt2
-
     torch.manual_seed(0)
-    model = Gpt2(size.vocab_size, size.context, size.n_layers, size.d_model)
+    model = gpt2(size.vocab_size, size.context, size.n_layers, size.d_model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
     tokens = torch.randint(size.vocab_size, (size.batch_size, size.context + 1))
 

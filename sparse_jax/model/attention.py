@@ -5,13 +5,16 @@ a block of them at a time, small enough for a cache, skips most of what lies abo
 only the logarithm of each row's denominator: the backward pass makes the scores again.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
+from sparse_jax.turns import in_turns
+
 # queries whose scores are made at once
 BLOCK = 64
-# of scores that exist at a time, where sequences are taken in turns
-CACHE_BYTES = 1 << 20
 
 
 def attention_pattern(q, k, sink_H, d_head: int, visible_TxS: jax.Array) -> jax.Array:
@@ -46,37 +49,49 @@ def attend(q, k, v, sink_H: jax.Array | None, d_head: int, visible_TxT: jax.Arra
     """
     heads = q.shape[-1] // d_head
     sink_H = jnp.full(heads, -jnp.inf) if sink_H is None else sink_H.astype(jnp.float32)
-    q, k, v = (_split(x, d_head) for x in (q, k, v))
-    of_each = visible_TxT.ndim == 3
-    part = _sequences_at_once(len(q), heads, q.shape[2])
-    if part == len(q):
-        visible = visible_TxT[:, None] if of_each else visible_TxT
-        return _join(_attend(q, k, v, sink_H, visible))
-
-    def one_part(arrays):
-        visible = arrays[3][:, None] if of_each else visible_TxT
-        return _attend(*arrays[:3], sink_H, visible)
-
-    arrays = (q, k, v, visible_TxT) if of_each else (q, k, v)
-    parts = [x.reshape(-1, part, *x.shape[1:]) for x in arrays]
-    return _join(jax.lax.map(one_part, parts).reshape(q.shape))
-
-
-def _sequences_at_once(sequences: int, heads: int, tokens: int) -> int:
-    """A divisor of `sequences`: a lone CPU takes turns, to stay in its cache; others do all at once."""
-    if jax.default_backend() != "cpu" or jax.device_count() > 1:
-        return sequences
-    fit = max(1, CACHE_BYTES // (4 * heads * min(BLOCK, tokens) * tokens))
-    return max(part for part in range(1, min(fit, sequences) + 1) if sequences % part == 0)
+    visible = visible_TxT[:, None] if visible_TxT.ndim == 3 else visible_TxT
+    read = _attend(*(_split(x, d_head) for x in (q, k, v)), sink_H, visible)
+    return read.swapaxes(1, 2).reshape(q.shape)
 
 
 @jax.custom_vjp
 def _attend(q, k, v, sink_H, visible):
+    """q, k, v [B, H, T, K] -> the same shape; visible [T, T] or [B, 1, T, T]."""
     return _forward(q, k, v, sink_H, visible)[0]
 
 
 def _forward(q, k, v, sink_H, visible):
-    """q, k, v [B, H, T, K] -> the same shape; kept: the logarithm of every row's denominator [B, H, T, 1]."""
+    read, logs = _of_sequences(_read, [q, k, v], sink_H, visible)
+    return read, (q, k, v, sink_H, visible, read, logs)
+
+
+def _backward(kept, slope):
+    q, k, v, sink_H, visible, read, logs = kept
+    dq, dk, dv, dsink_BxH = _of_sequences(_slopes, [q, k, v, read, logs, slope], sink_H, visible)
+    return dq, dk, dv, jnp.sum(dsink_BxH, axis=0), None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _of_sequences(function: Callable, arrays: Sequence[jax.Array], sink_H, visible):
+    """function(sink_H, visible, *arrays), on a CPU of a few sequences at a time."""
+    _, heads, tokens, _ = arrays[0].shape
+    score_bytes = 4 * heads * min(BLOCK, tokens) * tokens
+
+    def of_all(sink_H, visible, *arrays):
+        return function(sink_H, visible, *arrays)
+
+    def few(sink_H, visible, *arrays):
+        if visible.ndim == 2:
+            return in_turns(partial(function, sink_H, visible), arrays, score_bytes)
+        return in_turns(partial(function, sink_H), (visible, *arrays), score_bytes)
+
+    return jax.lax.platform_dependent(sink_H, visible, *arrays, cpu=few, default=of_all)
+
+
+def _read(sink_H, visible, q, k, v):
+    """What is read [B, H, T, K], and the logarithm of every row's denominator [B, H, T, 1]."""
     sink, scale = sink_H[:, None, None], q.shape[-1] ** -0.5
     read, logs = [], []
     for rows, end in _blocks(q.shape[2]):
@@ -87,12 +102,11 @@ def _forward(q, k, v, sink_H, visible):
         total = jnp.sum(weights, axis=-1, keepdims=True) + jnp.exp(sink - largest)
         read.append((_product(weights.astype(v.dtype), v[:, :, :end], 3, 2) / total).astype(v.dtype))
         logs.append(largest + jnp.log(total))
-    read, logs = (jnp.concatenate(blocks, axis=2) for blocks in (read, logs))
-    return read, (q, k, v, sink_H, visible, read, logs)
+    return jnp.concatenate(read, axis=2), jnp.concatenate(logs, axis=2)
 
 
-def _backward(kept, slope):
-    q, k, v, sink_H, visible, read, logs = kept
+def _slopes(sink_H, visible, q, k, v, read, logs, slope):
+    """Those of q, k, v [B, H, T, K] and of the sinks [B, H], from that of what was read."""
     # small operands are turned, so that no product has to turn a block of weights
     q_T, k_T, v_T, slope_T = (x.swapaxes(2, 3) for x in (q, k, v, slope))
     along = jnp.sum((slope * read).astype(jnp.float32), axis=-1, keepdims=True)
@@ -106,12 +120,9 @@ def _backward(kept, slope):
         dq.append(_product(change, k[:, :, :end], 3, 2).astype(q.dtype))
         dk = dk.at[..., :end].add(_product(q_T[..., rows], change, 3, 2))
         dv = dv.at[..., :end].add(_product(slope_T[..., rows], weights.astype(v.dtype), 3, 2))
-    dsink_H = -jnp.sum(along * jnp.exp(sink_H[:, None, None] - logs), axis=(0, 2, 3))
+    dsink_BxH = -jnp.sum(along * jnp.exp(sink_H[:, None, None] - logs), axis=(2, 3))
     dk, dv = (x.swapaxes(2, 3).astype(k.dtype) for x in (dk, dv))
-    return jnp.concatenate(dq, axis=2), dk, dv, dsink_H, None
-
-
-_attend.defvjp(_forward, _backward)
+    return jnp.concatenate(dq, axis=2), dk, dv, dsink_BxH
 
 
 def _blocks(tokens: int) -> list[tuple[slice, int]]:
@@ -129,7 +140,3 @@ def _product(a, b, axis_of_a: int, axis_of_b: int) -> jax.Array:
 def _split(x: jax.Array, d_head: int) -> jax.Array:
     """[B, T, H*K] -> [B, H, T, K]"""
     return x.reshape(*x.shape[:-1], -1, d_head).swapaxes(1, 2)
-
-
-def _join(x: jax.Array) -> jax.Array:
-    return x.swapaxes(1, 2).reshape(len(x), x.shape[2], -1)

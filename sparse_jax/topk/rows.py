@@ -6,6 +6,7 @@ from jax import lax
 
 from sparse_jax.inputs import require
 from sparse_jax.topk.keys import magnitude_keys
+from sparse_jax.turns import in_turns
 
 
 def abs_top_k(x: jax.Array, k: int) -> jax.Array:
@@ -23,38 +24,63 @@ def abs_top_k(x: jax.Array, k: int) -> jax.Array:
         return x
     # Flat rows, because XLA on a CPU otherwise writes a transposed copy for the weights' gradient.
     x_RxN = x.reshape(-1, width)
-    keys_RxN = magnitude_keys(x_RxN)
-    kept_RxN = keys_RxN >= _row_thresholds(keys_RxN, k)[:, None]
+    kept_RxN = magnitude_keys(x_RxN) >= _row_thresholds(lax.stop_gradient(x_RxN), k)[:, None]
     return jnp.where(kept_RxN, x_RxN, 0).reshape(x.shape)
 
 
-def _row_thresholds(keys_RxN, k: int):
-    """The k-th largest key of every row, [R]: the largest t that at least k keys of the row reach."""
-    # On a CPU, XLA keeps compare and count in one loop only for short int16 partial sums over vector lanes.
-    # Elsewhere a plain sum is right, and several counts share one read of the keys.
+def _row_thresholds(x_RxN, k: int):
+    """The k-th largest key of every row, [R], or a smaller one that no further key of the row reaches."""
     return lax.platform_dependent(
-        keys_RxN,
-        cpu=lambda keys: _search(_in_lanes(keys), k, _count_in_lanes, digit_bits=1),
-        default=lambda keys: _search(keys, k, _count, digit_bits=3),
+        x_RxN, cpu=lambda x: _in_cache(x, k), default=lambda x: _search(magnitude_keys(x), k, digit_bits=3)
     )
 
 
-def _search(keys, k: int, count, digit_bits: int):
-    """Builds the thresholds from their highest digit down; `count(keys, t)` is how many reach t, [R]."""
-    key_bits = 8 * keys.dtype.itemsize - 1
+def _search(keys_RxN, k: int, digit_bits: int):
+    """The largest t that at least k keys of a row reach, from its highest digit down.
+
+    Several counts share one read of the keys; how many passes there are does not depend on the keys, so that
+    an accelerator need not ask after each.
+    """
+    key_bits = 8 * keys_RxN.dtype.itemsize - 1
 
     def next_digit(step, threshold_R):
-        shift = jnp.maximum(key_bits - digit_bits * (step + 1), 0).astype(keys.dtype)
+        shift = jnp.maximum(key_bits - digit_bits * (step + 1), 0).astype(keys_RxN.dtype)
         digit_R = jnp.zeros_like(threshold_R)
         for value in range(1, 2**digit_bits):
-            trial_R = threshold_R + (jnp.asarray(value, keys.dtype) << shift)
+            trial_R = threshold_R + (jnp.asarray(value, keys_RxN.dtype) << shift)
             # a trial beyond the largest key wraps to a negative number, which every key would reach
-            reached_R = (count(keys, trial_R) >= k) & (trial_R > threshold_R)
-            digit_R += reached_R.astype(keys.dtype)
+            reached_R = (_count(keys_RxN, trial_R) >= k) & (trial_R > threshold_R)
+            digit_R += reached_R.astype(keys_RxN.dtype)
         return threshold_R + (digit_R << shift)
 
     passes = -(-key_bits // digit_bits)
-    return lax.fori_loop(0, passes, next_digit, jnp.zeros(keys.shape[0], keys.dtype))
+    return lax.fori_loop(0, passes, next_digit, jnp.zeros(len(keys_RxN), keys_RxN.dtype))
+
+
+def _in_cache(x_RxN, k: int):
+    """The thresholds as a CPU finds them: a few rows at a time, and a bit at a time."""
+    return in_turns(lambda x: _search_bits(_in_lanes(magnitude_keys(x)), k), [x_RxN], 4 * x_RxN.shape[1])
+
+
+def _search_bits(keys_RxCxN, k: int):
+    """From the highest bit down, until exactly k keys of every row reach its threshold, or no bit is left."""
+    rows, dtype = len(keys_RxCxN), keys_RxCxN.dtype
+    key_bits = 8 * dtype.itemsize - 1
+
+    def next_bit(state):
+        step, threshold_R, reach_R = state
+        trial_R = threshold_R + (jnp.ones((), dtype) << (key_bits - 1 - step).astype(dtype))
+        count_R = _count_in_lanes(keys_RxCxN, trial_R)
+        higher_R = (count_R >= k) & (reach_R != k)
+        return step + 1, jnp.where(higher_R, trial_R, threshold_R), jnp.where(higher_R, count_R, reach_R)
+
+    def unfinished(state):
+        step, _, reach_R = state
+        return (step < key_bits) & jnp.any(reach_R != k)
+
+    everything = jnp.full(rows, jnp.iinfo(jnp.int32).max)
+    start = jnp.int32(0), jnp.zeros(rows, dtype), everything
+    return lax.while_loop(unfinished, next_bit, start)[1]
 
 
 def _count(keys_RxN, threshold_R):
@@ -70,5 +96,6 @@ def _in_lanes(keys_RxN):
 
 
 def _count_in_lanes(keys_RxCxN, threshold_R):
+    # XLA keeps compare and count in one loop only for short int16 partial sums over vector lanes
     partial_RxN = jnp.sum(keys_RxCxN >= threshold_R[:, None, None], axis=1, dtype=jnp.int16)
     return jnp.sum(partial_RxN, axis=-1, dtype=jnp.int32)

@@ -69,9 +69,9 @@ def test_the_pytorch_peer_says_what_it_needs(monkeypatch):
 
 def test_the_pytorch_peer_learns_and_has_the_weights_that_are_counted():
     pytest.importorskip("torch")
-    from experiments.bench.torch_gpt2 import Gpt2
+    from experiments.bench.torch_gpt2 import gpt2
 
-    found = sum(p.numel() for name, p in Gpt2(64, 16, 1, 32).named_parameters() if p.ndim == 2)
+    found = sum(p.numel() for name, p in gpt2(64, 16, 1, 32).named_parameters() if p.ndim == 2)
     # 12 d^2 in the layer, tokens and positions, and the way to the logits
     assert found == 12 * 32**2 + 64 * 32 + 16 * 32 + 64 * 32
     step = training_step(TINY)

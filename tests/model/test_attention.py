@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from sparse_jax import turns
 from sparse_jax.model import attention
 from sparse_jax.model.attention import attend, attention_pattern
 
@@ -87,12 +88,12 @@ def whole(q, k, v, sink, d_head, visible):
     return jnp.einsum("bhts,bshk->bthk", pattern, split).reshape(q.shape)
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 6])
+@pytest.mark.parametrize("at_once", [1, 2, 12])
 def test_slopes_are_those_of_the_whole_pattern_however_sequences_take_turns(monkeypatch, lone_cpu, at_once):
     tokens, d_head = 150, 4
-    q, k, v, sink = drawn(6, tokens, 8, 2)
-    visible = jnp.asarray(branches(6, tokens))
-    monkeypatch.setattr(attention, "CACHE_BYTES", at_once * 4 * 2 * attention.BLOCK * tokens)
+    q, k, v, sink = drawn(12, tokens, 8, 2)
+    visible = jnp.asarray(branches(12, tokens))
+    monkeypatch.setattr(turns, "CACHE_BYTES", at_once * 4 * 2 * attention.BLOCK * tokens)
 
     def slopes(read):
         return jax.grad(lambda *given: jnp.sum(jnp.sin(3 * read(*given))), argnums=(0, 1, 2, 3))(
@@ -120,7 +121,7 @@ def test_lanes_and_large_scores_stay_finite_and_exact():
 
 
 def test_no_whole_pattern_is_held(lone_cpu):
-    q, k, v, sink = drawn(8, 256, 32, 4)
+    q, k, v, sink = drawn(32, 256, 32, 4)
 
     def temporary(read):
         slopes = jax.jit(jax.grad(lambda q: read(q).sum()))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from sparse_jax import turns
 from sparse_jax.inputs import InputError
 from sparse_jax.topk import rows
 from sparse_jax.topk.keys import magnitude_keys
@@ -70,9 +71,19 @@ def test_search_for_accelerators_finds_the_same_thresholds():
     x = jax.random.normal(jax.random.key(0), (6, 40)).at[4].set(0).at[5].set(every_bit)
     for dtype in (jnp.float32, jnp.bfloat16):
         keys = magnitude_keys(x.astype(dtype))
-        search = jax.jit(lambda keys, k: rows._search(keys, k, rows._count, digit_bits=3))
+        search = jax.jit(lambda keys, k: rows._search(keys, k, digit_bits=3))
         for k in (1, 10, 39):
             np.testing.assert_array_equal(search(keys, k), np.sort(np.asarray(keys), axis=-1)[:, -k])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "bfloat16"])
+def test_rows_in_turns_keep_the_same(monkeypatch, dtype):
+    """As on a machine with one device; rows with ties, and one of zeros, in some of the parts."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(turns, "CACHE_BYTES", 4 * 40 * 4)
+    x = jax.random.normal(jax.random.key(0), (48, 40)).at[7].set(0).at[9, :30].set(-2).astype(dtype)
+    expected = np.float32(reference(x.astype(jnp.float32), 10))
+    np.testing.assert_array_equal(np.float32(jax.jit(lambda x: abs_top_k(x, 10))(x)), expected)
 
 
 def test_gradient_is_the_mask_times_the_cotangent():
