@@ -12,7 +12,7 @@ from sparse_jax.pruning.lanes import make_lanes
 from sparse_jax.pruning.packing import shortest
 from sparse_jax.pruning.prepare import new_states, typed_lanes
 from sparse_jax.pruning.program import on_devices, plan_lanes
-from sparse_jax.pruning.step import Shared
+from sparse_jax.pruning.step import Lane, Shared
 from sparse_jax.tasks.encode import EncodedPairs
 
 
@@ -33,13 +33,36 @@ def floor_flop(config: ModelConfig, tokens: int) -> float:
     return 2 * 2.0 * weights * tokens
 
 
+def without_most(config: ModelConfig, lanes: Lane, part: int) -> Lane:
+    """The same lanes with only the first channels of every site open to training, the others closed."""
+    shapes = sites.node_shapes(config, sites.LAYER_SITES)
+    eligible = {
+        site: np.broadcast_to(np.arange(shape[-1]) < shape[-1] // part, (len(lanes.seed), *shape))
+        for site, shape in shapes.items()
+    }
+    return lanes.replace(
+        eligible=eligible, fixed={site: np.zeros_like(gate) for site, gate in eligible.items()}
+    )
+
+
 def time_lanes(
-    config: ModelConfig, prune: PruneConfig, shared: Shared, count: int, steps: int, repeats: int
+    config: ModelConfig,
+    prune: PruneConfig,
+    shared: Shared,
+    count: int,
+    part: int,
+    steps: int,
+    repeats: int,
 ) -> tuple[Seconds, int]:
-    """The best time of a step of each of `count` lanes, and how many of them ran side by side."""
+    """The best time of a step of each of `count` lanes, and how many of them ran side by side.
+
+    part: all gates but that part of the model's width have been dropped.
+    """
     lanes = typed_lanes(make_lanes(prune, count), prune)
     states = new_states(config, prune, lanes)
-    plan = plan_lanes(config, prune, shared, lanes, states, "bench")
+    if part > 1:
+        lanes = typed_lanes(without_most(config, lanes, part), prune)
+    plan = plan_lanes(config, prune, shared, lanes, states, "bench", part)
     groups = -(-count // plan.lanes)
     own, first = (
         jax.tree.map(lambda x: np.resize(x, (plan.lanes, *x.shape[1:])), t) for t in (lanes, states)

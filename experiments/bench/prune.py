@@ -3,9 +3,10 @@
 python -m experiments.bench.prune --lanes=1,2,4,8
 
 The floor is the weights' forward and input-gradient products of all tokens at the speed of that product (the
-best of before and after): gates need no other gradients. What members of a pair have in common is computed
-once (--shared). Times on the wall, and of all threads together ("cpu"), which other work on the machine
-disturbs less. About 2 minutes on 2 quiet CPU cores.
+best of before and after): gates need no other gradients. A compact model (`pruning.compact`), in which one
+part in 4 or 8 of all nodes is left, falls below it. What members of a pair have in common is computed once
+(--shared). Times on the wall, and of all threads together ("cpu"), which other work on the machine disturbs
+less. About 4 minutes on 2 quiet CPU cores.
 """
 
 import json
@@ -20,6 +21,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
 
 LANES = flags.DEFINE_list("lanes", ["1", "2", "4", "8"], "numbers of lanes")
+PARTS = flags.DEFINE_list("parts", ["4", "8"], "compact sizes, as parts of the model's width")
 WIDTH = flags.DEFINE_integer("d_model", 256, "width of the model")
 LAYERS = flags.DEFINE_integer("n_layers", 4, "its layers")
 VOCABULARY = flags.DEFINE_integer("vocab_size", 2048, "its tokens")
@@ -31,16 +33,20 @@ REPEATS = flags.DEFINE_integer("repeats", 3, "timed calls, of which the best cou
 
 
 def main() -> None:
-    """Prints a line for each number of lanes; that of one lane is the loop over lanes one at a time."""
+    """Prints a line for each number of lanes; that of one lane is the loop over lanes one at a time.
+
+    Then one for each compact size, with the last number of lanes.
+    """
     config = ModelConfig(VOCABULARY.value, n_layers=LAYERS.value, d_model=WIDTH.value)
     prune = PruneConfig(pairs_per_step=PAIRS.value)
     task = random_task(config, PAIRS.value, TOKENS.value, SHARED.value)
     floor = 1e-9 * floor_flop(config, 2 * PAIRS.value * TOKENS.value)
-    for count in map(int, LANES.value):
+    counts = [int(count) for count in LANES.value]
+    for count, part in [(count, 1) for count in counts] + [(counts[-1], int(part)) for part in PARTS.value]:
         before = matmul_gflops()
-        seconds, at_once = time_lanes(config, prune, task, count, STEPS.value, REPEATS.value)
+        seconds, at_once = time_lanes(config, prune, task, count, part, STEPS.value, REPEATS.value)
         gflops = [max(pair) for pair in zip(before, matmul_gflops())]
-        row = {"lanes": count, "side_by_side": at_once, "shared_tokens": SHARED.value}
+        row = {"lanes": count, "part": part, "side_by_side": at_once, "shared_tokens": SHARED.value}
         row |= {"prunings_per_hour": 3600 / (seconds.wall * prune.steps), "steps_of_a_pruning": prune.steps}
         for kind, value, speed in zip(("", "cpu_"), seconds, gflops):
             row |= {f"{kind}ms_per_lane_step": 1e3 * value, f"{kind}matmul_gflops": speed}

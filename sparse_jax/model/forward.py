@@ -9,6 +9,7 @@ import numpy as np
 
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
+from sparse_jax.model.compact import Compact
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks
 from sparse_jax.model.places import Branches, in_branches, in_order
@@ -25,12 +26,15 @@ def forward(
     hooks: Hooks = NO_HOOKS,
     at_B: jax.Array | None = None,
     branches: Branches | None = None,
+    compact: Compact | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Runs the model: tokens [B, T] -> (float32 logits [B, T, V], captured values by site).
 
     With `at_B` (a place in each sequence, or A of them, [B, A]) only those tokens are unembedded: logits
     [B, V] ([B, A, V]); and without patches and captures in the layers, the last layer's queries, outputs and
     MLP are computed for those alone. With `branches` each sequence is two texts with a common beginning.
+    With `compact` the nodes of the layers that it leaves out count as closed, whatever their gates say; hooks
+    are then gates of all sites of the layers and fills [L, N], no patches and no captures there.
     Captured values are [L, B, T, N] ([B, T, N] at `final_resid`, or as the logits with `at_B`; "pattern" is
     [L, B, H, T, T]). Pure; jit it with `config` closed over.
 
@@ -43,7 +47,9 @@ def forward(
     places = in_order(length) if branches is None else in_branches(length, branches)
     single = at_B is not None and at_B.ndim == 1
     at_BxA = at_B[:, None] if single else at_B
-    logits, captured, _ = Transformer(config).apply({"params": params}, tokens_BxT, hooks, places, at_BxA)
+    logits, captured, _ = Transformer(config).apply(
+        {"params": params}, tokens_BxT, hooks, places, at_BxA, compact=compact
+    )
     if single:
         of_end = {site: x[:, 0] for site, x in captured.items() if site == sites.FINAL_SITE}
         logits, captured = logits[:, 0], {**captured, **of_end}

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparse_jax.model import sites
+from sparse_jax.model.compact import CompactAttention, CompactMlp
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.model.layers import INIT_SCALE, Attention, Mlp, normed, point, rows_times_matrix
@@ -21,20 +22,27 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, per_layer, position, places: Places, at_BxA=None):
-        """x [B, T, D], per_layer = (hooks, cache) of this layer -> x, (captured, cache).
+        """x [B, T, D], per_layer = (hooks, cache, compact) of this layer -> x, (captured, cache).
 
         With `at_BxA` only those tokens are computed, x [B, A, D]; others are keys and values at most.
         """
-        hooks, cache = per_layer
+        hooks, cache, compact = per_layer
         captured = {}
         x = point(self.config, "resid_in", x, hooks, captured)
-        attention = Attention(self.config, name="attn")
-        delta, cache = attention(x, position, hooks, captured, cache, places, at_BxA)
+        if compact is None:
+            attention = Attention(self.config, name="attn")
+            delta, cache = attention(x, position, hooks, captured, cache, places, at_BxA)
+        else:
+            attention = CompactAttention(self.config, name="attn")
+            delta = attention(x, position, hooks, compact, places, at_BxA)
         if at_BxA is not None:
             x, hooks = take_tokens(x, at_BxA), hooks.at(at_BxA)
             position = None if position is None else take_tokens(position, at_BxA)
         x = self._add(x, delta, "resid_mid", hooks, captured)
-        delta = Mlp(self.config, name="mlp")(x, position, hooks, captured)
+        if compact is None:
+            delta = Mlp(self.config, name="mlp")(x, position, hooks, captured)
+        else:
+            delta = CompactMlp(self.config, name="mlp")(x, position, hooks, compact)
         x = self._add(x, delta, "resid_out", hooks, captured)
         return x, (captured, cache)
 
@@ -51,14 +59,14 @@ class Transformer(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, tokens_BxT, hooks: Hooks, places: Places, at_BxA=None, cache=None):
+    def __call__(self, tokens_BxT, hooks: Hooks, places: Places, at_BxA=None, cache=None, compact=None):
         """Returns (logits [B, T, V] or, with `at_BxA`, [B, A, V]; captured; cache)."""
         config = self.config
         layer_hooks, final_hooks = hooks.split(config.n_layers)
         embedding = self._matrix("embed", (config.vocab_size, config.d_model))
         x = embedding.astype(config.compute_dtype)[tokens_BxT]
         x, position = self._positions(x, places)
-        x, (captured, cache) = self._layers(x, (layer_hooks, cache), position, places, at_BxA)
+        x, (captured, cache) = self._layers(x, (layer_hooks, cache, compact), position, places, at_BxA)
         if at_BxA is not None:
             final_hooks = final_hooks.at(at_BxA)
             tokens_BxT = jnp.take_along_axis(tokens_BxT, at_BxA, axis=1)

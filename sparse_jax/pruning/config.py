@@ -14,7 +14,8 @@ OBJECTIVES = {
     "kl": "binary",
     "binary+kl": "binary",
 }
-FILLS = ("mean", "zero", "resample", "mixture")
+CONSTANT_FILLS = ("mean", "zero")
+FILLS = (*CONSTANT_FILLS, "resample", "mixture")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,9 @@ class PruneConfig:
     frozen_norms: every RMSNorm divides by what it divides by in the whole model on the same tokens, so that
     pruning does not amplify what is left; the circuits need it too (their provenance tells).
     sites: what is gated: all sites of the layers, and `final_resid` if wanted.
+    compact: nodes whose logits are too low to open again are closed for good while gates are trained, and no
+    longer computed. Two more programs are compiled, so that it pays for many lanes or large models. Needs
+    constant fills ("mean", "zero"). Of gates of edges, which are trained after the nodes, none are dropped.
     steps, pairs: of the gate optimization; `*_pairs` count pairs of each split; `k_coef` is the price
     of an open gate in nats; `init_mean` and `init_scale` are those of the gate logits.
 
@@ -56,6 +60,7 @@ class PruneConfig:
     init_scale: float = 0.01
     temperature: float = 1.0
     gradient_clip: float = 1.0
+    compact: bool = False
     calibration_steps: int = 16
     mean_windows: int = 128
     seed: int = 0
@@ -68,6 +73,9 @@ class PruneConfig:
         missing = [site for site in sites.LAYER_SITES if site not in self.sites]
         # an edge between nodes that no gate could have closed would be in no circuit, or in all
         require(not missing, "pruning.sites", self.sites, f"all of {', '.join(sites.LAYER_SITES)}, and more")
+        valid = f"False with pruning.fill {self.fill!r}, or pruning.fill 'mean' or 'zero'"
+        # what a closed node adds is part of the biases, once for all steps
+        require(not self.compact or self.fill in CONSTANT_FILLS, "pruning.compact", True, valid)
         for name in ("target_loss", "learning_rate", "temperature", "gradient_clip"):
             require(getattr(self, name) > 0, f"pruning.{name}", getattr(self, name), "above 0")
         for name in ("k_coef", "weight_decay", "init_scale", "seed", "calibration_steps"):

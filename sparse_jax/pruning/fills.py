@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
+from sparse_jax.pruning.config import CONSTANT_FILLS
 from sparse_jax.pruning.gates import Gates
 from sparse_jax.tasks.encode import EncodedPairs
 
@@ -19,10 +20,8 @@ def draw_fills(
     (its last token's, where that sequence is shorter); "mixture" is u * mean + (1 - u) * resampled with u
     uniform, drawn for every sequence and node: a circuit cannot lean on one ablation.
     """
-    if kind == "mean":
-        return means
-    if kind == "zero":
-        return jax.tree.map(jnp.zeros_like, means)
+    if kind in CONSTANT_FILLS:
+        return constant_fills(kind, means)
     donor_key, share_key = jax.random.split(key)
     resampled = _values_elsewhere(config, params, tuple(means), pairs, donor_key)
     if kind == "resample":
@@ -32,6 +31,11 @@ def draw_fills(
         site: _mixed(jax.random.uniform(key, (*x.shape[:-2], 1, x.shape[-1])), means[site], x)
         for key, (site, x) in zip(keys, resampled.items())
     }
+
+
+def constant_fills(kind: str, means: Gates) -> Gates:
+    """The fills [L, N] of the kinds that are the same for all tokens: "mean" and "zero"."""
+    return means if kind == "mean" else jax.tree.map(jnp.zeros_like, means)
 
 
 def _mixed(share, mean, x):

@@ -11,8 +11,9 @@ import numpy as np
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.progress import Progress
+from sparse_jax.pruning.compact import can_compact, smallest_parts, still_alive, stops
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.gates import Gates
+from sparse_jax.pruning.gates import Gates, tie
 from sparse_jax.pruning.prepare import check_lanes, groups_to_run, new_states, typed_lanes
 from sparse_jax.pruning.program import CHUNK, Plan, compiled_part, on_devices, plan_lanes
 from sparse_jax.pruning.resume import LaneFile, fingerprint
@@ -36,10 +37,14 @@ class Optimized(NamedTuple):
 
 
 class _Progressing(NamedTuple):
-    """All that changes, as host arrays with R in front."""
+    """All that changes, as host arrays with R in front.
+
+    alive: by gate, which logits may open again (`compact.still_alive`); empty where none are ever dropped.
+    """
 
     states: LaneState
     history: dict[str, np.ndarray]
+    alive: dict[str, np.ndarray]
 
 
 def make_lanes(prune: PruneConfig, seeds: int = 1, tasks: int = 1) -> Lane:
@@ -66,7 +71,7 @@ def optimize_gates(
     A lane depends on its own fields only. Lanes are sharded over the devices of this process and run in
     groups that fit into memory; pairs are as short as their task needs, and what the members have in common
     is computed once. With a `path` the lanes' states are kept in that file, from which a killed run goes on,
-    with the same bits on the same machine.
+    with the same bits on the same machine. With `prune.compact` gates are dropped on the way (`compact`).
 
     Raises InputError for lanes, means or gates that do not fit the model, tasks of unequal numbers of pairs,
     a `path` of other lanes, edges with another `prune.fill` than their mean or zero, or memory for not even
@@ -78,15 +83,25 @@ def optimize_gates(
     empty = np.full((len(lanes.seed), prune.steps), np.nan, np.float32)
     identity = fingerprint(repr(config), repr(compiled_part(prune)), params, means, list(tasks), lanes)
     file = LaneFile(path, identity)
-    found = _writable(file.load(_Progressing(states, {"loss": empty, "open": empty})))
-    at_start = found.states.step.copy()
-    progress = Progress(label, prune.steps * len(lanes.seed), "lane-steps", int(at_start.sum()))
-    for shared, own, chosen in groups_to_run(config, prune, params, means, tasks, lanes, at_start):
-        plan = plan_lanes(config, prune, shared, _take(own, chosen), _take(found.states, chosen), label)
+    dropping = can_compact(prune, lanes)
+    alive = {name: np.ones(tau.shape, bool) for name, tau in states.logits.items()} if dropping else {}
+    found = _writable(file.load(_Progressing(states, {"loss": empty, "open": empty}, alive)))
+    step_R, ends = found.states.step, stops(prune) if dropping else [prune.steps]
+    progress = Progress(label, prune.steps * len(lanes.seed), "lane-steps", int(step_R.sum()))
+    for shared, own, chosen, stop in groups_to_run(config, prune, params, means, tasks, lanes, step_R, ends):
         shared = on_devices(shared)
-        for start in range(0, len(chosen), plan.lanes):
-            group = chosen[start : start + plan.lanes]
-            _run_group(plan, shared, own, group, found, prune.steps, file, progress)
+        part_R = np.ones(len(step_R), int)
+        if dropping:
+            own, part_R = _without_dropped(config, prune, own, found.alive)
+        for part in np.unique(part_R[chosen]):
+            fitting = chosen[part_R[chosen] == part]
+            # few numbers of lanes side by side, so that few programs are compiled
+            side = np.resize(fitting, min(len(chosen), 1 << (len(fitting) - 1).bit_length()))
+            states = _take(found.states, side)
+            plan = plan_lanes(config, prune, shared, _take(own, side), states, label, int(part))
+            for start in range(0, len(fitting), plan.lanes):
+                group = fitting[start : start + plan.lanes]
+                _run_group(plan, shared, own, group, found, (stop, prune.steps), file, progress)
     progress.close()
     failed = ~np.isfinite(found.history["loss"]).all(axis=1)
     for tau in found.states.logits.values():
@@ -94,24 +109,43 @@ def optimize_gates(
     return Optimized(found.states.logits, found.history, failed)
 
 
-def _run_group(plan: Plan, shared, lanes, group, found: _Progressing, steps, file: LaneFile, progress):
-    """Runs the lanes `group` to the end and puts what they did into `found`, a chunk at a time."""
+def _without_dropped(config: ModelConfig, prune: PruneConfig, lanes: Lane, alive) -> tuple[Lane, np.ndarray]:
+    """The lanes [R] with what is no longer `alive` closed, and which part of the width each needs."""
+    alive = tie(alive, prune.tied_qk)
+    eligible = {name: mask.astype(np.float32) for name, mask in alive.items()}
+    closed = {name: np.zeros_like(mask) for name, mask in eligible.items()}
+    return lanes.replace(eligible=eligible, fixed=closed), smallest_parts(config, alive)
+
+
+def _run_group(plan: Plan, shared, lanes, group, found: _Progressing, ends, file: LaneFile, progress):
+    """Runs the lanes `group` up to `ends` = (the next stop, all steps), and puts what they did into `found`.
+
+    That is a chunk at a time. At the stop their gates are dropped.
+    """
+    stop, steps = ends
     padded = np.resize(group, plan.lanes)
     own, states = _take(lanes, padded), _take(found.states, padded)
     done, length = int(found.states.step[group[0]]), 1
     before = int(found.states.step.sum()) - done * len(group)
-    while done < steps:
+    while done < stop:
         began = time.monotonic()
         states, metrics = plan.run(np.int32(length), shared, own, states)
         for name, values in jax.device_get(metrics).items():
             found.history[name][group, done : done + length] = values[: len(group), :length]
         done += length
         seconds = (time.monotonic() - began) / length
-        if done == steps or file.due:
+        if done == stop or file.due:
             _put(found.states, group, jax.device_get(states))
+            if done == stop and found.alive:
+                still = still_alive(found.states.logits, lanes.hyper.learning_rate, done, steps)
+                _put(
+                    found.alive,
+                    group,
+                    {name: found.alive[name][group] & still[name][group] for name in still},
+                )
             file.save(found)
         progress.update(before + done * len(group), **_figures(found.history, group, done - 1))
-        length = min(CHUNK, steps - done, max(1, int(CHUNK_SECONDS / seconds)))
+        length = min(CHUNK, stop - done, max(1, int(CHUNK_SECONDS / seconds)))
 
 
 def _take(tree, indices: np.ndarray):

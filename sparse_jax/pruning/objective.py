@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sparse_jax.model import sites
+from sparse_jax.model.compact import Compact
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
@@ -22,11 +23,13 @@ def last_logits(
     fills: Gates,
     pairs: Pairs,
     frozen_norms: bool = False,
+    compact: Compact | None = None,
 ) -> jax.Array:
     """Logits [P, 2, V] at the last token of both members of each pair, under the gates of nodes and edges.
 
     `fills` are what closed gates carry, by site. frozen_norms: every RMSNorm divides by what it divides by in
-    the whole model (which has to be run for it), however little of the stream is left.
+    the whole model (which has to be run for it), however little of the stream is left. With `compact` only
+    its nodes are computed, and there are no gates of edges.
     """
     nodes, edges = by_kind(gates)
     tokens, last, branches = pairs.tokens, pairs.last, None
@@ -40,7 +43,7 @@ def last_logits(
     if edges:
         params = gate_edges(config, params, edges, fills)
     hooks = Hooks(nodes, {site: fills[site] for site in nodes}, norms=norms)
-    logits = forward(config, params, tokens, hooks, last, branches)[0]
+    logits = forward(config, params, tokens, hooks, last, branches, compact)[0]
     return logits.reshape(*pairs.last.shape, -1)
 
 
@@ -53,13 +56,14 @@ def pair_losses(
     objective: str = "binary",
     whole_Px2xV: jax.Array | None = None,
     frozen_norms: bool = False,
+    compact: Compact | None = None,
 ) -> jax.Array:
     """The loss [P] of every pair under the gates; no gates at all give the whole model's.
 
     `whole_Px2xV` are the whole model's log-probabilities, of which "kl" and "binary+kl" have need;
-    `frozen_norms` as in `last_logits`.
+    `frozen_norms` and `compact` as in `last_logits`.
     """
-    logits = last_logits(config, params, gates, fills, pairs, frozen_norms)
+    logits = last_logits(config, params, gates, fills, pairs, frozen_norms, compact)
     if objective in LOSSES:
         return LOSSES[objective](logits, pairs.candidates)
     divergence = kl_from_whole(logits, whole_Px2xV)

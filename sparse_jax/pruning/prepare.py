@@ -11,7 +11,7 @@ from sparse_jax.inputs import InputError, require
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
-from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.config import CONSTANT_FILLS, PruneConfig
 from sparse_jax.pruning.edges import check_edges
 from sparse_jax.pruning.gates import Gates, by_kind, logit_shapes, tie
 from sparse_jax.pruning.objective import whole_log_probabilities
@@ -47,7 +47,7 @@ def check_lanes(
         nodes, edges = by_kind(gates)
         check_edges(config, {name: gate[0] for name, gate in edges.items()})
         valid = "'mean' or 'zero' for edges"
-        require(not edges or prune.fill in ("mean", "zero"), "pruning.fill", prune.fill, valid)
+        require(not edges or prune.fill in CONSTANT_FILLS, "pruning.fill", prune.fill, valid)
         for name, gate in nodes.items():
             valid = f"{shapes.get(name, 'a site of nodes')} after the lanes"
             require(np.shape(gate)[1:] == shapes.get(name), f"gates[{name!r}]", np.shape(gate), valid)
@@ -94,11 +94,12 @@ def groups_to_run(
     tasks: Sequence[EncodedPairs],
     lanes: Lane,
     steps_R: np.ndarray,
-) -> Iterator[tuple[Shared, Lane, np.ndarray]]:
-    """What lanes share, all lanes with their tasks numbered as there, and which of them are to run so.
+    stops: Sequence[int],
+) -> Iterator[tuple[Shared, Lane, np.ndarray, int]]:
+    """What lanes share, all lanes with their tasks numbered as there, which of them are to run, and how far.
 
-    Those are unfinished lanes at the same step, with pairs of one form and length; what a stopped run had
-    begun comes first.
+    Those are lanes at the same step, with pairs of one form and length; what a stopped run had begun comes
+    first. They are to reach the next of `stops` before the next are asked for; `steps_R` is read again then.
     """
     # a value resampled from another sequence has its own place there
     packed = prune.fill not in ("resample", "mixture")
@@ -108,10 +109,11 @@ def groups_to_run(
         own = np.flatnonzero([other == key for other in keys])
         lanes_R = np.isin(lanes.task, own)
         shared = None
-        for done in np.unique(steps_R[lanes_R & (steps_R < prune.steps)])[::-1]:
-            shared = shared or _shared(config, prune, params, means, [forms[i] for i in own])
-            numbered = lanes.replace(task=np.searchsorted(own, lanes.task).astype(np.int32))
-            yield shared, numbered, np.flatnonzero(lanes_R & (steps_R == done))
+        numbered = lanes.replace(task=np.searchsorted(own, lanes.task).astype(np.int32))
+        for stop in stops:
+            for done in np.unique(steps_R[lanes_R & (steps_R < stop)])[::-1]:
+                shared = shared or _shared(config, prune, params, means, [forms[i] for i in own])
+                yield shared, numbered, np.flatnonzero(lanes_R & (steps_R == done)), stop
 
 
 def _shared(config: ModelConfig, prune: PruneConfig, params: Params, means: Gates, tasks) -> Shared:

@@ -13,7 +13,9 @@ from jax.stages import Compiled
 
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning import memory
+from sparse_jax.pruning.compact import alive_nodes, compact_model
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.fills import constant_fills
 from sparse_jax.pruning.step import Lane, LaneState, Shared, lane_step
 
 AXIS = "lanes"
@@ -31,6 +33,7 @@ COMPILED_FIELDS = (
     "tied_qk",
     "sites",
     "frozen_norms",
+    "compact",
 )
 
 
@@ -59,12 +62,19 @@ def compiled_part(prune: PruneConfig) -> PruneConfig:
 
 
 def plan_lanes(
-    config: ModelConfig, prune: PruneConfig, shared: Shared, lanes: Lane, states: LaneState, label: str
+    config: ModelConfig,
+    prune: PruneConfig,
+    shared: Shared,
+    lanes: Lane,
+    states: LaneState,
+    label: str,
+    part: int = 1,
 ) -> Plan:
     """Compiles for all lanes [R] at once or, if memory is short, for groups of equal size, and says so.
 
-    Sizes are multiples of the number of devices; on a CPU they are that number. Raises InputError if not even
-    one lane a device fits.
+    part: what is alive in these lanes fits into 1 / part of the model's width (`compact_model`). Sizes are
+    multiples of the number of devices; on a CPU they are that number. Raises InputError if not even one lane
+    a device fits.
     """
     mesh = device_mesh()
     devices, count = len(mesh.devices), len(lanes.seed)
@@ -77,7 +87,7 @@ def plan_lanes(
             _resized(states, per_device * devices),
         )
         leaves, structure = jax.tree.flatten(shapes)
-        return _compiled(config, compiled_part(prune), mesh, tuple(leaves), structure)
+        return _compiled(config, compiled_part(prune), part, mesh, tuple(leaves), structure)
 
     most = -(-count // devices) if platform() in LANES_TOGETHER else 1
     run = _unless_too_large(build, most)
@@ -114,11 +124,16 @@ def _unless_too_large(build, lanes: int) -> Compiled | None:
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(config: ModelConfig, prune: PruneConfig, mesh: Mesh, leaves, structure) -> Compiled:
+def _compiled(config: ModelConfig, prune: PruneConfig, part: int, mesh: Mesh, leaves, structure) -> Compiled:
     def one_lane(length, shared, lane, state):
+        compact = None
+        if part > 1:
+            fills = constant_fills(prune.fill, shared.means)
+            compact = compact_model(config, shared.params, fills, alive_nodes(config, lane), part)
+
         def step(i, carry):
             state, history = carry
-            state, metrics = lane_step(config, prune, shared, lane, state)
+            state, metrics = lane_step(config, prune, shared, lane, state, compact)
             return state, jax.tree.map(lambda past, now: past.at[i].set(now), history, metrics)
 
         empty = {name: jnp.zeros(CHUNK) for name in ("loss", "open")}

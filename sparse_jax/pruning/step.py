@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from sparse_jax.model.compact import Compact
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.pruning.config import Hyperparameters, PruneConfig
@@ -62,12 +63,19 @@ def new_lane(shapes: Mapping[str, tuple[int, ...]], lane: Lane) -> LaneState:
 
 
 def lane_step(
-    config: ModelConfig, prune: PruneConfig, shared: Shared, lane: Lane, state: LaneState
+    config: ModelConfig,
+    prune: PruneConfig,
+    shared: Shared,
+    lane: Lane,
+    state: LaneState,
+    compact: Compact | None = None,
 ) -> tuple[LaneState, dict[str, jax.Array]]:
     """One update of the gate logits on `pairs_per_step` of the P training pairs of the lane's task.
 
     The loss is the mean task loss plus k_coef times the number of open gates; only the gates get
-    gradients (METHOD 6). Returns the new state and {"loss", "open"} as they were before the update.
+    gradients (METHOD 6), and logits that are not eligible stay. With `compact` the nodes that it leaves out
+    are not computed; none of them may be open. Returns the new state and {"loss", "open"} as they were before
+    the update.
     """
     hyper = lane.hyper
     batch, whole = _batch((shared.tasks, shared.whole), prune.pairs_per_step, lane, state.step)
@@ -78,12 +86,14 @@ def lane_step(
         trained = lane_gates(logits, lane, hyper.temperature, prune.tied_qk)
         gates = {**lane.fixed, **trained}
         judged_by = prune.objective, whole, prune.frozen_norms
-        loss = pair_losses(config, shared.params, gates, fills, batch, *judged_by).mean()
+        loss = pair_losses(config, shared.params, gates, fills, batch, *judged_by, compact).mean()
         opened = count(trained if lane.eligible is None else _product(trained, lane.eligible))
         return loss + hyper.k_coef * opened, {"loss": loss, "open": opened}
 
     gradients, metrics = jax.grad(loss_of, has_aux=True)(state.logits)
     updates, opt_state = _optimizer(hyper).update(gradients, state.opt_state, state.logits)
+    if lane.eligible is not None:
+        updates = _product(updates, lane.eligible)
     rate = -_learning_rate(prune, hyper, state.step)
     logits = jax.tree.map(
         lambda tau, update: jnp.clip(tau + rate * update, -LOGIT_BOUND, LOGIT_BOUND), state.logits, updates

@@ -24,8 +24,21 @@ def abs_top_k(x: jax.Array, k: int) -> jax.Array:
         return x
     # Flat rows, because XLA on a CPU otherwise writes a transposed copy for the weights' gradient.
     x_RxN = x.reshape(-1, width)
-    kept_RxN = magnitude_keys(x_RxN) >= _row_thresholds(lax.stop_gradient(x_RxN), k)[:, None]
-    return jnp.where(kept_RxN, x_RxN, 0).reshape(x.shape)
+    return jnp.where(_kept(x_RxN, k), x_RxN, 0).reshape(x.shape)
+
+
+def abs_top_k_mask(x: jax.Array, k: int) -> jax.Array:
+    """True [..., N] for the entries that `abs_top_k` keeps.
+
+    Raises InputError for k < 1.
+    """
+    require(k >= 1, "k", k, "at least 1 entry kept per row")
+    width = x.shape[-1]
+    return jnp.ones(x.shape, bool) if k >= width else _kept(x.reshape(-1, width), k).reshape(x.shape)
+
+
+def _kept(x_RxN, k: int):
+    return magnitude_keys(x_RxN) >= _row_thresholds(lax.stop_gradient(x_RxN), k)[:, None]
 
 
 def _row_thresholds(x_RxN, k: int):
