@@ -14,16 +14,15 @@ Gates = Mapping[str, np.ndarray]
 
 def kept_nodes(gates: Gates, means: Gates, scores: Gates, n_layers: int) -> tuple[Node, ...]:
     """Every node whose gate is 1, in order of the forward pass."""
+    in_layers = [(layer, site) for layer in range(n_layers) for site in sites.LAYER_SITES]
     nodes = []
-    for layer in range(n_layers):
-        for site in (s for s in sites.LAYER_SITES if s in gates):
-            for index in np.flatnonzero(gates[site][layer]):
-                mean, score = means[site][layer, index], scores[site][layer, index]
-                nodes.append(Node(layer, site, int(index), float(mean), float(score)))
-    if sites.FINAL_SITE in gates:
-        for index in np.flatnonzero(gates[sites.FINAL_SITE]):
-            mean, score = means[sites.FINAL_SITE][index], scores[sites.FINAL_SITE][index]
-            nodes.append(Node(n_layers, sites.FINAL_SITE, int(index), float(mean), float(score)))
+    for layer, site in ((0, sites.EMBED_SITE), *in_layers, (n_layers, sites.FINAL_SITE)):
+        if site not in gates:
+            continue
+        row = () if site in sites.UNLAYERED_SITES else (layer,)
+        for index in np.flatnonzero(gates[site][row]):
+            mean, score = means[site][*row, index], scores[site][*row, index]
+            nodes.append(Node(layer, site, int(index), float(mean), float(score)))
     return tuple(nodes)
 
 
@@ -52,12 +51,15 @@ def find_edges(
     return tuple(edges)
 
 
-def other_counts(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> dict[str, int]:
-    """Sizes beside the edges.
+def other_counts(
+    config: ModelConfig, params: Params, nodes: tuple[Node, ...], gated: tuple[str, ...] = sites.LAYER_SITES
+) -> dict[str, int]:
+    """Sizes beside the edges; `gated` are the sites whose nodes were chosen.
 
     bias: nonzero biases of kept nodes. embedding: nonzero embedding weights (whole vocabulary) in the
-    residual channels that a kept node reads. unembedding: nonzero unembedding weights from the
-    channels that a kept node writes. query_key: channels kept both as q and as k, each a product.
+    residual channels that a kept node reads or, if those of the embedding were gated, in the kept ones.
+    unembedding: nonzero unembedding weights from the channels that a kept node writes. query_key: channels
+    kept both as q and as k, each a product.
     """
     chosen = {(node.layer, node.site, node.index) for node in nodes}
     bias = 0
@@ -65,9 +67,10 @@ def other_counts(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -
         for _, target, sublayer, matrix in sites.EDGE_MATRICES:
             values = np.asarray(params["layers"][sublayer][matrix]["bias"][layer])
             bias += sum((layer, target, int(i)) in chosen for i in np.flatnonzero(values))
-    read = {n.index for n in nodes if n.site in ("attn_in", "mlp_in", sites.FINAL_SITE)}
-    read = sorted(i for i in read if i < config.d_model)
-    written = sorted({n.index for n in nodes if n.site in ("attn_out", "mlp_out", sites.FINAL_SITE)})
+    readers = (sites.EMBED_SITE,) if sites.EMBED_SITE in gated else ("attn_in", "mlp_in", sites.FINAL_SITE)
+    read = sorted({n.index for n in nodes if n.site in readers and n.index < config.d_model})
+    writers = (sites.EMBED_SITE, "attn_out", "mlp_out", sites.FINAL_SITE)
+    written = sorted({n.index for n in nodes if n.site in writers})
     embedding = np.asarray(params["embed"]["kernel"])
     unembedding = embedding.T if config.tied_embedding else np.asarray(params["unembed"]["kernel"])
     return {

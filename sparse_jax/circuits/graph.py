@@ -22,7 +22,7 @@ VERSIONS = (1, 2)
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """One kept channel `index` of `site` in `layer` (the last layer + 1 at `final_resid`).
+    """One kept channel `index` of `site` in `layer` (0 at `embed`, the last layer + 1 at `final_resid`).
 
     mean: its mean activation over pretraining text, what it would be ablated to.
     score: the gate logit that it was ranked by.
@@ -73,7 +73,7 @@ class Circuit:
     def gates(self, config: ModelConfig) -> dict[str, np.ndarray]:
         """The 0/1 gates that leave exactly this circuit, in the form that `last_logits` takes.
 
-        By site, [L, N] ([N] at the final one), for the gated sites; if `edge_gated` also by edge ("q->..."),
+        By gated site, [L, N] ([N] outside the layers); if `edge_gated` also by edge ("q->..."),
         [L, Din, Dout], closed between two nodes without an edge and open elsewhere: what other nodes read
         decides, through AbsTopK, which nodes are active. Raises InputError for what a model of this `config`
         has not.
@@ -81,7 +81,7 @@ class Circuit:
         shapes = sites.node_shapes(config, self.sites)
         gates = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
         for node in self.nodes:
-            place = (node.index,) if node.site == sites.FINAL_SITE else (node.layer, node.index)
+            place = (node.index,) if node.site in sites.UNLAYERED_SITES else (node.layer, node.index)
             shape = shapes.get(node.site, ())
             if len(shape) != len(place) or any(i >= n for i, n in zip(place, shape)):
                 raise InputError(f"circuit: node {node.name} is not in this model; its sites are {shapes}")

@@ -19,6 +19,6 @@ def released_circuit(found: VizData, config: ModelConfig, params: Params) -> Cir
     unknown = {site: np.zeros_like(gate) for site, gate in found.gates.items()}
     nodes = kept_nodes(found.gates, unknown, unknown, config.n_layers)
     edges = find_edges(config, params, nodes)
-    counts = {"nodes": len(nodes), "edges": len(edges), **other_counts(config, params, nodes)}
     gated = tuple(site for site in sites.NODE_SITES if site in found.gates)
+    counts = {"nodes": len(nodes), "edges": len(edges), **other_counts(config, params, nodes, gated)}
     return Circuit(nodes, edges, gated, counts, dict(found.losses), {}, {"origin": "released viz_data"})

@@ -10,6 +10,7 @@ from sparse_jax.data.loader import validation_windows
 from sparse_jax.data.simple_python import programs as generated
 from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.gates import Gates
 from sparse_jax.pruning.means import load_means, node_means, save_means
@@ -17,20 +18,21 @@ from sparse_jax.training.pretrained import Pretrained
 
 
 def held_values(pretrained: Pretrained, prune: PruneConfig, corpus: Corpus | None = None) -> Gates:
-    """By site, the means over `prune.mean_windows` windows of text; zeros if `prune.fill` is "zero".
+    """By site of `prune.held_sites`, means over `prune.mean_windows` windows; zeros if its `fill` is "zero".
 
     corpus: the prepared text of the model; without it, the means that a published model has beside it are
-    read, or its text is prepared. Raises InputError if the text is not what the model was trained on.
+    read, or its text is prepared if they are not there, or not those of all sites. Raises InputError if the
+    text is not what the model was trained on.
     """
     published = Path(pretrained.origin) / _published_name(prune.mean_windows)
-    if corpus is None and published.exists():
-        means = load_means(published)
-    else:
+    means = load_means(published) if corpus is None and published.exists() else {}
+    if not means.keys() >= set(prune.held_sites):
         corpus = corpus or prepare(pretrained.run.data, pretrained.config.vocab_size)
         check_corpus(pretrained, corpus)
         windows = training_windows(corpus, prune.mean_windows, pretrained.config.context)
         means = node_means(pretrained.config, pretrained.params, windows)
-    return {site: 0 * mean for site, mean in means.items()} if prune.fill == "zero" else means
+    held = {site: means[site] for site in prune.held_sites}
+    return {site: 0 * mean for site, mean in held.items()} if prune.fill == "zero" else held
 
 
 def check_corpus(pretrained: Pretrained, corpus: Corpus) -> None:
@@ -48,7 +50,7 @@ def publish_means(pretrained: Pretrained, directory: Path, programs: bool = Fals
     With them it can be pruned where its text is not, or not any more. programs: over generated programs
     instead, for a model that was made elsewhere.
     """
-    prune = PruneConfig()
+    prune = PruneConfig(sites=sites.NODE_SITES)
     if programs:
         windows = program_windows(pretrained.tokenizer, prune.mean_windows, pretrained.config.context)
         means = node_means(pretrained.config, pretrained.params, windows)

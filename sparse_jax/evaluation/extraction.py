@@ -131,7 +131,7 @@ def circuit_of(
     held = jax.device_get({site: means[site] for site in prune.sites})
     nodes = kept_nodes(reduced.gates, held, reduced.scores, pretrained.config.n_layers)
     edges = find_edges(pretrained.config, pretrained.params, nodes, reduced.gates)
-    others = other_counts(pretrained.config, pretrained.params, nodes)
+    others = other_counts(pretrained.config, pretrained.params, nodes, prune.sites)
     return Circuit(
         nodes=nodes,
         edges=edges,

@@ -35,8 +35,8 @@ def forward(
     MLP are computed for those alone. With `branches` each sequence is two texts with a common beginning.
     With `compact` the nodes of the layers that it leaves out count as closed, whatever their gates say; hooks
     are then gates of all sites of the layers and fills [L, N], no patches and no captures there.
-    Captured values are [L, B, T, N] ([B, T, N] at `final_resid`, or as the logits with `at_B`; "pattern" is
-    [L, B, H, T, T]). Pure; jit it with `config` closed over.
+    Captured values are [L, B, T, N] ([B, T, N] at `embed` and `final_resid`, the latter as the logits with
+    `at_B`; "pattern" is [L, B, H, T, T]). Pure; jit it with `config` closed over.
 
     Raises InputError for hooks that do not fit the model or more tokens than its context.
     """

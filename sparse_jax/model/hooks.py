@@ -20,7 +20,7 @@ Arrays = Mapping[str, jax.Array]
 
 @struct.dataclass
 class Patch:
-    """Puts `value` where `where` holds; both broadcast to [L, B, T, N] ([B, T, N] at the end)."""
+    """Puts `value` where `where` holds; both broadcast to [L, B, T, N] ([B, T, N] outside the layers)."""
 
     where: jax.Array
     value: jax.Array
@@ -39,9 +39,9 @@ class Patch:
 class Hooks:
     """Interventions by site name; per-layer arrays carry the layer axis first.
 
-    gates: [L, N] ([N] at `final_resid`), 1 keeps a node and 0 replaces it by its fill.
-    fills: same shapes, or a value of its own at every token, [L, B, T, N] ([B, T, N] at `final_resid`); what
-    a closed gate puts in place of the node (0 where absent).
+    gates: [L, N] ([N] at `embed` and `final_resid`), 1 keeps a node and 0 replaces it by its fill.
+    fills: same shapes, or a value of its own at every token, [L, B, T, N] ([B, T, N] outside the layers);
+    what a closed gate puts in place of the node (0 where absent).
     patches: a Patch per site.
     norms: what an RMSNorm divides by in place of its input's own root mean square, by a name of NORMS,
     [L, B, T, 1] ([B, T, 1] for the last).
@@ -55,12 +55,12 @@ class Hooks:
     capture: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
     def split(self, n_layers: int) -> tuple["Hooks", "Hooks"]:
-        """The part that is scanned over the layers, and the part for the final site."""
-        at_end = (sites.FINAL_SITE, sites.FINAL_NORM)
-        final = self._select(lambda site: site in at_end)
-        layers = self._select(lambda site: site not in at_end)
+        """The part that is scanned over the layers, and the part for what is outside them."""
+        unlayered = (*sites.UNLAYERED_SITES, sites.FINAL_NORM)
+        outside = self._select(lambda site: site in unlayered)
+        layers = self._select(lambda site: site not in unlayered)
         patches = {site: patch.per_layer(n_layers) for site, patch in layers.patches.items()}
-        return layers.replace(patches=patches), final
+        return layers.replace(patches=patches), outside
 
     def _select(self, belongs) -> "Hooks":
         def pick(mapping):

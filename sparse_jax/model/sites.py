@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from sparse_jax.model.config import ModelConfig
 
 LAYER_SITES = ("attn_in", "q", "k", "v", "attn_out", "mlp_in", "mlp_neuron", "mlp_out")
-FINAL_SITE = "final_resid"
-NODE_SITES = (*LAYER_SITES, FINAL_SITE)
+# The residual stream before the first layer, positions added, and after the last.
+EMBED_SITE, FINAL_SITE = "embed", "final_resid"
+UNLAYERED_SITES = (EMBED_SITE, FINAL_SITE)
+NODE_SITES = (EMBED_SITE, *LAYER_SITES, FINAL_SITE)
 
 RESIDUAL_SITES = ("resid_mid", "resid_out")
 TOPK_SITES = (*LAYER_SITES, *RESIDUAL_SITES)
@@ -60,9 +62,9 @@ def is_edge(key: str) -> bool:
 
 
 def node_shapes(config: "ModelConfig", names: tuple[str, ...] = NODE_SITES) -> dict[str, tuple[int, ...]]:
-    """Shape of one value per node: [L, N] for the sites of a layer, [N] for the final one."""
+    """Shape of one value per node: [L, N] for the sites of a layer, [N] for those outside the layers."""
     return {
-        site: (width(config, site),) if site == FINAL_SITE else (config.n_layers, width(config, site))
+        site: (width(config, site),) if site in UNLAYERED_SITES else (config.n_layers, width(config, site))
         for site in names
     }
 

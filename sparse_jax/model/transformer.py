@@ -62,16 +62,20 @@ class Transformer(nn.Module):
     def __call__(self, tokens_BxT, hooks: Hooks, places: Places, at_BxA=None, cache=None, compact=None):
         """Returns (logits [B, T, V] or, with `at_BxA`, [B, A, V]; captured; cache)."""
         config = self.config
-        layer_hooks, final_hooks = hooks.split(config.n_layers)
+        layer_hooks, outer_hooks = hooks.split(config.n_layers)
         embedding = self._matrix("embed", (config.vocab_size, config.d_model))
         x = embedding.astype(config.compute_dtype)[tokens_BxT]
         x, position = self._positions(x, places)
-        x, (captured, cache) = self._layers(x, (layer_hooks, cache, compact), position, places, at_BxA)
+        captured = {}
+        # every token of it: with `at_BxA` too, all are keys and values
+        x = point(config, sites.EMBED_SITE, x, outer_hooks, captured)
+        x, (in_layers, cache) = self._layers(x, (layer_hooks, cache, compact), position, places, at_BxA)
+        captured |= in_layers
         if at_BxA is not None:
-            final_hooks = final_hooks.at(at_BxA)
+            outer_hooks = outer_hooks.at(at_BxA)
             tokens_BxT = jnp.take_along_axis(tokens_BxT, at_BxA, axis=1)
-        x = point(config, sites.FINAL_SITE, x, final_hooks, captured)
-        x = normed(config, "final_norm", sites.FINAL_NORM, x, final_hooks, captured)
+        x = point(config, sites.FINAL_SITE, x, outer_hooks, captured)
+        x = normed(config, "final_norm", sites.FINAL_NORM, x, outer_hooks, captured)
         unembedding = self._unembedding(embedding).astype(x.dtype)
         logits = rows_times_matrix(x, unembedding, preferred_element_type=jnp.float32)
         if config.bigram != "none":

@@ -51,7 +51,8 @@ def random_scores(config: ModelConfig, prune: PruneConfig, seed: int) -> Scores:
 def weight_magnitudes(config: ModelConfig, params: Params, prune: PruneConfig) -> Scores:
     """The sum of |weight| over all weights into and out of each node.
 
-    Those are edges (METHOD 7) and, from the final residual stream, the unembedding.
+    Those are edges (METHOD 7); into the first residual stream, the embedding and positions that are added;
+    from the last one, the unembedding.
     """
     shapes = sites.node_shapes(config, prune.sites)
     scores = {site: np.zeros(shape) for site, shape in shapes.items()}
@@ -59,6 +60,9 @@ def weight_magnitudes(config: ModelConfig, params: Params, prune: PruneConfig) -
         magnitude = np.abs(np.asarray(params["layers"][sublayer][matrix]["kernel"], np.float64))
         scores[source] += magnitude.sum(axis=2)
         scores[target] += magnitude.sum(axis=1)
+    if sites.EMBED_SITE in scores:
+        for table in ("embed", "position") if config.positions == "added" else ("embed",):
+            scores[sites.EMBED_SITE] += np.abs(np.asarray(params[table]["kernel"], np.float64)).sum(axis=0)
     if sites.FINAL_SITE in scores:
         unembedding = params["embed"]["kernel"].T if config.tied_embedding else params["unembed"]["kernel"]
         scores[sites.FINAL_SITE] += np.abs(np.asarray(unembedding, np.float64)).sum(axis=1)
@@ -110,17 +114,17 @@ def _ends(pairs: EncodedPairs) -> jax.Array:
 
 
 def _layers(config: ModelConfig, site: str) -> int:
-    return 1 if site == sites.FINAL_SITE else config.n_layers
+    return 1 if site in sites.UNLAYERED_SITES else config.n_layers
 
 
 def _chosen(config: ModelConfig, site: str, place: tuple[str, int]) -> jax.Array:
     """True for the layer of `place` if it is one of `site`, in a shape that fits the site's values."""
     chosen = (jnp.arange(_layers(config, site)) == place[1]) & (site == place[0])
-    return chosen[:, None, None] if site == sites.FINAL_SITE else chosen[:, None, None, None]
+    return chosen[:, None, None] if site in sites.UNLAYERED_SITES else chosen[:, None, None, None]
 
 
 def _scores(site: str, slopes, values, means) -> jax.Array:
-    """[L, B, T, N] ([B, 1, N] at the final site) -> [L, N] ([N])."""
-    if site == sites.FINAL_SITE:
+    """[L, B, T, N] ([B, T, N] at the embedding, [B, 1, N] at the final site) -> [L, N] ([N])."""
+    if site in sites.UNLAYERED_SITES:
         return jnp.abs(slopes * (values - means)).sum(axis=1).mean(axis=0)
     return jnp.abs(slopes * (values - means[:, None, None])).sum(axis=2).mean(axis=1)

@@ -30,7 +30,7 @@ class PruneConfig:
     tied_qk: one gate for channel i of q and of k, which counts as two nodes.
     frozen_norms: every RMSNorm divides by what it divides by in the whole model on the same tokens, so that
     pruning does not amplify what is left; the circuits need it too (their provenance tells).
-    sites: what is gated: all sites of the layers, and `final_resid` if wanted.
+    sites: what is gated: all sites of the layers, and if wanted `embed` and `final_resid`.
     compact: nodes whose logits are too low to open again are closed for good while gates are trained, and no
     longer computed. Two more programs are compiled, so that it pays for many lanes or large models. Needs
     constant fills ("mean", "zero"). Of gates of edges, which are trained after the nodes, none are dropped.
@@ -95,6 +95,15 @@ class PruneConfig:
     def judged_by(self) -> str:
         """The loss, a name in LOSSES, by which a circuit is compared with `target_loss`."""
         return OBJECTIVES[self.objective]
+
+    @property
+    def held_sites(self) -> tuple[str, ...]:
+        """The sites whose means a run is given: all, but the embedding's only where it has gates.
+
+        Random fills are drawn for these sites in turn, so that a run without those gates draws what it
+        always did.
+        """
+        return tuple(site for site in sites.NODE_SITES if site != sites.EMBED_SITE or site in self.sites)
 
     def hyperparameters(self) -> "Hyperparameters":
         """The numbers that a search may vary between lanes of one compiled program."""

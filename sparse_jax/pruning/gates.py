@@ -1,7 +1,7 @@
 """Gates: a step of a learned logit, with the slope of a logistic function behind it.
 
-All gates of a model are one flat dict: those of nodes by site ("mlp_in": [L, N], "final_resid": [N]), those
-of edges by source and target ("mlp_in->mlp_neuron": [L, Din, Dout]).
+All gates of a model are one flat dict: those of nodes by site ("mlp_in": [L, N], "embed": [N]), those of
+edges by source and target ("mlp_in->mlp_neuron": [L, Din, Dout]).
 """
 
 from collections.abc import Mapping

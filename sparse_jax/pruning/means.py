@@ -18,7 +18,7 @@ from sparse_jax.model.hooks import Hooks
 def node_means(
     config: ModelConfig, params: Params, windows_WxT: np.ndarray, batch_size: int = 16
 ) -> dict[str, jax.Array]:
-    """Mean over windows and positions of every node site, [L, N] ([N] at `final_resid`), float32.
+    """Mean over windows and positions of every node site, [L, N] ([N] outside the layers), float32.
 
     Of the very model that is pruned, AbsTopK included (METHOD 6). The windows that do not fill a last
     batch are left out, so that one program serves.
@@ -46,12 +46,15 @@ def save_means(means: dict[str, jax.Array], path: str | os.PathLike) -> None:
 
 
 def load_means(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """What `save_means` wrote. Raises InputError for a missing or foreign file."""
+    """What `save_means` wrote; means of the embedding may be missing, as in all files from before its gates.
+
+    Raises InputError for a missing or foreign file.
+    """
     try:
         with np.load(path) as arrays:
             means = dict(arrays)
     except (OSError, ValueError) as error:
         raise InputError(f"means: {path} cannot be read ({error})") from None
-    if set(means) != set(sites.NODE_SITES):
+    if set(means) | {sites.EMBED_SITE} != set(sites.NODE_SITES):
         raise InputError(f"means: {path} holds {sorted(means)}; valid: {', '.join(sites.NODE_SITES)}")
     return means

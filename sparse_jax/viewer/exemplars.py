@@ -82,7 +82,7 @@ def _peaks(config: ModelConfig, params: Params, nodes: Sequence[Node], windows_W
 def _peak(captured: jax.Array, nodes: Sequence[Node]) -> tuple[jax.Array, jax.Array]:
     """From one site's values [L, B, T, N] (or [B, T, N]) to position and value [nodes, B]."""
     index = np.array([node.index for node in nodes])
-    if nodes[0].site == sites.FINAL_SITE:
+    if nodes[0].site in sites.UNLAYERED_SITES:
         chosen = jnp.moveaxis(captured[..., index], -1, 0)
     else:
         layer = np.array([node.layer for node in nodes])

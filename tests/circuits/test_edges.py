@@ -48,6 +48,25 @@ def hand_made():
     return config, params
 
 
+def test_nodes_of_the_embedding_come_first_have_no_edges_and_count_its_weights():
+    params = planted_params()
+    gates = {**planted_gates(), "embed": np.eye(8)[0] + np.eye(8)[2], "final_resid": np.eye(8)[1]}
+    values = {site: np.asarray(gate) / 4 for site, gate in gates.items()}
+    nodes = kept_nodes(gates, values, values, 1)
+    assert [node.name for node in nodes[:2]] == ["0.embed.0", "0.embed.2"]
+    assert [(n.site, n.index) for n in nodes[2:]] == [*CIRCUIT, ("final_resid", 1)]
+    assert {(node.mean, node.score) for node in nodes} == {(0.25, 0.25)}
+    edges = find_edges(CONFIG, params, nodes)
+    assert [(edge.source, edge.target) for edge in edges] == [(2, 3), (3, 4)]
+    counts = other_counts(CONFIG, params, nodes, tuple(gates))
+    assert counts["embedding"] == 2 + 8  # channel 0 of tokens 1 and 2, and the constant in channel 2 of all
+    # what the MLP reads of a channel whose gate is closed is no weight of the embedding
+    assert other_counts(CONFIG, params, nodes[1:], tuple(gates))["embedding"] == 8
+    assert other_counts(CONFIG, params, nodes[2:], tuple(gates))["embedding"] == 0
+    # channels 0, 1 and 2 are written, and noise leads from all of them to the other six tokens
+    assert counts["unembedding"] == np.count_nonzero(params["unembed"]["kernel"][:3]) == 8 + 6 + 6
+
+
 def all_open(config):
     shapes = sites.node_shapes(config, sites.LAYER_SITES)
     return {site: np.ones(shape, np.float32) for site, shape in shapes.items()}

@@ -42,6 +42,20 @@ def test_its_gates_leave_exactly_its_nodes(circuit):
         np.testing.assert_array_equal(gate, expected[site])
 
 
+def test_nodes_outside_the_layers_survive_json_and_open_their_gates(circuit):
+    nodes = (Node(0, "embed", 5, 0.5, 0.25), *circuit.nodes, Node(1, "final_resid", 7))
+    edges = tuple(dataclasses.replace(e, source=e.source + 1, target=e.target + 1) for e in circuit.edges)
+    wider = dataclasses.replace(circuit, nodes=nodes, edges=edges, sites=sites.NODE_SITES)
+    assert from_json(wider.to_json()) == wider
+    gates = wider.gates(CONFIG)
+    np.testing.assert_array_equal(gates.pop("embed"), np.eye(8)[5])
+    np.testing.assert_array_equal(gates.pop("final_resid"), np.eye(8)[7])
+    for site, gate in planted_gates().items():
+        np.testing.assert_array_equal(gates[site], gate)
+    with pytest.raises(InputError, match="node 0.embed.5 is not in this model"):
+        dataclasses.replace(wider, sites=sites.LAYER_SITES).gates(CONFIG)
+
+
 def test_a_node_that_the_model_lacks_is_named(circuit):
     other = Circuit(**{**vars(circuit), "nodes": (Node(0, "q", 99),)})
     with pytest.raises(InputError, match="node 0.q.99 is not in this model"):

@@ -11,8 +11,8 @@ from sparse_jax.circuits.graph import load_circuit, save_circuit
 from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import END_OF_TEXT
-from sparse_jax.evaluation import suite
-from sparse_jax.evaluation.ablation import training_windows
+from sparse_jax.evaluation import ablation, suite
+from sparse_jax.evaluation.ablation import held_values, publish_means, training_windows
 from sparse_jax.evaluation.extraction import (
     TaskBeyondModelError,
     circuit_of,
@@ -25,7 +25,7 @@ from sparse_jax.evaluation.suite import prune_tasks
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.means import load_means
+from sparse_jax.pruning.means import load_means, save_means
 from sparse_jax.pruning.reduce import Reduced
 from sparse_jax.pruning.sizes import count_edges
 from sparse_jax.sparsity.config import SparsityConfig
@@ -117,6 +117,56 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(pretrained, corpus, tmp
         foreign = dataclasses.replace(corpus, tokenizer=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
         prune_tasks(pretrained, foreign, [data], PRUNE, tmp_path)
     assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
+
+
+def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(pretrained, corpus, tmp_path):
+    """Only channel 0 carries which token ends the prompt; the others are held at their means."""
+    prune = dataclasses.replace(PRUNE, sites=(*sites.LAYER_SITES, "embed"))
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), pretrained.tokenizer, 8, prune)
+    found = prune_tasks(pretrained, corpus, [data], prune, tmp_path)["planted"]
+    assert [(node.site, node.index) for node in found.nodes] == [("embed", 0), *CIRCUIT]
+    assert found.provenance["reached"] and found.sites == prune.sites
+    counts = {name: found.counts[name] for name in ("nodes", "edges", "embedding")}
+    assert counts == {"nodes": 4, "edges": 2, "embedding": 2}
+    saved, means = load_circuit(tmp_path / "planted.json"), load_means(tmp_path / "means.npz")
+    assert (saved.nodes, saved.edges, saved.sites) == (found.nodes, found.edges, found.sites)
+    gates = saved.gates(CONFIG)
+    np.testing.assert_array_equal(gates["embed"], np.eye(8)[0])
+    assert found.nodes[0].mean == pytest.approx(means["embed"][0])
+    loss = task_loss(pretrained, data.test, gates, means)
+    assert loss == pytest.approx(found.losses["circuit"], abs=1e-6)
+    # without that channel too the two members of a pair are the same
+    none = task_loss(pretrained, data.test, {**gates, "embed": np.zeros(8, np.float32)}, means)
+    assert none > np.log(2) - 1e-6
+
+
+def test_published_means_serve_unless_the_embedding_is_gated_and_they_lack_it(
+    pretrained, corpus, tmp_path, monkeypatch
+):
+    model = dataclasses.replace(pretrained, origin=str(tmp_path))
+    asked = dataclasses.replace(PruneConfig(), sites=sites.NODE_SITES)
+    monkeypatch.setattr(ablation, "prepare", lambda *_: corpus)
+    publish_means(model, tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = load_means(path)
+    old = {site: 0 * mean + 7 for site, mean in whole.items() if site != "embed"}
+    save_means(old, path)
+    made_again = held_values(model, asked)
+    assert set(made_again) == set(sites.NODE_SITES)
+    for site, mean in made_again.items():
+        np.testing.assert_array_equal(mean, whole[site])
+
+    def no_text(*_):
+        raise InputError("data: the text is gone")
+
+    monkeypatch.setattr(ablation, "prepare", no_text)
+    with pytest.raises(InputError, match="the text is gone"):
+        held_values(model, asked)
+    found = held_values(model, PruneConfig())
+    assert set(found) == set(old) and all((mean == 7).all() for mean in found.values())
+    save_means(whole, path)
+    assert set(held_values(model, asked)) == set(whole)
+    assert set(held_values(model, PruneConfig())) == set(old)
 
 
 def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(pretrained, tmp_path):

@@ -54,7 +54,8 @@ def test_attribution_is_slope_times_distance_from_the_mean():
     found = attribution(CONFIG, evaluator.params, evaluator.fills, PAIRS, APART)
     for site, shape in sites.node_shapes(CONFIG).items():
         assert found[site].shape == shape
-    for site, place in (("mlp_out", (1, 0)), ("v", (1, 2)), ("mlp_neuron", (0, 3)), ("final_resid", (1,))):
+    nodes = ("mlp_out", (1, 0)), ("v", (1, 2)), ("mlp_neuron", (0, 3)), ("final_resid", (1,)), ("embed", (4,))
+    for site, place in nodes:
         by_hand = score_by_hand(site, place)
         assert by_hand > 1e-3
         assert found[site][place] == pytest.approx(by_hand, rel=0.05), site
@@ -76,11 +77,21 @@ def test_magnitudes_are_sums_over_rows_and_columns():
         ("mlp_neuron", 1, 7): kernels["up"][1, :, 7].sum() + kernels["down"][1, 7].sum(),
         ("mlp_out", 0, 5): kernels["down"][0, :, 5].sum(),
         ("final_resid", 3): np.abs(params["unembed"]["kernel"])[3].sum(),
+        ("embed", 3): np.abs(params["embed"]["kernel"])[:, 3].sum(),
     }
     for (site, *place), total in expected.items():
         assert found[site][tuple(place)] == pytest.approx(float(total), rel=1e-5) and total > 0
     tied = weight_magnitudes(CONFIG, params, TIED)
     np.testing.assert_allclose(tied["q"], found["q"] + found["k"])
+
+
+def test_positions_that_are_added_are_weights_into_the_embedding_s_nodes():
+    config = dataclasses.replace(CONFIG, positions="added")
+    table = {"kernel": -np.arange(config.context * 6.0).reshape(-1, 6)}
+    plain = weight_magnitudes(CONFIG, noisy().params, APART)
+    found = weight_magnitudes(config, {**noisy().params, "position": table}, APART)
+    np.testing.assert_allclose(found.pop("embed"), plain["embed"] - table["kernel"].sum(axis=0))
+    assert all((score == plain[site]).all() for site, score in found.items())
 
 
 def test_random_scores_depend_on_the_seed_alone():

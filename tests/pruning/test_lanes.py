@@ -193,10 +193,26 @@ def test_every_fill_and_objective_trains_and_counts(fill, objective, six):
     assert not np.allclose(losses[1], all_six.history["loss"][0])
 
 
-def test_final_resid_is_gated_where_asked():
+def test_the_stream_outside_the_layers_is_gated_where_asked():
     prune = dataclasses.replace(SHORT, sites=sites.NODE_SITES)
     found = run(prune, make_lanes(prune))
-    assert found.logits["final_resid"].shape == (1, 8)
+    assert found.logits["final_resid"].shape == found.logits["embed"].shape == (1, 8)
+    found = run(SHORT, make_lanes(SHORT))
+    assert set(tie(found.logits)) == set(sites.LAYER_SITES)
+
+
+def test_means_of_the_embedding_are_needed_only_where_it_is_gated():
+    params, means = model()
+    del means["embed"]
+    assert set(SHORT.held_sites) == set(means)
+    found = optimize_gates(CONFIG, SHORT, params, means, [PAIRS], make_lanes(SHORT))
+    assert_same(found, run(SHORT, make_lanes(SHORT)), slice(None))
+    prune = dataclasses.replace(SHORT, sites=sites.NODE_SITES)
+    assert set(prune.held_sites) == set(sites.NODE_SITES)
+    fixed = make_lanes(SHORT).replace(fixed={"embed": np.ones((1, 8))})
+    for asked, lanes in ((prune, make_lanes(prune)), (SHORT, fixed)):
+        with pytest.raises(InputError, match=r"means\['embed'\]: missing; valid: \(8,\), the means of"):
+            optimize_gates(CONFIG, asked, params, means, [PAIRS], lanes)
 
 
 @pytest.mark.parametrize(

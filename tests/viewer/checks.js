@@ -85,6 +85,42 @@ assert.deepEqual(
   ],
 );
 
+// The embedding's nodes begin the lines of their channels, in a band of their own above the first layer.
+const withEmbedding = unpacked(
+  { ...entry, nodes: [[0, 9, 2], [0, 9, 4], ...rows].map((row) => [...row, 0, 1]), edges: [] },
+  { ...shared, sites: [...sites, "embed"] },
+);
+assert.deepEqual(
+  streamChains(withEmbedding.nodes).map((chain) => chain.map(named)),
+  [
+    [
+      "0.embed.2",
+      "0.attn_out.2",
+      "0.mlp_in.2",
+      "0.mlp_out.2",
+      "1.attn_in.2",
+      "2.final_resid.2",
+    ],
+  ],
+);
+assert.deepEqual(relatives(withEmbedding.nodes[0], withEmbedding.nodes).nodes.map(named), [
+  "0.mlp_in.2",
+  "1.attn_in.2",
+  "2.final_resid.2",
+]);
+assert.deepEqual(
+  ["Start", "Layer 0", "End"],
+  [...new Set(rowsOf(withEmbedding.nodes).map(bandOf))].filter((name) => name !== "Layer 1"),
+);
+assert.equal(
+  describe(withEmbedding.nodes[0]),
+  "Before the first layer: the embedding writes residual channel 2",
+);
+assert.equal(describe(withEmbedding.nodes[2]), "Layer 0: attention reads residual channel 1");
+const { rows: apart } = layoutCircuit(withEmbedding, 460);
+// room for the edge of the band, as between layers
+assert(apart[1].y - apart[0].y >= apart[2].y - apart[1].y + 26);
+
 // Many nodes in little room: nobody outside, nobody on another, every edge downwards.
 const many = { model: "dense", links: [], strongest: 1, edges: [], nodes: [] };
 for (const site of ["mlp_in", "mlp_neuron", "mlp_out"]) {

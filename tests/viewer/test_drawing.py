@@ -23,6 +23,13 @@ def test_nodes_in_forward_order_and_edges_from_the_strongest(circuit):
     assert entry["losses"] == {"circuit": 0.14} and entry["counts"] == {"bias": 2}
 
 
+def test_nodes_outside_the_layers_are_drawn_before_and_after_them(build_circuit):
+    nodes = [Node(2, "final_resid", 1), Node(1, "q", 2), Node(0, "attn_in", 0), Node(0, "embed", 7)]
+    drawn = drawings([TaskCircuit("quotes", "sparse", build_circuit(nodes, []))])
+    expected = ["0.embed.7", "0.attn_in.0", "1.q.2", "2.final_resid.1"]
+    assert names(drawn, drawn["circuits"][0]) == expected
+
+
 def test_huge_circuits_keep_the_best_and_say_their_size(circuit, monkeypatch):
     monkeypatch.setattr(drawing, "NODE_LIMIT", 4)
     monkeypatch.setattr(drawing, "EDGE_LIMIT", 1)

@@ -18,7 +18,7 @@ from sparse_jax.viewer.exemplars import exemplars
 CONFIG = ModelConfig(vocab_size=20, context=12, n_layers=2, d_model=8, d_head=4, unroll=False)
 NODES = [
     Node(layer, site, index) for site in sites.LAYER_SITES for layer, index in ((1, 5), (0, 2), (1, 0))
-] + [Node(2, "final_resid", 6), Node(2, "final_resid", 1)]
+] + [Node(2, "final_resid", 6), Node(2, "final_resid", 1), Node(0, "embed", 4), Node(0, "embed", 2)]
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,12 @@ def model():
 
 @pytest.fixture(scope="module")
 def activations(model):
-    """Every site's values for each window alone, [L, T, N] (the final site as one layer)."""
+    """Every site's values for each window alone, [L, T, N] (what is outside the layers as one layer)."""
     params, windows = model
     run = jax.jit(lambda tokens: forward(CONFIG, params, tokens, Hooks(capture=sites.NODE_SITES))[1])
     found = [jax.device_get(run(window[None])) for window in windows]
     return [
-        {site: x[None, 0] if site == sites.FINAL_SITE else x[:, 0] for site, x in values.items()}
+        {site: x[None, 0] if site in sites.UNLAYERED_SITES else x[:, 0] for site, x in values.items()}
         for values in found
     ]
 
@@ -47,7 +47,7 @@ def searched(activations, windows, node, per_node, reach):
     """The same in plain Python: the best place of each window, then the best windows."""
     found = []
     for number, (values, window) in enumerate(zip(activations, windows)):
-        layer = 0 if node.site == sites.FINAL_SITE else node.layer
+        layer = 0 if node.site in sites.UNLAYERED_SITES else node.layer
         values = values[node.site][layer, :, node.index].tolist()
         place = max(range(len(values)), key=lambda t: (abs(values[t]), -t))
         text = decode(window)

@@ -1,9 +1,10 @@
 // A circuit of the payload as objects that know their neighbors. No drawing here.
 
-const WRITERS = new Set(["attn_out", "mlp_out"]);
+const WRITERS = new Set(["embed", "attn_out", "mlp_out"]);
 const READERS = new Set(["attn_in", "mlp_in", "final_resid"]);
 
 const SITE_MEANING = {
+  embed: "the embedding writes residual channel",
   attn_in: "attention reads residual channel",
   q: "query channel",
   k: "key channel",
@@ -46,7 +47,7 @@ function unpacked(entry, payload) {
 }
 
 // The nodes of one residual channel, in forward order, from its first writer to its last reader: each
-// reader sees what every writer before it has written, beside the embedding.
+// reader sees what every writer before it has written, beside the embedding where that has no nodes.
 function streamChains(nodes) {
   const onStream = nodes.filter((node) => WRITERS.has(node.site) || READERS.has(node.site));
   const chains = grouped(onStream, (node) => node.index);

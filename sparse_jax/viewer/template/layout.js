@@ -1,16 +1,20 @@
 // Where the nodes of a circuit stand: rows in forward order, short edges, residual channels upright.
 
 const ROW_OF = {
-  attn_in: 0,
-  q: 1,
-  k: 1,
-  v: 1,
-  attn_out: 2,
-  mlp_in: 3,
-  mlp_neuron: 4,
-  mlp_out: 5,
-  final_resid: 6,
+  embed: 0,
+  attn_in: 1,
+  q: 2,
+  k: 2,
+  v: 2,
+  attn_out: 3,
+  mlp_in: 4,
+  mlp_neuron: 5,
+  mlp_out: 6,
+  final_resid: 7,
 };
+// What is outside the layers: the band it is drawn in, and where that is.
+const BAND = { embed: "Start", final_resid: "End" };
+const PLACE = { embed: "Before the first layer", final_resid: "After the last layer" };
 const MARGIN = { left: 86, right: 14, top: 40, bottom: 36 };
 const SPACING = { least: 8, most: 52 };
 const DIGIT = 5.8;
@@ -29,6 +33,10 @@ function rowsOf(nodes) {
     segment.nodes.push(node);
   }
   return rows;
+}
+
+function bandOf(row) {
+  return BAND[row.segments[0].site] ?? `Layer ${row.layer}`;
 }
 
 function layoutCircuit(circuit, width) {
@@ -171,7 +179,7 @@ function stack(rows, edges, radius, airy) {
   rows.forEach((row, i) => {
     if (i)
       at +=
-        (airy ? 42 : 34) + Math.min(34, entering.get(row) / 8) + (rows[i - 1].layer === row.layer ? 0 : 26);
+        (airy ? 42 : 34) + Math.min(34, entering.get(row) / 8) + (bandOf(rows[i - 1]) === bandOf(row) ? 0 : 26);
     row.y = at;
     row.height = (row.lines - 1) * pitch;
     for (const segment of row.segments) {

@@ -36,7 +36,7 @@ function nodePanel(node, circuit, onGo) {
 }
 
 function describe(node) {
-  const where = node.site === "final_resid" ? "After the last layer" : `Layer ${node.layer}`;
+  const where = PLACE[node.site] ?? `Layer ${node.layer}`;
   return `${where}: ${SITE_MEANING[node.site]} ${node.index}`;
 }
 

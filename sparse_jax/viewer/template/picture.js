@@ -159,7 +159,3 @@ function backdrop(plan) {
   group.append(graphic("text", { class: "end", x: middle, y: plan.height - 4 }, "\u2193 to the logits"));
   return group;
 }
-
-function bandOf(row) {
-  return row.segments[0].site === "final_resid" ? "End" : `Layer ${row.layer}`;
-}
