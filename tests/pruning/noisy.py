@@ -28,10 +28,12 @@ def noisy():
         return x * 20 * rng.integers(0, 2, x.shape) if x.ndim > 2 else x * 20
 
     params = jax.tree.map(scaled, initialize(CONFIG, jax.random.key(0)))
-    means = {site: 0.3 * rng.normal(size=shape) for site, shape in sites.node_shapes(CONFIG).items()}
-    means = {site: np.float32(mean) for site, mean in means.items()}
+    shapes = sites.node_shapes(CONFIG, (*sites.LAYER_SITES, sites.FINAL_SITE))
+    means = {site: np.float32(0.3 * rng.normal(size=shape)) for site, shape in shapes.items()}
     tokens = rng.integers(1, 12, (PAIRS, 2, 6)).astype(np.int32)
     last = rng.integers(3, 6, (PAIRS, 2)).astype(np.int32)
+    # last, so that no test's model or pairs depend on it
+    means[sites.EMBED_SITE] = np.float32(0.3 * rng.normal(size=CONFIG.d_model))
     candidates = np.tile(np.array([[4, 5], [5, 4]], np.int32), (PAIRS, 1, 1))
     return Evaluator(CONFIG, params, means, EncodedPairs(tokens, last, candidates))
 

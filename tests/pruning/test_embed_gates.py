@@ -21,11 +21,11 @@ def test_packed_pairs_give_the_logits_of_pairs_apart_and_of_columns_that_hold_th
     run = jax.jit(lambda params, gates, fills, pairs: last_logits(CONFIG, params, gates, fills, pairs))
     apart = run(evaluator.params, gates, evaluator.fills, evaluator.pairs)
     packed = run(evaluator.params, gates, evaluator.fills, pack_pairs(evaluator.pairs))
-    np.testing.assert_allclose(packed, apart, atol=1e-4)
+    np.testing.assert_allclose(packed, apart, atol=1e-3)
     closed = gates.pop("embed") == 0
     kernel = np.where(closed, evaluator.fills["embed"], np.asarray(evaluator.params["embed"]["kernel"]))
     params = {**evaluator.params, "embed": {"kernel": kernel}}
-    np.testing.assert_allclose(run(params, gates, evaluator.fills, evaluator.pairs), apart, atol=1e-4)
+    np.testing.assert_allclose(run(params, gates, evaluator.fills, evaluator.pairs), apart, atol=1e-3)
     whole = run(evaluator.params, gates, evaluator.fills, evaluator.pairs)
     assert np.abs(whole - apart).max() > 0.1
 
