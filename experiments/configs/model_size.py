@@ -35,9 +35,6 @@ TASKS = (
     "set_or_string_fixedvarname",
     "for_while",
     "while_return_true",
-    "if_equals",
-    "lambda_func",
-    "var_swap",
 )
 
 
