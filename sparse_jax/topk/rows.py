@@ -76,7 +76,10 @@ def _in_cache(x_RxN, k: int):
 
 
 def _search_bits(keys_RxCxN, k: int):
-    """From the highest bit down, until exactly k keys of every row reach its threshold, or no bit is left."""
+    """From the highest bit down, until exactly k keys of every row reach its threshold, or no bit is left.
+
+    Devices that hold different rows all go to the last bit, for to stop early they would have to ask each other.
+    """
     rows, dtype = len(keys_RxCxN), keys_RxCxN.dtype
     key_bits = 8 * dtype.itemsize - 1
 
@@ -89,7 +92,8 @@ def _search_bits(keys_RxCxN, k: int):
 
     def unfinished(state):
         step, _, reach_R = state
-        return (step < key_bits) & jnp.any(reach_R != k)
+        left = step < key_bits
+        return left if jax.device_count() > 1 else left & jnp.any(reach_R != k)
 
     everything = jnp.full(rows, jnp.iinfo(jnp.int32).max)
     start = jnp.int32(0), jnp.zeros(rows, dtype), everything
