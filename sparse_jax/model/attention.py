@@ -50,13 +50,12 @@ def attend(q, k, v, sink_H: jax.Array | None, d_head: int, visible_TxT: jax.Arra
     heads = q.shape[-1] // d_head
     sink_H = jnp.full(heads, -jnp.inf) if sink_H is None else sink_H.astype(jnp.float32)
     visible = visible_TxT[:, None] if visible_TxT.ndim == 3 else visible_TxT
-    read = _attend(*(_split(x, d_head) for x in (q, k, v)), sink_H, visible)
-    return read.swapaxes(1, 2).reshape(q.shape)
+    return _attend(q, k, v, sink_H, visible)
 
 
 @jax.custom_vjp
 def _attend(q, k, v, sink_H, visible):
-    """q, k, v [B, H, T, K] -> the same shape; visible [T, T] or [B, 1, T, T]."""
+    """q, k, v [B, T, H*K] -> the same shape; visible [T, T] or [B, 1, T, T]."""
     return _forward(q, k, v, sink_H, visible)[0]
 
 
@@ -67,7 +66,7 @@ def _forward(q, k, v, sink_H, visible):
 
 def _backward(kept, slope):
     q, k, v, sink_H, visible, read, logs = kept
-    dq, dk, dv, dsink_BxH = _of_sequences(_slopes, [q, k, v, read, logs, slope], sink_H, visible)
+    dq, dk, dv, dsink_BxH = _of_sequences(_slopes, [q, k, v, read, slope, logs], sink_H, visible)
     return dq, dk, dv, jnp.sum(dsink_BxH, axis=0), None
 
 
@@ -76,8 +75,8 @@ _attend.defvjp(_forward, _backward)
 
 def _of_sequences(function: Callable, arrays: Sequence[jax.Array], sink_H, visible):
     """function(sink_H, visible, *arrays), on a CPU of a few sequences at a time."""
-    _, heads, tokens, _ = arrays[0].shape
-    score_bytes = 4 * heads * min(BLOCK, tokens) * tokens
+    tokens = arrays[0].shape[1]
+    score_bytes = 4 * len(sink_H) * min(BLOCK, tokens) * tokens
 
     def of_all(sink_H, visible, *arrays):
         return function(sink_H, visible, *arrays)
@@ -90,8 +89,9 @@ def _of_sequences(function: Callable, arrays: Sequence[jax.Array], sink_H, visib
     return jax.lax.platform_dependent(sink_H, visible, *arrays, cpu=few, default=of_all)
 
 
-def _read(sink_H, visible, q, k, v):
-    """What is read [B, H, T, K], and the logarithm of every row's denominator [B, H, T, 1]."""
+def _read(sink_H, visible, *q_k_v):
+    """What is read [B, T, H*K], and the logarithm of every row's denominator [B, H, T, 1]."""
+    q, k, v = (_split(x, len(sink_H)) for x in q_k_v)
     sink, scale = sink_H[:, None, None], q.shape[-1] ** -0.5
     read, logs = [], []
     for rows, end in _blocks(q.shape[2]):
@@ -102,11 +102,13 @@ def _read(sink_H, visible, q, k, v):
         total = jnp.sum(weights, axis=-1, keepdims=True) + jnp.exp(sink - largest)
         read.append((_product(weights.astype(v.dtype), v[:, :, :end], 3, 2) / total).astype(v.dtype))
         logs.append(largest + jnp.log(total))
-    return jnp.concatenate(read, axis=2), jnp.concatenate(logs, axis=2)
+    return _joined(jnp.concatenate(read, axis=2)), jnp.concatenate(logs, axis=2)
 
 
-def _slopes(sink_H, visible, q, k, v, read, logs, slope):
-    """Those of q, k, v [B, H, T, K] and of the sinks [B, H], from that of what was read."""
+def _slopes(sink_H, visible, *given):
+    """Those of q, k, v [B, T, H*K] and of the sinks [B, H], from that of what was read."""
+    *flat, logs = given
+    q, k, v, read, slope = (_split(x, len(sink_H)) for x in flat)
     # small operands are turned, so that no product has to turn a block of weights
     q_T, k_T, v_T, slope_T = (x.swapaxes(2, 3) for x in (q, k, v, slope))
     along = jnp.sum((slope * read).astype(jnp.float32), axis=-1, keepdims=True)
@@ -122,7 +124,7 @@ def _slopes(sink_H, visible, q, k, v, read, logs, slope):
         dv = dv.at[..., :end].add(_product(slope_T[..., rows], weights.astype(v.dtype), 3, 2))
     dsink_BxH = -jnp.sum(along * jnp.exp(sink_H[:, None, None] - logs), axis=(2, 3))
     dk, dv = (x.swapaxes(2, 3).astype(k.dtype) for x in (dk, dv))
-    return jnp.concatenate(dq, axis=2), dk, dv, dsink_BxH
+    return *(_joined(x) for x in (jnp.concatenate(dq, axis=2), dk, dv)), dsink_BxH
 
 
 def _blocks(tokens: int) -> list[tuple[slice, int]]:
@@ -137,6 +139,11 @@ def _product(a, b, axis_of_a: int, axis_of_b: int) -> jax.Array:
     return jax.lax.dot_general(a, b, contracted, preferred_element_type=jnp.float32)
 
 
-def _split(x: jax.Array, d_head: int) -> jax.Array:
+def _split(x, heads: int) -> jax.Array:
     """[B, T, H*K] -> [B, H, T, K]"""
-    return x.reshape(*x.shape[:-1], -1, d_head).swapaxes(1, 2)
+    return x.reshape(*x.shape[:-1], heads, -1).swapaxes(1, 2)
+
+
+def _joined(x) -> jax.Array:
+    """[B, H, T, K] -> [B, T, H*K]"""
+    return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)

@@ -1,5 +1,7 @@
 """AbsTopK: in every row (last axis) only the entries of largest magnitude stay."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -23,8 +25,27 @@ def abs_top_k(x: jax.Array, k: int) -> jax.Array:
     if k >= width:
         return x
     # Flat rows, because XLA on a CPU otherwise writes a transposed copy for the weights' gradient.
-    x_RxN = x.reshape(-1, width)
-    return jnp.where(_kept(x_RxN, k), x_RxN, 0).reshape(x.shape)
+    return _abs_top_k(x.reshape(-1, width), k).reshape(x.shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _abs_top_k(x_RxN, k: int):
+    return _forward(x_RxN, k)[0]
+
+
+def _forward(x_RxN, k: int):
+    threshold_R = _row_thresholds(x_RxN, k)
+    stays_RxN = jnp.where(magnitude_keys(x_RxN) >= threshold_R[:, None], x_RxN, 0)
+    return stays_RxN, (stays_RxN, threshold_R)
+
+
+def _backward(k: int, kept, slope_RxN):
+    # What stays is kept for the product that follows anyway; a mask beside it would be a byte an entry more.
+    stays_RxN, threshold_R = kept
+    return (jnp.where((magnitude_keys(stays_RxN) > 0) | (threshold_R[:, None] == 0), slope_RxN, 0),)
+
+
+_abs_top_k.defvjp(_forward, _backward)
 
 
 def abs_top_k_mask(x: jax.Array, k: int) -> jax.Array:
@@ -34,11 +55,10 @@ def abs_top_k_mask(x: jax.Array, k: int) -> jax.Array:
     """
     require(k >= 1, "k", k, "at least 1 entry kept per row")
     width = x.shape[-1]
-    return jnp.ones(x.shape, bool) if k >= width else _kept(x.reshape(-1, width), k).reshape(x.shape)
-
-
-def _kept(x_RxN, k: int):
-    return magnitude_keys(x_RxN) >= _row_thresholds(lax.stop_gradient(x_RxN), k)[:, None]
+    if k >= width:
+        return jnp.ones(x.shape, bool)
+    x_RxN = x.reshape(-1, width)
+    return (magnitude_keys(x_RxN) >= _row_thresholds(x_RxN, k)[:, None]).reshape(x.shape)
 
 
 def _row_thresholds(x_RxN, k: int):
@@ -78,7 +98,7 @@ def _in_cache(x_RxN, k: int):
 def _search_bits(keys_RxCxN, k: int):
     """From the highest bit down, until exactly k keys of every row reach its threshold, or no bit is left.
 
-    Devices that hold different rows all go to the last bit, for to stop early they would have to ask each other.
+    Devices that hold different rows all go to the last bit: to stop early they would have to ask each other.
     """
     rows, dtype = len(keys_RxCxN), keys_RxCxN.dtype
     key_bits = 8 * dtype.itemsize - 1
