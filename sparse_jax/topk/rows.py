@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sparse_jax.inputs import require
+from sparse_jax.topk import kernel
 from sparse_jax.topk.keys import magnitude_keys
 from sparse_jax.turns import in_turns
 
@@ -34,15 +35,31 @@ def _abs_top_k(x_RxN, k: int):
 
 
 def _forward(x_RxN, k: int):
+    stays_RxN, is_whole_R = lax.platform_dependent(
+        x_RxN,
+        tpu=partial(_keep_largest, k=k, backend="tpu"),
+        cuda=partial(_keep_largest, k=k, backend="cuda"),
+        default=partial(_keep_reaching, k=k),
+    )
+    return stays_RxN, (stays_RxN, is_whole_R)
+
+
+def _keep_largest(x_RxN, k: int, backend: str):
+    """By the kernel, where it takes such rows."""
+    if kernel.takes(x_RxN.shape[1], x_RxN.dtype, backend):
+        return kernel.keep_largest(x_RxN, k, backend)
+    return _keep_reaching(x_RxN, k)
+
+
+def _keep_reaching(x_RxN, k: int):
     threshold_R = _row_thresholds(x_RxN, k)
-    stays_RxN = jnp.where(magnitude_keys(x_RxN) >= threshold_R[:, None], x_RxN, 0)
-    return stays_RxN, (stays_RxN, threshold_R)
+    return jnp.where(magnitude_keys(x_RxN) >= threshold_R[:, None], x_RxN, 0), threshold_R == 0
 
 
 def _backward(k: int, kept, slope_RxN):
     # What stays is kept for the product that follows anyway; a mask beside it would be a byte an entry more.
-    stays_RxN, threshold_R = kept
-    return (jnp.where((magnitude_keys(stays_RxN) > 0) | (threshold_R[:, None] == 0), slope_RxN, 0),)
+    stays_RxN, is_whole_R = kept
+    return (jnp.where((magnitude_keys(stays_RxN) > 0) | is_whole_R[:, None], slope_RxN, 0),)
 
 
 _abs_top_k.defvjp(_forward, _backward)

@@ -1,0 +1,102 @@
+"""AbsTopK on a GPU or TPU: a kernel that reads every row once, searches on the chip, and writes it once."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.experimental.pallas import triton
+from jax.sharding import NamedSharding, PartitionSpec
+
+# entries of a block: what fits into a TPU's vector memory several times, and into a GPU's registers once
+BLOCK_ENTRIES = {"tpu": 2**18, "cuda": 2**13, "interpret": 2**10}
+# what a TPU's registers are made of: a block has at least so many rows, and its width is a multiple
+TPU_ROWS, TPU_LANES = 8, 128
+
+
+def takes(width: int, dtype: jnp.dtype, backend: str) -> bool:
+    """Whether rows of `width` entries can go through the kernel of a backend ("tpu", "cuda", "interpret").
+
+    A TPU's compiler calls no partitioner of Python's, so that rows on several of them cannot.
+    """
+    if dtype not in (jnp.float32, jnp.bfloat16):
+        return False
+    if backend == "tpu":
+        is_lone = jax.default_backend() == "tpu" and jax.device_count() == 1
+        return is_lone and width % TPU_LANES == 0 and TPU_ROWS * width <= BLOCK_ENTRIES[backend]
+    is_power_of_two = width & (width - 1) == 0
+    return width <= BLOCK_ENTRIES[backend] and (is_power_of_two or backend != "cuda")
+
+
+def keep_largest(x_RxN: jax.Array, k: int, backend: str) -> tuple[jax.Array, jax.Array]:
+    """The rows with zeros for what is not among their k largest magnitudes, and which rows stay whole [R].
+
+    `topk.rows.abs_top_k` says what happens to ties and NaN. Lanes may be mapped over, and rows may lie on
+    several GPUs: each runs the kernel on what it has.
+    """
+    return _of_lanes(k, backend)(x_RxN)
+
+
+@functools.cache
+def _of_lanes(k: int, backend: str):
+    """A kernel knows nothing of vmap and of sharding: lanes become rows, and rows stay where they are."""
+
+    def run(x_RxN):
+        return _run(x_RxN, k, backend)
+
+    def partition(mesh, arguments, _):
+        spec = arguments[0].sharding.spec
+        rows = spec[0] if len(spec) else None
+        one, matrix = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((rows,), (rows, None)))
+        return mesh, run, (matrix, one), (matrix,)
+
+    rows = run
+    if backend != "tpu":
+        rows = custom_partitioning(run)
+        rows.def_partition(partition, sharding_rule="r n -> r n, r", need_replication_factors=("n",))
+    of_rows = jax.custom_batching.custom_vmap(jax.jit(rows))
+
+    @of_rows.def_vmap
+    def of_lanes(lanes: int, _, x_LxRxN):
+        found = of_rows(x_LxRxN.reshape(-1, x_LxRxN.shape[-1]))
+        return tuple(x.reshape(lanes, -1, *x.shape[1:]) for x in found), (True, True)
+
+    return of_rows
+
+
+def _run(x_RxN, k: int, backend: str):
+    rows, width = x_RxN.shape
+    block = min(max(BLOCK_ENTRIES[backend] // width, 1), 256)
+    whole = pl.BlockSpec((block, width), lambda i: (i, 0))
+    stays_RxN, is_whole_Rx1 = pl.pallas_call(
+        functools.partial(_search, k=k),
+        grid=(pl.cdiv(rows, block),),
+        in_specs=[whole],
+        out_specs=[whole, pl.BlockSpec((block, 1), lambda i: (i, 0))],
+        out_shape=[
+            jax.ShapeDtypeStruct(x_RxN.shape, x_RxN.dtype),
+            jax.ShapeDtypeStruct((rows, 1), jnp.int32),
+        ],
+        compiler_params=triton.CompilerParams(num_warps=8) if backend == "cuda" else None,
+        interpret=backend == "interpret",
+    )(x_RxN)
+    return stays_RxN, is_whole_Rx1[:, 0] != 0
+
+
+def _search(x_ref, stays_ref, is_whole_ref, k: int):
+    """The largest t that at least k keys of a row reach, from its highest bit down."""
+    x = x_ref[...]
+    pattern = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)
+    keys = jnp.minimum(pattern & 0x7FFFFFFF, 0x7FFFFFFE)
+    bits = 8 * x.dtype.itemsize - 1  # the lower ones of a widened bfloat16 are all 0
+
+    def next_bit(step, threshold):
+        trial = threshold + (jnp.int32(1) << (30 - step))
+        reach = jnp.sum((keys >= trial).astype(jnp.int32), axis=1, keepdims=True)
+        return jnp.where(reach >= k, trial, threshold)
+
+    threshold = lax.fori_loop(0, bits, next_bit, jnp.zeros((x.shape[0], 1), jnp.int32))
+    stays_ref[...] = jnp.where(keys >= threshold, x, jnp.zeros_like(x))
+    is_whole_ref[...] = (threshold == 0).astype(jnp.int32)
