@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import initialize
 from sparse_jax.topk import rows
 from sparse_jax.topk.kernel import keep_largest, takes
+from sparse_jax.training.loss import next_token_loss
+from sparse_jax.trees import named_leaves
 from tests.topk.adversarial import array
 
 
@@ -44,6 +48,28 @@ def test_lanes_are_rows():
     stays, is_whole = lanes(x)
     np.testing.assert_array_equal(stays, rows.abs_top_k(x, 6))
     assert is_whole.shape == (3, 5, 2) and not is_whole.any()
+
+
+def test_slopes_of_a_model_go_through_it(monkeypatch):
+    """In the scan over layers, under checkpointing, vmap and grad, as in training and pruning."""
+    config = ModelConfig(12, context=6, n_layers=2, d_model=16, d_head=4, unroll=False, remat=True)
+    params = initialize(config, jax.random.key(0))
+    tokens = jax.random.randint(jax.random.key(1), (3, 2, 7), 1, 12)
+
+    def slopes():
+        one = jax.grad(lambda params, tokens: next_token_loss(config, params, tokens))
+        return named_leaves(jax.jit(jax.vmap(one, (None, 0)))(params, tokens))
+
+    def by_kernel(x, k):
+        asked.append(k)
+        return keep_largest(x, k, "interpret")
+
+    expected, asked = slopes(), []
+    monkeypatch.setattr(rows, "_keep_reaching", by_kernel)
+    found = slopes()
+    assert asked
+    for name, slope in expected.items():
+        np.testing.assert_allclose(found[name], slope, atol=1e-6, err_msg=name)
 
 
 PARTITIONED = """
