@@ -7,8 +7,8 @@ Rows [R, K] times a matrix [K, N] of which a 64th or a 256th is nonzero, as the 
   ell     the nonzeros of each output one after another: one gather of whole channels for each
   bcsr    jax.experimental.sparse
   scipy   CSR on one core, written in C++, channels already turned into rows
-and, for the weights' gradient at the nonzeros alone, `dense_gradient` (the whole product, of which the nonzeros
-are read) and `ell_gradient`. Best of several calls, in turns. About a minute on 2 CPU cores.
+and, for the weights' gradient at the nonzeros alone, `dense_gradient` (the whole product, of which the
+nonzeros are read) and `ell_gradient`. Medians of several calls, in turns. About a minute on 2 CPU cores.
 """
 
 import json

@@ -78,6 +78,8 @@ def test_logits_and_slopes_are_those_of_the_whole_model(changes, part, packed, s
     # of the chosen nodes some are closed, but not for good
     gates = {site: jnp.float32(mask & (rng.random(mask.shape) < 0.9)) for site, mask in alive.items()}
     weights = jnp.float32(rng.normal(size=(3, 2, 24)))
+    fills[sites.EMBED_SITE] = jnp.float32(0.5 * rng.normal(size=config.d_model))
+    gates[sites.EMBED_SITE] = jnp.float32(rng.random(config.d_model) < 0.8)
     pairs = jax.tree.map(jnp.asarray, pack_pairs(pairs) if packed else pairs)
     assert smallest_parts(config, {site: mask[None] for site, mask in alive.items()}) == [part]
 
@@ -93,7 +95,8 @@ def test_logits_and_slopes_are_those_of_the_whole_model(changes, part, packed, s
 
     ((_, whole), expected), ((_, found), slopes) = both(gates, alive, params, fills, pairs)
     np.testing.assert_allclose(found, whole, atol=1e-4)
-    for site, mask in alive.items():
+    for site in gates:
+        mask = alive.get(site, True)
         largest = np.abs(expected[site] * mask).max()
         assert largest > 1e-3, site
         np.testing.assert_allclose(slopes[site] * mask, expected[site] * mask, atol=1e-3 * largest)
