@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.bench import timing, train_steps
+from experiments.bench import sparse_products, timing, train_steps
 from experiments.bench.timing import interleaved
 from experiments.bench.torch_step import training_step
 from experiments.bench.train_steps import SIZES, Runner, Size
@@ -77,3 +77,12 @@ def test_the_pytorch_peer_learns_and_has_the_weights_that_are_counted():
     step = training_step(TINY)
     first = step()
     assert min(step() for _ in range(50)) < first - 0.5
+
+
+def test_products_with_a_sparse_matrix_agree_with_the_dense_one(monkeypatch):
+    assert set(sparse_products.products(32, 16, 8, 2)) > {"dense", "ell", "bcsr", "scipy"}
+    monkeypatch.setattr(
+        sparse_products, "_ell", lambda x_KxR, chosen_NxE, values_NxE: x_KxR[chosen_NxE[:, 0]]
+    )
+    with pytest.raises(AssertionError):
+        sparse_products.products(32, 16, 8, 2)
