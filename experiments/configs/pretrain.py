@@ -4,7 +4,7 @@ python -m experiments.train --config=experiments/configs/pretrain.py:size=tiny,k
 
 size=tiny        seconds, to see everything work
 size=quickstart  minutes on 2 CPU cores; the models of `bash launch/quickstart.sh`
-size=small       under 40 minutes for both models on 2 CPU cores; the models of `experiments/small.py`
+size=small       about half an hour for both models on 2 CPU cores; the models of `experiments/small.py`
 size=paper       the 8-layer, 2048-wide model of the paper on 32 billion tokens, for a pod
 kind=sparse|dense
 """
@@ -72,11 +72,14 @@ def _quickstart(sparse: bool) -> dict:
 def _small(sparse: bool) -> dict:
     config = _quickstart(sparse)
     config["model"].update(vocab_size=1024)
-    if not sparse:
+    if sparse:
+        config["model"].update(d_model=256)
+        config["sparsity"].update(fraction=1 / 64)
+    else:
         config["model"].update(d_model=40, d_head=10)
     config["data"]["sources"]["simple_python"].update(examples=100_000)
     config["training"].update(
-        steps=13_000 if sparse else 3700, evaluate_every=1000, evaluation_windows=128, checkpoint_every=1000
+        steps=9000 if sparse else 3700, evaluate_every=1000, evaluation_windows=128, checkpoint_every=1000
     )
     return config
 
