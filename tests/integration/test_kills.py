@@ -60,7 +60,7 @@ class Command:
 
     def finish(self, workdir):
         with self.start(workdir) as process:
-            _, said = process.communicate(timeout=300)
+            _, said = process.communicate(timeout=900)
         assert process.returncode == 0 and "Traceback" not in said, said
 
 
@@ -78,7 +78,7 @@ def rows(workdir):
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def wait_for(happened, process, seconds=120):
+def wait_for(happened, process, seconds=900):
     """Polls every 0.2 ms until `happened()` or the process has ended."""
     end = time.monotonic() + seconds
     while process.poll() is None and not happened():
