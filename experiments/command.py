@@ -2,15 +2,18 @@
 
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Callable
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.progress import finish_line
-from sparse_jax.training.metrics import NonFiniteError
+from sparse_jax.training import preemption
+from sparse_jax.training.nonfinite import NonFiniteError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Python file with get_config(), e.g. experiments/configs/pretrain.py:size=tiny"
@@ -21,8 +24,9 @@ def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls `main`; what goes wrong ends with one line.
 
     Exit status 2: a wrong input, or a disk that cannot be read or written; 3: a loss that is not finite;
-    130: interrupted.
+    75: told to make room (SIGTERM), to be started again; 130: interrupted.
     """
+    signal.signal(signal.SIGTERM, _make_room)
     sys.unraisablehook = _leave_out_closed_loops
     try:
         app.run(lambda _: main(), flags_parser=_parse)
@@ -32,8 +36,17 @@ def run(main: Callable[[], None]) -> None:
         _fail(" ".join(str(error).split()), 2)
     except NonFiniteError as error:
         _fail(error, 3)
+    except preemption.Preempted as stopped:
+        if jax.distributed.is_initialized():
+            jax.distributed.shutdown()  # waits for the others, who would take an early end for a failure
+        _fail(stopped, preemption.STATUS)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", 130)
+
+
+def _make_room(number: int, frame: object) -> None:
+    """What SIGTERM does where nothing better is done with it: as little as SIGKILL, but with a status."""
+    _fail("SIGTERM: stopped at once; the same command goes on from what is saved", preemption.STATUS)
 
 
 def config() -> ConfigDict:

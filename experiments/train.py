@@ -1,6 +1,10 @@
 """Trains a model, or goes on with a run that stopped.
 
 python -m experiments.train --config=experiments/configs/pretrain.py:size=tiny --workdir=runs/tiny
+
+The same command goes on where a run was killed and ends with the same bits. Exit status 75: told to make room
+by SIGTERM, the step was finished and saved, start it again; 130: the same by Ctrl-C (a second one ends it at
+once); 3: a loss that is not finite; 2: a wrong input, a workdir in use, or a disk that cannot be written.
 """
 
 from absl import flags

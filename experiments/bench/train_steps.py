@@ -70,7 +70,7 @@ VARIANTS = {
 
 
 class Runner:
-    """A variant's compiled step and its state; each call makes an update and waits for it."""
+    """A variant's compiled step and its `state`; each call makes an update and waits for it."""
 
     def __init__(self, size: Size, variant: str):
         fraction, schedule = VARIANTS[variant]
@@ -79,18 +79,18 @@ class Runner:
         state = jax.jit(lambda: new_state(config, optimizer, 0))()
         middle = np.int32(UPDATES // 2)  # of annealing
         counted = optax.tree_utils.tree_set(state.opt_state, count=middle)
-        self._state = TrainState(middle, state.params, counted)
+        self.state = TrainState(middle, state.params, counted)
         shape = (size.batch_size, size.context + 1)
         self._tokens = np.random.default_rng(0).integers(1, size.vocab_size, shape, np.int32)
         began = time.perf_counter()
         step = jax.jit(make_train_step(config, optimizer), donate_argnums=0)
-        self._step = step.lower(self._state, self._tokens).compile()
+        self._step = step.lower(self.state, self._tokens).compile()
         self.compile_seconds = time.perf_counter() - began
         memory = self._step.memory_analysis()
         self.peak_bytes = memory.argument_size_in_bytes + memory.temp_size_in_bytes
 
     def __call__(self) -> None:
-        self._state, metrics = self._step(self._state, self._tokens)
-        jax.block_until_ready(self._state)
+        self.state, metrics = self._step(self.state, self._tokens)
+        jax.block_until_ready(self.state)
         if not metrics["finite"]:
             raise FloatingPointError("the loss is not finite")

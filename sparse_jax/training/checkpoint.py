@@ -1,23 +1,39 @@
 """Checkpoints by Orbax: parameters, optimizer state, data position, config and tokenizer together."""
 
 import contextlib
+import itertools
 import json
+import os
 import shutil
+import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
+import optax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers
 from tokenizers import Tokenizer
 
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
+from sparse_jax.progress import finish_line
+from sparse_jax.training.checksums import checksums
 from sparse_jax.training.config import RunConfig, difference, run_config
-from sparse_jax.training.state import TrainState
+from sparse_jax.training.lock import refuse_if_held
+from sparse_jax.training.state import Position, TrainState
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # 1 has no checksums, and nothing of its metrics is left to be written
 CONFIG_NAME = "config.json"
+
+
+class DamagedError(InputError):
+    """A checkpoint that cannot be read, or not as it was written."""
 
 
 class Checkpoints:
@@ -27,64 +43,114 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, config: RunConfig, tokenizer: Tokenizer, fingerprint: str):
-        """fingerprint: of the corpus (tokenizer and tokens), which resuming must find unchanged."""
+        """fingerprint: of the corpus (tokenizer and tokens), which resuming must find unchanged.
+
+        Raises InputError if the directory cannot be written.
+        """
         self._config, self._tokenizer, self._fingerprint = config, tokenizer, fingerprint
         self.directory = Path(workdir).absolute() / "checkpoints"
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=config.training.keep_checkpoints, cleanup_tmp_directories=True
-            ),
-        )
+        kept = [checkpoint_managers.LatestN(config.training.keep_checkpoints)]
+        if config.training.keep_every:
+            kept.append(checkpoint_managers.EveryNSteps(config.training.keep_every))
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
+                    cleanup_tmp_directories=True,
+                ),
+            )
+        except OSError as error:
+            raise InputError(f"checkpoint: cannot write to {self.directory} ({_first_line(error)})") from None
 
     @property
     def latest(self) -> int | None:
-        """The newest complete checkpoint's step."""
+        """The newest checkpoint's step, which may still be on its way to the disk."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, data_state: dict) -> None:
+    def save(self, state: TrainState, position: Position) -> None:
         """Starts writing a checkpoint of `state`; the disk work goes on in the background.
 
         Raises InputError if this or the previous one cannot be written; older ones stay as they are.
         """
+        optimizer = {"step": state.step, "state": state.opt_state}
         run = {
             "format": FORMAT,
             "config": self._config.to_json(),
             "tokenizer": self._tokenizer.to_str(),
             "corpus": self._fingerprint,
-            "data": data_state,
+            "data": position.data,
+            "rows": position.rows,
+            "skipped": position.skipped,
+            "checksums": checksums({"params": state.params, "optimizer": optimizer, "masks": position.masks}),
         }
-        items = ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),
-            optimizer=ocp.args.StandardSave({"step": state.step, "state": state.opt_state}),
-            run=ocp.args.JsonSave(run),
-        )
-        self._guarded(lambda: self._manager.save(int(state.step), args=items))
+        items = {
+            "params": ocp.args.StandardSave(state.params),
+            "optimizer": ocp.args.StandardSave(optimizer),
+            "run": ocp.args.JsonSave({**run, "checksum": _checksum(run)}),
+        }
+        if position.masks is not None:
+            items["masks"] = ocp.args.StandardSave(position.masks)
+        self._guarded(lambda: self._manager.save(int(state.step), args=ocp.args.Composite(**items)))
 
     def wait(self) -> None:
         """Returns when everything is on the disk. Raises InputError if it could not be written."""
         self._guarded(self._manager.wait_until_finished)
 
-    def restore(self, shapes: TrainState) -> tuple[TrainState, dict]:
-        """The newest state, laid out as `shapes` (ShapeDtypeStructs with shardings) says, and the data
-        position. Raises InputError for a truncated or foreign checkpoint."""
-        step = self._manager.latest_step()
-        items = ocp.args.Composite(
-            params=ocp.args.StandardRestore(shapes.params),
-            optimizer=ocp.args.StandardRestore({"step": shapes.step, "state": shapes.opt_state}),
-            run=ocp.args.JsonRestore(),
+    def restore(self, shapes: TrainState) -> tuple[TrainState, Position]:
+        """The newest state that is whole, laid out as `shapes` (ShapeDtypeStructs with shardings) says.
+
+        Newer ones, which are damaged, are set aside as `<step>.damaged` with a message. Raises InputError,
+        and leaves all as it is, if none is whole, or one is of another format or other data.
+        """
+        damaged: dict[int, DamagedError] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                found = self._read(step, shapes)
+            except DamagedError as error:
+                damaged[step] = error
+                continue
+            self._set_aside(damaged, step)
+            return found
+        newest, *_ = damaged.values()
+        raise InputError(
+            f"{newest}; none before it is whole (with {self.directory} moved away, the run starts anew)"
         )
-        with _readable(self.directory / str(step)):
-            found = self._manager.restore(step, args=items)
-            if found["run"]["corpus"] != self._fingerprint:
+
+    def _read(self, step: int, shapes: TrainState) -> tuple[TrainState, Position]:
+        path = self.directory / str(step)
+        with _on_all(path):
+            run = _read_run(path)
+            if run["corpus"] != self._fingerprint:
                 raise InputError(
                     f"data: the text has changed since {self.directory} was written (corpus "
-                    f"{found['run']['corpus']} there, {self._fingerprint} here); valid: the same data, or a "
+                    f"{run['corpus']} there, {self._fingerprint} here); valid: the same data, or a "
                     "new workdir"
                 )
-            optimizer = found["optimizer"]
-            state = TrainState(optimizer["step"], found["params"], optimizer["state"])
-            return state, found["run"]["data"]
+            items = {
+                "params": ocp.args.StandardRestore(shapes.params),
+                "optimizer": ocp.args.StandardRestore({"step": shapes.step, "state": shapes.opt_state}),
+            }
+            if (path / "masks").exists():
+                items["masks"] = ocp.args.StandardRestore(optax.tree.get(shapes.opt_state, "masks"))
+            found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        _compare(path, run, {name: found[name] for name in items})
+        params, optimizer = found["params"], found["optimizer"]
+        masks = jax.tree.map(np.array, found["masks"]) if "masks" in items else None
+        rows = [tuple(row) for row in run.get("rows", [])]
+        position = Position(run["data"], rows, run.get("skipped", 0), masks)
+        return TrainState(optimizer["step"], params, optimizer["state"]), position
+
+    def _set_aside(self, damaged: dict[int, DamagedError], good: int) -> None:
+        for step, error in damaged.items():
+            if jax.process_index() == 0:
+                aside = _unused(self.directory / f"{step}.damaged")
+                (self.directory / str(step)).rename(aside)
+                finish_line()
+                sys.stderr.write(f"{error}; set aside as {aside.name}, going on from step {good}\n")
+        if damaged:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+            self._manager.reload()
 
     def close(self) -> None:
         """Waits for what is being written and lets go of the directory."""
@@ -115,9 +181,7 @@ def read_run(workdir: Path, step: int | None = None) -> tuple[RunConfig, Tokeniz
     step = newest_step(workdir) if step is None else step
     path = _checkpoint_path(workdir, step)
     with _readable(path):
-        run = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path / "run")
-        if run["format"] != FORMAT:
-            raise InputError(f"checkpoint: {path} has format {run['format']!r}; valid: {FORMAT}")
+        run = _read_run(path)
         return run_config(json.loads(run["config"])), Tokenizer.from_str(run["tokenizer"]), step
 
 
@@ -129,7 +193,9 @@ def read_params(workdir: Path, config: ModelConfig, step: int) -> Params:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), param_shapes(config)
     )
     with _readable(path):
-        return ocp.StandardCheckpointer().restore(path / "params", shapes)
+        params = ocp.StandardCheckpointer().restore(path / "params", shapes)
+        _compare(path, _read_run(path), {"params": params})
+        return params
 
 
 def newest_step(workdir: Path) -> int:
@@ -142,11 +208,16 @@ def newest_step(workdir: Path) -> int:
 
 
 def check_workdir(workdir: Path, config: RunConfig) -> None:
-    """Raises InputError if `workdir` cannot hold this run: no directory, or a run with another config."""
+    """Raises InputError if `workdir` cannot hold this run: it cannot be written, another run lives there, or
+    it is of a run with another config."""
     workdir = Path(workdir)
     for folder in (workdir, workdir / "checkpoints"):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"workdir: {folder} is a file; valid: a directory, new or of this run")
+    there = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        raise InputError(f"workdir: {there} cannot be written; valid: a directory of yours")
+    refuse_if_held(workdir)
     saved = workdir / CONFIG_NAME
     if not saved.exists():
         return
@@ -163,6 +234,28 @@ def _checkpoint_path(workdir: Path, step: int) -> Path:
     return Path(workdir).absolute() / "checkpoints" / str(step)
 
 
+def _read_run(path: Path) -> dict:
+    """What a checkpoint says of its run. Raises InputError for a format that is not known here."""
+    run = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path / "run")
+    if run["format"] not in READABLE:
+        raise InputError(f"checkpoint: {path} has format {run['format']!r}; valid: {FORMAT}")
+    if run["format"] == FORMAT and run.pop("checksum") != _checksum(run):
+        raise DamagedError(f"checkpoint: {path / 'run'} is not as it was written")
+    return run
+
+
+def _compare(path: Path, run: dict, tree: object) -> None:
+    """Raises DamagedError unless every leaf of `tree` has the checksum that was written with it."""
+    written = run.get("checksums")
+    for name, value in checksums(tree).items() if written else ():
+        if written[name] != value:
+            raise DamagedError(f"checkpoint: {path} is damaged, {name} is not as it was written")
+
+
+def _checksum(run: dict) -> int:
+    return zlib.crc32(json.dumps(run, sort_keys=True).encode())
+
+
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong while reading into one line that names the checkpoint."""
@@ -171,10 +264,32 @@ def _readable(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # a damaged file surfaces as any of a dozen types
-        raise InputError(
+        raise DamagedError(
             f"checkpoint: {path} cannot be read, it is truncated or not of this model "
             f"({_first_line(error)}); valid: a complete checkpoint of this library"
         ) from error
+
+
+@contextlib.contextmanager
+def _on_all(path: Path) -> Iterator[None]:
+    """As `_readable`, and a checkpoint that one process cannot read is damaged for all of them."""
+    with _readable(path):
+        failed = None
+        try:
+            yield
+        except Exception as error:
+            failed = error
+        everywhere = multihost_utils.process_allgather(np.array(failed is None)).all()
+        if failed is not None:
+            raise failed
+        if not everywhere:
+            raise DamagedError(f"checkpoint: {path} cannot be read by another process")
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or with a number behind it if that exists."""
+    numbered = (path.with_name(f"{path.name}_{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,7 +17,9 @@ class TrainConfig:
 
     batch_size counts sequences of the model's context over all devices; the `_every` fields count
     steps (0: never, but always at the end). `mesh_data` and `mesh_fsdp` are the sizes of the mesh
-    axes; one of them may be -1, "whatever devices are left".
+    axes; one of them may be -1, "whatever devices are left". The `keep_checkpoints` newest checkpoints
+    stay, and of the others those at a multiple of `keep_every` (0: none). `skip_nonfinite`: how many
+    batches whose loss or gradients are not finite a run may skip before it stops; they make no step.
 
     Raises InputError naming `training.<field>`.
     """
@@ -30,6 +32,8 @@ class TrainConfig:
     evaluation_windows: int = 128
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    keep_every: int = 0
+    skip_nonfinite: int = 0
     mesh_data: int = -1
     mesh_fsdp: int = 1
     tensorboard: bool = False
@@ -37,7 +41,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "evaluation_windows", "keep_checkpoints"):
             require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
-        for name in ("evaluate_every", "checkpoint_every", "seed"):
+        for name in ("evaluate_every", "checkpoint_every", "keep_every", "skip_nonfinite", "seed"):
             require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "at least 0")
         for name in ("mesh_data", "mesh_fsdp"):
             size = getattr(self, name)
@@ -80,8 +84,18 @@ def run_config(mapping: Mapping[str, object]) -> RunConfig:
     return RunConfig(**{name: build(mapping[name]) for name, build in _SECTIONS.items()})
 
 
-# What may change when a run is taken up again, because it changes no number of the model.
-FREE = ("training.log_every", "training.keep_checkpoints", "training.tensorboard", "data.directory")
+# What may change when a run is taken up again, because it changes no number of the model (but, on another
+# mesh, by the rounding of sums).
+FREE = (
+    "training.log_every",
+    "training.keep_checkpoints",
+    "training.keep_every",
+    "training.skip_nonfinite",
+    "training.mesh_data",
+    "training.mesh_fsdp",
+    "training.tensorboard",
+    "data.directory",
+)
 
 
 def difference(old: RunConfig, new: RunConfig) -> str | None:

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 import grain
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -14,12 +16,15 @@ from sparse_jax.data.loader import train_loader, validation_windows
 from sparse_jax.files import write_whole
 from sparse_jax.sparsity.optimizer import sparse_optimizer
 from sparse_jax.training.checkpoint import CONFIG_NAME, Checkpoints, check_workdir
-from sparse_jax.training.config import RunConfig
+from sparse_jax.training.config import RunConfig, TrainConfig
 from sparse_jax.training.evaluation import Evaluator
-from sparse_jax.training.metrics import NonFiniteError, Recorder
+from sparse_jax.training.lock import held
+from sparse_jax.training.metrics import Recorder
+from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
+from sparse_jax.training.preemption import Preempted, stop_requests
 from sparse_jax.training.pretrained import Pretrained
 from sparse_jax.training.sharding import batch_sharding, check_batch, make_mesh, state_sharding
-from sparse_jax.training.state import TrainState, new_state
+from sparse_jax.training.state import Position, TrainState, new_state
 from sparse_jax.training.step import make_train_step
 from sparse_jax.training.writers import JsonLinesWriter, TensorBoardWriter, Writer
 
@@ -28,10 +33,12 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     """Trains a model, or goes on where `workdir` stopped, and returns it.
 
     `workdir` gets config.json, tokenizer.json, metrics.jsonl and checkpoints/. A finished run is
-    returned at once. Resuming gives the same losses, bit for bit, as never having stopped.
+    returned at once. Resuming gives the same losses, bit for bit, as never having stopped, on the same mesh.
+    A checkpoint that was damaged since is set aside, and the one before it taken.
 
     Raises InputError for a config that cannot work or a workdir of another run, before any work, and
-    NonFiniteError when the loss blows up.
+    NonFiniteError when the loss blows up. On SIGTERM (or a first Ctrl-C) the step is finished and saved, then
+    Preempted (or KeyboardInterrupt) is raised.
     """
     workdir = Path(workdir)
     check_workdir(workdir, config)
@@ -56,19 +63,22 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
         process_count=jax.process_count(),
     )
 
-    with contextlib.closing(
-        Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)
-    ) as checkpoints:
+    with (
+        held(workdir),
+        contextlib.closing(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
+    ):
         if checkpoints.latest is None:
             state = jax.jit(fresh, out_shardings=shardings)()
+            position = Position(loader.get_state())
         else:
             state, position = checkpoints.restore(placed)
-            loader.set_state(position)
+            loader.set_state(position.data)
         _write_config(workdir, config, corpus)
         if int(state.step) < config.training.steps:
             evaluate = _evaluator(config, corpus, mesh)
+            bad = _bad_batches(config, corpus, workdir, position.skipped)
             with _writers(config, workdir, int(state.step)) as writers:
-                recorder = Recorder(config, evaluate, writers, label, state)
+                recorder = Recorder(config, evaluate, writers, label, bad, state, position)
                 state = _advance(config, optimizer, shardings, state, loader, recorder, checkpoints)
     params = jax.device_put(state.params, jax.local_devices()[0])
     return Pretrained(config.model, params, corpus.tokenizer, config, f"{workdir} at step {int(state.step)}")
@@ -93,27 +103,52 @@ def _advance(
         donate_argnums=0,
     )
 
-    def due(step: int, every: int) -> bool:
-        return step == training.steps or (every > 0 and step % every == 0)
-
-    start = int(state.step)
-    if start == 0:
+    step = int(state.step)
+    if step == 0:
         recorder.evaluation(0, state)
-    for step in range(start + 1, training.steps + 1):
-        tokens = jax.make_array_from_process_local_data(rows, next(loader)["tokens"])
-        state, metrics = step_function(state, tokens)
-        recorder.add(metrics)
-        evaluate, save = due(step, training.evaluate_every), due(step, training.checkpoint_every)
-        if evaluate or save or due(step, training.log_every):
-            with _naming_last_good(checkpoints):
+    with stop_requests() as asked, _naming_last_good(checkpoints):
+        while step < training.steps:
+            tokens = jax.make_array_from_process_local_data(rows, next(loader)["tokens"])
+            state, metrics = step_function(state, tokens)
+            recorder.add(metrics)
+            step += 1
+            stop, due = asked(step), _due(training, step)
+            if not due and stop is None:
+                continue
+            made = recorder.settle(step)
+            if made < step:  # batches were skipped: what is due comes later, and what was due is done
+                step, due = made, frozenset()
+            if due:
                 recorder.training(step)
-        if evaluate or save:  # what cannot be evaluated is no good checkpoint
-            with _naming_last_good(checkpoints):
+            if due & {"evaluate", "save"}:  # what cannot be evaluated is no good checkpoint
                 recorder.evaluation(step, state)
-        if save:
-            checkpoints.save(state, loader.get_state())
+            if "save" in due or (stop is not None and checkpoints.latest != step):
+                checkpoints.save(state, recorder.position(step, loader.get_state()))
+            if stop is not None:
+                _stop(stop, step, checkpoints)
     recorder.done()
     return state
+
+
+def _due(training: TrainConfig, step: int) -> frozenset[str]:
+    """What is to be done after a step; everything after the last one."""
+    every = {
+        "log": training.log_every,
+        "evaluate": training.evaluate_every,
+        "save": training.checkpoint_every,
+    }
+    return frozenset(name for name, n in every.items() if step == training.steps or (n > 0 and step % n == 0))
+
+
+def _stop(asked: signal.Signals, step: int, checkpoints: Checkpoints) -> None:
+    """Raises what `asked` asks for, with everything on the disk."""
+    checkpoints.wait()
+    if asked == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Preempted(
+        f"{asked.name}: stopped after step {step}, which is saved in {checkpoints.directory}; "
+        "the same command goes on from there"
+    )
 
 
 @contextlib.contextmanager
@@ -146,6 +181,18 @@ def _evaluator(config: RunConfig, corpus: Corpus, mesh: Mesh) -> Evaluator:
         for name, source in corpus.sources.items()
     }
     return Evaluator(config.model, windows, corpus.weights, batch_size, batch_sharding(mesh))
+
+
+def _bad_batches(config: RunConfig, corpus: Corpus, workdir: Path, skipped: int) -> BadBatches:
+    """What is done with batches that are not finite; they are read once more, whole, to be kept."""
+    training = config.training
+
+    def read(batch: int) -> np.ndarray:
+        again = train_loader(corpus, training.batch_size, config.model.context, training.seed)
+        again.set_state({"next_index": batch})
+        return next(again)["tokens"]
+
+    return BadBatches(workdir, training.skip_nonfinite, skipped, read)
 
 
 @contextlib.contextmanager

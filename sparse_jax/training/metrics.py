@@ -15,53 +15,73 @@ from sparse_jax.sparsity.schedules import fraction_kept
 from sparse_jax.sparsity.statistics import dead_neurons, mask_turnover, nonzero_weights, total_nonzero
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.evaluation import Evaluator
-from sparse_jax.training.state import TrainState
+from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
+from sparse_jax.training.state import Position, TrainState
 from sparse_jax.training.step import Metrics
 from sparse_jax.training.writers import Writer
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or gradient that is not finite; says at which step, and the last good checkpoint."""
 
 
 class Recorder:
     """Gathers the metrics of steps on the device and writes them, with progress, when asked to."""
 
     def __init__(
-        self, config: RunConfig, evaluate: Evaluator, writers: Sequence[Writer], label: str, state: TrainState
+        self,
+        config: RunConfig,
+        evaluate: Evaluator,
+        writers: Sequence[Writer],
+        label: str,
+        bad: BadBatches,
+        state: TrainState,
+        position: Position,
     ):
-        """state: the one that the run starts or goes on from."""
+        """state, position: those that the run starts or goes on from."""
         start = int(state.step)
-        self._config, self._evaluate, self._writers = config, evaluate, writers
+        self._config, self._evaluate, self._writers, self._bad = config, evaluate, writers, bad
         self._statistics = jax.jit(_statistics)
         self._progress = Progress(label, config.training.steps, "steps", start=start)
         self._pending: list[Metrics] = []
-        self._masks = _copied_masks(state) if start > 0 else None
+        self._rows = list(position.rows)
+        self._masks = position.masks
+        if self._masks is None and start > 0:
+            self._masks = _copied_masks(state)
+        self._evaluated = None if position.masks is not None else start
         self._clock, self._clock_step = time.monotonic(), start
 
     def add(self, metrics: Metrics) -> None:
         """Keeps a step's metrics where they are: bringing each to the host would stall the device."""
         self._pending.append(metrics)
 
-    def training(self, step: int) -> None:
-        """Writes the mean of what was added since the last call, as of `step`.
+    def settle(self, step: int) -> int:
+        """The step that the state is really at: `step` less the batches that were skipped meanwhile.
 
-        Raises NonFiniteError naming the first step whose loss or gradients were not finite.
+        Raises NonFiniteError for one that may not be skipped.
         """
-        rows, self._pending = jax.device_get(self._pending), []
-        for i, row in enumerate(rows):
-            if not row["finite"]:
-                raise NonFiniteError(
-                    f"training: step {step - len(rows) + i + 1} gave loss {row['loss']} and gradient norm "
-                    f"{row['gradient_norm']}; a smaller optimizer.learning_rate may help"
-                )
+        pending, self._pending = jax.device_get(self._pending), []
+        made = step - len(pending)
+        for batch, row in enumerate(pending, made + self._bad.count):
+            loss, gradient_norm = float(row["loss"]), float(row["gradient_norm"])
+            if row["finite"]:
+                self._rows.append((loss, gradient_norm))
+                made += 1
+            else:
+                self._bad.add(batch, made + 1, loss, gradient_norm)
+        return made
+
+    def position(self, step: int, data: dict) -> Position:
+        """What has to be kept with the state after `step` for the rows to come; data: the loader's."""
+        masks = None if self._evaluated == step else self._masks
+        return Position(data, list(self._rows), self._bad.count, masks)
+
+    def training(self, step: int) -> None:
+        """Writes the mean of the steps that were settled since the last call, as of `step`."""
         config, now = self._config, time.monotonic()
         tokens = (step - self._clock_step) * config.training.batch_size * config.model.context
-        loss = float(np.mean([row["loss"] for row in rows]))
+        loss, gradient_norm = (float(np.mean(values)) for values in zip(*self._rows))
+        self._rows = []
         rate = learning_rate(config.optimizer, config.sparsity, step - 1, config.training.steps)
         row = {
             "loss": loss,
-            "gradient_norm": float(np.mean([row["gradient_norm"] for row in rows])),
+            "gradient_norm": gradient_norm,
             "learning_rate": float(rate),
             "fraction_kept": float(fraction_kept(config.sparsity, step, config.training.steps)),
             "tokens_per_second": tokens / max(now - self._clock, 1e-9),
@@ -80,7 +100,7 @@ class Recorder:
         masks = _copied_masks(state)
         if self._masks is not None:
             row["mask_turnover"] = float(mask_turnover(self._masks, masks))
-        self._masks = masks
+        self._masks, self._evaluated = masks, step
         self._write(step, row)
         if not math.isfinite(row["validation/mixture"]):
             raise NonFiniteError(f"training: the held-out loss after step {step} is not finite")

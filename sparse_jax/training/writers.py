@@ -1,5 +1,6 @@
 """Where metrics go: JSON lines always, TensorBoard on request."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -34,8 +35,16 @@ class JsonLinesWriter:
         self._file = self._path.open("a", buffering=1)
 
     def write(self, step: int, row: Row) -> None:
-        """Writes one line at once, so that a killed run keeps what it measured."""
-        self._file.write(json.dumps({"step": step, **row}) + "\n")
+        """Writes one line at once, so that a killed run keeps what it measured.
+
+        Raises InputError naming the file if the disk does not take it.
+        """
+        try:
+            self._file.write(json.dumps({"step": step, **row}) + "\n")
+        except OSError as error:
+            with contextlib.suppress(OSError):  # it would try to write the line once more
+                self._file.close()
+            raise InputError(f"{self._path}: cannot be written ({error.strerror})") from None
 
     def close(self) -> None:
         """Closes the file."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.bench import sparse_products, timing, train_steps
+from experiments.bench.checkpoint import measure
 from experiments.bench.timing import interleaved
 from experiments.bench.torch_step import training_step
 from experiments.bench.train_steps import SIZES, Runner, Size
@@ -43,16 +44,23 @@ def test_a_sparse_runner_keeps_its_fraction_and_the_dense_one_all(monkeypatch):
 
     def share(variant):
         runner = Runner(TINY, variant)
-        before = runner._state.params["layers"]["mlp"]["up"]["kernel"]
+        before = runner.state.params["layers"]["mlp"]["up"]["kernel"]
         before = np.asarray(before)
         runner()
-        leaf = np.asarray(runner._state.params["layers"]["mlp"]["up"]["kernel"])
+        leaf = np.asarray(runner.state.params["layers"]["mlp"]["up"]["kernel"])
         assert np.any(leaf != before)
         return np.count_nonzero(leaf) / leaf.size
 
     assert share("sparse") == share("weights_only") == 1 / 4
     assert share("dense") == share("activations_only") == 1
     assert 1 / 4 < share("annealing") < 1
+
+
+def test_the_cost_of_saving_has_a_row_for_every_distance(tmp_path):
+    none, often = measure(TINY, [0, 2], steps=4, turns=1, workdir=tmp_path)
+    assert none["over_none"] == 1 and "held_ms" not in none
+    assert often["every"] == 2 and 0 < often["held_ms"] < 2 * often["ms"]
+    assert none["checkpoint_mb"] == often["checkpoint_mb"] > 0.1
 
 
 def test_only_variants_with_active_shares_have_abs_top_k():

@@ -40,9 +40,8 @@ def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture
-def mapping(directory):
-    """A run that takes seconds, as nested dicts that a test may change."""
+def tiny(directory):
+    """A run that takes seconds, as nested dicts, with its data in `directory`."""
     text = directory / "mine.txt"
     if not text.exists():
         text.write_text("\n\n".join(f"line {i} of {i * i} words" for i in range(400)))
@@ -50,6 +49,12 @@ def mapping(directory):
     mapping["data"]["directory"] = str(directory)
     mapping["data"]["sources"]["mine"]["paths"] = (str(text),)
     return mapping
+
+
+@pytest.fixture
+def mapping(directory):
+    """A run that takes seconds, as nested dicts that a test may change."""
+    return tiny(directory)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sparse_jax.inputs import InputError
 from sparse_jax.training import loop
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
-from sparse_jax.training.metrics import NonFiniteError
+from sparse_jax.training.nonfinite import NonFiniteError
 from sparse_jax.training.pretrained import load_pretrained
 from sparse_jax.training.writers import read_rows
 
@@ -31,8 +31,12 @@ class Killed(BaseException):
     """Stands for whatever ends a process without asking."""
 
 
-def kill_after(monkeypatch, steps):
-    """The next run dies when it asks for batch number `steps` + 1 of its life."""
+def die():
+    raise Killed
+
+
+def kill_after(monkeypatch, steps, how=die):
+    """The next run dies when it asks for batch number `steps` + 1 of its life, or `how` is called then."""
     original = loop.train_loader
 
     class Dying:
@@ -47,7 +51,7 @@ def kill_after(monkeypatch, steps):
 
         def __next__(self):
             if self.left == 0:
-                raise Killed
+                how()
             self.left -= 1
             return next(self.loader)
 
@@ -119,12 +123,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(c
 def test_a_checkpoint_that_cannot_be_written_is_named_and_older_ones_stay(config, tmp_path, monkeypatch):
     original = loop.Checkpoints.save
 
-    def full_disk(self, state, data_state):
+    def full_disk(self, state, position):
         if int(state.step) == 8:
             self._manager.save = lambda *_, **__: (_ for _ in ()).throw(
                 OSError(28, "No space left on device")
             )
-        original(self, state, data_state)
+        original(self, state, position)
 
     monkeypatch.setattr(loop.Checkpoints, "save", full_disk)
     with pytest.raises(

@@ -1,5 +1,8 @@
 """Metric rows: whole lines, nothing twice after a resume, events for TensorBoard."""
 
+import pytest
+
+from sparse_jax.inputs import InputError
 from sparse_jax.training.writers import JsonLinesWriter, TensorBoardWriter, read_rows
 
 
@@ -31,3 +34,18 @@ def test_tensorboard_gets_the_numbers(tmp_path):
     writer.close()
     events = next(tmp_path.iterdir()).read_bytes()
     assert b"loss" in events and b"note" not in events
+
+
+def test_a_full_disk_is_named_and_the_whole_rows_stay(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = JsonLinesWriter(tmp_path / "metrics.jsonl")
+    writer.write(1, {"loss": 0.5})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"metrics.jsonl: cannot be written \(File too large\)"):
+            writer.write(2, {"loss": 0.25})
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 0.5}]

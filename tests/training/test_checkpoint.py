@@ -1,0 +1,254 @@
+"""Checkpoints: what is damaged is never taken for whole, what is whole fits any mesh, what is due stays."""
+
+import dataclasses
+import functools
+import json
+import os
+import random
+import shutil
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tokenizers import Tokenizer, models
+
+from sparse_jax.inputs import InputError
+from sparse_jax.sparsity.optimizer import sparse_optimizer
+from sparse_jax.training.checkpoint import Checkpoints, read_params, read_run
+from sparse_jax.training.checksums import checksums
+from sparse_jax.training.config import run_config
+from sparse_jax.training.loop import _placed
+from sparse_jax.training.sharding import make_mesh
+from sparse_jax.training.state import Position, new_state
+from tests.training.conftest import tiny
+
+TOKENIZER = Tokenizer(models.BPE())
+# after one file could not be read, the other files' callbacks find their loop closed (experiments/command.py)
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def opened(workdir, config, **changed):
+    training = dataclasses.replace(config.training, **changed)
+    return Checkpoints(workdir, dataclasses.replace(config, training=training), TOKENIZER, "text")
+
+
+@functools.cache
+def fresh(model, optimizer, sparsity):
+    transformation = sparse_optimizer(optimizer, sparsity, 8)
+    return jax.jit(lambda seed: new_state(model, transformation, seed))
+
+
+def state_of(config, step):
+    """A state with values of its own for every step."""
+    state = fresh(config.model, config.optimizer, config.sparsity)(step)
+    return state.replace(step=jnp.int32(step))
+
+
+def placed(config, mesh):
+    return _placed(mesh, jax.eval_shape(lambda: state_of(config, 0)))
+
+
+def position_of(step):
+    return Position({"next_index": step}, [(1.0 / 3, float(np.float32(0.1)))], 2)
+
+
+def save(workdir, config, steps, **changed):
+    checkpoints = opened(workdir, config, **changed)
+    for step in steps:
+        checkpoints.save(state_of(config, step), position_of(step))
+    checkpoints.close()
+
+
+def same(a, b):
+    return jax.tree.all(jax.tree.map(lambda x, y: bool(np.array_equal(x, y)), a, b))
+
+
+def restored(workdir, config, mesh=None):
+    checkpoints = opened(workdir, config)
+    try:
+        return checkpoints.restore(placed(config, mesh or make_mesh(1, 1, jax.devices()[:1])))
+    finally:
+        checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def config(directory):
+    """One for all tests, so that what makes states is compiled once."""
+    return run_config(tiny(directory))
+
+
+@pytest.fixture(scope="module")
+def two(config, tmp_path_factory):
+    """A workdir with checkpoints of the steps 4 and 8, to be copied."""
+    workdir = tmp_path_factory.mktemp("two")
+    save(workdir, config, (4, 8))
+    return workdir
+
+
+@pytest.fixture
+def workdir(two, tmp_path):
+    shutil.copytree(two / "checkpoints", tmp_path / "run" / "checkpoints")
+    return tmp_path / "run"
+
+
+def test_a_checkpoint_gives_back_every_bit_on_any_mesh(workdir, config):
+    saved = state_of(config, 8)
+    for data, fsdp in ((1, 1), (4, 1), (2, 2), (1, 4), (1, 2)):
+        mesh = make_mesh(data, fsdp, jax.devices()[: data * fsdp])
+        state, position = restored(workdir, config, mesh)
+        assert same(state, saved) and position == position_of(8)
+        kernel = state.params["layers"]["mlp"]["up"]["kernel"]
+        assert kernel.sharding.mesh.devices.size == data * fsdp
+        assert kernel.addressable_shards[0].data.shape == (2, 16 // fsdp, 64)
+
+
+def test_masks_of_an_earlier_evaluation_are_kept_beside_the_states(config, tmp_path):
+    masks = jax.tree.map(lambda x: ~np.array(x), optax.tree.get(state_of(config, 3).opt_state, "masks"))
+    checkpoints = opened(tmp_path, config)
+    checkpoints.save(state_of(config, 3), dataclasses.replace(position_of(3), masks=masks))
+    checkpoints.close()
+    state, position = restored(tmp_path, config)
+    assert same(position.masks, masks) and same(state, state_of(config, 3))
+
+
+def truncate(folder):
+    largest = max((folder / "params" / "d").iterdir(), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:100])
+
+
+def delete_data(folder):
+    shutil.rmtree(folder / "optimizer" / "d")
+
+
+def delete_run(folder):
+    shutil.rmtree(folder / "run")
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def cut_json(folder):
+    path = next((folder / "run").glob("m*"))
+    path.write_text(path.read_text()[:-20])
+
+
+@pytest.mark.parametrize("damage", [truncate, delete_data, delete_run, empty, cut_json])
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(workdir, config, capfd, damage):
+    folder = workdir / "checkpoints"
+    damage(folder / "8")
+    left = sorted(path.relative_to(folder / "8") for path in (folder / "8").rglob("*"))
+    state, position = restored(workdir, config)
+    assert same(state, state_of(config, 4)) and position == position_of(4)
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said.startswith(f"checkpoint: {folder / '8'}")
+    assert said.endswith("set aside as 8.damaged, going on from step 4")
+    aside = folder / "8.damaged"
+    assert sorted(path.relative_to(aside) for path in aside.rglob("*")) == left
+
+    checkpoints = opened(workdir, config)
+    assert checkpoints.latest == 4
+    checkpoints.save(state_of(config, 8), position_of(8))
+    checkpoints.close()
+    damage(folder / "8")
+    restored(workdir, config)
+    assert (folder / "8.damaged_2").exists() and aside.exists()
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_changes_anything(workdir, config):
+    rng = random.Random(0)
+    saved, fallbacks = {step: state_of(config, step) for step in (4, 8)}, 0
+    files = [path for path in (workdir / "checkpoints" / "8").rglob("*") if path.is_file()]
+    largest = sorted(files, key=lambda path: path.stat().st_size)[-3:]
+    for path in [*rng.sample(files, 6), *largest, *largest]:
+        whole = path.read_bytes()
+        place = rng.randrange(len(whole))
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :])
+        state, position = restored(workdir, config)
+        step = int(state.step)
+        assert same(state, saved[step]) and position == position_of(step), path
+        if step == 4:
+            fallbacks += 1
+            (workdir / "checkpoints" / "8.damaged").rename(workdir / "checkpoints" / "8")
+        path.write_bytes(whole)
+    assert fallbacks >= 6
+
+
+def test_readers_name_a_flipped_bit_too(workdir, config):
+    folder = workdir / "checkpoints" / "8" / "params" / "d"
+    largest = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 16
+    largest.write_bytes(content)
+    with pytest.raises(InputError, match="checkpoint: .*8 .*(damaged|cannot be read)"):
+        read_params(workdir, config.model, 8)
+
+
+def test_without_a_whole_checkpoint_nothing_is_moved(workdir, config):
+    for step in ("4", "8"):
+        truncate(workdir / "checkpoints" / step)
+    with pytest.raises(InputError, match=r"checkpoints/8 .*; none before it is whole"):
+        restored(workdir, config)
+    assert {"4", "8"} <= set(os.listdir(workdir / "checkpoints"))
+
+
+def rewrite_run(workdir, **changed):
+    path = next((workdir / "checkpoints" / "8" / "run").glob("m*"))
+    run = {**json.loads(path.read_text()), **changed}
+    run = {name: value for name, value in run.items() if value is not None}
+    path.write_text(json.dumps(run))
+
+
+def test_another_format_is_refused_by_name_and_left_alone(workdir, config):
+    rewrite_run(workdir, format=7)
+    for read in (lambda: restored(workdir, config), lambda: read_run(workdir)):
+        with pytest.raises(InputError, match=r"checkpoint: .*8 has format 7; valid: 2"):
+            read()
+    assert (workdir / "checkpoints" / "8").exists()
+
+
+def test_the_first_format_which_has_no_checksums_is_still_read(workdir, config):
+    rewrite_run(workdir, format=1, checksum=None, checksums=None, rows=None, skipped=None)
+    state, position = restored(workdir, config)
+    assert same(state, state_of(config, 8)) and position == Position({"next_index": 8})
+
+
+def test_the_last_n_and_every_mth_are_kept(config, tmp_path):
+    save(tmp_path, config, range(1, 12), keep_checkpoints=2, keep_every=4)
+    steps = {int(name) for name in os.listdir(tmp_path / "checkpoints") if name.isdigit()}
+    assert steps == {4, 8, 10, 11}
+
+
+def test_a_clock_that_jumps_decides_nothing(config, tmp_path, monkeypatch):
+    """It jumps by ten minutes at most: Orbax gives up a save during which the clock goes on by twenty."""
+    rng = random.Random(0)
+    monkeypatch.setattr(time, "time", lambda: 1e9 + rng.uniform(0, 600))
+    save(tmp_path, config, (4, 8, 12))
+    for step, when in ((8, 4e9), (12, 1)):
+        for path in (tmp_path / "checkpoints" / str(step)).rglob("*"):
+            os.utime(path, (when, when))
+        os.utime(tmp_path / "checkpoints" / str(step), (when, when))
+    assert int(restored(tmp_path, config)[0].step) == 12
+    assert sorted(name for name in os.listdir(tmp_path / "checkpoints") if name.isdigit()) == ["12", "8"]
+
+
+def test_checksums_tell_values_places_and_types_apart_and_not_layouts():
+    tree = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.array([True, False, True])}
+    found = checksums(tree)
+    # worked by hand: bits of entry i times 2 i + 1
+    bits = tree["a"].view(np.uint32).ravel().astype(object)
+    assert found["a"] == sum(int(bit) * (2 * i + 1) for i, bit in enumerate(bits)) % 2**32
+    assert found["b"] == 1 + 5
+    swapped = tree["a"].copy()
+    swapped[0, 0], swapped[0, 1] = swapped[0, 1], swapped[0, 0]
+    assert checksums({"a": swapped})["a"] != found["a"]
+    mesh = make_mesh(4, 1)
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "data"))
+    assert checksums({"a": jax.device_put(tree["a"], sharding)})["a"] == found["a"]
+    half = jnp.asarray([1.5, -2.0], jnp.bfloat16)
+    assert checksums({"h": half})["h"] == (0x3FC0 + 3 * 0xC000) % 2**32
+    assert checksums({"s": np.int32(-1)})["s"] == 2**32 - 1
