@@ -12,7 +12,7 @@ FLOORS = (
     ("tasks", "interop"),
     ("training",),
     ("pruning", "bridges", "circuits"),
-    ("evaluation", "viewer"),
+    ("evaluation", "viewer", "planning"),
     ("experiments",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -49,9 +50,9 @@ def platform() -> str:
     return jax.local_devices()[0].platform
 
 
-def device_mesh() -> Mesh:
-    """All devices of this process in a row."""
-    devices = jax.local_devices()
+def device_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices in a row; by default all of this process."""
+    devices = devices or jax.local_devices()
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -125,6 +126,17 @@ def _unless_too_large(build, lanes: int) -> Compiled | None:
 
 @functools.lru_cache(maxsize=32)
 def _compiled(config: ModelConfig, prune: PruneConfig, part: int, mesh: Mesh, leaves, structure) -> Compiled:
+    length = jax.ShapeDtypeStruct((), jnp.int32)
+    program = lanes_program(config, prune, mesh, part)
+    return program.lower(length, *jax.tree.unflatten(structure, leaves)).compile()
+
+
+def lanes_program(config: ModelConfig, prune: PruneConfig, mesh: Mesh, part: int = 1) -> jax.stages.Wrapped:
+    """A jitted function of (number of steps, what lanes share, lanes [R], states [R]), R split over `mesh`.
+
+    It returns the states and the metrics of these steps, at most CHUNK, and takes over the states' memory.
+    """
+
     def one_lane(length, shared, lane, state):
         compact = None
         if part > 1:
@@ -150,11 +162,9 @@ def _compiled(config: ModelConfig, prune: PruneConfig, part: int, mesh: Mesh, le
     run = jax.shard_map(
         local_lanes, mesh=mesh, in_specs=(P(), P(), P(AXIS), P(AXIS)), out_specs=P(AXIS), check_vma=False
     )
-    shared, lanes, states = jax.tree.unflatten(structure, leaves)
     everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
     given = (everywhere, everywhere, split, split)
-    run = jax.jit(run, in_shardings=given, out_shardings=split, donate_argnums=3)
-    return run.lower(jax.ShapeDtypeStruct((), jnp.int32), shared, lanes, states).compile()
+    return jax.jit(run, in_shardings=given, out_shardings=split, donate_argnums=3)
 
 
 def _shapes(tree):

@@ -8,13 +8,11 @@ from pathlib import Path
 import grain
 import jax
 import numpy as np
-import optax
-from jax.sharding import Mesh
+from jax.sharding import NamedSharding
 
 from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import train_loader, validation_windows
 from sparse_jax.files import write_whole
-from sparse_jax.sparsity.optimizer import sparse_optimizer
 from sparse_jax.training.checkpoint import CONFIG_NAME, Checkpoints, check_workdir
 from sparse_jax.training.config import RunConfig, TrainConfig
 from sparse_jax.training.evaluation import Evaluator
@@ -23,9 +21,8 @@ from sparse_jax.training.metrics import Recorder
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
 from sparse_jax.training.preemption import Preempted, stop_requests
 from sparse_jax.training.pretrained import Pretrained
-from sparse_jax.training.sharding import batch_sharding, check_batch, make_mesh, state_sharding
-from sparse_jax.training.state import Position, TrainState, new_state
-from sparse_jax.training.step import make_train_step
+from sparse_jax.training.program import TrainProgram, train_program
+from sparse_jax.training.state import Position, TrainState
 from sparse_jax.training.writers import JsonLinesWriter, TensorBoardWriter, Writer
 
 
@@ -42,17 +39,7 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     """
     workdir = Path(workdir)
     check_workdir(workdir, config)
-    mesh = make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
-    check_batch(mesh, config.training.batch_size)
-    optimizer = sparse_optimizer(
-        config.optimizer, config.sparsity, config.training.steps, frozen=config.model.frozen
-    )
-
-    def fresh() -> TrainState:
-        return new_state(config.model, optimizer, config.training.seed)
-
-    placed = _placed(mesh, jax.eval_shape(fresh))
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, placed)
+    program = train_program(config)
     corpus = prepare(config.data, config.model.vocab_size)
     loader = train_loader(
         corpus,
@@ -68,26 +55,25 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
         contextlib.closing(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
     ):
         if checkpoints.latest is None:
-            state = jax.jit(fresh, out_shardings=shardings)()
+            state = jax.jit(program.fresh, out_shardings=program.shardings)()
             position = Position(loader.get_state())
         else:
-            state, position = checkpoints.restore(placed)
+            state, position = checkpoints.restore(program.placed)
             loader.set_state(position.data)
         _write_config(workdir, config, corpus)
         if int(state.step) < config.training.steps:
-            evaluate = _evaluator(config, corpus, mesh)
+            evaluate = _evaluator(config, corpus, program.rows)
             bad = _bad_batches(config, corpus, workdir, position.skipped)
             with _writers(config, workdir, int(state.step)) as writers:
                 recorder = Recorder(config, evaluate, writers, label, bad, state, position)
-                state = _advance(config, optimizer, shardings, state, loader, recorder, checkpoints)
+                state = _advance(config, program, state, loader, recorder, checkpoints)
     params = jax.device_put(state.params, jax.local_devices()[0])
     return Pretrained(config.model, params, corpus.tokenizer, config, f"{workdir} at step {int(state.step)}")
 
 
 def _advance(
     config: RunConfig,
-    optimizer: optax.GradientTransformation,
-    shardings: TrainState,
+    program: TrainProgram,
     state: TrainState,
     loader: grain.DatasetIterator,
     recorder: Recorder,
@@ -95,21 +81,14 @@ def _advance(
 ) -> TrainState:
     """Trains from `state` to the last step; compiles once."""
     training = config.training
-    rows = batch_sharding(shardings.step.mesh)
-    step_function = jax.jit(
-        make_train_step(config.model, optimizer),
-        in_shardings=(shardings, rows),
-        out_shardings=(shardings, None),
-        donate_argnums=0,
-    )
 
     step = int(state.step)
     if step == 0:
         recorder.evaluation(0, state)
     with stop_requests() as asked, _naming_last_good(checkpoints):
         while step < training.steps:
-            tokens = jax.make_array_from_process_local_data(rows, next(loader)["tokens"])
-            state, metrics = step_function(state, tokens)
+            tokens = jax.make_array_from_process_local_data(program.rows, next(loader)["tokens"])
+            state, metrics = program.step(state, tokens)
             recorder.add(metrics)
             step += 1
             stop, due = asked(step), _due(training, step)
@@ -163,16 +142,7 @@ def _naming_last_good(checkpoints: Checkpoints):
         raise NonFiniteError(f"{error}; {kept} in {checkpoints.directory}") from None
 
 
-def _placed(mesh: Mesh, shapes: TrainState) -> TrainState:
-    """Shapes with the shardings that they get on `mesh`."""
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        state_sharding(mesh, shapes),
-    )
-
-
-def _evaluator(config: RunConfig, corpus: Corpus, mesh: Mesh) -> Evaluator:
+def _evaluator(config: RunConfig, corpus: Corpus, rows: NamedSharding) -> Evaluator:
     """Held-out windows of every source, rounded up to whole batches."""
     batch_size = config.training.batch_size
     count = -(-config.training.evaluation_windows // batch_size) * batch_size
@@ -180,7 +150,7 @@ def _evaluator(config: RunConfig, corpus: Corpus, mesh: Mesh) -> Evaluator:
         name: validation_windows(source.validation, count, config.model.context)
         for name, source in corpus.sources.items()
     }
-    return Evaluator(config.model, windows, corpus.weights, batch_size, batch_sharding(mesh))
+    return Evaluator(config.model, windows, corpus.weights, batch_size, rows)
 
 
 def _bad_batches(config: RunConfig, corpus: Corpus, workdir: Path, skipped: int) -> BadBatches:

@@ -1,0 +1,51 @@
+"""Says what a run will need on machines that are not there: memory, work, traffic, time and money.
+
+python -m experiments.plan --config=experiments/configs/pretrain.py:size=paper,kind=sparse --topology=v5e-64
+
+The real training step and the real pruning step are compiled for the topology, here and without it (half a
+minute to two each). TPUs need the extra `plan`, GPUs `plan-gpu`. Time is a roofline.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command
+from sparse_jax.files import write_whole
+from sparse_jax.inputs import require, require_choice
+from sparse_jax.planning.devices import planned_devices
+from sparse_jax.planning.plan import plan_pruning, plan_training
+from sparse_jax.planning.report import format_record
+from sparse_jax.planning.topologies import find_topology, known_topologies
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.training.config import run_config
+
+PROGRAMS = ["training", "pruning"]
+TOPOLOGY = flags.DEFINE_string("topology", None, f"one of {', '.join(known_topologies())}", required=True)
+WANTED = flags.DEFINE_list("programs", PROGRAMS, f"what to plan, of {', '.join(PROGRAMS)}")
+PRICE = flags.DEFINE_float("price", None, "US dollars an hour for a device, if not the list price")
+OUTPUT = flags.DEFINE_string("output", None, "a file for the same as JSON lines")
+
+
+def main() -> None:
+    """Prints the plan of each program as soon as it is compiled."""
+    config = run_config(command.config().to_dict())
+    topology = find_topology(TOPOLOGY.value)
+    for program in WANTED.value:
+        require_choice("--programs", program, PROGRAMS)
+    require(PRICE.value is None or PRICE.value >= 0, "--price", PRICE.value, "0 or more")
+    devices = planned_devices(topology)
+    records = []
+    for program in WANTED.value:
+        if program == "training":
+            records.append(plan_training(config, topology, devices, PRICE.value))
+        else:
+            records.append(plan_pruning(config, PruneConfig(), topology, devices, PRICE.value))
+        print(format_record(records[-1]), flush=True)
+    if OUTPUT.value is not None:
+        write_whole(Path(OUTPUT.value), "".join(json.dumps(record) + "\n" for record in records))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,63 @@
+"""What the paper's models need on several topologies: one plan for every width and topology, as a table.
+
+python -m experiments.plan_sizes --config=experiments/configs/pretrain.py:size=paper,kind=sparse \
+    --config.model.remat --config.training.mesh_fsdp=8 --output=experiments/results/plan
+
+Needs the extra `plan`; a few minutes for each of the rows on 2 CPU cores. What is in rows.jsonl is kept, so
+that the same command goes on where it was stopped.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command
+from sparse_jax.files import write_whole
+from sparse_jax.planning.devices import planned_devices
+from sparse_jax.planning.plan import plan_training, plan_update
+from sparse_jax.planning.table import markdown
+from sparse_jax.planning.topologies import find_topology
+from sparse_jax.training.config import RunConfig, run_config
+
+# 7.4 M to 1.9 B parameters beside the bigram table
+WIDTHS = ["256", "512", "1024", "2048", "4480"]
+TOPOLOGIES = flags.DEFINE_list(
+    "topologies", ["v5e-64", "v6e-256", "v5p-128", "v5e-256"], "of `experiments.plan`"
+)
+SIZES = flags.DEFINE_list("widths", WIDTHS, "model.d_model of each model")
+OUTPUT = flags.DEFINE_string("output", None, "the folder of rows.jsonl and table.md", required=True)
+
+
+def main() -> None:
+    """Adds the rows that are missing, and writes all anew after each."""
+    base = run_config(command.config().to_dict())
+    topologies = [find_topology(name) for name in TOPOLOGIES.value]
+    runs = [_of_width(base, int(width)) for width in SIZES.value]
+    rows = Path(OUTPUT.value, "rows.jsonl")
+    records = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+    done = {(record["d_model"], record["topology"], record["program"]) for record in records}
+    for topology in topologies:
+        devices = planned_devices(topology)
+        for run in runs:
+            for plan in (plan_update, plan_training):
+                if (run.model.d_model, topology.name, plan.__name__.removeprefix("plan_")) in done:
+                    continue
+                records.append({"d_model": run.model.d_model, **plan(run, topology, devices)})
+                write_whole(rows, "".join(json.dumps(record) + "\n" for record in records))
+                write_whole(rows.with_name("table.md"), markdown(records))
+    print(markdown(records))
+
+
+def _of_width(run: RunConfig, width: int) -> RunConfig:
+    """The same run with another width; narrow models keep more of their weights, as many as channels need."""
+    model = dataclasses.replace(run.model, d_model=width, d_mlp=0, n_heads=0)
+    fraction = max(run.sparsity.fraction, run.sparsity.min_per_channel / width)
+    return dataclasses.replace(
+        run, model=model, sparsity=dataclasses.replace(run.sparsity, fraction=fraction)
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Several processes on this machine that work as one, as they would on several machines: to try that out.
+# If one fails, the others are ended. When they were told to stop and have saved, all go on.
+#
+# PROCESSES=4 bash launch/processes.sh [--dry-run] experiments.train --config=... --workdir=...
+#
+# PROCESSES   how many (default: 2)
+# PORT        where they find each other (default: 12321)
+# LOGS        the folder of what they print, process_0.log and so on (default: runs/logs)
+# RESTARTS    how often they go on (default: 100)
+# The variables of launch/environment.sh choose Python and environment.
+set -euo pipefail
+source "$(dirname "$0")/command.sh"
+PROCESSES="${PROCESSES:-2}" PORT="${PORT:-12321}" LOGS="${LOGS:-runs/logs}" RESTARTS="${RESTARTS:-100}"
+whole PROCESSES 1
+whole PORT 1024
+whole RESTARTS 0
+"$dry_run" || source "$root/launch/environment.sh"
+
+own=()
+interrupted=false
+
+stop_all() {
+  interrupted=true
+  kill -TERM "${own[@]}" 2>/dev/null || true
+}
+
+together() {
+  local index ended status=0
+  own=()
+  for ((index = 0; index < PROCESSES; index++)); do
+    command=(python -m "$module" "$@" --coordinator="localhost:$PORT"
+      --processes="$PROCESSES" --process="$index")
+    if "$dry_run"; then
+      run "${command[@]}"
+    else
+      mkdir -p "$LOGS"
+      "${command[@]}" >>"$LOGS/process_$index.log" 2>&1 &
+      own+=("$!")
+    fi
+  done
+  while true; do
+    ended=0
+    wait -n 2>/dev/null || ended=$?
+    if [ "$ended" = 127 ]; then break; fi  # none is left
+    if "$interrupted"; then
+      interrupted=false
+    elif [ "$ended" = 0 ] || [ "$ended" = "$saved" ]; then
+      [ "$status" != 0 ] || status=$ended
+    elif [ "$status" = 0 ] || [ "$status" = "$saved" ]; then
+      echo "error: a process ended with status $ended; see $LOGS" >&2
+      status=$ended
+      kill -TERM "${own[@]}" 2>/dev/null || true
+    fi
+  done
+  return "$status"
+}
+
+trap stop_all TERM INT
+again together "$@"

@@ -1,0 +1,173 @@
+"""A plan: what the training step and the pruning step of a run need on a topology, as one record each."""
+
+import dataclasses
+import importlib.metadata
+import os
+import time
+from collections.abc import Sequence
+
+import jax
+from jax.stages import Compiled
+
+from sparse_jax.model.forward import num_params, param_shapes
+from sparse_jax.planning import programs
+from sparse_jax.planning.estimate import by_kind, dollars, step_time
+from sparse_jax.planning.flops import matmul_flops
+from sparse_jax.planning.memory import compile_if_it_fits, held_bytes, largest_that_fits, memory_of
+from sparse_jax.planning.programs import Program
+from sparse_jax.planning.topologies import Topology
+from sparse_jax.planning.traffic import traffic
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.sparsity.config import SparsityConfig
+from sparse_jax.training.config import RunConfig
+from sparse_jax.trees import named_leaves
+
+Record = dict[str, object]
+# More lanes on a device are not asked for: a task's search has no more.
+MOST_LANES = 64
+
+
+def plan_training(
+    config: RunConfig, topology: Topology, devices: Sequence[jax.Device], price: float | None = None
+) -> Record:
+    """What one step needs, and the run of `config`. price: dollars an hour for a device, if not the listed.
+
+    If the batch does not fit, everything is told of the largest that does ("batch_size"; "asked" is what was
+    asked for; None if none fits). Raises InputError for a mesh, batch or width that does not fit the devices.
+    """
+    training, context = config.training, config.model.context
+    began = time.monotonic()
+
+    def of_batch(parts: int) -> Program:
+        batch = dataclasses.replace(training, batch_size=parts * len(devices))
+        return programs.training(dataclasses.replace(config, training=batch), devices)
+
+    program, limit = programs.training(config, devices), device_memory(topology)
+    asked = batch = training.batch_size
+    compiled = compile_if_it_fits(program, limit)
+    if compiled is None:
+        found = largest_that_fits(of_batch, asked // len(devices), limit)
+        batch = found and found[0] * len(devices)
+        program, compiled = (None, None) if found is None else (of_batch(found[0]), found[1])
+    record = {
+        "program": "training",
+        **_of_topology(topology),
+        "parameters": num_params(param_shapes(config.model)),
+        "asked": asked,
+        "batch_size": batch,
+        "fits": batch == asked,
+        "context": context,
+        "tokens": training.steps * asked * context,
+        "compile_seconds": round(time.monotonic() - began, 1),
+    }
+    if compiled is None:
+        return record
+    record |= _needs(program, compiled, topology)
+    steps = record["tokens"] / (batch * context)
+    return record | _of_run(record, topology, steps, price)
+
+
+def plan_pruning(
+    config: RunConfig,
+    prune: PruneConfig,
+    topology: Topology,
+    devices: Sequence[jax.Device],
+    price: float | None = None,
+) -> Record:
+    """What a step of as many lanes as fit needs; "lanes" on all devices together, None if not even one fits.
+
+    Lanes exchange nothing, so that what a device needs is the same for any number of devices.
+    """
+    began = time.monotonic()
+
+    def of_lanes(count: int) -> Program:
+        return programs.pruning(config.model, prune, devices, count)
+
+    found = largest_that_fits(of_lanes, MOST_LANES + 1, device_memory(topology))
+    record = {
+        "program": "pruning",
+        **_of_topology(topology),
+        "fits": found is not None,
+        "lanes": found and found[0] * len(devices),
+        "pairs_per_step": prune.pairs_per_step,
+        "context": config.model.context,
+        "compile_seconds": round(time.monotonic() - began, 1),
+    }
+    if found is None:
+        return record
+    record |= _needs(of_lanes(found[0]), found[1], topology)
+    return record | _of_run(record, topology, prune.steps, price)
+
+
+def plan_update(config: RunConfig, topology: Topology, devices: Sequence[jax.Device]) -> Record:
+    """What the optimizer's update moves between devices, with the top-k of the weights and without it.
+
+    "matrix" is the smallest share of a matrix's bytes on a device: what is smaller is no weight.
+    Raises InputError for a mesh, batch or width that does not fit the devices.
+    """
+    record = {"program": "update", **_of_topology(topology)}
+    for name, sparsity in {"top_k": config.sparsity, "dense": SparsityConfig()}.items():
+        program = programs.optimizer_update(dataclasses.replace(config, sparsity=sparsity), devices)
+        compiled = program.function.lower(*program.arguments).compile()
+        moved = traffic(compiled.as_text(), topology.devices, program.loop_guess)
+        record[name] = by_kind(moved.collectives)
+    kernels = [leaf for name, leaf in named_leaves(program.held["parameters"]).items() if "kernel" in name]
+    return record | {"mesh": program.mesh, "matrix": min(held_bytes(kernel) for kernel in kernels)}
+
+
+def device_memory(topology: Topology) -> int:
+    """Bytes that a program may use on each device; simulated ones share the memory of this machine."""
+    if topology.chip is not None:
+        return topology.chip.memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // topology.devices
+
+
+def _of_topology(topology: Topology) -> Record:
+    return {
+        "topology": topology.name,
+        "devices": topology.devices,
+        "device_memory": device_memory(topology),
+        "basis": _basis(topology),
+    }
+
+
+def _basis(topology: Topology) -> str:
+    """What memory and traffic are known from."""
+    if topology.platform == "tpu":
+        return f"compiled by libtpu {importlib.metadata.version('libtpu')}, jax {jax.__version__}"
+    if topology.platform == "gpu":
+        return f"compiled for CUDA, with no kernel tried out, jax {jax.__version__}"
+    return f"compiled for CPU, jax {jax.__version__}"
+
+
+def _needs(program: Program, compiled: Compiled, topology: Topology) -> Record:
+    """Of one step: memory, work and traffic; bytes on each device, FLOPs on all together."""
+    moved = traffic(compiled.as_text(), topology.devices, program.loop_guess)
+    flops = matmul_flops(program.function.trace(*program.arguments).jaxpr.jaxpr)
+    record = {
+        "mesh": program.mesh,
+        "memory": memory_of(program, compiled),
+        "flops": dict(flops),
+        "bytes": round(moved.memory),
+        "collectives": by_kind(moved.collectives),
+        "guessed_loops": {"count": moved.guessed_loops, "runs": program.loop_guess},
+    }
+    if topology.chip is not None:
+        own = {kind: count / topology.devices for kind, count in flops.items()}
+        record["seconds"] = step_time(topology.chip, own, moved)._asdict()
+    return record
+
+
+def _of_run(record: Record, topology: Topology, steps: float, price: float | None) -> Record:
+    """Time and money for all steps; nothing for a CPU, of which no peak is known."""
+    if topology.chip is None:
+        return {}
+    seconds = record["seconds"]
+    price = topology.chip.price if price is None else price
+    ends = {"least": max(seconds.values()), "apart": sum(seconds.values())}
+    return {
+        "steps": round(steps),
+        "price": price,
+        "hours": {name: steps * end / 3600 for name, end in ends.items()},
+        "dollars": {name: dollars(steps * end, topology.devices, price) for name, end in ends.items()},
+    }

@@ -1,0 +1,83 @@
+"""A plan for a person: records as lines of text."""
+
+from collections.abc import Callable, Mapping
+
+from sparse_jax.planning.plan import Record
+
+GIB = 2**30
+
+
+def format_record(record: Record) -> str:
+    """The record of one program, a line for each thing."""
+    lines = [f"{record['program']} on {record['topology']}: {record['devices']} devices; {record['basis']}"]
+    lines += _indented(_of_size(record))
+    if "memory" not in record:
+        return "\n".join(lines)
+    lines += _indented(_of_memory(record["memory"], record["device_memory"]))
+    lines += _indented(_of_work(record))
+    if "seconds" in record:
+        lines += _indented(_of_time(record))
+    return "\n".join(lines)
+
+
+def _indented(rows: Mapping[str, str]) -> list[str]:
+    return [f"  {name:<22}{text}" for name, text in rows.items()]
+
+
+def _of_size(record: Record) -> dict[str, str]:
+    if record["program"] == "pruning":
+        none = "DOES NOT FIT: not even one lane a device"
+        lanes = f"{record['lanes']} lanes at once" if record["fits"] else none
+        return {"lanes": f"{lanes}, each {record['pairs_per_step']} pairs of {record['context']} tokens"}
+    asked, batch = record["asked"], record["batch_size"]
+    rows = {"parameters": f"{record['parameters']:,}"}
+    if record["fits"]:
+        return rows | {"batch": f"{batch} x {record['context']} tokens fit"}
+    largest = f"the largest batch that does is {batch}, of which all that follows is"
+    what = "no batch fits" if batch is None else largest
+    return rows | {"batch": f"{asked} x {record['context']} tokens: DOES NOT FIT; {what}"}
+
+
+def _of_memory(memory: Mapping[str, int], limit: int) -> dict[str, str]:
+    rows = {f"{name} a device": f"{count / GIB:10.3f} GiB" for name, count in memory.items()}
+    rows["of the device's"] = f"{limit / GIB:10.3f} GiB ({100 * memory['peak'] / limit:.0f} % at the peak)"
+    return rows
+
+
+def _of_work(record: Record) -> dict[str, str]:
+    flops = ", ".join(f"{count:.4g} {kind}" for kind, count in record["flops"].items())
+    rows = {
+        "FLOPs a step": f"{flops} (matrix products, all devices, from the traced program)",
+        "memory traffic": f"{record['bytes'] / GIB:.4g} GiB a step and device",
+    }
+    for kind, found in sorted(record["collectives"].items()):
+        each = f"{found['bytes'] / GIB:.4g} GiB together, the largest {found['largest']:,.0f} bytes"
+        rows[kind] = f"{found['count']:.0f} of {each}"
+    if not record["collectives"]:
+        rows["between devices"] = "nothing"
+    guessed = record["guessed_loops"]
+    if guessed["count"]:
+        rows["guessed"] = f"{guessed['count']} loops of unknown length, taken to run {guessed['runs']} times"
+    return rows
+
+
+def _of_time(record: Record) -> dict[str, str]:
+    seconds = record["seconds"]
+    each = ", ".join(f"{name} {_duration(one)}" for name, one in seconds.items())
+
+    def between(show: Callable[[float], str], ends: Mapping[str, float]) -> str:
+        return f"at least {show(ends['least'])}; {show(ends['apart'])} if nothing overlaps"
+
+    step = {"least": max(seconds.values()), "apart": sum(seconds.values())}
+    return {
+        "roofline": each,
+        "step": between(_duration, step),
+        f"{record['steps']:,} steps": between(lambda hours: f"{hours:,.1f} h", record["hours"]),
+        f"at {record['price']:.2f} $ an hour": between(
+            lambda dollars: f"{dollars:,.0f} $", record["dollars"]
+        ),
+    }
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

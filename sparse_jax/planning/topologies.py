@@ -1,0 +1,97 @@
+"""The machines that can be planned for: what each device has, by the makers' own figures."""
+
+import re
+from typing import NamedTuple
+
+from sparse_jax.inputs import InputError, nearest
+
+GIB = 2**30
+
+
+class Chip(NamedTuple):
+    """One kind of device, in bytes, FLOP/s, bytes/s and US dollars an hour.
+
+    memory: what a program may use. peaks: of matrix products by the type of what is multiplied, float32 at
+    JAX's default precision (one bfloat16 pass on TPU, TF32 on GPU). link_bandwidth: what a device sends to
+    its neighbors in a ring. price: on demand, a device.
+    """
+
+    memory: int
+    peaks: dict[str, float]
+    memory_bandwidth: float
+    link_bandwidth: float
+    price: float
+
+
+# Of a GPU's memory, unless XLA_PYTHON_CLIENT_MEM_FRACTION says more.
+_JAX_TAKES = 0.75
+# Memory of TPUs: what the compiler lets a program use (libtpu 0.0.42). Compute and bandwidth: the makers'
+# data sheets (cloud.google.com/tpu/docs/v5e, v5p, v6e; NVIDIA's H100 and H200). A ring on a TPU goes over two
+# of a chip's links, one to either side. Prices: list prices on demand, US regions, 2025
+# (cloud.google.com/tpu/pricing; GPUs: an eighth of Google Cloud's a3-highgpu-8g and a3-ultragpu-8g). They
+# change: `--price` says another.
+CHIPS = {
+    "v5e": Chip(int(15.75 * GIB), {"bfloat16": 197e12, "float32": 197e12}, 819e9, 100e9, 1.20),
+    "v5p": Chip(int(95.74 * GIB), {"bfloat16": 459e12, "float32": 459e12}, 2765e9, 200e9, 4.20),
+    "v6e": Chip(int(31.25 * GIB), {"bfloat16": 918e12, "float32": 918e12}, 1640e9, 200e9, 2.70),
+    "h100": Chip(int(_JAX_TAKES * 80e9), {"bfloat16": 989e12, "float32": 495e12}, 3350e9, 450e9, 11.06),
+    "h200": Chip(int(_JAX_TAKES * 141e9), {"bfloat16": 989e12, "float32": 495e12}, 4800e9, 450e9, 10.60),
+}
+
+# Shapes by number of chips, as libtpu wants them.
+_FLAT = {4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
+_CUBES = {
+    4: "2x2x1",
+    8: "2x2x2",
+    16: "2x2x4",
+    32: "2x4x4",
+    64: "4x4x4",
+    128: "4x4x8",
+    256: "4x8x8",
+    512: "8x8x8",
+}
+# Shapes, and how Google counts: v5p-128 has 128 cores, which are 64 chips and 64 devices.
+_SLICES = {"v5e": (_FLAT, 1), "v6e": (_FLAT, 1), "v5p": (_CUBES, 2)}
+_GPUS = ("h100", "h200")
+# of one machine, all joined by the same fast links
+_MOST_GPUS = 8
+
+
+class Topology(NamedTuple):
+    """So many devices of one kind. platform: "tpu", "gpu" or "cpu". chip: None for a CPU, of which nothing
+    is known. shape: what the compiler knows it by: a TPU slice's shape, such as "v5e:8x8"; a GPU's kind."""
+
+    name: str
+    platform: str
+    devices: int
+    chip: Chip | None
+    shape: str | None = None
+
+
+def find_topology(name: str) -> Topology:
+    """The topology of a name. Raises InputError for one that is unknown, and lists the known."""
+    slices = _slices()
+    if name in slices:
+        return slices[name]
+    if (match := re.fullmatch(r"cpu:([1-9]\d{0,3})", name)) is not None:
+        return Topology(name, "cpu", int(match[1]), None)
+    match = re.fullmatch(rf"gpu:({'|'.join(_GPUS)})x([1-9]\d*)", name)
+    if match is not None and int(match[2]) <= _MOST_GPUS:
+        return Topology(name, "gpu", int(match[2]), CHIPS[match[1]], match[1])
+    raise InputError(f"--topology: {name!r} is unknown; {nearest(name, known_topologies())}")
+
+
+def known_topologies() -> list[str]:
+    """All names; N stands for any number."""
+    gpus = [f"gpu:{kind}x{count}" for kind in _GPUS for count in (1, 2, 4, _MOST_GPUS)]
+    return [*_slices(), *gpus, "cpu:N"]
+
+
+def _slices() -> dict[str, Topology]:
+    return {
+        f"{kind}-{chips * count}": Topology(
+            f"{kind}-{chips * count}", "tpu", chips, CHIPS[kind], f"{kind}:{shape}"
+        )
+        for kind, (shapes, count) in _SLICES.items()
+        for chips, shape in shapes.items()
+    }

@@ -1,0 +1,79 @@
+"""The training step as it is compiled, for the devices that are there or for planned ones."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+from sparse_jax.sparsity.optimizer import sparse_optimizer
+from sparse_jax.training.config import RunConfig
+from sparse_jax.training.sharding import batch_sharding, check_batch, make_mesh, state_sharding
+from sparse_jax.training.state import TrainState, new_state
+from sparse_jax.training.step import make_train_step
+
+
+class TrainProgram(NamedTuple):
+    """What a run's step is on a mesh; nothing is computed or compiled yet.
+
+    fresh: makes the first state. placed: its shapes with their shardings. tokens: shape and sharding of a
+    batch [B, T + 1]. step: the jitted step, which takes over its state's memory.
+    """
+
+    mesh: Mesh
+    optimizer: optax.GradientTransformation
+    fresh: Callable[[], TrainState]
+    placed: TrainState
+    tokens: jax.ShapeDtypeStruct
+    step: jax.stages.Wrapped
+
+    @property
+    def shardings(self) -> TrainState:
+        """How each leaf of the state lies on the mesh."""
+        return jax.tree.map(lambda leaf: leaf.sharding, self.placed)
+
+    @property
+    def rows(self) -> NamedSharding:
+        """How a batch lies on the mesh."""
+        return self.tokens.sharding
+
+
+def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None) -> TrainProgram:
+    """The step of `config` on a mesh of `devices` (default: all there are).
+
+    Raises InputError for a mesh that does not fit the devices, or a batch or a width that does not fit it.
+    """
+    training = config.training
+    mesh = make_mesh(training.mesh_data, training.mesh_fsdp, devices=devices and list(devices))
+    check_batch(mesh, training.batch_size)
+    optimizer = sparse_optimizer(
+        config.optimizer, config.sparsity, training.steps, frozen=config.model.frozen
+    )
+
+    def fresh() -> TrainState:
+        return new_state(config.model, optimizer, training.seed)
+
+    shapes = jax.eval_shape(fresh)
+    shardings = state_sharding(mesh, shapes)
+    rows = batch_sharding(mesh)
+    step = jax.jit(
+        make_train_step(config.model, optimizer),
+        in_shardings=(shardings, rows),
+        out_shardings=(shardings, None),
+        donate_argnums=0,
+    )
+    tokens = training.batch_size, config.model.context + 1
+    return TrainProgram(
+        mesh,
+        optimizer,
+        fresh,
+        jax.tree.map(_placed, shapes, shardings),
+        jax.ShapeDtypeStruct(tokens, jnp.int32, sharding=rows),
+        step,
+    )
+
+
+def _placed(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
