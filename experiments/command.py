@@ -10,28 +10,47 @@ from ml_collections import ConfigDict, config_flags
 
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.progress import finish_line
+from sparse_jax.training import processes
 from sparse_jax.training.metrics import NonFiniteError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Python file with get_config(), e.g. experiments/configs/pretrain.py:size=tiny"
 )
 
+CLUSTER = flags.DEFINE_bool(
+    "cluster", True, "whether to join the other processes that TPU pod, SLURM, Open MPI or Kubernetes started"
+)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing else tells it")
+PROCESSES = flags.DEFINE_integer("processes", None, "with --coordinator: how many processes there are")
+PROCESS = flags.DEFINE_integer("process", None, "with --coordinator: which of them this is, from 0 on")
 
-def run(main: Callable[[], None]) -> None:
+
+def run(main: Callable[[], None], several: bool = False) -> None:
     """Parses the flags and calls `main`; what goes wrong ends with one line.
 
-    Exit status 2: a wrong input, or a disk that cannot be read or written; 3: a loss that is not finite;
-    130: interrupted.
+    several: the command can be run by several processes as one. Exit status 2: a wrong input, or a disk that
+    cannot be read or written; 3: a loss that is not finite; 4: another process is lost; 130: interrupted.
     """
     sys.unraisablehook = _leave_out_closed_loops
+
+    def start(_) -> None:
+        given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
+        if several:
+            processes.start(*given, detect=CLUSTER.value)
+        elif given != (None, None, None):
+            raise InputError("--coordinator: this command runs in one process; valid: without it")
+        main()
+
     try:
-        app.run(lambda _: main(), flags_parser=_parse)
+        app.run(start, flags_parser=_parse)
     except InputError as error:
         _fail(error, 2)
     except OSError as error:
         _fail(" ".join(str(error).split()), 2)
     except NonFiniteError as error:
         _fail(error, 3)
+    except processes.ProcessError as error:
+        _fail(error, 4)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", 130)
 
@@ -91,6 +110,8 @@ def _fail(message: object, status: int) -> None:
     """Ends at once: background readers of a damaged checkpoint would only add tracebacks to the line."""
     finish_line()
     print(f"error: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    processes.tell_end(message)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,6 +1,9 @@
 """Trains a model, or goes on with a run that stopped.
 
 python -m experiments.train --config=experiments/configs/pretrain.py:size=tiny --workdir=runs/tiny
+
+Several processes train one model: on a TPU pod, under SLURM, Open MPI or Kubernetes all run this command;
+elsewhere each also gets --coordinator=HOST:PORT --processes=N --process=I.
 """
 
 from absl import flags
@@ -9,6 +12,7 @@ from experiments import command
 from sparse_jax.model.forward import summary
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
+from sparse_jax.training.processes import is_first
 
 WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required=True)
 
@@ -16,9 +20,10 @@ WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required
 def main() -> None:
     """Trains, then shows what the model is made of."""
     model = train(run_config(command.config().to_dict()), WORKDIR.value)
-    print(summary(model.params))
-    print(f"the model is in {WORKDIR.value}")
+    if is_first():
+        print(summary(model.params))
+        print(f"the model is in {WORKDIR.value}")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, several=True)

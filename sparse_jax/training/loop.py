@@ -14,29 +14,45 @@ from sparse_jax.data.loader import train_loader, validation_windows
 from sparse_jax.files import write_whole
 from sparse_jax.sparsity.optimizer import sparse_optimizer
 from sparse_jax.training.checkpoint import CONFIG_NAME, Checkpoints, check_workdir
-from sparse_jax.training.config import RunConfig
+from sparse_jax.training.config import RunConfig, named_fields
 from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.metrics import NonFiniteError, Recorder
 from sparse_jax.training.pretrained import Pretrained
-from sparse_jax.training.sharding import batch_sharding, check_batch, make_mesh, state_sharding
+from sparse_jax.training.processes import ProcessError, agree, code_version, is_first, naming_lost
+from sparse_jax.training.sharding import (
+    batch_sharding,
+    check_batch,
+    make_mesh,
+    on_one_device,
+    own_rows,
+    spread_batch,
+    state_sharding,
+)
 from sparse_jax.training.state import TrainState, new_state
 from sparse_jax.training.step import make_train_step
 from sparse_jax.training.writers import JsonLinesWriter, TensorBoardWriter, Writer
+
+# How long the slowest of several processes may take longer than the others to prepare its text.
+PREPARING_SECONDS = 4 * 3600
 
 
 def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -> Pretrained:
     """Trains a model, or goes on where `workdir` stopped, and returns it.
 
     `workdir` gets config.json, tokenizer.json, metrics.jsonl and checkpoints/. A finished run is
-    returned at once. Resuming gives the same losses, bit for bit, as never having stopped.
+    returned at once. Resuming gives the same losses, bit for bit, as never having stopped. Of several
+    processes (`processes.start`) each calls this, on a `workdir` that all of them see; the first writes what
+    is written once.
 
-    Raises InputError for a config that cannot work or a workdir of another run, before any work, and
-    NonFiniteError when the loss blows up.
+    Raises InputError for a config that cannot work, a workdir of another run, or processes that disagree,
+    before any work, NonFiniteError when the loss blows up, and ProcessError when a process is lost.
     """
     workdir = Path(workdir)
+    agree({"workdir": str(workdir), **code_version(), **named_fields(config)})
     check_workdir(workdir, config)
-    mesh = make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
-    check_batch(mesh, config.training.batch_size)
+    training = config.training
+    mesh = make_mesh(training.mesh_data, training.mesh_fsdp, training.mesh_tensor)
+    check_batch(mesh, training.batch_size, training.accumulate)
     optimizer = sparse_optimizer(
         config.optimizer, config.sparsity, config.training.steps, frozen=config.model.frozen
     )
@@ -47,30 +63,28 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     placed = _placed(mesh, jax.eval_shape(fresh))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, placed)
     corpus = prepare(config.data, config.model.vocab_size)
-    loader = train_loader(
-        corpus,
-        config.training.batch_size,
-        config.model.context,
-        config.training.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    agree({"the text of the data": corpus.fingerprint}, PREPARING_SECONDS)
+    rows = own_rows(batch_sharding(mesh), training.batch_size)
+    loader = train_loader(corpus, training.batch_size, config.model.context, training.seed, rows)
 
-    with contextlib.closing(
-        Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)
-    ) as checkpoints:
+    with (
+        naming_lost(),
+        _closed(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
+    ):
+        agree({"the newest checkpoint": checkpoints.latest})
         if checkpoints.latest is None:
             state = jax.jit(fresh, out_shardings=shardings)()
         else:
             state, position = checkpoints.restore(placed)
             loader.set_state(position)
-        _write_config(workdir, config, corpus)
+        if is_first():
+            _write_config(workdir, config, corpus)
         if int(state.step) < config.training.steps:
             evaluate = _evaluator(config, corpus, mesh)
             with _writers(config, workdir, int(state.step)) as writers:
                 recorder = Recorder(config, evaluate, writers, label, state)
                 state = _advance(config, optimizer, shardings, state, loader, recorder, checkpoints)
-    params = jax.device_put(state.params, jax.local_devices()[0])
+        params = on_one_device(state.params)
     return Pretrained(config.model, params, corpus.tokenizer, config, f"{workdir} at step {int(state.step)}")
 
 
@@ -85,12 +99,13 @@ def _advance(
 ) -> TrainState:
     """Trains from `state` to the last step; compiles once."""
     training = config.training
-    rows = batch_sharding(shardings.step.mesh)
+    spread = batch_sharding(shardings.step.mesh)
+    rows = own_rows(spread, training.batch_size)
     step_function = jax.jit(
-        make_train_step(config.model, optimizer),
-        in_shardings=(shardings, rows),
+        make_train_step(config.model, optimizer, training.accumulate),
+        in_shardings=(shardings, spread),
         out_shardings=(shardings, None),
-        donate_argnums=0,
+        donate_argnums=0 if training.donate else (),
     )
 
     def due(step: int, every: int) -> bool:
@@ -100,7 +115,7 @@ def _advance(
     if start == 0:
         recorder.evaluation(0, state)
     for step in range(start + 1, training.steps + 1):
-        tokens = jax.make_array_from_process_local_data(rows, next(loader)["tokens"])
+        tokens = spread_batch(spread, training.batch_size, rows, next(loader)["tokens"])
         state, metrics = step_function(state, tokens)
         recorder.add(metrics)
         evaluate, save = due(step, training.evaluate_every), due(step, training.checkpoint_every)
@@ -114,6 +129,19 @@ def _advance(
             checkpoints.save(state, loader.get_state())
     recorder.done()
     return state
+
+
+@contextlib.contextmanager
+def _closed(checkpoints: Checkpoints):
+    """Closes them at the end, unless that would wait for processes that are no more."""
+    try:
+        yield checkpoints
+    except ProcessError:
+        raise
+    except BaseException:
+        checkpoints.close()
+        raise
+    checkpoints.close()
 
 
 @contextlib.contextmanager
@@ -150,11 +178,12 @@ def _evaluator(config: RunConfig, corpus: Corpus, mesh: Mesh) -> Evaluator:
 
 @contextlib.contextmanager
 def _writers(config: RunConfig, workdir: Path, start: int):
-    """The writers that the config asks for, closed at the end."""
+    """The writers that the config asks for, closed at the end; none but in the first process."""
     writers: list[Writer] = []
     try:
-        writers.append(JsonLinesWriter(workdir / "metrics.jsonl", start))
-        if config.training.tensorboard:
+        if is_first():
+            writers.append(JsonLinesWriter(workdir / "metrics.jsonl", start))
+        if is_first() and config.training.tensorboard:
             writers.append(TensorBoardWriter(workdir / "tensorboard"))
         yield writers
     finally:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params
 from sparse_jax.training.loss import next_token_loss
 from sparse_jax.training.state import TrainState
 
@@ -14,16 +15,19 @@ Metrics = dict[str, jax.Array]
 
 
 def make_train_step(
-    config: ModelConfig, optimizer: optax.GradientTransformation
+    config: ModelConfig, optimizer: optax.GradientTransformation, accumulate: int = 1
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
     """A function (state, tokens [B, T + 1]) -> (state, metrics), to be jitted once.
+
+    accumulate: in how many microbatches, one after another, the gradient of the batch is made; B must be a
+    multiple. It changes the memory that activations take, and sums only in their rounding.
 
     A step whose loss or gradients are not finite leaves the state as it was and says so in the metric
     "finite", so that the state in memory is always a good one.
     """
 
     def train_step(state: TrainState, tokens: jax.Array) -> tuple[TrainState, Metrics]:
-        loss, gradients = jax.value_and_grad(lambda p: next_token_loss(config, p, tokens))(state.params)
+        loss, gradients = _loss_and_gradients(config, state.params, tokens, accumulate)
         gradient_norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
 
@@ -36,3 +40,19 @@ def make_train_step(
         return state, {"loss": loss, "gradient_norm": gradient_norm, "finite": finite}
 
     return train_step
+
+
+def _loss_and_gradients(config: ModelConfig, params: Params, tokens_BxT: jax.Array, accumulate: int):
+    """The mean over the batch of the loss, and its gradients."""
+    loss_and_gradients = jax.value_and_grad(lambda p, tokens: next_token_loss(config, p, tokens))
+    if accumulate == 1:
+        return loss_and_gradients(params, tokens_BxT)
+
+    def add(total, tokens):
+        return jax.tree.map(jnp.add, total, loss_and_gradients(params, tokens)), None
+
+    # a microbatch takes every n-th row, so that each device has as many of its rows in all of them
+    microbatches = tokens_BxT.reshape(-1, accumulate, tokens_BxT.shape[-1]).swapaxes(0, 1)
+    nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, nothing, microbatches)
+    return jax.tree.map(lambda x: x / accumulate, total)

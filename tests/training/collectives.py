@@ -30,29 +30,29 @@ def collectives(compiled) -> list[tuple[str, int]]:
     return found
 
 
-def of_update(data: int, fsdp: int) -> list[tuple[str, int]]:
+def of_update(*mesh: int) -> list[tuple[str, int]]:
     """Of gradients to updates: moments, top-k projection and masks."""
     optimizer = sparse_optimizer(OptimizerConfig(), SPARSITY, 100)
     shapes = jax.eval_shape(lambda: new_state(CONFIG, optimizer, 0))
-    places = state_sharding(make_mesh(data, fsdp), shapes)
+    places = state_sharding(make_mesh(*mesh), shapes)
     arguments = (shapes.params, shapes.opt_state, shapes.params)
     own = (places.params, places.opt_state, places.params)
     update = jax.jit(optimizer.update, in_shardings=own, out_shardings=own[:2])
     return collectives(update.lower(*arguments).compile())
 
 
-def of_abs_top_k(data: int, fsdp: int) -> list[tuple[str, int]]:
+def of_abs_top_k(*mesh: int) -> list[tuple[str, int]]:
     """Forward and backward, of activations [B, T, N] whose batch is split."""
     x = jax.ShapeDtypeStruct((16, 32, 64), jnp.float32)
 
     def slopes(x):
         return jax.grad(lambda x: jnp.sum(abs_top_k(x, 16) ** 2))(x)
 
-    place = batch_sharding(make_mesh(data, fsdp))
+    place = batch_sharding(make_mesh(*mesh))
     return collectives(jax.jit(slopes, in_shardings=place, out_shardings=place).lower(x).compile())
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 8)
-    shape = tuple(map(int, sys.argv[1:3]))
+    shape = tuple(map(int, sys.argv[1:4]))
     print(json.dumps({"update": of_update(*shape), "abs_top_k": of_abs_top_k(*shape)}))

@@ -38,7 +38,7 @@ def run(config, optimizer, tokens, mesh, steps=6):
 
 def test_every_mesh_gives_the_same_losses_and_splits_the_parameters(pieces):
     config, optimizer, tokens = pieces
-    one, _ = run(config, optimizer, tokens, make_mesh(1, 1, jax.devices()[:1]))
+    one, _ = run(config, optimizer, tokens, make_mesh(1, 1, devices=jax.devices()[:1]))
     for data, fsdp in ((4, 1), (2, 2), (1, 4)):
         losses, state = run(config, optimizer, tokens, make_mesh(data, fsdp))
         np.testing.assert_allclose(losses, one, rtol=1e-5)
