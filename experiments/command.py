@@ -50,7 +50,7 @@ def run(main: Callable[[], None], several: bool = False) -> None:
     except NonFiniteError as error:
         _fail(error, 3)
     except processes.ProcessError as error:
-        _fail(error, 4)
+        _fail(error, processes.LOST)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", 130)
 

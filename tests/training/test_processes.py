@@ -21,10 +21,8 @@ from tests.training.test_loop import measured
 SECONDS = 240
 
 
-def start(
-    count, mapping, workdir, devices=1, options=None, start_seconds=120, module="tests.training.member"
-):
-    """Starts `count` processes; options: more flags for some of them, by index."""
+def start(count, mapping, workdir, devices=1, options=None, present=None, start_seconds=120):
+    """Starts `count` processes, or those that are `present`; options: more flags for some, by index."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -73,7 +71,7 @@ def up_to(found, step):
 def mapping(mapping):
     """With annealing and AbsTopK, over a mesh that every process has one device of."""
     mapping["sparsity"] = {"fraction": 0.25, "schedule": "linear", "anneal_end": 1.0}
-    mapping["model"]["activation_fraction"] = 0.5
+    mapping["model"] |= {"activation_fraction": 0.5, "n_layers": 1}
     mapping["training"] |= {"mesh_data": 1, "mesh_fsdp": -1}
     return mapping
 
@@ -146,7 +144,7 @@ def test_processes_that_disagree_or_do_not_come_are_named_by_all(mapping, tmp_pa
     for status, _, said in end(wrong):
         assert status in (2, 4) and "modle: unknown section; did you mean 'model'?" in said, said
     status, _, said = end(lonely)[0]
-    assert status == 4 and "error: processes: waited 5 s" in said, said
+    assert status == 4 and "error: processes: waited 5 s for process 0 of 2 to meet the others" in said, said
     assert not any((tmp_path / name).exists() for name in ("differing", "lonely", "wrong"))
 
 
