@@ -12,24 +12,41 @@ from ml_collections import ConfigDict, config_flags
 
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.progress import finish_line
-from sparse_jax.training import preemption
+from sparse_jax.training import preemption, processes
 from sparse_jax.training.nonfinite import NonFiniteError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Python file with get_config(), e.g. experiments/configs/pretrain.py:size=tiny"
 )
 
+CLUSTER = flags.DEFINE_bool(
+    "cluster", True, "whether to join the other processes that TPU pod, SLURM, Open MPI or Kubernetes started"
+)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing else tells it")
+PROCESSES = flags.DEFINE_integer("processes", None, "with --coordinator: how many processes there are")
+PROCESS = flags.DEFINE_integer("process", None, "with --coordinator: which of them this is, from 0 on")
 
-def run(main: Callable[[], None]) -> None:
+
+def run(main: Callable[[], None], several: bool = False) -> None:
     """Parses the flags and calls `main`; what goes wrong ends with one line.
 
-    Exit status 2: a wrong input, or a disk that cannot be read or written; 3: a loss that is not finite;
-    75: told to make room (SIGTERM), to be started again; 130: interrupted.
+    several: the command can be run by several processes as one. Exit status 2: a wrong input, or a disk that
+    cannot be read or written; 3: a loss that is not finite; 4: another process is lost; 75: told to make room
+    (SIGTERM), to be started again; 130: interrupted.
     """
     signal.signal(signal.SIGTERM, _make_room)
     sys.unraisablehook = _leave_out_closed_loops
+
+    def start(_) -> None:
+        given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
+        if several:
+            processes.start(*given, detect=CLUSTER.value)
+        elif given != (None, None, None):
+            raise InputError("--coordinator: this command runs in one process; valid: without it")
+        main()
+
     try:
-        app.run(lambda _: main(), flags_parser=_parse)
+        app.run(start, flags_parser=_parse)
     except InputError as error:
         _fail(error, 2)
     except OSError as error:
@@ -40,6 +57,8 @@ def run(main: Callable[[], None]) -> None:
         if jax.distributed.is_initialized():
             jax.distributed.shutdown()  # waits for the others, who would take an early end for a failure
         _fail(stopped, preemption.STATUS)
+    except processes.ProcessError as error:
+        _fail(error, processes.LOST)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", 130)
 
@@ -104,6 +123,8 @@ def _fail(message: object, status: int) -> None:
     """Ends at once: background readers of a damaged checkpoint would only add tracebacks to the line."""
     finish_line()
     print(f"error: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    processes.tell_end(message)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

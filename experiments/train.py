@@ -4,7 +4,11 @@ python -m experiments.train --config=experiments/configs/pretrain.py:size=tiny -
 
 The same command goes on where a run was killed and ends with the same bits. Exit status 75: told to make room
 by SIGTERM, the step was finished and saved, start it again; 130: the same by Ctrl-C (a second one ends it at
-once); 3: a loss that is not finite; 2: a wrong input, a workdir in use, or a disk that cannot be written.
+once); 4: another process is lost; 3: a loss that is not finite; 2: a wrong input, a workdir in use, or a disk
+that cannot be written.
+
+Several processes train one model: on a TPU pod, under SLURM, Open MPI or Kubernetes all run this command;
+elsewhere each also gets --coordinator=HOST:PORT --processes=N --process=I.
 """
 
 from absl import flags
@@ -13,6 +17,7 @@ from experiments import command
 from sparse_jax.model.forward import summary
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
+from sparse_jax.training.processes import is_first
 
 WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required=True)
 
@@ -20,9 +25,10 @@ WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required
 def main() -> None:
     """Trains, then shows what the model is made of."""
     model = train(run_config(command.config().to_dict()), WORKDIR.value)
-    print(summary(model.params))
-    print(f"the model is in {WORKDIR.value}")
+    if is_first():
+        print(summary(model.params))
+        print(f"the model is in {WORKDIR.value}")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, several=True)

@@ -21,11 +21,14 @@ def finish_line() -> None:
 
 
 class Progress:
-    """Reports work that is counted in `unit`s up to `total`, of which `start` were done before."""
+    """Reports work that is counted in `unit`s up to `total`, of which `start` were done before.
 
-    def __init__(self, label: str, total: int, unit: str, start: int = 0):
+    shown: False where another process reports the same work.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, start: int = 0, shown: bool = True):
         self._label, self._total, self._unit, self._start = label, total, unit, start
-        self._terminal = sys.stderr.isatty()
+        self._terminal, self._silent = sys.stderr.isatty(), not shown
         self._every = TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
         self._began = self._shown = time.monotonic()
         self._done, self._figures = start, ""
@@ -61,6 +64,8 @@ class Progress:
 
     def _write(self, line: str) -> None:
         global _unfinished
+        if self._silent:
+            return
         _unfinished = self._terminal
         sys.stderr.write(f"\r{line}\x1b[K" if self._terminal else f"{line}\n")
         sys.stderr.flush()

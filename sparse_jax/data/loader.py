@@ -1,6 +1,7 @@
 """Training batches: windows of every source by weight, shuffled, the same for any number of processes."""
 
 import hashlib
+from collections.abc import Sequence
 
 import grain
 import numpy as np
@@ -13,45 +14,35 @@ from sparse_jax.inputs import require
 class _Batches:
     """Batch number i as a random-access source, so that its position is the step alone."""
 
-    def __init__(self, rows: grain.MapDataset, batch_size: int, first: int, count: int):
-        """Of each batch of `batch_size` rows only the `count` rows from `first` on are read."""
-        self._rows, self._batch_size, self._first, self._count = rows, batch_size, first, count
+    def __init__(self, windows: grain.MapDataset, batch_size: int, rows: Sequence[int]):
+        """Of each batch of `batch_size` windows only those in `rows` are read."""
+        self._windows, self._batch_size, self._rows = windows, batch_size, rows
 
     def __len__(self) -> int:
-        return len(self._rows) // self._batch_size
+        return len(self._windows) // self._batch_size
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        start = step * self._batch_size + self._first
-        rows = [self._rows[i] for i in range(start, start + self._count)]
-        return {"tokens": np.stack(rows).astype(np.int32)}
+        start = step * self._batch_size
+        windows = [self._windows[start + row] for row in self._rows]
+        return {"tokens": np.stack(windows).astype(np.int32)}
 
 
 def train_loader(
-    corpus: Corpus,
-    batch_size: int,
-    context: int,
-    seed: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    corpus: Corpus, batch_size: int, context: int, seed: int, rows: Sequence[int] | None = None
 ) -> grain.DatasetIterator:
-    """An endless iterator of {"tokens": int32 [batch_size / process_count, context + 1]}.
+    """An endless iterator of {"tokens": int32 [batch_size, context + 1]}, or of those `rows` of it alone.
 
-    Batch n depends on corpus, batch_size, context and seed only: each process gets its own run of
-    the rows of the same batch. Each source is shuffled anew every epoch, in which every window comes
-    once. `get_state()` is {"next_index": n}; `set_state` with it goes on there, in as many processes as
-    there are then.
+    Batch n depends on corpus, batch_size, context and seed only: each process reads its own rows of the same
+    batch. Each source is shuffled anew every epoch, in which every window comes once. `get_state()` is
+    {"next_index": n}; `set_state` with it goes on there, in as many processes as there are then.
 
     Raises InputError for sizes that do not fit and for a source shorter than one window.
     """
     require(0 <= seed < 2**32, "seed", seed, "0 to 2**32 - 1")
-    require(process_count >= 1, "process_count", process_count, "at least 1")
-    require(0 <= process_index < process_count, "process_index", process_index, f"0 to {process_count - 1}")
-    require(
-        batch_size >= 1 and batch_size % process_count == 0,
-        "batch_size",
-        batch_size,
-        f"a multiple of the {process_count} processes",
-    )
+    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    rows = range(batch_size) if rows is None else [int(row) for row in rows]
+    within = len(rows) > 0 and min(rows) >= 0 and max(rows) < batch_size
+    require(within, "rows", rows, f"one or more of 0 to {batch_size - 1}")
     sources = {name: weight for name, weight in corpus.weights.items() if weight > 0}
     shuffled = [
         grain.MapDataset.source(Windows(corpus.sources[name].train, context, f"data.sources.{name}"))
@@ -60,8 +51,7 @@ def train_loader(
         for name in sources
     ]
     mixture = grain.MapDataset.mix(shuffled, list(sources.values()))
-    count = batch_size // process_count
-    batches = grain.MapDataset.source(_Batches(mixture, batch_size, process_index * count, count))
+    batches = grain.MapDataset.source(_Batches(mixture, batch_size, rows))
     # One thread reads ahead while the device computes; more only fight over the interpreter.
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     return iter(batches.to_iter_dataset(options))

@@ -46,6 +46,8 @@ class Hooks:
     norms: what an RMSNorm divides by in place of its input's own root mean square, by a name of NORMS,
     [L, B, T, 1] ([B, T, 1] for the last).
     capture: names of the sites whose values the forward function returns.
+    stream: how the residual stream [B, T, D] lies on devices at the start of every layer; where None, the
+    compiler may split it along D as the parameters are, and then moves it about in every layer.
     """
 
     gates: Arrays = struct.field(default_factory=dict)
@@ -53,6 +55,7 @@ class Hooks:
     patches: Mapping[str, Patch] = struct.field(default_factory=dict)
     norms: Arrays = struct.field(default_factory=dict)
     capture: tuple[str, ...] = struct.field(pytree_node=False, default=())
+    stream: jax.sharding.Sharding | None = struct.field(pytree_node=False, default=None)
 
     def split(self, n_layers: int) -> tuple["Hooks", "Hooks"]:
         """The part that is scanned over the layers, and the part for what is outside them."""
@@ -67,7 +70,8 @@ class Hooks:
             return {site: value for site, value in mapping.items() if belongs(site)}
 
         captured = tuple(filter(belongs, self.capture))
-        return Hooks(pick(self.gates), pick(self.fills), pick(self.patches), pick(self.norms), captured)
+        arrays = map(pick, (self.gates, self.fills, self.patches, self.norms))
+        return Hooks(*arrays, captured, self.stream)
 
     @property
     def see_all_positions(self) -> bool:
@@ -82,6 +86,8 @@ class Hooks:
 
     def apply(self, site: str, x: jax.Array) -> jax.Array:
         """Gate, then patch the value `x` [..., N] of `site`."""
+        if self.stream is not None and site in sites.LAYER_STARTS:
+            x = jax.lax.with_sharding_constraint(x, self.stream)
         if site in self.gates:
             gate = self.gates[site].astype(x.dtype)
             x = x * gate

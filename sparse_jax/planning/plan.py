@@ -20,6 +20,7 @@ from sparse_jax.planning.traffic import traffic
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.config import RunConfig
+from sparse_jax.training.sharding import batch_multiple
 from sparse_jax.trees import named_leaves
 
 Record = dict[str, object]
@@ -39,15 +40,16 @@ def plan_training(
     began = time.monotonic()
 
     def of_batch(parts: int) -> Program:
-        batch = dataclasses.replace(training, batch_size=parts * len(devices))
+        batch = dataclasses.replace(training, batch_size=parts * multiple)
         return programs.training(dataclasses.replace(config, training=batch), devices)
 
     program, limit = programs.training(config, devices), device_memory(topology)
+    multiple = batch_multiple(program.mesh, training.accumulate)
     asked = batch = training.batch_size
     compiled = compile_if_it_fits(program, limit)
     if compiled is None:
-        found = largest_that_fits(of_batch, asked // len(devices), limit)
-        batch = found and found[0] * len(devices)
+        found = largest_that_fits(of_batch, asked // multiple, limit)
+        batch = found and found[0] * multiple
         program, compiled = (None, None) if found is None else (of_batch(found[0]), found[1])
     record = {
         "program": "training",

@@ -16,10 +16,13 @@ class TrainConfig:
     """How long and how a model is trained.
 
     batch_size counts sequences of the model's context over all devices; the `_every` fields count
-    steps (0: never, but always at the end). `mesh_data` and `mesh_fsdp` are the sizes of the mesh
-    axes; one of them may be -1, "whatever devices are left". The `keep_checkpoints` newest checkpoints
-    stay, and of the others those at a multiple of `keep_every` (0: none). `skip_nonfinite`: how many
-    batches whose loss or gradients are not finite a run may skip before it stops; they make no step.
+    steps (0: never, but always at the end). `mesh_data`, `mesh_fsdp` and `mesh_tensor` are the sizes of the
+    mesh axes over the devices of all processes; one of them may be -1, "whatever devices are left".
+    `accumulate` is the number of microbatches of a step: more of them need less memory and more time.
+    `donate` lets a step write over the state that it was given; without it a step needs room for two.
+    The `keep_checkpoints` newest checkpoints stay, and of the others those at a multiple of `keep_every`
+    (0: none). `skip_nonfinite`: how many batches whose loss or gradients are not finite a run may skip before
+    it stops; they make no step.
 
     Raises InputError naming `training.<field>`.
     """
@@ -36,19 +39,28 @@ class TrainConfig:
     skip_nonfinite: int = 0
     mesh_data: int = -1
     mesh_fsdp: int = 1
+    mesh_tensor: int = 1
+    accumulate: int = 1
+    donate: bool = True
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "evaluation_windows", "keep_checkpoints"):
+        for name in (
+            "steps",
+            "batch_size",
+            "log_every",
+            "evaluation_windows",
+            "keep_checkpoints",
+            "accumulate",
+        ):
             require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("evaluate_every", "checkpoint_every", "keep_every", "skip_nonfinite", "seed"):
             require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "at least 0")
-        for name in ("mesh_data", "mesh_fsdp"):
-            size = getattr(self, name)
+        meshes = {name: getattr(self, name) for name in ("mesh_data", "mesh_fsdp", "mesh_tensor")}
+        for name, size in meshes.items():
             require(size >= 1 or size == -1, f"training.{name}", size, "at least 1, or -1")
-        require(
-            self.mesh_data != -1 or self.mesh_fsdp != -1, "training.mesh_fsdp", -1, "one axis at most is -1"
-        )
+        left = [name for name, size in meshes.items() if size == -1]
+        require(len(left) <= 1, f"training.{', '.join(left)}", -1, "one axis at most is -1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,25 +96,35 @@ def run_config(mapping: Mapping[str, object]) -> RunConfig:
     return RunConfig(**{name: build(mapping[name]) for name, build in _SECTIONS.items()})
 
 
-# What may change when a run is taken up again, because it changes no number of the model (but, on another
-# mesh, by the rounding of sums).
+# What may change when a run is taken up again, because it changes no number of the model ...
 FREE = (
     "training.log_every",
     "training.keep_checkpoints",
     "training.keep_every",
     "training.skip_nonfinite",
-    "training.mesh_data",
-    "training.mesh_fsdp",
     "training.tensorboard",
     "data.directory",
+    # but for the rounding of sums
+    "model.remat",
+    "model.unroll",
+    "training.mesh_data",
+    "training.mesh_fsdp",
+    "training.mesh_tensor",
+    "training.accumulate",
+    "training.donate",
 )
+
+
+def named_fields(config: RunConfig) -> dict[str, object]:
+    """Every field of every section under its full name, "section.field"."""
+    sections = dataclasses.asdict(config)
+    return {f"{section}.{field}": value for section in sections for field, value in sections[section].items()}
 
 
 def difference(old: RunConfig, new: RunConfig) -> str | None:
     """The first field that decides the model and differs, with both values; None if there is none."""
-    before, after = dataclasses.asdict(old), dataclasses.asdict(new)
-    for section in before:
-        for field in before[section]:
-            if f"{section}.{field}" not in FREE and before[section][field] != after[section][field]:
-                return f"{section}.{field} {before[section][field]!r} there, {after[section][field]!r} here"
+    before, after = named_fields(old), named_fields(new)
+    for name in before:
+        if name not in FREE and before[name] != after[name]:
+            return f"{name} {before[name]!r} there, {after[name]!r} here"
     return None

@@ -10,6 +10,7 @@ from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.sparsity.statistics import kurtosis
 from sparse_jax.training.loss import next_token_loss
+from sparse_jax.training.sharding import own_rows, spread_batch
 
 
 class Evaluator:
@@ -21,7 +22,7 @@ class Evaluator:
         windows: Mapping[str, np.ndarray],
         weights: Mapping[str, float],
         batch_size: int,
-        sharding: jax.sharding.Sharding,
+        sharding: jax.sharding.NamedSharding,
     ):
         """windows: int32 [count, T + 1] a source, count a multiple of `batch_size`.
 
@@ -29,9 +30,11 @@ class Evaluator:
         """
         total = sum(weights.values())
         self._shares = {name: weights[name] / total for name in windows}
+        own = own_rows(sharding, batch_size)
         self._batches = {
             name: [
-                jax.device_put(rows[i : i + batch_size], sharding) for i in range(0, len(rows), batch_size)
+                spread_batch(sharding, batch_size, own, rows[i + own])
+                for i in range(0, len(rows), batch_size)
             ]
             for name, rows in windows.items()
         }

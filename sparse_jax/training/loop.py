@@ -14,16 +14,21 @@ from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import train_loader, validation_windows
 from sparse_jax.files import write_whole
 from sparse_jax.training.checkpoint import CONFIG_NAME, Checkpoints, check_workdir
-from sparse_jax.training.config import RunConfig, TrainConfig
+from sparse_jax.training.config import RunConfig, TrainConfig, named_fields
 from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.lock import held
 from sparse_jax.training.metrics import Recorder
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
 from sparse_jax.training.preemption import Preempted, stop_requests
 from sparse_jax.training.pretrained import Pretrained
+from sparse_jax.training.processes import ProcessError, agree, code_version, is_first, naming_lost
 from sparse_jax.training.program import TrainProgram, train_program
+from sparse_jax.training.sharding import on_one_device, own_rows, spread_batch
 from sparse_jax.training.state import Position, TrainState
 from sparse_jax.training.writers import JsonLinesWriter, TensorBoardWriter, Writer
+
+# How long the slowest of several processes may take longer than the others to prepare its text.
+PREPARING_SECONDS = 4 * 3600
 
 
 def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -> Pretrained:
@@ -31,43 +36,45 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
 
     `workdir` gets config.json, tokenizer.json, metrics.jsonl and checkpoints/. A finished run is
     returned at once. Resuming gives the same losses, bit for bit, as never having stopped, on the same mesh.
-    A checkpoint that was damaged since is set aside, and the one before it taken.
+    A checkpoint that was damaged since is set aside, and the one before it taken. Of several processes
+    (`processes.start`) each calls this, on a `workdir` that all of them see; the first writes what is written
+    once.
 
-    Raises InputError for a config that cannot work or a workdir of another run, before any work, and
-    NonFiniteError when the loss blows up. On SIGTERM (or a first Ctrl-C) the step is finished and saved, then
-    Preempted (or KeyboardInterrupt) is raised.
+    Raises InputError for a config that cannot work, a workdir of another run, or processes that disagree,
+    before any work, NonFiniteError when the loss blows up, and ProcessError when a process is lost. On
+    SIGTERM (or a first Ctrl-C) the step is finished and saved, then Preempted (KeyboardInterrupt) is raised.
     """
     workdir = Path(workdir)
+    agree({"workdir": str(workdir), **code_version(), **named_fields(config)})
     check_workdir(workdir, config)
+    training = config.training
     program = train_program(config)
     corpus = prepare(config.data, config.model.vocab_size)
-    loader = train_loader(
-        corpus,
-        config.training.batch_size,
-        config.model.context,
-        config.training.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    agree({"the text of the data": corpus.fingerprint}, PREPARING_SECONDS)
+    rows = own_rows(program.rows, training.batch_size)
+    loader = train_loader(corpus, training.batch_size, config.model.context, training.seed, rows)
 
     with (
+        naming_lost(),
         held(workdir),
-        contextlib.closing(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
+        _closed(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
     ):
+        agree({"the newest checkpoint": checkpoints.latest})
         if checkpoints.latest is None:
             state = jax.jit(program.fresh, out_shardings=program.shardings)()
             position = Position(loader.get_state())
         else:
             state, position = checkpoints.restore(program.placed)
             loader.set_state(position.data)
-        _write_config(workdir, config, corpus)
+        if is_first():
+            _write_config(workdir, config, corpus)
         if int(state.step) < config.training.steps:
             evaluate = _evaluator(config, corpus, program.rows)
             bad = _bad_batches(config, corpus, workdir, position.skipped)
             with _writers(config, workdir, int(state.step)) as writers:
                 recorder = Recorder(config, evaluate, writers, label, bad, state, position)
                 state = _advance(config, program, state, loader, recorder, checkpoints)
-    params = jax.device_put(state.params, jax.local_devices()[0])
+        params = on_one_device(state.params)
     return Pretrained(config.model, params, corpus.tokenizer, config, f"{workdir} at step {int(state.step)}")
 
 
@@ -81,13 +88,14 @@ def _advance(
 ) -> TrainState:
     """Trains from `state` to the last step; compiles once."""
     training = config.training
+    batch_size, rows = training.batch_size, own_rows(program.rows, training.batch_size)
 
     step = int(state.step)
     if step == 0:
         recorder.evaluation(0, state)
     with stop_requests() as asked, _naming_last_good(checkpoints):
         while step < training.steps:
-            tokens = jax.make_array_from_process_local_data(program.rows, next(loader)["tokens"])
+            tokens = spread_batch(program.rows, batch_size, rows, next(loader)["tokens"])
             state, metrics = program.step(state, tokens)
             recorder.add(metrics)
             step += 1
@@ -131,6 +139,19 @@ def _stop(asked: signal.Signals, step: int, checkpoints: Checkpoints) -> None:
 
 
 @contextlib.contextmanager
+def _closed(checkpoints: Checkpoints):
+    """Closes them at the end, unless that would wait for processes that are no more."""
+    try:
+        yield checkpoints
+    except ProcessError:
+        raise
+    except BaseException:
+        checkpoints.close()
+        raise
+    checkpoints.close()
+
+
+@contextlib.contextmanager
 def _naming_last_good(checkpoints: Checkpoints):
     """Adds to a NonFiniteError from where the run can be taken up."""
     try:
@@ -167,11 +188,12 @@ def _bad_batches(config: RunConfig, corpus: Corpus, workdir: Path, skipped: int)
 
 @contextlib.contextmanager
 def _writers(config: RunConfig, workdir: Path, start: int):
-    """The writers that the config asks for, closed at the end."""
+    """The writers that the config asks for, closed at the end; none but in the first process."""
     writers: list[Writer] = []
     try:
-        writers.append(JsonLinesWriter(workdir / "metrics.jsonl", start))
-        if config.training.tensorboard:
+        if is_first():
+            writers.append(JsonLinesWriter(workdir / "metrics.jsonl", start))
+        if is_first() and config.training.tensorboard:
             writers.append(TensorBoardWriter(workdir / "tensorboard"))
         yield writers
     finally:

@@ -5,9 +5,12 @@ import optax
 
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
+from sparse_jax.model.hooks import NO_HOOKS, Hooks
 
 
-def next_token_loss(config: ModelConfig, params: Params, tokens: jax.Array) -> jax.Array:
+def next_token_loss(
+    config: ModelConfig, params: Params, tokens: jax.Array, hooks: Hooks = NO_HOOKS
+) -> jax.Array:
     """Mean cross-entropy in nats over all positions of tokens [B, T + 1], in float32."""
-    logits, _ = forward(config, params, tokens[:, :-1])
+    logits, _ = forward(config, params, tokens[:, :-1], hooks)
     return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()

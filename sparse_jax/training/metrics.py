@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -16,6 +17,7 @@ from sparse_jax.sparsity.statistics import dead_neurons, mask_turnover, nonzero_
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
+from sparse_jax.training.processes import is_first
 from sparse_jax.training.state import Position, TrainState
 from sparse_jax.training.step import Metrics
 from sparse_jax.training.writers import Writer
@@ -37,8 +39,8 @@ class Recorder:
         """state, position: those that the run starts or goes on from."""
         start = int(state.step)
         self._config, self._evaluate, self._writers, self._bad = config, evaluate, writers, bad
-        self._statistics = jax.jit(_statistics)
-        self._progress = Progress(label, config.training.steps, "steps", start=start)
+        self._statistics, self._turnover = jax.jit(_statistics), jax.jit(mask_turnover)
+        self._progress = Progress(label, config.training.steps, "steps", start, shown=is_first())
         self._pending: list[Metrics] = []
         self._rows = list(position.rows)
         self._masks = position.masks
@@ -99,7 +101,7 @@ class Recorder:
         row.update({name: int(value) for name, value in self._statistics(state.params).items()})
         masks = _copied_masks(state)
         if self._masks is not None:
-            row["mask_turnover"] = float(mask_turnover(self._masks, masks))
+            row["mask_turnover"] = float(self._turnover(self._masks, masks))
         self._masks, self._evaluated = masks, step
         self._write(step, row)
         if not math.isfinite(row["validation/mixture"]):
@@ -115,10 +117,15 @@ class Recorder:
             writer.write(step, row)
 
 
+@jax.jit
+def _copied(masks: object) -> object:
+    """A copy where they lie, for the next step is given the arrays."""
+    return jax.tree.map(jnp.copy, masks)
+
+
 def _copied_masks(state: TrainState) -> object:
-    """The masks on the host (a copy: the next step is given the arrays); None if nothing is sparse."""
-    masks = optax.tree.get(state.opt_state, "masks")
-    return None if masks is None else jax.tree.map(np.array, masks)
+    """None if nothing is sparse."""
+    return _copied(optax.tree.get(state.opt_state, "masks"))
 
 
 def _statistics(params: Params) -> dict[str, jax.Array]:

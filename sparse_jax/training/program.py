@@ -19,7 +19,7 @@ class TrainProgram(NamedTuple):
     """What a run's step is on a mesh; nothing is computed or compiled yet.
 
     fresh: makes the first state. placed: its shapes with their shardings. tokens: shape and sharding of a
-    batch [B, T + 1]. step: the jitted step, which takes over its state's memory.
+    batch [B, T + 1]. step: the jitted step; with `training.donate` it takes over its state's memory.
     """
 
     mesh: Mesh
@@ -46,8 +46,9 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
     Raises InputError for a mesh that does not fit the devices, or a batch or a width that does not fit it.
     """
     training = config.training
-    mesh = make_mesh(training.mesh_data, training.mesh_fsdp, devices=devices and list(devices))
-    check_batch(mesh, training.batch_size)
+    sizes = training.mesh_data, training.mesh_fsdp, training.mesh_tensor
+    mesh = make_mesh(*sizes, devices=devices and list(devices))
+    check_batch(mesh, training.batch_size, training.accumulate)
     optimizer = sparse_optimizer(
         config.optimizer, config.sparsity, training.steps, frozen=config.model.frozen
     )
@@ -59,10 +60,10 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
     shardings = state_sharding(mesh, shapes)
     rows = batch_sharding(mesh)
     step = jax.jit(
-        make_train_step(config.model, optimizer),
+        make_train_step(config.model, optimizer, training.accumulate, rows if mesh.size > 1 else None),
         in_shardings=(shardings, rows),
         out_shardings=(shardings, None),
-        donate_argnums=0,
+        donate_argnums=0 if training.donate else (),
     )
     tokens = training.batch_size, config.model.context + 1
     return TrainProgram(

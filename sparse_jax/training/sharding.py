@@ -1,46 +1,56 @@
 """The mesh, and one table from leaf names to partition specs.
 
-Two axes: "data" splits the batch; "fsdp" splits the batch too, and the parameters with everything of
-their shape (moments, masks). What is small is kept whole on every device.
+Three axes: "data" splits the batch; "fsdp" splits the batch too, and along the model's width the parameters
+with everything of their shape (moments, masks); "tensor" splits heads, neurons and vocabulary, and the
+products of them. What is small is kept whole on every device.
 """
+
+import math
+from collections.abc import Mapping
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sparse_jax.inputs import InputError
 from sparse_jax.trees import first_match, map_named
 
+AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))
+# "tensor" where that divides the vocabulary, which nobody picks for its divisors; else nothing.
+VOCABULARY = "vocabulary"
 
 # Matched against the end of a leaf's name, so that moments and masks follow their parameter.
 RULES = (
-    (r"(.*/)?layers/(attn/[qkv]|mlp/up)/kernel", PartitionSpec(None, "fsdp", None)),
-    (r"(.*/)?layers/(attn/out|mlp/down)/kernel", PartitionSpec(None, None, "fsdp")),
-    (r"(.*/)?embed/kernel", PartitionSpec(None, "fsdp")),
-    (r"(.*/)?unembed/kernel", PartitionSpec("fsdp", None)),
-    (r".*", PartitionSpec()),
+    (r"(.*/)?layers/(attn/[qkv]|mlp/up)/kernel", (None, "fsdp", "tensor")),
+    (r"(.*/)?layers/(attn/out|mlp/down)/kernel", (None, "tensor", "fsdp")),
+    (r"(.*/)?layers/(attn/[qkv]|mlp/up)/bias", (None, "tensor")),
+    (r"(.*/)?layers/attn/sink", (None, "tensor")),
+    (r"(.*/)?embed/kernel", (VOCABULARY, "fsdp")),
+    (r"(.*/)?unembed/kernel", ("fsdp", VOCABULARY)),
+    (r"(.*/)?bigram/kernel", (None, VOCABULARY)),
+    (r".*", ()),
 )
 
 
-def make_mesh(data: int, fsdp: int, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh of all `devices` (default: every one there is); one axis may be -1.
+def make_mesh(data: int, fsdp: int, tensor: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of all `devices` (default: every one of all processes); one axis may be -1.
 
-    Raises InputError if the axes do not multiply to the number of devices.
+    Neighbors along "tensor" are neighbors in the machine. Raises InputError if the axes do not multiply to
+    the number of devices.
     """
     devices = devices or jax.devices()
-    count = len(devices)
-    fixed = {"data": data, "fsdp": fsdp}
-    for name, other in (("data", fsdp), ("fsdp", data)):
-        if fixed[name] == -1:
-            fixed[name] = count // other if count % other == 0 else 0
-    if fixed["data"] * fixed["fsdp"] != count:
+    given, count = (data, fsdp, tensor), len(devices)
+    fixed = math.prod(size for size in given if size != -1)
+    shape = tuple(count // fixed if size == -1 else size for size in given)
+    if math.prod(shape) != count:
         raise InputError(
-            f"training.mesh_data, training.mesh_fsdp: {data} x {fsdp} is not the number of devices; "
-            f"valid: a product of {count}, or -1 for one of them"
+            f"training.mesh_data, mesh_fsdp, mesh_tensor: {data} x {fsdp} x {tensor} is not the number of "
+            f"devices; valid: a product of {count}, or -1 for one of them"
         )
-    grid = np.asarray(devices).reshape(fixed["data"], fixed["fsdp"])
-    return Mesh(grid, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
+    grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def state_sharding(mesh: Mesh, shapes: object) -> object:
@@ -50,27 +60,64 @@ def state_sharding(mesh: Mesh, shapes: object) -> object:
     """
 
     def place(name: str, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        spec = first_match(RULES, name)
-        for size, axis in zip(leaf.shape, spec):
+        axes = [_axis(mesh, axis, size) for axis, size in zip(first_match(RULES, name), leaf.shape)]
+        for axis, size in zip(axes, leaf.shape):
             if axis is not None and size % mesh.shape[axis]:
                 raise InputError(
-                    f"training.mesh_fsdp: {mesh.shape[axis]} does not divide the {size} rows of {name}; "
+                    f"training.mesh_{axis}: {mesh.shape[axis]} does not divide the {size} rows of {name}; "
                     f"valid: a divisor of {size}"
                 )
-        return NamedSharding(mesh, spec)
+        return NamedSharding(mesh, PartitionSpec(*axes))
 
     return map_named(place, shapes)
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-    """Raises InputError unless the batch divides evenly over the devices."""
-    if batch_size % mesh.size:
+def _axis(mesh: Mesh, axis: str | None, size: int) -> str | None:
+    if axis != VOCABULARY:
+        return axis
+    return "tensor" if size % mesh.shape["tensor"] == 0 else None
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Raises InputError unless each of `accumulate` microbatches divides evenly over the devices."""
+    multiple = batch_multiple(mesh.shape, accumulate)
+    if batch_size % multiple:
+        parts = f" in {accumulate} microbatches" if accumulate > 1 else ""
         raise InputError(
-            f"training.batch_size: {batch_size} does not divide over {mesh.size} devices; "
-            f"valid: a multiple of {mesh.size}"
+            f"training.batch_size: {batch_size} does not divide over {multiple // accumulate} devices "
+            f"(data x fsdp){parts}; valid: a multiple of {multiple}"
         )
 
 
+def batch_multiple(axes: Mapping[str, int], accumulate: int = 1) -> int:
+    """What a batch's number of rows has to be a multiple of, on a mesh with axes of these sizes."""
+    return axes["data"] * axes["fsdp"] * accumulate
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """How a batch [B, ...] lies: split over both axes."""
+    """How a batch [B, ...] lies: split over data and fsdp; devices along tensor hold the same rows."""
     return NamedSharding(mesh, BATCH)
+
+
+def own_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
+    """Which rows of a batch the devices of this process hold, in ascending order."""
+    places = sharding.addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[place] for place in places]))
+
+
+def spread_batch(sharding: NamedSharding, batch_size: int, rows: np.ndarray, own: np.ndarray) -> jax.Array:
+    """The global batch, of which this process gives `own` [len(rows), ...], the rows that it holds."""
+
+    def shard(index: tuple[slice, ...]) -> np.ndarray:
+        return own[np.searchsorted(rows, np.arange(batch_size)[index[0]])]
+
+    return jax.make_array_from_callback((batch_size, *own.shape[1:]), sharding, shard)
+
+
+def on_one_device(tree: object) -> object:
+    """Arrays that lie on the devices of all processes as whole ones on the first device of each process."""
+    if jax.process_count() > 1:
+        everywhere = jax.tree.map(lambda leaf: NamedSharding(leaf.sharding.mesh, PartitionSpec()), tree)
+        whole = jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
+    return jax.device_put(tree, jax.local_devices()[0])

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params
+from sparse_jax.model.hooks import Hooks
 from sparse_jax.training.loss import next_token_loss
 from sparse_jax.training.state import TrainState
 
@@ -14,16 +16,28 @@ Metrics = dict[str, jax.Array]
 
 
 def make_train_step(
-    config: ModelConfig, optimizer: optax.GradientTransformation
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    accumulate: int = 1,
+    rows: jax.sharding.Sharding | None = None,
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
     """A function (state, tokens [B, T + 1]) -> (state, metrics), to be jitted once.
+
+    accumulate: in how many microbatches, one after another, the gradient of the batch is made; B must be a
+    multiple. It changes the memory that activations take, and sums only in their rounding.
+    rows: how a batch lies on several devices.
 
     A step whose loss or gradients are not finite leaves the state as it was and says so in the metric
     "finite", so that the state in memory is always a good one.
     """
 
+    hooks = Hooks(stream=rows)
+    loss_and_gradients = jax.value_and_grad(
+        lambda params, tokens: next_token_loss(config, params, tokens, hooks)
+    )
+
     def train_step(state: TrainState, tokens: jax.Array) -> tuple[TrainState, Metrics]:
-        loss, gradients = jax.value_and_grad(lambda p: next_token_loss(config, p, tokens))(state.params)
+        loss, gradients = _mean_of_parts(loss_and_gradients, state.params, tokens, accumulate)
         gradient_norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
 
@@ -36,3 +50,18 @@ def make_train_step(
         return state, {"loss": loss, "gradient_norm": gradient_norm, "finite": finite}
 
     return train_step
+
+
+def _mean_of_parts(loss_and_gradients: Callable, params: Params, tokens_BxT: jax.Array, accumulate: int):
+    """Of a batch, made in so many microbatches."""
+    if accumulate == 1:
+        return loss_and_gradients(params, tokens_BxT)
+
+    def add(total, tokens):
+        return jax.tree.map(jnp.add, total, loss_and_gradients(params, tokens)), None
+
+    # a microbatch takes every n-th row, so that each device has as many of its rows in all of them
+    microbatches = tokens_BxT.reshape(-1, accumulate, tokens_BxT.shape[-1]).swapaxes(0, 1)
+    nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, nothing, microbatches)
+    return jax.tree.map(lambda x: x / accumulate, total)

@@ -69,7 +69,7 @@ def same(a, b):
 def restored(workdir, config, mesh=None):
     checkpoints = opened(workdir, config)
     try:
-        return checkpoints.restore(placed(config, mesh or make_mesh(1, 1, jax.devices()[:1])))
+        return checkpoints.restore(placed(config, mesh or make_mesh(1, 1, devices=jax.devices()[:1])))
     finally:
         checkpoints.close()
 
@@ -97,7 +97,7 @@ def workdir(two, tmp_path):
 def test_a_checkpoint_gives_back_every_bit_on_any_mesh(workdir, config):
     saved = state_of(config, 8)
     for data, fsdp in ((1, 1), (4, 1), (2, 2), (1, 4), (1, 2)):
-        mesh = make_mesh(data, fsdp, jax.devices()[: data * fsdp])
+        mesh = make_mesh(data, fsdp, devices=jax.devices()[: data * fsdp])
         state, position = restored(workdir, config, mesh)
         assert same(state, saved) and position == position_of(8)
         kernel = state.params["layers"]["mlp"]["up"]["kernel"]

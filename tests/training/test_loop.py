@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparse_jax.inputs import InputError
-from sparse_jax.training import loop
+from sparse_jax.training import loop, program
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.nonfinite import NonFiniteError
@@ -100,10 +100,10 @@ def test_a_run_learns_stays_sparse_and_resumes_bit_for_bit(config, tmp_path, mon
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(config, tmp_path, monkeypatch):
-    original = loop.make_train_step
+    original = program.make_train_step
 
-    def exploding(model, optimizer):
-        step = original(model, optimizer)
+    def exploding(*arguments):
+        step = original(*arguments)
 
         def explode(state, tokens):
             factor = jax.numpy.where(state.step == 5, jax.numpy.nan, 1.0)
@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(c
 
         return explode
 
-    monkeypatch.setattr(loop, "make_train_step", exploding)
+    monkeypatch.setattr(program, "make_train_step", exploding)
     with pytest.raises(NonFiniteError, match="step 6 gave loss nan.* last good checkpoint is step 4"):
         train(config, tmp_path / "run")
     assert load_pretrained(tmp_path / "run").origin.endswith("at step 4")

@@ -1,5 +1,7 @@
 """One step: the same numbers on any mesh, nothing changed by a bad batch, no second compilation."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ def run(config, optimizer, tokens, mesh, steps=6):
     shardings = state_sharding(mesh, jax.eval_shape(lambda: state))
     state = jax.device_put(state, shardings)
     step = jax.jit(
-        make_train_step(config.model, optimizer),
+        make_train_step(config.model, optimizer, rows=batch_sharding(mesh)),
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, None),
     )
@@ -36,17 +38,38 @@ def run(config, optimizer, tokens, mesh, steps=6):
     return losses, state
 
 
-def test_every_mesh_gives_the_same_losses_and_splits_the_parameters(pieces):
+def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces):
     config, optimizer, tokens = pieces
-    one, _ = run(config, optimizer, tokens, make_mesh(1, 1, jax.devices()[:1]))
-    for data, fsdp in ((4, 1), (2, 2), (1, 4)):
-        losses, state = run(config, optimizer, tokens, make_mesh(data, fsdp))
+    one, expected = run(config, optimizer, tokens, make_mesh(1, 1, devices=jax.devices()[:1]))
+    for mesh in ((4, 1, 1), (1, 4, 1), (2, 1, 2), (1, 2, 2)):
+        losses, state = run(config, optimizer, tokens, make_mesh(*mesh))
         np.testing.assert_allclose(losses, one, rtol=1e-5)
+        for found, leaf in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params)):
+            np.testing.assert_allclose(found, leaf, atol=1e-5)
+        _, fsdp, tensor = mesh
+        shard = (2, 16 // fsdp, 64 // tensor)
         kernel = state.params["layers"]["mlp"]["up"]["kernel"]
-        assert kernel.addressable_shards[0].data.shape == (2, 16 // fsdp, 64)
-        for leaf in jax.tree.leaves(state.opt_state):
-            if leaf.shape == kernel.shape:  # moments and masks of both mlp kernels lie like them
-                assert leaf.sharding.shard_shape(leaf.shape)[1] in (16 // fsdp, 64)
+        assert kernel.addressable_shards[0].data.shape == shard
+        like_it = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]
+        assert len(like_it) == 3, "two moments and the mask"
+        assert all(leaf.sharding.shard_shape(leaf.shape) == shard for leaf in like_it)
+
+
+def test_no_device_holds_the_stream_of_rows_that_are_not_its_own(pieces):
+    """Left alone, the compiler splits the stream along the width, as the parameters are."""
+    config, optimizer, tokens = pieces
+    mesh = make_mesh(1, 4)
+    shapes = jax.eval_shape(lambda: new_state(config.model, optimizer, 0))
+    given = state_sharding(mesh, shapes), batch_sharding(mesh)
+
+    def streams(rows) -> set[str]:
+        """Shapes [rows, T, width] of a device's float values in the compiled step."""
+        step = make_train_step(config.model, optimizer, rows=rows)
+        compiled = jax.jit(step, in_shardings=given).lower(shapes, tokens).compile()
+        return set(re.findall(r"f32\[\d+,16,\d+\]", compiled.as_text()))
+
+    assert "f32[8,16,4]" not in streams(given[1])
+    assert "f32[8,16,4]" in streams(None)
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_the_next_tokens(pieces):

@@ -1,0 +1,216 @@
+"""Several processes as one run: started by the cluster or by hand, agreed before long work, none waited for
+without end.
+
+They meet in the key-value store of JAX's coordinator, a thread of process 0. No device computes anything for
+that, so whoever is missing is named, where a collective would only wait.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import re
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+from orbax.checkpoint import multihost
+
+import sparse_jax
+from sparse_jax.inputs import InputError, require
+
+# How long processes may lie apart when a run starts: machines boot, text is read.
+START_SECONDS = 300
+# How long a process that went silent counts as alive.
+HEARTBEAT_SECONDS = 60
+# How long to wait for the others once something has gone wrong.
+LOST_SECONDS = 10
+
+# The exit status of a process that ends because of another.
+LOST = 4
+_ENDED = "sparse_jax/ended"
+_meetings = itertools.count()
+
+# What launchers set, its value where a process is alone (None: that cannot be told), and what is missing
+# where JAX did not recognize them.
+_LAUNCHERS = (
+    ("OMPI_COMM_WORLD_SIZE", "1", "Open MPI 5 names no coordinator"),
+    ("SLURM_STEP_NUM_TASKS", "1", "srun did not set all that JAX reads"),
+    ("JOB_COMPLETION_INDEX", None, "in Kubernetes JAX needs pip install 'jax[k8s]' and leave to read pods"),
+)
+
+
+class ProcessError(RuntimeError):
+    """Other processes of the run are missing or have ended; the message is one line and says which."""
+
+
+def start(
+    coordinator: str | None = None, count: int | None = None, index: int | None = None, detect: bool = True
+) -> None:
+    """Joins the processes of a run; has to come before the first computation.
+
+    With `coordinator` ("host:port" of process 0), `count` and `index` as given; otherwise as JAX reads them
+    from the environment: TPU pod, SLURM, Open MPI, Kubernetes. Does nothing where there is just one process.
+
+    Raises InputError for arguments that do not fit together, or if there are several processes but JAX cannot
+    see how they are to meet. Ends with exit status LOST if they do not meet within START_SECONDS.
+    """
+    given = {"--coordinator": coordinator, "--processes": count, "--process": index}
+    if any(value is not None for value in given.values()):
+        for name, value in given.items():
+            require(value is not None, name, None, f"all of {', '.join(given)}, or none")
+        require(count >= 1, "--processes", count, "at least 1")
+        require(0 <= index < count, "--process", index, f"0 to {count - 1}")
+        require(bool(re.fullmatch(r".+:\d+", coordinator)), "--coordinator", coordinator, "HOST:PORT")
+        if count > 1:
+            _initialize(coordinator, count, index, cluster_detection_method="deactivate")
+    elif detect:
+        _start_from_environment()
+
+
+def _start_from_environment() -> None:
+    try:
+        with warnings.catch_warnings():
+            # in any Kubernetes pod without the kubernetes package; most of them hold a lone process
+            warnings.filterwarnings("ignore", message=r"\s*Kubernetes environment detected")
+            _initialize()
+    except ValueError as error:
+        if "coordinator_address should be defined" not in str(error):
+            raise InputError(f"processes: the environment does not say how they meet ({error})") from None
+        for name, alone, problem in _LAUNCHERS:
+            if os.environ.get(name, alone) != alone:
+                raise InputError(
+                    f"processes: {name} is {os.environ[name]}, but {problem}; valid: --coordinator, "
+                    "--processes and --process, or --nocluster for a process of its own"
+                ) from None
+
+
+def _initialize(*given: object, **options: object) -> None:
+    """Joins the others, or ends this process: JAX waits where no exception reaches it, and then aborts."""
+    whose = (
+        f" for process {given[2]} of {given[1]} to meet the others at {given[0]}"
+        if given
+        else " for the others"
+    )
+    watch = threading.Timer(START_SECONDS, _give_up, [f"processes: waited {START_SECONDS} s{whose}"])
+    watch.daemon = True
+    watch.start()
+    try:
+        jax.distributed.initialize(
+            *given,
+            **options,
+            initialization_timeout=2 * START_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+        jax.devices()  # all together, while all are known to be here
+    finally:
+        watch.cancel()
+
+
+def _give_up(why: str) -> None:
+    print(f"error: {why}; missing are those that do not say this", file=sys.stderr, flush=True)
+    os._exit(LOST)
+
+
+def is_first() -> bool:
+    """Whether this process writes what is written once: metrics, config, progress."""
+    return jax.process_index() == 0
+
+
+def meet(subject: str, word: str, seconds: float = START_SECONDS) -> list[str]:
+    """Waits until all processes have come here, and returns everybody's `word`, in order.
+
+    Every process must hold the same meetings in the same order. Raises ProcessError naming those that did
+    not come within `seconds`, or that have ended.
+    """
+    count = jax.process_count()
+    if count == 1:
+        return [word]
+    folder, deadline = f"sparse_jax/{next(_meetings)} {subject}", time.monotonic() + seconds
+    with _answering_coordinator():
+        store = multihost.get_jax_distributed_client()
+        store.key_value_set(f"{folder}/{jax.process_index()}", word)
+        while len(words := _read(store, folder)) < count:
+            if ended := _read(store, _ENDED):
+                raise ProcessError("; ".join(f"process {i} ended: {why}" for i, why in ended.items()))
+            if time.monotonic() > deadline:
+                missing = ", ".join(str(i) for i in range(count) if i not in words)
+                raise ProcessError(
+                    f"{subject}: waited {seconds:.0f} s for process {missing} of {count}: gone or stuck"
+                )
+            time.sleep(0.1)
+    return [words[i] for i in range(count)]
+
+
+def agree(facts: Mapping[str, object], seconds: float = START_SECONDS) -> None:
+    """Raises InputError on every process if `facts` (JSON values) are not the same on all of them.
+
+    It names the first that differs. `seconds` is how long to wait for the slowest process.
+    """
+    said = [json.loads(word) for word in meet(f"comparing {next(iter(facts))}", json.dumps(facts), seconds)]
+    for name, index in itertools.product(said[0], range(len(said))):
+        first, other = said[0][name], said[index].get(name)
+        if first != other:
+            raise InputError(
+                f"processes disagree on {name}: {first!r} in process 0, {other!r} in process {index}; "
+                "valid: the same command, code and files for all"
+            )
+
+
+def code_version() -> dict[str, str]:
+    """What has to be the same on all processes for them to run the same programs."""
+    digest, root = hashlib.blake2b(digest_size=8), Path(sparse_jax.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return {
+        "the version of sparse_jax": sparse_jax.__version__,
+        "the sources of sparse_jax": digest.hexdigest(),
+        "the version of jax": jax.__version__,
+    }
+
+
+@contextlib.contextmanager
+def naming_lost() -> Iterator[None]:
+    """Turns what devices say when another process has died into a ProcessError that names it.
+
+    That may be a ValueError of the runtime: Python asked for a number that a failed collective was to make.
+    """
+    try:
+        yield
+    except (InputError, ProcessError):
+        raise
+    except (jax.errors.JaxRuntimeError, ValueError):
+        meet("after an error of the devices", "", LOST_SECONDS)
+        raise
+
+
+def tell_end(why: object) -> None:
+    """Says to the others, who may be waiting, that this process ends and why; process 0 lets them read it."""
+    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        return
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        store = multihost.get_jax_distributed_client()
+        store.key_value_set(f"{_ENDED}/{jax.process_index()}", str(why), allow_overwrite=True)
+        deadline = time.monotonic() + LOST_SECONDS / 2
+        while is_first() and time.monotonic() < deadline:
+            if len(_read(store, _ENDED)) == jax.process_count():
+                break
+            time.sleep(0.1)
+
+
+def _read(store, folder: str) -> dict[int, str]:
+    """What was put into a folder of the store, by process."""
+    return {int(key.rsplit("/", 1)[1]): word for key, word in sorted(store.key_value_dir_get(folder))}
+
+
+@contextlib.contextmanager
+def _answering_coordinator() -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError:
+        raise ProcessError("process 0, which keeps the coordinator, is gone") from None

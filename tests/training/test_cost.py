@@ -1,0 +1,126 @@
+"""What only changes the cost of a run: the same numbers with and without."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparse_jax.inputs import InputError
+from sparse_jax.pruning.memory import needed_bytes
+from sparse_jax.sparsity.optimizer import sparse_optimizer
+from sparse_jax.training.config import run_config
+from sparse_jax.training.loop import train
+from sparse_jax.training.sharding import check_batch, make_mesh
+from sparse_jax.training.state import new_state
+from sparse_jax.training.step import make_train_step
+from tests.training.test_loop import same_parameters
+
+STEPS = 5
+
+
+def compiled(config, tokens, accumulate=1):
+    """A fresh state, and the compiled step of a config with annealing."""
+    sparsity = dataclasses.replace(config.sparsity, fraction=0.25, schedule="linear", anneal_end=1.0)
+    optimizer = sparse_optimizer(config.optimizer, sparsity, STEPS, frozen=config.model.frozen)
+    state = new_state(config.model, optimizer, 0)
+    step = jax.jit(make_train_step(config.model, optimizer, accumulate))
+    return state, step.lower(state, tokens).compile()
+
+
+def advance(state, step, tokens):
+    found = []
+    for _ in range(STEPS):
+        state, metrics = step(state, tokens)
+        found.append(float(metrics["loss"]))
+    return found, state
+
+
+@pytest.fixture
+def tokens():
+    return np.random.default_rng(0).integers(0, 300, (16, 17)).astype(np.int32)
+
+
+@pytest.fixture
+def whole(config, tokens):
+    state, step = compiled(config, tokens)
+    return (step, *advance(state, step, tokens))
+
+
+def assert_close(found, expected, atol):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=atol)
+
+
+def test_microbatches_change_rounding_and_memory_alone(config, tokens, whole):
+    one, losses, state = whole
+    start, four = compiled(config, tokens, accumulate=4)
+    found, after = advance(start, four, tokens)
+    np.testing.assert_allclose(found, losses, rtol=1e-6)
+    assert_close(after.params, state.params, 1e-6)
+    assert four.memory_analysis().temp_size_in_bytes < 0.7 * one.memory_analysis().temp_size_in_bytes
+
+
+def test_microbatches_must_divide():
+    mesh = make_mesh(2, 1, 2)
+    check_batch(mesh, 8, 4)
+    with pytest.raises(
+        InputError, match="batch_size: 8 does not divide over 2 devices .data x fsdp. in 3 micro"
+    ):
+        check_batch(mesh, 8, 3)
+
+
+def test_layers_computed_again_change_memory_alone(config, tokens, whole):
+    one, losses, state = whole
+    model = dataclasses.replace(config.model, n_layers=2, remat=True)
+    start, again = compiled(dataclasses.replace(config, model=model), tokens)
+    found, after = advance(start, again, tokens)
+    np.testing.assert_allclose(found, losses, rtol=1e-6)
+    assert_close(after.params, state.params, 1e-6)
+    assert again.memory_analysis().temp_size_in_bytes < 0.8 * one.memory_analysis().temp_size_in_bytes
+
+
+def test_bfloat16_computes_on_float32_masters(config, tokens, whole):
+    _, losses, _ = whole
+    model = dataclasses.replace(config.model, compute_dtype="bfloat16")
+    start, half = compiled(dataclasses.replace(config, model=model), tokens)
+    assert "bf16[" in half.as_text()
+    found, after = advance(start, half, tokens)
+    np.testing.assert_allclose(found, losses, rtol=5e-3)
+    floats = [leaf for leaf in jax.tree.leaves(after) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert len(floats) > 3 * 10 and all(leaf.dtype == jnp.float32 for leaf in floats)
+    # masters hold what bfloat16 cannot; and the projection is exact on them
+    kernel = np.asarray(after.params["layers"]["mlp"]["up"]["kernel"])
+    kept = kernel[kernel != 0]
+    assert np.mean(kept == kept.astype(jnp.bfloat16)) < 0.1
+    assert all(np.count_nonzero(layer) == layer.size // 4 for layer in kernel)
+
+
+def test_what_costs_is_in_the_config_of_a_run(mapping, tmp_path):
+    """Microbatches, another mesh, and a state that is not donated: a whole run ends with the same model."""
+    mapping["model"]["n_layers"] = 1
+    plain = train(run_config(mapping), tmp_path / "plain")
+    mapping["training"] |= {
+        "mesh_data": 1,
+        "mesh_tensor": 2,
+        "mesh_fsdp": 2,
+        "donate": False,
+        "accumulate": 2,
+    }
+    other = train(run_config(mapping), tmp_path / "other")
+    assert not same_parameters(other.params, plain.params)
+    assert_close(other.params, plain.params, 1e-5)
+    # a run may go on with other costs
+    assert same_parameters(train(run_config(mapping), tmp_path / "plain").params, plain.params)
+
+
+def test_a_donated_state_needs_no_room_for_two(config, tokens):
+    optimizer = sparse_optimizer(config.optimizer, config.sparsity, STEPS)
+    state = jax.eval_shape(lambda: new_state(config.model, optimizer, 0))
+    step = make_train_step(config.model, optimizer)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    apart, donated = (
+        needed_bytes(jax.jit(step, donate_argnums=given).lower(state, tokens).compile()) for given in ((), 0)
+    )
+    assert apart - donated > 0.9 * held
