@@ -102,7 +102,7 @@ def draw_rows(rows: Sequence[ModelRow], target: float, path: Path) -> None:
     """Validation loss against circuit size: a line for each width, a marker for what else was changed."""
     tasks, figure = common_tasks(rows), new_figure()
     axes = figure.add_subplot()
-    for width in dict.fromkeys(row.d_model for row in rows if not row.changed):
+    for width in sorted({row.d_model for row in rows if not row.changed}):
         own = sorted((r for r in rows if r.d_model == width and not r.changed), key=lambda r: r.nonzero)
         points = [(mean_edges(row, tasks).value, row.validation) for row in own]
         axes.plot(*zip(*points), marker=MARKERS[""], label=f"width {width}")

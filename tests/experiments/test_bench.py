@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.bench import sparse_products, timing, train_steps
-from experiments.bench.checkpoint import measure
+from experiments.bench.saving import measure
 from experiments.bench.timing import interleaved
 from experiments.bench.torch_step import training_step
 from experiments.bench.train_steps import SIZES, Runner, Size
