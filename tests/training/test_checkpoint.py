@@ -26,8 +26,6 @@ from sparse_jax.training.state import Position, new_state
 from tests.training.conftest import tiny
 
 TOKENIZER = Tokenizer(models.BPE())
-# after one file could not be read, the other files' callbacks find their loop closed (experiments/command.py)
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def opened(workdir, config, **changed):
@@ -225,9 +223,9 @@ def test_the_last_n_and_every_mth_are_kept(config, tmp_path):
 
 
 def test_a_clock_that_jumps_decides_nothing(config, tmp_path, monkeypatch):
-    """It jumps by ten minutes at most: Orbax gives up a save during which the clock goes on by twenty."""
+    """It jumps by a minute at most: Orbax itself gives a save up when the clock goes on by several."""
     rng = random.Random(0)
-    monkeypatch.setattr(time, "time", lambda: 1e9 + rng.uniform(0, 600))
+    monkeypatch.setattr(time, "time", lambda: 1e9 + rng.uniform(0, 60))
     save(tmp_path, config, (4, 8, 12))
     for step, when in ((8, 4e9), (12, 1)):
         for path in (tmp_path / "checkpoints" / str(step)).rglob("*"):
