@@ -79,7 +79,7 @@ def _small(sparse: bool) -> dict:
         config["model"].update(d_model=40, d_head=10)
     config["data"]["sources"]["simple_python"].update(examples=100_000)
     config["training"].update(
-        steps=9000 if sparse else 3700, evaluate_every=1000, evaluation_windows=128, checkpoint_every=1000
+        steps=9000 if sparse else 3950, evaluate_every=1000, evaluation_windows=128, checkpoint_every=1000
     )
     return config
 
