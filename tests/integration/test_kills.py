@@ -147,6 +147,7 @@ def shared(tmp_path_factory):
     return tmp_path_factory.mktemp("shared")
 
 
+@pytest.mark.slow
 def test_three_kills_and_a_preemption_change_nothing(shared, tmp_path):
     command = Command(shared, 100)
     command.finish(tmp_path / "whole")

@@ -59,7 +59,10 @@ def pairs_and_alive(config, part, silent):
     [
         ({}, 4, True, "mlp_out", False),
         ({"attention_sink": False, "bias": False, "activation": "relu"}, 4, False, "attn_out", True),
-        ({"positions": "concatenated", "d_position": 8, "unroll": True}, 8, True, "attn_out", True),
+        pytest.param(
+            *({"positions": "concatenated", "d_position": 8, "unroll": True}, 8, True, "attn_out", True),
+            marks=pytest.mark.slow,
+        ),
         (LAYER_NORM, 8, False, "mlp_out", False),
     ],
 )

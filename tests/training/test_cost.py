@@ -97,6 +97,7 @@ def test_bfloat16_computes_on_float32_masters(config, tokens, whole):
     assert all(np.count_nonzero(layer) == layer.size // 4 for layer in kernel)
 
 
+@pytest.mark.slow
 def test_what_costs_is_in_the_config_of_a_run(mapping, tmp_path):
     """Microbatches, another mesh, and a state that is not donated: a whole run ends with the same model."""
     mapping["model"]["n_layers"] = 1

@@ -84,6 +84,15 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_bit_for_bit(short, whole, 
     assert measured(tmp_path / "run") == whole[1]
 
 
+@pytest.fixture
+def interruptible():
+    """A shell's background jobs are deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_acts_at_once_and_other_threads_hear_none():
     with pytest.raises(KeyboardInterrupt), stop_requests() as asked:
         assert asked(1) is None
