@@ -2,7 +2,7 @@
 
 python -m experiments.quickstart --config=experiments/configs/quickstart.py
 
-About 10 minutes on 2 CPU cores. Expect sparse circuits with several times fewer edges than dense ones at
+Under 10 minutes on 2 CPU cores. Expect sparse circuits with several times fewer edges than dense ones at
 the same task loss, the two models being about equally good at predicting text. size=tiny takes half a
 minute and shows that everything works; its circuits mean nothing.
 """
