@@ -6,23 +6,24 @@ import sys
 import jax
 import numpy as np
 
+from sparse_jax.data.config import DataConfig, SourceConfig
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig, sparse_optimizer
+from sparse_jax.sparsity.optimizer import OptimizerConfig
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.training.config import RunConfig, TrainConfig
 from sparse_jax.training.evaluation import Evaluator
-from sparse_jax.training.sharding import batch_sharding, make_mesh, state_sharding
-from sparse_jax.training.state import new_state
-from sparse_jax.training.step import make_train_step
+from sparse_jax.training.program import train_program
 from sparse_jax.trees import named_leaves
 
 # everything that may split splits over 8 devices
 MODEL = ModelConfig(vocab_size=64, context=16, n_layers=2, d_model=32, d_head=4, unroll=False)
 SPARSITY = SparsityConfig(fraction=1 / 8, schedule="linear", anneal_start=0.0, anneal_end=1.0)
+DATA = DataConfig({"none": SourceConfig("simple_python")})  # of which nothing is read
 STEPS, BATCH = 10, 8
 PRUNE = PruneConfig(steps=10, pairs_per_step=4, train_pairs=8, k_coef=1e-3, learning_rate=0.01)
 LANES = 8
@@ -36,20 +37,17 @@ def meshes(devices: int) -> list[tuple[int, int, int]]:
 
 def train(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
     """Losses of the steps, while weights are annealed away, on random text; then parameters and masks."""
-    mesh, rng = make_mesh(*shape), np.random.default_rng(0)
-    tokens = rng.integers(0, MODEL.vocab_size, (STEPS, BATCH, MODEL.context + 1)).astype(np.int32)
-    optimizer = sparse_optimizer(OptimizerConfig(), SPARSITY, STEPS)
-    state = new_state(MODEL, optimizer, 0)
-    places = state_sharding(mesh, jax.eval_shape(lambda: state))
-    given = (places, batch_sharding(mesh))
-    step = jax.jit(
-        make_train_step(MODEL, optimizer, rows=given[1]), in_shardings=given, out_shardings=(places, None)
-    )
-    state, losses = jax.device_put(state, places), []
+    axes = dict(zip(("mesh_data", "mesh_fsdp", "mesh_tensor"), shape))
+    training = TrainConfig(steps=STEPS, batch_size=BATCH, **axes)
+    program = train_program(RunConfig(MODEL, SPARSITY, OptimizerConfig(), DATA, training))
+    drawn = np.random.default_rng(0).integers(0, MODEL.vocab_size, (STEPS, BATCH, MODEL.context + 1))
+    tokens = drawn.astype(np.int32)
+    # made on one device, so that no mesh has a rounding of its own before the first step
+    state, losses = jax.device_put(jax.jit(program.fresh)(), program.shardings), []
     for batch in tokens:
-        state, metrics = step(state, jax.device_put(batch, given[1]))
+        state, metrics = program.step(state, jax.device_put(batch, program.rows))
         losses.append(metrics["loss"])
-    evaluate = Evaluator(MODEL, {"text": tokens[0]}, {"text": 1.0}, BATCH, given[1])(state.params)
+    evaluate = Evaluator(MODEL, {"text": tokens[0]}, {"text": 1.0}, BATCH, program.rows)(state.params)
     found = {"losses": np.array(losses), "evaluation": np.array(list(evaluate.values()))}
     found |= {f"params/{name}": np.asarray(leaf) for name, leaf in named_leaves(state.params).items()}
     return found

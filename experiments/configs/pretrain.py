@@ -4,7 +4,7 @@ python -m experiments.train --config=experiments/configs/pretrain.py:size=tiny,k
 
 size=tiny        seconds, to see everything work
 size=quickstart  minutes on 2 CPU cores; the models of `bash launch/quickstart.sh`
-size=small       about half an hour for both models on 2 CPU cores; the models of `experiments/small.py`
+size=small       under an hour of one CPU core for both models; the models of `experiments/small.py`
 size=paper       the 8-layer, 2048-wide model of the paper on 32 billion tokens, for a pod
 kind=sparse|dense
 """

@@ -34,7 +34,8 @@ def keep_largest(x_RxN: jax.Array, k: int, backend: str) -> tuple[jax.Array, jax
     """The rows with zeros for what is not among their k largest magnitudes, and which rows stay whole [R].
 
     `topk.rows.abs_top_k` says what happens to ties and NaN. Lanes may be mapped over, and rows may lie on
-    several GPUs: each runs the kernel on what it has.
+    several GPUs: each runs the kernel on what it has. Channels that lie on several GPUs (a mesh with a tensor
+    axis) are gathered first, which the search in plain JAX would not need.
     """
     return _of_lanes(k, backend)(x_RxN)
 

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import numpy as np
 import optax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 from tokenizers import Tokenizer
 
@@ -25,11 +23,14 @@ from sparse_jax.progress import finish_line
 from sparse_jax.training.checksums import checksums
 from sparse_jax.training.config import RunConfig, difference, run_config
 from sparse_jax.training.lock import refuse_if_held
+from sparse_jax.training.processes import is_first, meet
 from sparse_jax.training.state import Position, TrainState
 
 FORMAT = 2
 READABLE = (1, FORMAT)  # 1 has no checksums, and nothing of its metrics is left to be written
 CONFIG_NAME = "config.json"
+# How long the slowest of several processes may take longer than the others to read a checkpoint.
+READING_SECONDS = 1800
 
 
 class DamagedError(InputError):
@@ -136,20 +137,20 @@ class Checkpoints:
             found = self._manager.restore(step, args=ocp.args.Composite(**items))
         _compare(path, run, {name: found[name] for name in items})
         params, optimizer = found["params"], found["optimizer"]
-        masks = jax.tree.map(np.array, found["masks"]) if "masks" in items else None
         rows = [tuple(row) for row in run.get("rows", [])]
+        masks = found["masks"] if "masks" in items else None
         position = Position(run["data"], rows, run.get("skipped", 0), masks)
         return TrainState(optimizer["step"], params, optimizer["state"]), position
 
     def _set_aside(self, damaged: dict[int, DamagedError], good: int) -> None:
         for step, error in damaged.items():
-            if jax.process_index() == 0:
+            if is_first():
                 aside = _unused(self.directory / f"{step}.damaged")
                 (self.directory / str(step)).rename(aside)
                 finish_line()
                 sys.stderr.write(f"{error}; set aside as {aside.name}, going on from step {good}\n")
         if damaged:
-            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+            meet("setting damaged checkpoints aside", "")
             self._manager.reload()
 
     def close(self) -> None:
@@ -279,11 +280,11 @@ def _on_all(path: Path) -> Iterator[None]:
             yield
         except Exception as error:
             failed = error
-        everywhere = multihost_utils.process_allgather(np.array(failed is None)).all()
+        said = meet("reading a checkpoint", "" if failed is None else "damaged", READING_SECONDS)
         if failed is not None:
             raise failed
-        if not everywhere:
-            raise DamagedError(f"checkpoint: {path} cannot be read by another process")
+        if any(said):
+            raise DamagedError(f"checkpoint: {path} cannot be read by process {said.index('damaged')}")
 
 
 def _unused(path: Path) -> Path:

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-import jax
-
 from sparse_jax.inputs import InputError
 from sparse_jax.progress import finish_line
+from sparse_jax.training.processes import is_first
 
 NAME = ".lock"
 
@@ -25,7 +24,7 @@ def held(workdir: Path) -> Iterator[None]:
     The system lets go of a dead process's lock, so the file alone says nothing. In a run of several
     processes the first one holds it. Raises InputError while another run lives there.
     """
-    if jax.process_index() != 0:
+    if not is_first():
         yield
         return
     path = workdir / NAME
@@ -47,7 +46,7 @@ def held(workdir: Path) -> Iterator[None]:
 def refuse_if_held(workdir: Path) -> None:
     """Raises InputError if another run lives in `workdir`; leaves nothing behind."""
     path = workdir / NAME
-    if jax.process_index() == 0 and path.exists():
+    if is_first() and path.exists():
         with _writable(path), path.open("a+") as file:
             _take(file, fcntl.LOCK_SH, workdir)
 

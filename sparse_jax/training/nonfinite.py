@@ -4,10 +4,10 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from sparse_jax.files import write_whole
+from sparse_jax.training.processes import is_first
 
 
 class NonFiniteError(RuntimeError):
@@ -29,7 +29,7 @@ class BadBatches:
     def add(self, batch: int, step: int, loss: float, gradient_norm: float) -> None:
         """Keeps batch number `batch`. Raises NonFiniteError if it is one more than allowed."""
         path = self._directory / f"batch_{batch}.npz"
-        if jax.process_index() == 0:
+        if is_first():
             tokens = self._read(batch)
             rows = np.arange(len(tokens)) + batch * len(tokens)
             figures = {"batch": batch, "step": step, "loss": loss, "gradient_norm": gradient_norm}

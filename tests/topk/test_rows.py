@@ -93,6 +93,21 @@ def test_gradient_is_the_mask_times_the_cotangent():
     np.testing.assert_array_equal(gradient, np.where(reference(x, 5) != 0, g, 0))
 
 
+def test_slopes_need_what_stays_and_a_number_for_each_row():
+    """A mask beside it would be a byte an entry more, in every layer."""
+    x = jax.random.normal(jax.random.key(0), (6, 32))
+    stays, slopes = jax.vjp(lambda x: top_k(x, 8), x)
+    kept = [leaf for leaf in jax.tree.leaves(slopes) if leaf.size > len(x)]
+    assert len(kept) == 1
+    np.testing.assert_array_equal(kept[0], stays)
+
+
+def test_rows_with_too_few_nonzeros_pass_every_slope():
+    x = jnp.float32([[0, 3, 0, -2], [1e-45, 3, 0, -2], [1, 3, 0, -2]])
+    gradient = jax.grad(lambda x: jnp.sum(top_k(x, 3) * jnp.arange(1, 5)))(x)
+    np.testing.assert_array_equal(gradient, [[1, 2, 3, 4], [1, 2, 0, 4], [1, 2, 0, 4]])
+
+
 def test_gradient_against_finite_differences():
     """The cut is at least 1e-2 wide here, so that a small step changes no selection."""
     x = np.linspace(-1, 1, 24).reshape(2, 12) + np.linspace(0, 0.03, 12)
