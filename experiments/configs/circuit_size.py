@@ -32,7 +32,7 @@ def get_config(argument: str = "") -> ConfigDict:
         "test_pairs": 256,
         # the centers of a model this small; METHOD 6 has 1e-4 and 3e-3 for models a hundred times larger
         "k_coef": 3e-3,
-        "learning_rate": 0.02,
+        "learning_rate": 7e-3,
     }
     config = ConfigDict(
         {
