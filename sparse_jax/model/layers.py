@@ -43,7 +43,7 @@ def point(config: ModelConfig, site: str, x: jax.Array, hooks: Hooks, captured: 
     """The one named point that every value of `site` passes: AbsTopK, hooks, capture."""
     kept = config.kept(site)
     if kept is not None:
-        x = abs_top_k(x, kept)
+        x = abs_top_k(x, kept, reused=site in sites.PRODUCT_SITES)
     x = hooks.apply(site, x)
     if site in hooks.capture:
         captured[site] = x

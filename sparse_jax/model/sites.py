@@ -13,6 +13,8 @@ LAYER_SITES = ("attn_in", "q", "k", "v", "attn_out", "mlp_in", "mlp_neuron", "ml
 # The residual stream before the first layer, positions added, and after the last.
 EMBED_SITE, FINAL_SITE = "embed", "final_resid"
 UNLAYERED_SITES = (EMBED_SITE, FINAL_SITE)
+# What a product with a weight matrix reads as it is, and keeps for that matrix's gradient.
+PRODUCT_SITES = ("attn_in", "mlp_in", "mlp_neuron")
 # Where the residual stream enters the first and every layer.
 LAYER_STARTS = (EMBED_SITE, "resid_in")
 NODE_SITES = (EMBED_SITE, *LAYER_SITES, FINAL_SITE)

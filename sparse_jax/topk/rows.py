@@ -11,9 +11,15 @@ from sparse_jax.topk import kernel
 from sparse_jax.topk.keys import magnitude_keys
 from sparse_jax.turns import in_turns
 
+# What a CPU goes over for an entry: the number, its key twice, what stays and whether a slope passes.
+ENTRY_BYTES = 16
 
-def abs_top_k(x: jax.Array, k: int) -> jax.Array:
+
+def abs_top_k(x: jax.Array, k: int, reused: bool = True) -> jax.Array:
     """`x` [..., N] with every entry set to 0 whose magnitude is below the k-th largest of its row.
+
+    reused: whether what reads the result keeps it for a gradient of its own, as a product does; the gradient
+    here then costs no memory. It is kept as a byte an entry otherwise. Numbers do not depend on it.
 
     Ties: every entry as large as the k-th stays, so a row keeps at least k entries, and more only where
     magnitudes tie exactly at the cut (usual in bfloat16). NaN counts as the largest magnitude and stays.
@@ -26,43 +32,65 @@ def abs_top_k(x: jax.Array, k: int) -> jax.Array:
     if k >= width:
         return x
     # Flat rows, because XLA on a CPU otherwise writes a transposed copy for the weights' gradient.
-    return _abs_top_k(x.reshape(-1, width), k).reshape(x.shape)
+    return _abs_top_k(x.reshape(-1, width), k, reused).reshape(x.shape)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _abs_top_k(x_RxN, k: int):
-    return _forward(x_RxN, k)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _abs_top_k(x_RxN, k: int, reused: bool):
+    return _forward(x_RxN, k, reused)[0]
 
 
-def _forward(x_RxN, k: int):
-    stays_RxN, is_whole_R = lax.platform_dependent(
+def _forward(x_RxN, k: int, reused: bool):
+    def kept_by(keep):
+        def kept(x_RxN):
+            stays_RxN, is_whole_R = keep(x_RxN, k)
+            return stays_RxN, is_whole_R if reused else _passes(stays_RxN, is_whole_R)
+
+        return kept
+
+    in_cache = partial(in_turns, kept_by(_keep_by_bits), row_bytes=ENTRY_BYTES * x_RxN.shape[1])
+    stays_RxN, kept = lax.platform_dependent(
         x_RxN,
-        tpu=partial(_keep_largest, k=k, backend="tpu"),
-        cuda=partial(_keep_largest, k=k, backend="cuda"),
-        default=partial(_keep_reaching, k=k),
+        tpu=kept_by(partial(_keep_largest, backend="tpu")),
+        cuda=kept_by(partial(_keep_largest, backend="cuda")),
+        # What the slopes need is made in the same turn: XLA would make it once more from `x`, and keep that.
+        cpu=lambda x_RxN: in_cache([x_RxN]),
+        default=kept_by(_keep_by_digits),
     )
-    return stays_RxN, (stays_RxN, is_whole_R)
+    return stays_RxN, (stays_RxN, kept) if reused else kept
 
 
 def _keep_largest(x_RxN, k: int, backend: str):
     """By the kernel, where it takes such rows."""
     if kernel.takes(x_RxN.shape[1], x_RxN.dtype, backend):
         return kernel.keep_largest(x_RxN, k, backend)
-    return _keep_reaching(x_RxN, k)
+    return _keep_by_digits(x_RxN, k)
 
 
-def _keep_reaching(x_RxN, k: int):
-    threshold_R = _row_thresholds(x_RxN, k)
+def _keep_by_digits(x_RxN, k: int):
+    return _reaching(x_RxN, _search_digits(magnitude_keys(x_RxN), k))
+
+
+def _keep_by_bits(x_RxN, k: int):
+    return _reaching(x_RxN, _search_bits(magnitude_keys(x_RxN), k))
+
+
+def _reaching(x_RxN, threshold_R):
+    """The entries that reach the thresholds, and which rows [R] stay whole: those with fewer nonzeros."""
     return jnp.where(magnitude_keys(x_RxN) >= threshold_R[:, None], x_RxN, 0), threshold_R == 0
 
 
-def _backward(k: int, kept, slope_RxN):
-    # What stays is kept for the product that follows anyway; a mask beside it would be a byte an entry more.
-    stays_RxN, is_whole_R = kept
-    return (jnp.where((magnitude_keys(stays_RxN) > 0) | is_whole_R[:, None], slope_RxN, 0),)
+def _backward(k: int, reused: bool, kept, slope_RxN):
+    passes_RxN = _passes(*kept) if reused else kept
+    return (jnp.where(passes_RxN, slope_RxN, 0),)
 
 
 _abs_top_k.defvjp(_forward, _backward)
+
+
+def _passes(stays_RxN, is_whole_R):
+    """Where a slope passes: what is not 0 stayed; of a row that stays whole, zeros did too."""
+    return (magnitude_keys(stays_RxN) > 0) | is_whole_R[:, None]
 
 
 def abs_top_k_mask(x: jax.Array, k: int) -> jax.Array:
@@ -80,12 +108,14 @@ def abs_top_k_mask(x: jax.Array, k: int) -> jax.Array:
 
 def _row_thresholds(x_RxN, k: int):
     """The k-th largest key of every row, [R], or a smaller one that no further key of the row reaches."""
-    return lax.platform_dependent(
-        x_RxN, cpu=lambda x: _in_cache(x, k), default=lambda x: _search(magnitude_keys(x), k, digit_bits=3)
-    )
+
+    def in_cache(x_RxN):
+        return in_turns(lambda x: _search_bits(magnitude_keys(x), k), [x_RxN], 4 * x_RxN.shape[1])
+
+    return lax.platform_dependent(x_RxN, cpu=in_cache, default=lambda x: _search_digits(magnitude_keys(x), k))
 
 
-def _search(keys_RxN, k: int, digit_bits: int):
+def _search_digits(keys_RxN, k: int, digit_bits: int = 3):
     """The largest t that at least k keys of a row reach, from its highest digit down.
 
     Several counts share one read of the keys; how many passes there are does not depend on the keys, so that
@@ -107,17 +137,13 @@ def _search(keys_RxN, k: int, digit_bits: int):
     return lax.fori_loop(0, passes, next_digit, jnp.zeros(len(keys_RxN), keys_RxN.dtype))
 
 
-def _in_cache(x_RxN, k: int):
-    """The thresholds as a CPU finds them: a few rows at a time, and a bit at a time."""
-    return in_turns(lambda x: _search_bits(_in_lanes(magnitude_keys(x)), k), [x_RxN], 4 * x_RxN.shape[1])
-
-
-def _search_bits(keys_RxCxN, k: int):
-    """From the highest bit down, until exactly k keys of every row reach its threshold, or no bit is left.
+def _search_bits(keys_RxN, k: int):
+    """As a CPU does: from the highest bit down, until exactly k keys of every row reach its threshold.
 
     Devices that hold different rows all go to the last bit: to stop early they would have to ask each other.
     """
-    rows, dtype = len(keys_RxCxN), keys_RxCxN.dtype
+    rows, dtype = len(keys_RxN), keys_RxN.dtype
+    keys_RxCxN = _in_lanes(keys_RxN)
     key_bits = 8 * dtype.itemsize - 1
 
     def next_bit(state):

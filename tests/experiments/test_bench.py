@@ -56,6 +56,13 @@ def test_a_sparse_runner_keeps_its_fraction_and_the_dense_one_all(monkeypatch):
     assert 1 / 4 < share("annealing") < 1
 
 
+def test_a_sparse_step_takes_a_tenth_and_a_byte_a_parameter_more_memory_at_most(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)  # as outside of tests, where rows are taken in turns
+    sparse, dense = Runner(SIZES["S"], "sparse"), Runner(SIZES["S"], "dense")
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(sparse.state.params))
+    assert sparse.peak_bytes <= 1.1 * dense.peak_bytes + parameters
+
+
 def test_the_cost_of_saving_has_a_row_for_every_distance(tmp_path):
     none, often = measure(TINY, [0, 2], steps=4, turns=1, workdir=tmp_path)
     assert none["over_none"] == 1 and "held_ms" not in none

@@ -71,40 +71,47 @@ def test_search_for_accelerators_finds_the_same_thresholds():
     x = jax.random.normal(jax.random.key(0), (6, 40)).at[4].set(0).at[5].set(every_bit)
     for dtype in (jnp.float32, jnp.bfloat16):
         keys = magnitude_keys(x.astype(dtype))
-        search = jax.jit(lambda keys, k: rows._search(keys, k, digit_bits=3))
+        search = jax.jit(lambda keys, k: rows._search_digits(keys, k))
         for k in (1, 10, 39):
             np.testing.assert_array_equal(search(keys, k), np.sort(np.asarray(keys), axis=-1)[:, -k])
 
 
+@pytest.mark.parametrize("reused", (True, False))
 @pytest.mark.parametrize("dtype", ["f4", "bfloat16"])
-def test_rows_in_turns_keep_the_same(monkeypatch, dtype):
+def test_rows_in_turns_keep_the_same(monkeypatch, dtype, reused):
     """As on a machine with one device; rows with ties, and one of zeros, in some of the parts."""
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     monkeypatch.setattr(turns, "CACHE_BYTES", 4 * 40 * 4)
     x = jax.random.normal(jax.random.key(0), (48, 40)).at[7].set(0).at[9, :30].set(-2).astype(dtype)
     expected = np.float32(reference(x.astype(jnp.float32), 10))
-    np.testing.assert_array_equal(np.float32(jax.jit(lambda x: abs_top_k(x, 10))(x)), expected)
+    found, slopes = jax.jit(lambda x: jax.vjp(lambda x: abs_top_k(x, 10, reused), x))(x)
+    np.testing.assert_array_equal(np.float32(found), expected)
+    passes = (expected != 0) | (expected == 0).all(axis=-1, keepdims=True)
+    np.testing.assert_array_equal(slopes(jnp.ones_like(x))[0], passes)
 
 
-def test_gradient_is_the_mask_times_the_cotangent():
+@pytest.mark.parametrize("reused", (True, False))
+def test_gradient_is_the_mask_times_the_cotangent(reused):
     x = jax.random.normal(jax.random.key(0), (2, 3, 20))
     g = jax.random.normal(jax.random.key(1), x.shape)
-    (gradient,) = jax.vjp(lambda x: top_k(x, 5), x)[1](g)
+    (gradient,) = jax.vjp(lambda x: abs_top_k(x, 5, reused), x)[1](g)
     np.testing.assert_array_equal(gradient, np.where(reference(x, 5) != 0, g, 0))
 
 
-def test_slopes_need_what_stays_and_a_number_for_each_row():
-    """A mask beside it would be a byte an entry more, in every layer."""
+@pytest.mark.parametrize("reused", (True, False))
+def test_slopes_need_what_stays_or_a_byte_an_entry(reused):
+    """A mask beside what a product keeps anyway would be a byte an entry more, in every layer."""
     x = jax.random.normal(jax.random.key(0), (6, 32))
-    stays, slopes = jax.vjp(lambda x: top_k(x, 8), x)
-    kept = [leaf for leaf in jax.tree.leaves(slopes) if leaf.size > len(x)]
-    assert len(kept) == 1
-    np.testing.assert_array_equal(kept[0], stays)
+    stays, slopes = jax.vjp(lambda x: abs_top_k(x, 8, reused), x)
+    (kept,) = [leaf for leaf in jax.tree.leaves(slopes) if leaf.size > len(x)]
+    np.testing.assert_array_equal(kept, stays if reused else stays != 0)
+    assert kept.dtype == (x.dtype if reused else bool)
 
 
-def test_rows_with_too_few_nonzeros_pass_every_slope():
+@pytest.mark.parametrize("reused", (True, False))
+def test_rows_with_too_few_nonzeros_pass_every_slope(reused):
     x = jnp.float32([[0, 3, 0, -2], [1e-45, 3, 0, -2], [1, 3, 0, -2]])
-    gradient = jax.grad(lambda x: jnp.sum(top_k(x, 3) * jnp.arange(1, 5)))(x)
+    gradient = jax.grad(lambda x: jnp.sum(abs_top_k(x, 3, reused) * jnp.arange(1, 5)))(x)
     np.testing.assert_array_equal(gradient, [[1, 2, 3, 4], [1, 2, 0, 4], [1, 2, 0, 4]])
 
 
