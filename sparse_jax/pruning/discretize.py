@@ -11,6 +11,8 @@ from sparse_jax.pruning.sizes import edges_by_size
 from sparse_jax.tasks.metrics import summarize
 
 Arrays = Mapping[str, np.ndarray]
+# Up to how many edges several lanes are first followed in search of the smallest circuit.
+FIRST_EDGES = 16
 
 
 class Discretized(NamedTuple):
@@ -157,28 +159,41 @@ def best_of_lanes(
 ) -> list[Choice]:
     """For each target the lane with the fewest edges at it; if none reaches it, that of the lowest loss.
 
-    `lanes` are gate logits, `fixed` and `eligible` as in `discretize_many`. Edges only grow with k, so that a
-    lane is followed only as far as it has fewer edges than the best so far: exact, and cheap for all but
-    the first.
+    `lanes` are gate logits, `fixed` and `eligible` as in `discretize_many`. Edges only grow with k, so that
+    all lanes are followed side by side, as far as one of them needs to reach the target: exact, and a lane
+    that would need nearly all units costs no more than the others.
     """
     curves = [LossCurve(evaluator, logits, max(targets), fixed, eligible) for logits in lanes]
     # those that end up smallest by their own gates first: the others are then cut short
     order = sorted(range(len(lanes)), key=lambda lane: _open(lanes[lane]))
     edges = {lane: curves[lane].edges() for lane in order}
+    limits = _limits(max(int(counts[-1]) for counts in edges.values()))
     best: list[Choice] = []
     for target in targets:
         choice = None
-        for lane in order:
-            most = None if choice is None else int(np.searchsorted(edges[lane], choice.edges)) - 1
-            found = curves[lane].smallest(target, most)
-            if found is not None:
-                choice = Choice(lane, found, int(edges[lane][found.k]))
+        for limit in limits:
+            for lane in order:
+                fewest = limit if choice is None else choice.edges - 1
+                most = int(np.searchsorted(edges[lane], fewest, side="right")) - 1
+                found = curves[lane].smallest(target, most)
+                if found is not None:
+                    choice = Choice(lane, found, int(edges[lane][found.k]))
+            if choice is not None:
+                break
         if choice is None:
             missed = {lane: curves[lane].at(target) for lane in order}
             lane = min(order, key=lambda lane: missed[lane].loss)
             choice = Choice(lane, missed[lane], int(edges[lane][missed[lane].k]))
         best.append(choice)
     return best
+
+
+def _limits(most: int) -> list[int]:
+    """Numbers of edges, each half as large again as the one before, the last of them `most`."""
+    limits = [FIRST_EDGES]
+    while limits[-1] < most:
+        limits.append(limits[-1] * 3 // 2)
+    return [*limits[:-1], most]
 
 
 def _open(logits: Arrays) -> int:

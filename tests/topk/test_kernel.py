@@ -26,7 +26,7 @@ lowers_for_cuda = pytest.mark.skipif(
 
 def assert_same(x, k):
     stays, is_whole = jax.jit(lambda x: keep_largest(x, k, "interpret"))(x)
-    expected, expected_whole = rows._keep_reaching(x, k)
+    expected, expected_whole = rows._keep_by_digits(x, k)
     np.testing.assert_array_equal(np.float32(stays), np.float32(expected))
     np.testing.assert_array_equal(is_whole, expected_whole)
     assert stays.dtype == x.dtype
@@ -69,7 +69,7 @@ def test_slopes_of_a_model_go_through_it(monkeypatch):
         return keep_largest(x, k, "interpret")
 
     expected, asked = slopes(), []
-    monkeypatch.setattr(rows, "_keep_reaching", by_kernel)
+    monkeypatch.setattr(rows, "_keep_by_bits", by_kernel)
     found = slopes()
     assert asked
     for name, slope in expected.items():
