@@ -17,10 +17,10 @@ from tokenizers import Tokenizer, models
 
 from sparse_jax.inputs import InputError
 from sparse_jax.sparsity.optimizer import sparse_optimizer
+from sparse_jax.training import sharding
 from sparse_jax.training.checkpoint import Checkpoints, read_params, read_run
 from sparse_jax.training.checksums import checksums
 from sparse_jax.training.config import run_config
-from sparse_jax.training.program import _placed
 from sparse_jax.training.sharding import make_mesh, state_sharding
 from sparse_jax.training.state import Position, new_state
 from tests.training.conftest import tiny
@@ -47,7 +47,7 @@ def state_of(config, step):
 
 def placed(config, mesh):
     shapes = jax.eval_shape(lambda: state_of(config, 0))
-    return jax.tree.map(_placed, shapes, state_sharding(mesh, shapes))
+    return sharding.placed(shapes, state_sharding(mesh, shapes))
 
 
 def position_of(step):
