@@ -59,6 +59,7 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
         naming_lost(),
         held(workdir),
         _closed(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
+        naming_lost(),  # here too: closing the checkpoints would wait for a process that nobody knows is lost
     ):
         agree({"the newest checkpoint": checkpoints.latest})
         state = _last_state(config, workdir, label, program, corpus, loader, checkpoints)
@@ -114,7 +115,7 @@ def _advance(
             state, metrics = program.step(state, tokens)
             recorder.add(metrics)
             step += 1
-            stop, due = asked(step), _due(training, step)
+            stop, due = asked(), _due(training, step)
             if not due and stop is None:
                 continue
             made = recorder.settle(step)
