@@ -104,6 +104,7 @@ def test_two_processes_train_as_one_and_a_killed_one_is_named(mapping, whole, tm
     assert_same(losses(two), expected)
 
 
+@pytest.mark.slow
 def test_two_processes_of_which_one_is_told_to_stop_save_and_go_on_bit_for_bit(mapping, tmp_path):
     undisturbed = start(2, mapping, tmp_path / "whole")
     stopped = start(2, mapping, tmp_path / "run", options={1: ["--before=2", "--what=stop"]})
