@@ -4,13 +4,14 @@ import os
 import runpy
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from sparse_jax.inputs import InputError, nearest
+from sparse_jax.inputs import InputError, first_line, nearest
 from sparse_jax.progress import finish_line
 from sparse_jax.training import preemption, processes
 from sparse_jax.training.nonfinite import NonFiniteError
@@ -30,9 +31,9 @@ PROCESS = flags.DEFINE_integer("process", None, "with --coordinator: which of th
 def run(main: Callable[[], None], several: bool = False) -> None:
     """Parses the flags and calls `main`; what goes wrong ends with one line.
 
-    several: the command can be run by several processes as one. Exit status 2: a wrong input, or a disk that
-    cannot be read or written; 3: a loss that is not finite; 4: another process is lost; 75: told to make room
-    (SIGTERM), to be started again; 130: interrupted.
+    several: the command can be run by several processes as one. Exit status 1: a mistake in the code, with
+    its traceback; 2: a wrong input, or a disk that cannot be read or written; 3: a loss that is not finite;
+    4: another process is lost; 75: told to make room (SIGTERM), to be started again; 130: interrupted.
     """
     signal.signal(signal.SIGTERM, _make_room)
     sys.unraisablehook = _leave_out_closed_loops
@@ -61,6 +62,11 @@ def run(main: Callable[[], None], several: bool = False) -> None:
         _fail(error, processes.LOST)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", 130)
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        _fail(f"{type(error).__name__}: {first_line(error)}", 1)
 
 
 def _make_room(number: int, frame: object) -> None:

@@ -11,6 +11,11 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message is one line, shown as it is."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, as part of a line of ours; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Says which of `choices` is meant by a misspelt `name`, and lists them all."""
     choices = sorted(choices)

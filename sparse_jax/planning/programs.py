@@ -21,6 +21,7 @@ from sparse_jax.pruning.step import Shared, new_lane
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.program import train_program
+from sparse_jax.training.sharding import placed
 
 
 class Program(NamedTuple):
@@ -70,11 +71,11 @@ def pruning(
     everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
     means = _float32(node_shapes(config, prune.held_sites))
     pairs = _pairs(prune.train_pairs, config.context)
-    shared = _placed(Shared(param_shapes(config), means, pairs), everywhere)
+    shared = placed(Shared(param_shapes(config), means, pairs), everywhere)
     lanes = typed_lanes(make_lanes(prune, seeds=lanes_per_device * len(devices)), prune)
     logits = logit_shapes(config, prune.sites, prune.tied_qk)
     states = jax.eval_shape(jax.vmap(functools.partial(new_lane, logits)), lanes)
-    lanes, states = _placed(lanes, split), _placed(states, split)
+    lanes, states = placed(lanes, split), placed(states, split)
     held = {
         "parameters": shared.params,
         "pairs": shared.tasks,
@@ -94,7 +95,3 @@ def _pairs(count: int, length: int) -> EncodedPairs:
 
 def _float32(shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
-
-
-def _placed(tree, sharding: NamedSharding):
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)

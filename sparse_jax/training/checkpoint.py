@@ -7,8 +7,9 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import optax
@@ -16,14 +17,14 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from tokenizers import Tokenizer
 
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, first_line
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
 from sparse_jax.progress import finish_line
 from sparse_jax.training.checksums import checksums
 from sparse_jax.training.config import RunConfig, difference, run_config
 from sparse_jax.training.lock import refuse_if_held
-from sparse_jax.training.processes import is_first, meet
+from sparse_jax.training.processes import ProcessError, is_first, meet
 from sparse_jax.training.state import Position, TrainState
 
 FORMAT = 2
@@ -31,10 +32,22 @@ READABLE = (1, FORMAT)  # 1 has no checksums, and nothing of its metrics is left
 CONFIG_NAME = "config.json"
 # How long the slowest of several processes may take longer than the others to read a checkpoint.
 READING_SECONDS = 1800
+# Errors that say what they are, and are not the disk's: of the input, of other processes, of the devices.
+_OTHER_ERRORS = (InputError, ProcessError, jax.errors.JaxRuntimeError)
+
+Read = TypeVar("Read")
 
 
 class DamagedError(InputError):
     """A checkpoint that cannot be read, or not as it was written."""
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which would tell JAX's preemption service numbers of its own, and so move where to stop."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """No: `preemption.stop_requests` asks."""
+        return False
 
 
 class Checkpoints:
@@ -54,7 +67,7 @@ class Checkpoints:
         if config.training.keep_every:
             kept.append(checkpoint_managers.EveryNSteps(config.training.keep_every))
         try:
-            self._manager = ocp.CheckpointManager(
+            self._manager = _Manager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
@@ -62,7 +75,7 @@ class Checkpoints:
                 ),
             )
         except OSError as error:
-            raise InputError(f"checkpoint: cannot write to {self.directory} ({_first_line(error)})") from None
+            raise InputError(f"checkpoint: cannot write to {self.directory} ({first_line(error)})") from None
 
     @property
     def latest(self) -> int | None:
@@ -120,21 +133,22 @@ class Checkpoints:
 
     def _read(self, step: int, shapes: TrainState) -> tuple[TrainState, Position]:
         path = self.directory / str(step)
-        with _on_all(path):
-            run = _read_run(path)
-            if run["corpus"] != self._fingerprint:
-                raise InputError(
-                    f"data: the text has changed since {self.directory} was written (corpus "
-                    f"{run['corpus']} there, {self._fingerprint} here); valid: the same data, or a "
-                    "new workdir"
-                )
-            items = {
-                "params": ocp.args.StandardRestore(shapes.params),
-                "optimizer": ocp.args.StandardRestore({"step": shapes.step, "state": shapes.opt_state}),
-            }
-            if (path / "masks").exists():
-                items["masks"] = ocp.args.StandardRestore(optax.tree.get(shapes.opt_state, "masks"))
-            found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        # voted on first, so that nobody begins to restore together with a process that cannot
+        run = _by_all(path, "reading what a checkpoint says of its run", lambda: _read_run(path))
+        if run["corpus"] != self._fingerprint:
+            raise InputError(
+                f"data: the text has changed since {self.directory} was written (corpus "
+                f"{run['corpus']} there, {self._fingerprint} here); valid: the same data, or a "
+                "new workdir"
+            )
+        items = {
+            "params": ocp.args.StandardRestore(shapes.params),
+            "optimizer": ocp.args.StandardRestore({"step": shapes.step, "state": shapes.opt_state}),
+        }
+        if _of_items(run, ["masks"]):
+            items["masks"] = ocp.args.StandardRestore(optax.tree.get(shapes.opt_state, "masks"))
+        composite = ocp.args.Composite(**items)
+        found = _by_all(path, "restoring a checkpoint", lambda: self._manager.restore(step, args=composite))
         _compare(path, run, {name: found[name] for name in items})
         params, optimizer = found["params"], found["optimizer"]
         rows = [tuple(row) for row in run.get("rows", [])]
@@ -161,12 +175,14 @@ class Checkpoints:
     def _guarded(self, write) -> None:
         try:
             write()
+        except _OTHER_ERRORS:
+            raise
         except Exception as error:  # orbax and tensorstore wrap disk errors in types of their own
             with contextlib.suppress(Exception):
                 self._manager.wait_until_finished()
             steps = ", ".join(map(str, sorted(self._complete_steps()))) or "none"
             raise InputError(
-                f"checkpoint: cannot write to {self.directory} ({_first_line(error)}; "
+                f"checkpoint: cannot write to {self.directory} ({first_line(error)}; "
                 f"{shutil.disk_usage(self.directory).free // 2**20} MiB free); complete steps there: {steps}"
             ) from error
 
@@ -215,9 +231,9 @@ def check_workdir(workdir: Path, config: RunConfig) -> None:
     for folder in (workdir, workdir / "checkpoints"):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"workdir: {folder} is a file; valid: a directory, new or of this run")
-    there = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
-    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
-        raise InputError(f"workdir: {there} cannot be written; valid: a directory of yours")
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+            raise InputError(f"workdir: {there} cannot be written; valid: a directory of yours")
     refuse_if_held(workdir)
     saved = workdir / CONFIG_NAME
     if not saved.exists():
@@ -225,7 +241,7 @@ def check_workdir(workdir: Path, config: RunConfig) -> None:
     try:
         old = run_config(json.loads(saved.read_text()))
     except (OSError, ValueError) as error:
-        raise InputError(f"workdir: {saved} is not the config of a run ({_first_line(error)})") from None
+        raise InputError(f"workdir: {saved} is not the config of a run ({first_line(error)})") from None
     changed = difference(old, config)
     if changed:
         raise InputError(f"workdir: {workdir} holds a run with another config ({changed}); valid: a new one")
@@ -237,7 +253,7 @@ def _checkpoint_path(workdir: Path, step: int) -> Path:
 
 def _read_run(path: Path) -> dict:
     """What a checkpoint says of its run. Raises InputError for a format that is not known here."""
-    run = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path / "run")
+    run = ocp.JsonCheckpointHandler().restore(path / "run")  # a Checkpointer would wait for other processes
     if run["format"] not in READABLE:
         raise InputError(f"checkpoint: {path} has format {run['format']!r}; valid: {FORMAT}")
     if run["format"] == FORMAT and run.pop("checksum") != _checksum(run):
@@ -245,11 +261,18 @@ def _read_run(path: Path) -> dict:
     return run
 
 
-def _compare(path: Path, run: dict, tree: object) -> None:
-    """Raises DamagedError unless every leaf of `tree` has the checksum that was written with it."""
-    written = run.get("checksums")
-    for name, value in checksums(tree).items() if written else ():
-        if written[name] != value:
+def _of_items(run: dict, items: Iterable[str]) -> dict[str, int]:
+    """The checksums that were written for the leaves of these items."""
+    return {name: value for name, value in run.get("checksums", {}).items() if name.split("/")[0] in items}
+
+
+def _compare(path: Path, run: dict, tree: dict[str, object]) -> None:
+    """Raises DamagedError unless `tree` has just the leaves that were written, each with its checksum."""
+    if "checksums" not in run:
+        return
+    written, found = _of_items(run, tree), checksums(tree)
+    for name in sorted(written.keys() | found.keys()):
+        if written.get(name) != found.get(name):
             raise DamagedError(f"checkpoint: {path} is damaged, {name} is not as it was written")
 
 
@@ -262,36 +285,32 @@ def _readable(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong while reading into one line that names the checkpoint."""
     try:
         yield
-    except InputError:
+    except _OTHER_ERRORS:
         raise
     except Exception as error:  # a damaged file surfaces as any of a dozen types
         raise DamagedError(
             f"checkpoint: {path} cannot be read, it is truncated or not of this model "
-            f"({_first_line(error)}); valid: a complete checkpoint of this library"
+            f"({first_line(error)}); valid: a complete checkpoint of this library"
         ) from error
 
 
-@contextlib.contextmanager
-def _on_all(path: Path) -> Iterator[None]:
-    """As `_readable`, and a checkpoint that one process cannot read is damaged for all of them."""
-    with _readable(path):
-        failed = None
-        try:
-            yield
-        except Exception as error:
-            failed = error
-        said = meet("reading a checkpoint", "" if failed is None else "damaged", READING_SECONDS)
-        if failed is not None:
-            raise failed
-        if any(said):
-            raise DamagedError(f"checkpoint: {path} cannot be read by process {said.index('damaged')}")
+def _by_all(path: Path, subject: str, read: Callable[[], Read]) -> Read:
+    """What `read` gives; a checkpoint that one process cannot read is damaged for all of them."""
+    found = failed = None
+    try:
+        with _readable(path):
+            found = read()
+    except DamagedError as error:
+        failed = error
+    said = meet(subject, "" if failed is None else "damaged", READING_SECONDS)
+    if failed is not None:
+        raise failed
+    if any(said):
+        raise DamagedError(f"checkpoint: {path} cannot be read by process {said.index('damaged')}")
+    return found
 
 
 def _unused(path: Path) -> Path:
     """`path`, or with a number behind it if that exists."""
     numbered = (path.with_name(f"{path.name}_{number}") for number in itertools.count(2))
     return next(each for each in itertools.chain([path], numbered) if not each.exists())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

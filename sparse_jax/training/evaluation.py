@@ -10,7 +10,7 @@ from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.sparsity.statistics import kurtosis
 from sparse_jax.training.loss import next_token_loss
-from sparse_jax.training.sharding import own_rows, spread_batch
+from sparse_jax.training.sharding import stream_sharding
 
 
 class Evaluator:
@@ -30,16 +30,13 @@ class Evaluator:
         """
         total = sum(weights.values())
         self._shares = {name: weights[name] / total for name in windows}
-        own = own_rows(sharding, batch_size)
         self._batches = {
-            name: [
-                spread_batch(sharding, batch_size, own, rows[i + own])
-                for i in range(0, len(rows), batch_size)
-            ]
+            name: [_spread(sharding, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
             for name, rows in windows.items()
         }
-        self._loss = jax.jit(lambda params, tokens: next_token_loss(config, params, tokens))
-        capture = Hooks(capture=("final_resid",))
+        hooks = Hooks(stream=stream_sharding(sharding))
+        self._loss = jax.jit(lambda params, tokens: next_token_loss(config, params, tokens, hooks))
+        capture = hooks.replace(capture=("final_resid",))
         self._kurtosis = jax.jit(
             lambda params, tokens: kurtosis(
                 forward(config, params, tokens[:, :-1], capture)[1]["final_resid"]
@@ -55,3 +52,8 @@ class Evaluator:
         mixture = sum(self._shares[name] * row[f"validation/{name}"] for name in self._batches)
         first = next(iter(self._batches.values()))[0]
         return {**row, "validation/mixture": mixture, "kurtosis": float(self._kurtosis(params, first))}
+
+
+def _spread(sharding: jax.sharding.NamedSharding, batch: np.ndarray) -> jax.Array:
+    """A batch that every process has whole."""
+    return jax.make_array_from_callback(batch.shape, sharding, lambda place: batch[place])

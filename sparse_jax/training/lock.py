@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +16,8 @@ from sparse_jax.progress import finish_line
 from sparse_jax.training.processes import is_first
 
 NAME = ".lock"
+# How long another command may look whether the lock is free, which keeps it for that moment.
+LOOK_SECONDS = 0.5
 
 
 @contextlib.contextmanager
@@ -53,7 +56,7 @@ def refuse_if_held(workdir: Path) -> None:
 
 def _take(file: TextIO, kind: int, workdir: Path) -> None:
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        _lock(file, kind)
     except BlockingIOError:
         file.seek(0)
         raise InputError(
@@ -66,6 +69,17 @@ def _take(file: TextIO, kind: int, workdir: Path) -> None:
         finish_line()
         said = f"workdir: {workdir} cannot be locked ({error.strerror}); start no other run in it"
         sys.stderr.write(f"{said}\n")
+
+
+def _lock(file: TextIO, kind: int) -> None:
+    end = time.monotonic() + LOOK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager

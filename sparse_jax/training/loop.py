@@ -23,7 +23,7 @@ from sparse_jax.training.preemption import Preempted, stop_requests
 from sparse_jax.training.pretrained import Pretrained
 from sparse_jax.training.processes import ProcessError, agree, code_version, is_first, naming_lost
 from sparse_jax.training.program import TrainProgram, train_program
-from sparse_jax.training.sharding import on_one_device, own_rows, spread_batch
+from sparse_jax.training.sharding import on_host, own_rows, spread_batch
 from sparse_jax.training.state import Position, TrainState
 from sparse_jax.training.writers import JsonLinesWriter, TensorBoardWriter, Writer
 
@@ -42,7 +42,8 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
 
     Raises InputError for a config that cannot work, a workdir of another run, or processes that disagree,
     before any work, NonFiniteError when the loss blows up, and ProcessError when a process is lost. On
-    SIGTERM (or a first Ctrl-C) the step is finished and saved, then Preempted (KeyboardInterrupt) is raised.
+    SIGTERM (or, in a lone process, a first Ctrl-C) the step is finished and saved, then Preempted
+    (KeyboardInterrupt) is raised.
     """
     workdir = Path(workdir)
     agree({"workdir": str(workdir), **code_version(), **named_fields(config)})
@@ -58,24 +59,41 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
         naming_lost(),
         held(workdir),
         _closed(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
+        naming_lost(),  # here too: closing the checkpoints would wait for a process that nobody knows is lost
     ):
         agree({"the newest checkpoint": checkpoints.latest})
-        if checkpoints.latest is None:
-            state = jax.jit(program.fresh, out_shardings=program.shardings)()
-            position = Position(loader.get_state())
-        else:
-            state, position = checkpoints.restore(program.placed)
-            loader.set_state(position.data)
-        if is_first():
-            _write_config(workdir, config, corpus)
-        if int(state.step) < config.training.steps:
-            evaluate = _evaluator(config, corpus, program.rows)
-            bad = _bad_batches(config, corpus, workdir, position.skipped)
-            with _writers(config, workdir, int(state.step)) as writers:
-                recorder = Recorder(config, evaluate, writers, label, bad, state, position)
-                state = _advance(config, program, state, loader, recorder, checkpoints)
-        params = on_one_device(state.params)
-    return Pretrained(config.model, params, corpus.tokenizer, config, f"{workdir} at step {int(state.step)}")
+        state = _last_state(config, workdir, label, program, corpus, loader, checkpoints)
+        step, params = int(state.step), on_host(state.params)
+        del state  # its shares, and the optimizer's, go before whole parameters come to a device
+    params = jax.device_put(params, jax.local_devices()[0])
+    return Pretrained(config.model, params, corpus.tokenizer, config, f"{workdir} at step {step}")
+
+
+def _last_state(
+    config: RunConfig,
+    workdir: Path,
+    label: str,
+    program: TrainProgram,
+    corpus: Corpus,
+    loader: grain.DatasetIterator,
+    checkpoints: Checkpoints,
+) -> TrainState:
+    """Begins, or takes up the newest checkpoint, and trains to the end."""
+    if checkpoints.latest is None:
+        state = jax.jit(program.fresh, out_shardings=program.shardings)()
+        position = Position(loader.get_state())
+    else:
+        state, position = checkpoints.restore(program.placed)
+        loader.set_state(position.data)
+    if is_first():
+        _write_config(workdir, config, corpus)
+    if int(state.step) < config.training.steps:
+        evaluate = _evaluator(config, corpus, program.rows)
+        bad = _bad_batches(config, corpus, workdir, position.skipped)
+        with _writers(config, workdir, int(state.step)) as writers:
+            recorder = Recorder(config, evaluate, writers, label, bad, state, position)
+            state = _advance(config, program, state, loader, recorder, checkpoints)
+    return state
 
 
 def _advance(
@@ -88,18 +106,16 @@ def _advance(
 ) -> TrainState:
     """Trains from `state` to the last step; compiles once."""
     training = config.training
-    batch_size, rows = training.batch_size, own_rows(program.rows, training.batch_size)
-
     step = int(state.step)
     if step == 0:
         recorder.evaluation(0, state)
     with stop_requests() as asked, _naming_last_good(checkpoints):
         while step < training.steps:
-            tokens = spread_batch(program.rows, batch_size, rows, next(loader)["tokens"])
+            tokens = spread_batch(program.rows, training.batch_size, next(loader)["tokens"])
             state, metrics = program.step(state, tokens)
             recorder.add(metrics)
             step += 1
-            stop, due = asked(step), _due(training, step)
+            stop, due = asked(), _due(training, step)
             if not due and stop is None:
                 continue
             made = recorder.settle(step)

@@ -1,6 +1,7 @@
 """Being asked to stop: SIGTERM, because the machine is taken back, or Ctrl-C."""
 
 import contextlib
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,20 +17,24 @@ class Preempted(RuntimeError):
     """The run was told to make room and has saved; the same command goes on."""
 
 
-Asked = Callable[[int], signal.Signals | None]
+Asked = Callable[[], signal.Signals | None]
+# What JAX's service is told. It picks the number after the highest that any process has told as the one to
+# stop at, so a number must mean the same on all and never come again, as a step does after a skipped batch.
+_calls = itertools.count(1)
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Asked]:
-    """A function of the step just made: the signal by which the run was asked to stop, or None.
+    """A function that gives the signal by which the run was asked to stop, or None.
 
-    It has to be called after every step. In a run of several processes JAX's preemption service tells all
-    of them the same step to stop at, whichever of them got SIGTERM. In a single process SIGTERM and SIGINT
+    It has to be called after every batch. In a run of several processes JAX's preemption service tells all
+    of them the same batch to stop at, whichever of them got SIGTERM. In a single process SIGTERM and SIGINT
     are noted, and a second one acts at once, as outside the block; outside the main thread, where Python
     hears no signals, neither is.
     """
     if jax.distributed.is_initialized():
-        yield lambda step: signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else None
+        reached = multihost_utils.reached_preemption_sync_point
+        yield lambda: signal.SIGTERM if reached(next(_calls)) else None
         return
     received: list[signal.Signals] = []
     before = {}
@@ -46,6 +51,6 @@ def stop_requests() -> Iterator[Asked]:
         for each in (signal.SIGTERM, signal.SIGINT):
             before[each] = signal.signal(each, note)
     try:
-        yield lambda step: received[0] if received else None
+        yield lambda: received[0] if received else None
     finally:
         give_back()

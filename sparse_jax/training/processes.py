@@ -22,7 +22,7 @@ import jax
 from orbax.checkpoint import multihost
 
 import sparse_jax
-from sparse_jax.inputs import InputError, require
+from sparse_jax.inputs import InputError, first_line, require
 
 # How long processes may lie apart when a run starts: machines boot, text is read.
 START_SECONDS = 300
@@ -176,7 +176,7 @@ def code_version() -> dict[str, str]:
 
 @contextlib.contextmanager
 def naming_lost() -> Iterator[None]:
-    """Turns what devices say when another process has died into a ProcessError that names it.
+    """Turns what devices say when another process has died into a ProcessError that names it and repeats it.
 
     That may be a ValueError of the runtime: Python asked for a number that a failed collective was to make.
     """
@@ -184,8 +184,11 @@ def naming_lost() -> Iterator[None]:
         yield
     except (InputError, ProcessError):
         raise
-    except (jax.errors.JaxRuntimeError, ValueError):
-        meet("after an error of the devices", "", LOST_SECONDS)
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        try:
+            meet("after an error of the devices", "", LOST_SECONDS)
+        except ProcessError as lost:
+            raise ProcessError(f"{lost} ({first_line(error)})") from error
         raise
 
 

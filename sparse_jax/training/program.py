@@ -10,7 +10,14 @@ from jax.sharding import Mesh, NamedSharding
 
 from sparse_jax.sparsity.optimizer import sparse_optimizer
 from sparse_jax.training.config import RunConfig
-from sparse_jax.training.sharding import batch_sharding, check_batch, make_mesh, state_sharding
+from sparse_jax.training.sharding import (
+    batch_sharding,
+    check_batch,
+    make_mesh,
+    placed,
+    state_sharding,
+    stream_sharding,
+)
 from sparse_jax.training.state import TrainState, new_state
 from sparse_jax.training.step import make_train_step
 
@@ -60,7 +67,7 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
     shardings = state_sharding(mesh, shapes)
     rows = batch_sharding(mesh)
     step = jax.jit(
-        make_train_step(config.model, optimizer, training.accumulate, rows if mesh.size > 1 else None),
+        make_train_step(config.model, optimizer, training.accumulate, stream_sharding(rows)),
         in_shardings=(shardings, rows),
         out_shardings=(shardings, None),
         donate_argnums=0 if training.donate else (),
@@ -70,11 +77,7 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
         mesh,
         optimizer,
         fresh,
-        jax.tree.map(_placed, shapes, shardings),
+        placed(shapes, shardings),
         jax.ShapeDtypeStruct(tokens, jnp.int32, sharding=rows),
         step,
     )
-
-
-def _placed(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sparse_jax.inputs import InputError
@@ -105,19 +105,29 @@ def own_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(batch_size)[place] for place in places]))
 
 
-def spread_batch(sharding: NamedSharding, batch_size: int, rows: np.ndarray, own: np.ndarray) -> jax.Array:
-    """The global batch, of which this process gives `own` [len(rows), ...], the rows that it holds."""
-
-    def shard(index: tuple[slice, ...]) -> np.ndarray:
-        return own[np.searchsorted(rows, np.arange(batch_size)[index[0]])]
-
-    return jax.make_array_from_callback((batch_size, *own.shape[1:]), sharding, shard)
+def spread_batch(sharding: NamedSharding, batch_size: int, own: np.ndarray) -> jax.Array:
+    """The global batch, of which this process gives `own` [n, ...], its rows in the order of `own_rows`."""
+    return jax.make_array_from_process_local_data(sharding, own, (batch_size, *own.shape[1:]))
 
 
-def on_one_device(tree: object) -> object:
-    """Arrays that lie on the devices of all processes as whole ones on the first device of each process."""
-    if jax.process_count() > 1:
-        everywhere = jax.tree.map(lambda leaf: NamedSharding(leaf.sharding.mesh, PartitionSpec()), tree)
-        whole = jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
-        return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
-    return jax.device_put(tree, jax.local_devices()[0])
+def stream_sharding(rows: NamedSharding) -> NamedSharding | None:
+    """How the residual stream has to lie where a batch lies as `rows`; None on one device, where nothing is
+    to be said. Left alone the compiler splits it along the width, as the parameters are."""
+    return rows if rows.mesh.size > 1 else None
+
+
+def placed(shapes: object, shardings: object) -> object:
+    """`shapes` as ShapeDtypeStructs that lie as `shardings` (a tree like it, or a single one) says."""
+
+    def place(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(place, shapes, jax.tree.broadcast(shardings, shapes))
+
+
+def on_host(tree: object) -> object:
+    """Whole numpy arrays of what lies on the devices of all processes, in every process.
+
+    One leaf after another, so that no device holds more than one of them whole.
+    """
+    return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)

@@ -65,8 +65,10 @@ class Command:
 
 
 def half_written(workdir):
-    """Checkpoints that are not whole yet."""
-    return set((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+    """Checkpoints that are not whole yet: names and inodes, for a next attempt has the same name."""
+    folder = workdir / "checkpoints"
+    entries = os.scandir(folder) if folder.exists() else ()
+    return {(entry.name, entry.inode()) for entry in entries if ".orbax-checkpoint-tmp" in entry.name}
 
 
 def newly_written(workdir, left_over):
@@ -109,17 +111,18 @@ def wait_for_moment(kind, process, workdir, rng):
 
 
 def kill_again_and_again(command, workdir, kills, seed):
-    """Starts and kills it so many times; says how many of the kills left a half-written checkpoint."""
+    """Starts and kills it so many times; says how many of the kills were inside a write."""
     rng, inside, steps = random.Random(seed), 0, []
     for number in range(kills):
         kind = ("writing", "running", "writing", "starting")[number % 4]
+        left_over = half_written(workdir)
         with command.start(workdir) as process:
             wait_for_moment(kind, process, workdir, rng)
             before = process.poll()
             process.send_signal(signal.SIGKILL)
             said = process.stderr.read()
         assert before is None, f"it ended before kill {number}: {said}"
-        inside += bool(half_written(workdir))
+        inside += bool(newly_written(workdir, left_over))  # not what an earlier kill left
         steps.append((kind, *(sorted(int(p.name) for p in (workdir / "checkpoints").glob("[0-9]*[0-9]")))))
     print(f"{kills} kills, {inside} of them while a checkpoint was written; complete steps then: {steps}")
     return inside

@@ -1,6 +1,6 @@
 """As a script: one process of several which train the run of a JSON file, as the entry scripts do.
 
-It may kill itself before a step, or come late, so that tests can see what the others make of it.
+Something may happen to it before a batch, so that tests can see what the others make of it.
 """
 
 import json
@@ -17,31 +17,42 @@ from sparse_jax.training.config import run_config
 
 RUN = flags.DEFINE_string("run", None, "JSON file of the run", required=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "where it is kept", required=True)
-KILL = flags.DEFINE_integer("kill", None, "the batch, counted from 1, before which the process kills itself")
-LATE = flags.DEFINE_integer("late", 0, "seconds that the process comes late")
+BEFORE = flags.DEFINE_integer("before", None, "the batch, counted from 1, before which something happens")
+WHAT = flags.DEFINE_enum(
+    "what", "kill", ("kill", "stop", "fail"), "SIGKILL, SIGTERM or a mistake in the code"
+)
+# JAX's service looks every second whether there was a SIGTERM.
+NOTICED_SECONDS = 3
 
 
-def dying(loader, batches: int):
-    """`loader` until that many batches were asked for."""
+def happen() -> None:
+    """What --what says."""
+    if WHAT.value == "fail":
+        raise LookupError("a mistake")
+    os.kill(os.getpid(), signal.SIGKILL if WHAT.value == "kill" else signal.SIGTERM)
+    time.sleep(NOTICED_SECONDS)
 
-    class Dying:
+
+def disturbed(loader, batch: int):
+    """`loader`, but that something happens before this batch."""
+
+    class Disturbed:
         def __getattr__(self, name):
             return getattr(loader, name)
 
         def __next__(self):
-            if loader.get_state()["next_index"] + 1 == batches:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if loader.get_state()["next_index"] + 1 == batch:
+                happen()
             return next(loader)
 
-    return Dying()
+    return Disturbed()
 
 
 def main() -> None:
     """Trains; the first process says how it went."""
-    time.sleep(LATE.value)
     original = loop.train_loader
-    if KILL.value is not None:
-        loop.train_loader = lambda *arguments: dying(original(*arguments), KILL.value)
+    if BEFORE.value is not None:
+        loop.train_loader = lambda *arguments: disturbed(original(*arguments), BEFORE.value)
     model = loop.train(run_config(json.loads(Path(RUN.value).read_text())), WORKDIR.value)
     if processes.is_first():
         print(model.origin)

@@ -7,21 +7,24 @@ import os
 import random
 import shutil
 import time
+import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from tokenizers import Tokenizer, models
 
 from sparse_jax.inputs import InputError
 from sparse_jax.sparsity.optimizer import sparse_optimizer
+from sparse_jax.training import checkpoint
 from sparse_jax.training.checkpoint import Checkpoints, read_params, read_run
 from sparse_jax.training.checksums import checksums
 from sparse_jax.training.config import run_config
-from sparse_jax.training.program import _placed
-from sparse_jax.training.sharding import make_mesh, state_sharding
+from sparse_jax.training.processes import ProcessError
+from sparse_jax.training.sharding import make_mesh, placed, state_sharding
 from sparse_jax.training.state import Position, new_state
 from tests.training.conftest import tiny
 
@@ -45,9 +48,12 @@ def state_of(config, step):
     return state.replace(step=jnp.int32(step))
 
 
-def placed(config, mesh):
+ONE = make_mesh(1, 1, devices=jax.devices()[:1])
+
+
+def shapes_on(config, mesh=ONE):
     shapes = jax.eval_shape(lambda: state_of(config, 0))
-    return jax.tree.map(_placed, shapes, state_sharding(mesh, shapes))
+    return placed(shapes, state_sharding(mesh, shapes))
 
 
 def position_of(step):
@@ -65,10 +71,10 @@ def same(a, b):
     return jax.tree.all(jax.tree.map(lambda x, y: bool(np.array_equal(x, y)), a, b))
 
 
-def restored(workdir, config, mesh=None):
+def restored(workdir, config, mesh=ONE):
     checkpoints = opened(workdir, config)
     try:
-        return checkpoints.restore(placed(config, mesh or make_mesh(1, 1, devices=jax.devices()[:1])))
+        return checkpoints.restore(shapes_on(config, mesh))
     finally:
         checkpoints.close()
 
@@ -107,10 +113,15 @@ def test_a_checkpoint_gives_back_every_bit_on_any_mesh(workdir, config):
 def test_masks_of_an_earlier_evaluation_are_kept_beside_the_states(config, tmp_path):
     masks = jax.tree.map(lambda x: ~np.array(x), optax.tree.get(state_of(config, 3).opt_state, "masks"))
     checkpoints = opened(tmp_path, config)
-    checkpoints.save(state_of(config, 3), dataclasses.replace(position_of(3), masks=masks))
+    for step in (3, 4):
+        checkpoints.save(state_of(config, step), dataclasses.replace(position_of(step), masks=masks))
     checkpoints.close()
     state, position = restored(tmp_path, config)
+    assert same(position.masks, masks) and same(state, state_of(config, 4))
+    shutil.rmtree(tmp_path / "checkpoints" / "4" / "masks")
+    state, position = restored(tmp_path, config)
     assert same(position.masks, masks) and same(state, state_of(config, 3))
+    assert (tmp_path / "checkpoints" / "4.damaged").exists()
 
 
 def truncate(folder):
@@ -185,6 +196,64 @@ def test_readers_name_a_flipped_bit_too(workdir, config):
     largest.write_bytes(content)
     with pytest.raises(InputError, match="checkpoint: .*8 .*(damaged|cannot be read)"):
         read_params(workdir, config.model, 8)
+
+
+def test_an_array_with_other_values_that_orbax_takes_for_its_own_is_noticed(workdir, config, capfd):
+    params = state_of(config, 8).params
+    folder = workdir / "checkpoints" / "8" / "params"
+    shutil.rmtree(folder)
+    with ocp.StandardCheckpointer() as orbax:
+        orbax.save(folder, {**params, "logit_bias": params["logit_bias"].at[7].add(2.0**-20)})
+    said = f"checkpoint: {folder.parent} is damaged, params/logit_bias is not as it was written"
+    with pytest.raises(InputError, match=said):
+        read_params(workdir, config.model, 8)
+    assert int(restored(workdir, config)[0].step) == 4
+    assert said in capfd.readouterr().err
+
+
+def test_an_array_that_was_written_and_is_not_there_is_noticed(workdir, config, capfd):
+    path = next((workdir / "checkpoints" / "8" / "run").glob("m*"))
+    run = json.loads(path.read_text())
+    del run["checksum"]
+    run["checksums"]["params/one_more"] = 0
+    rewrite_run(workdir, **run, checksum=zlib.crc32(json.dumps(run, sort_keys=True).encode()))
+    assert int(restored(workdir, config)[0].step) == 4
+    assert "8 is damaged, params/one_more is not as it was written" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [ProcessError("process 1 is gone"), jax.errors.JaxRuntimeError("no memory")]
+)
+def test_what_is_no_fault_of_the_disk_is_not_taken_for_one(workdir, config, error):
+    checkpoints = opened(workdir, config)
+
+    def fail(*_, **__):
+        raise error
+
+    checkpoints._manager.restore = checkpoints._manager.save = fail
+    with pytest.raises(type(error), match=str(error)):
+        checkpoints.restore(shapes_on(config))
+    with pytest.raises(type(error), match=str(error)):
+        checkpoints.save(state_of(config, 9), position_of(9))
+    checkpoints.close()
+    assert {"4", "8"} <= set(os.listdir(workdir / "checkpoints"))
+
+
+def test_nobody_begins_to_restore_what_another_process_cannot_read(workdir, config, monkeypatch, capfd):
+    """Restoring is done together: who cannot even begin is not to be waited for there."""
+    checkpoints, begun, votes = opened(workdir, config), [], iter(["damaged"])
+    restore = checkpoints._manager.restore
+
+    def recorded(step, args):
+        begun.append(step)
+        return restore(step, args=args)
+
+    monkeypatch.setattr(checkpoint, "meet", lambda _, word, *__: [word, next(votes, "")])
+    checkpoints._manager.restore = recorded
+    state, _ = checkpoints.restore(shapes_on(config))
+    checkpoints.close()
+    assert begun == [4] and int(state.step) == 4
+    assert "8 cannot be read by process 1; set aside as 8.damaged" in capfd.readouterr().err
 
 
 def test_without_a_whole_checkpoint_nothing_is_moved(workdir, config):

@@ -1,10 +1,12 @@
 """Workdirs: one run at a time, a dead one is no obstacle, and one that cannot be written is named."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,14 +47,27 @@ def test_the_second_run_in_a_workdir_is_refused_until_the_first_is_dead(config, 
     assert (tmp_path / "run" / ".lock").read_text() == ""
 
 
+def test_another_command_that_looks_for_a_moment_whether_the_lock_is_free_does_not_refuse_a_run(tmp_path):
+    with (tmp_path / ".lock").open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        with held(tmp_path):
+            assert (tmp_path / ".lock").read_text()
+
+
 @pytest.fixture
 def read_only():
-    """A directory that this process cannot write to, even if it is root's."""
+    """A directory that this process cannot write to, even if it is root's; beside it one, `half`, of which
+    that is true of its checkpoints."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
         folder.mkdir()
         Path(name).chmod(0o755)
         folder.chmod(0o555)
+        half = folder.with_name("half")
+        (half / "checkpoints").mkdir(parents=True)
+        half.chmod(0o777)
+        (half / "checkpoints").chmod(0o555)
         root = os.geteuid() == 0
         try:
             if root:
@@ -74,3 +89,7 @@ def test_a_directory_that_cannot_be_written_is_named_before_any_work(config, rea
     ):
         pass
     assert os.listdir(read_only) == []
+    half = read_only.with_name("half")
+    with pytest.raises(InputError, match=f"workdir: {half}/checkpoints cannot be written; valid: "):
+        train(config, half)
+    assert os.listdir(half) == ["checkpoints"]

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,8 @@ from sparse_jax.inputs import InputError
 from sparse_jax.training import processes
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
-from tests.training.test_loop import measured
+from sparse_jax.training.pretrained import load_pretrained
+from tests.training.test_loop import measured, same_parameters
 
 SECONDS = 240
 
@@ -91,15 +93,41 @@ def test_two_processes_train_as_one_and_a_killed_one_is_named(mapping, whole, tm
     expected, _ = whole
     two = tmp_path / "two"
     # the second dies after the checkpoint of step 4
-    (status, _, said), (killed, *_) = end(start(2, mapping, two, options={1: ["--kill=7"]}))
+    (status, _, said), (killed, *_) = end(start(2, mapping, two, options={1: ["--before=7"]}))
     assert killed == -9 and status == 4
-    assert "error: after an error of the devices: waited 10 s for process 1 of 2" in said and clean(said), (
-        said
-    )
+    assert clean(said) and re.search(
+        r"error: after an error of the devices: waited 10 s for process 1 of 2.* \(.*\)", said
+    ), said
     assert_same(losses(two), up_to(expected, 6))
     # what two saved, one goes on with
     train(run_config(mapping), two)
     assert_same(losses(two), expected)
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_is_told_to_stop_save_and_go_on_bit_for_bit(mapping, tmp_path):
+    undisturbed = start(2, mapping, tmp_path / "whole")
+    stopped = start(2, mapping, tmp_path / "run", options={1: ["--before=2", "--what=stop"]})
+    for status, _, said in end(undisturbed):
+        assert status == 0, said
+    stops = set()
+    for status, _, said in end(stopped):
+        assert status == 75 and clean(said), said
+        stops |= set(re.findall(r"error: SIGTERM: stopped after step (\d+), which is saved in", said))
+    (step,) = stops
+    assert 2 <= int(step) < 8 and (tmp_path / "run" / "checkpoints" / step).is_dir()
+    for status, _, said in end(start(2, mapping, tmp_path / "run")):
+        assert status == 0 and clean(said), said
+    assert measured(tmp_path / "run") == measured(tmp_path / "whole")
+    found, expected = (load_pretrained(tmp_path / name).params for name in ("run", "whole"))
+    assert same_parameters(found, expected)
+
+
+def test_a_mistake_in_one_process_ends_the_others_too(mapping, tmp_path):
+    options = {1: ["--before=3", "--what=fail"]}
+    (status, _, said), (failed, _, why) = end(start(2, mapping, tmp_path / "run", options=options))
+    assert failed == 1 and "Traceback" in why and why.endswith("error: LookupError: a mistake\n"), why
+    assert status == 4 and "process 1 ended: LookupError: a mistake" in said and clean(said), said
 
 
 @pytest.mark.slow
@@ -127,7 +155,7 @@ def test_four_processes_train_as_one(mapping, whole, tmp_path):
 def test_a_lost_coordinator_ends_the_others(mapping, tmp_path):
     """JAX itself ends them, saying that the leader died."""
     began = time.monotonic()
-    (killed, *_), (status, _, said) = end(start(2, mapping, tmp_path / "two", options={0: ["--kill=7"]}))
+    (killed, *_), (status, _, said) = end(start(2, mapping, tmp_path / "two", options={0: ["--before=7"]}))
     assert killed == -9 and status not in (0, None) and time.monotonic() - began < SECONDS
     assert "leader task" in said or "process 0" in said, said
 

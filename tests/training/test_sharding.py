@@ -12,7 +12,14 @@ import pytest
 
 from sparse_jax.inputs import InputError
 from sparse_jax.training.config import TrainConfig
-from sparse_jax.training.sharding import batch_sharding, make_mesh, own_rows, spread_batch, state_sharding
+from sparse_jax.training.sharding import (
+    batch_sharding,
+    make_mesh,
+    on_host,
+    own_rows,
+    spread_batch,
+    state_sharding,
+)
 from tests.training import collectives as program
 
 MESHES = ("2x4x1", "1x8x1", "1x2x4", "2x2x2")
@@ -98,6 +105,9 @@ def test_a_batch_comes_together_from_the_rows_of_each_process(mesh):
     sharding, batch = batch_sharding(make_mesh(*mesh)), np.arange(24).reshape(8, 3)
     rows = own_rows(sharding, 8)
     assert rows.tolist() == list(range(8))
-    spread = spread_batch(sharding, 8, rows, batch[rows])
+    spread = spread_batch(sharding, 8, batch[rows])
     np.testing.assert_array_equal(spread, batch)
     assert {shard.data.shape for shard in spread.addressable_shards} == {(8 // (mesh[0] * mesh[1]), 3)}
+    whole = on_host({"batch": spread})["batch"]
+    assert isinstance(whole, np.ndarray)
+    np.testing.assert_array_equal(whole, batch)

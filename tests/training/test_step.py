@@ -1,5 +1,7 @@
 """One step: the same numbers on any mesh, nothing changed by a bad batch, no second compilation."""
 
+import dataclasses
+import math
 import re
 
 import jax
@@ -8,8 +10,9 @@ import numpy as np
 import pytest
 
 from sparse_jax.sparsity.optimizer import sparse_optimizer
+from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.loss import next_token_loss
-from sparse_jax.training.sharding import batch_sharding, make_mesh, state_sharding
+from sparse_jax.training.program import train_program
 from sparse_jax.training.state import new_state
 from sparse_jax.training.step import make_train_step
 
@@ -21,28 +24,29 @@ def pieces(config):
     return config, optimizer, tokens
 
 
-def run(config, optimizer, tokens, mesh, steps=6):
-    state = new_state(config.model, optimizer, 0)
-    shardings = state_sharding(mesh, jax.eval_shape(lambda: state))
-    state = jax.device_put(state, shardings)
-    step = jax.jit(
-        make_train_step(config.model, optimizer, rows=batch_sharding(mesh)),
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, None),
-    )
+def program_on(config, mesh):
+    sizes = dict(zip(("mesh_data", "mesh_fsdp", "mesh_tensor"), mesh))
+    training = dataclasses.replace(config.training, batch_size=8, **sizes)
+    return train_program(dataclasses.replace(config, training=training), jax.devices()[: math.prod(mesh)])
+
+
+def run(config, tokens, mesh, steps=6):
+    program = program_on(config, mesh)
+    # made on one device, so that no mesh has a rounding of its own before the first step
+    state = jax.device_put(jax.jit(program.fresh)(), program.shardings)
     losses = []
     for _ in range(steps):
-        state, metrics = step(state, jax.device_put(tokens, batch_sharding(mesh)))
+        state, metrics = program.step(state, jax.device_put(tokens, program.rows))
         losses.append(float(metrics["loss"]))
-    assert step._cache_size() == 1
+    assert program.step._cache_size() == 1
     return losses, state
 
 
 def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces):
-    config, optimizer, tokens = pieces
-    one, expected = run(config, optimizer, tokens, make_mesh(1, 1, devices=jax.devices()[:1]))
+    config, _, tokens = pieces
+    one, expected = run(config, tokens, (1, 1, 1))
     for mesh in ((4, 1, 1), (1, 4, 1), (2, 1, 2), (1, 2, 2)):
-        losses, state = run(config, optimizer, tokens, make_mesh(*mesh))
+        losses, state = run(config, tokens, mesh)
         np.testing.assert_allclose(losses, one, rtol=1e-5)
         for found, leaf in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params)):
             np.testing.assert_allclose(found, leaf, atol=1e-5)
@@ -58,18 +62,20 @@ def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces):
 def test_no_device_holds_the_stream_of_rows_that_are_not_its_own(pieces):
     """Left alone, the compiler splits the stream along the width, as the parameters are."""
     config, optimizer, tokens = pieces
-    mesh = make_mesh(1, 4)
-    shapes = jax.eval_shape(lambda: new_state(config.model, optimizer, 0))
-    given = state_sharding(mesh, shapes), batch_sharding(mesh)
+    program = program_on(config, (1, 4, 1))
+    params, given = program.placed.params, program.tokens
 
-    def streams(rows) -> set[str]:
-        """Shapes [rows, T, width] of a device's float values in the compiled step."""
-        step = make_train_step(config.model, optimizer, rows=rows)
-        compiled = jax.jit(step, in_shardings=given).lower(shapes, tokens).compile()
+    def streams(function, *arguments) -> set[str]:
+        """Shapes [rows, T, width] of a device's float values in the compiled program."""
+        compiled = function.lower(*arguments).compile()
         return set(re.findall(r"f32\[\d+,16,\d+\]", compiled.as_text()))
 
-    assert "f32[8,16,4]" not in streams(given[1])
-    assert "f32[8,16,4]" in streams(None)
+    left_alone = jax.jit(make_train_step(config.model, optimizer))
+    assert "f32[8,16,4]" in streams(left_alone, program.placed, given)
+    assert "f32[8,16,4]" not in streams(program.step, program.placed, given)
+    evaluate = Evaluator(config.model, {"text": tokens}, {"text": 1.0}, 8, program.rows)
+    for measure in (evaluate._loss, evaluate._kurtosis):
+        assert "f32[8,16,4]" not in streams(measure, params, given)
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_the_next_tokens(pieces):

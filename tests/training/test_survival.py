@@ -1,26 +1,30 @@
 """Runs that are told to stop, meet a bad batch, or go on with other devices: the same in the end."""
 
 import dataclasses
+import gc
 import os
 import re
 import signal
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 from jax.experimental.compilation_cache import compilation_cache
 
 from sparse_jax.data.corpus import prepare
 from sparse_jax.data.loader import train_loader
 from sparse_jax.inputs import InputError
-from sparse_jax.training import loop, step
+from sparse_jax.training import loop, preemption, processes, step
 from sparse_jax.training.checkpoint import Checkpoints
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.nonfinite import NonFiniteError
 from sparse_jax.training.preemption import Preempted, stop_requests
+from sparse_jax.training.processes import ProcessError
 from sparse_jax.training.writers import read_rows
 from tests.training.conftest import tiny
 from tests.training.test_loop import Killed, kill_after, measured, same_parameters
@@ -55,9 +59,9 @@ def short(directory):
 
 @pytest.fixture(scope="module")
 def whole(short, tmp_path_factory):
-    """The parameters and rows of a run that nothing happened to."""
+    """The parameters and rows of a run that nothing happened to, and its workdir."""
     workdir = tmp_path_factory.mktemp("whole")
-    return train(short, workdir).params, measured(workdir)
+    return train(short, workdir).params, measured(workdir), workdir
 
 
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_bit_for_bit(short, whole, tmp_path, monkeypatch):
@@ -95,15 +99,15 @@ def interruptible():
 @pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_acts_at_once_and_other_threads_hear_none():
     with pytest.raises(KeyboardInterrupt), stop_requests() as asked:
-        assert asked(1) is None
+        assert asked() is None
         os.kill(os.getpid(), signal.SIGINT)
-        assert asked(1) is asked(2) is signal.SIGINT
+        assert asked() is asked() is signal.SIGINT
         os.kill(os.getpid(), signal.SIGINT)
     heard = []
 
     def elsewhere():
         with stop_requests() as asked:
-            heard.append(asked(1))
+            heard.append(asked())
 
     thread = threading.Thread(target=elsewhere)
     thread.start()
@@ -174,6 +178,48 @@ def test_bad_batches_are_left_out_kept_for_study_and_change_nothing_else(short, 
             np.testing.assert_array_equal(file["tokens"], rows)
             np.testing.assert_array_equal(file["rows"], 4 * batch + np.arange(4))
             assert (file["batch"], file["step"]) == (batch, made) and np.isnan(file["loss"])
+
+
+def test_the_service_of_several_processes_is_told_numbers_that_only_grow(short, tmp_path, monkeypatch):
+    """Else processes that stand before and after a skipped batch could each stop at "step 6"."""
+    told = []
+    several = types.SimpleNamespace(distributed=types.SimpleNamespace(is_initialized=lambda: True))
+    spoil(monkeypatch, short)
+    monkeypatch.setattr(preemption, "jax", several)
+    # for Orbax too, which by itself would tell the step at every save
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", told.append)
+    train(skipping(short, 2), tmp_path / "run")
+    assert told == list(range(told[0], told[0] + 9 + len(BAD)))
+
+
+def test_a_lost_process_is_named_before_anything_waits_for_it(short, tmp_path, monkeypatch):
+    def lost():
+        raise jax.errors.JaxRuntimeError("a connection was closed\nhere and there")
+
+    def meet(subject, word, seconds=0):
+        if subject == "after an error of the devices":
+            raise ProcessError("process 1 is gone")
+        return [word]
+
+    monkeypatch.setattr(processes, "meet", meet)
+    monkeypatch.setattr(Checkpoints, "close", lambda _: pytest.fail("this would wait for process 1"))
+    kill_after(monkeypatch, 3, lost)
+    with pytest.raises(ProcessError, match=r"^process 1 is gone \(a connection was closed\)$"):
+        train(short, tmp_path / "run")
+
+
+def test_at_the_end_only_parameters_are_on_a_device(short, whole, monkeypatch):
+    gc.collect()
+    before, left, original = jax.live_arrays(), [], loop.Pretrained
+
+    def recorded(*arguments):
+        known = {id(array) for array in before}
+        left.extend(array.nbytes for array in jax.live_arrays() if id(array) not in known)
+        return original(*arguments)
+
+    monkeypatch.setattr(loop, "Pretrained", recorded)
+    params = train(short, whole[2]).params
+    assert sum(left) == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 
 
 def test_one_bad_batch_more_than_allowed_stops_the_run_which_can_go_on_when_more_are(
