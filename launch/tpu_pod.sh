@@ -71,20 +71,19 @@ fail() {
 
 # Sets `state` to that of the request, NONE if there is no request; a gcloud that cannot tell is asked again.
 look() {
-  local attempt said
+  local attempt
   for ((attempt = 0; attempt < 5; attempt++)); do
     [ "$attempt" = 0 ] || sleep "$POLL"
-    if said="$(gcloud compute tpus queued-resources describe "$NAME" "${where[@]}" --verbosity=error \
-      --format='value(state.state)' 2>&1)"; then
-      state="$said"
+    if state="$(gcloud compute tpus queued-resources describe "$NAME" "${where[@]}" \
+      --format='value(state.state)' 2>"$said")"; then
       return
     fi
-    if [[ "$said" == *NOT_FOUND* ]]; then
+    if grep -q NOT_FOUND "$said"; then
       state=NONE
       return
     fi
   done
-  fail "gcloud cannot tell the state of $NAME: $said"
+  fail "gcloud cannot tell the state of $NAME: $(cat "$said")"
 }
 
 request() {
@@ -125,6 +124,8 @@ if "$dry_run"; then
   give_back
   exit
 fi
+said="$(mktemp)"
+trap 'rm -f "$said"' EXIT
 for ((attempt = 0; attempt <= RESTARTS; attempt++)); do
   have_slice
   status=0
