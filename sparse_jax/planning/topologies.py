@@ -76,8 +76,8 @@ class Topology(NamedTuple):
     shape: str | None = None
 
 
-def find_topology(name: str) -> Topology:
-    """The topology of a name. Raises InputError for one that is unknown, and lists the known."""
+def find_topology(name: str, field: str = "--topology") -> Topology:
+    """The topology of a name. Raises InputError naming `field` and the known ones if it is none of them."""
     slices = _slices()
     if name in slices:
         return slices[name]
@@ -86,7 +86,7 @@ def find_topology(name: str) -> Topology:
     match = re.fullmatch(rf"gpu:({'|'.join(_GPUS)})x([1-9]\d*)", name)
     if match is not None and int(match[2]) <= _MOST_GPUS:
         return Topology(name, "gpu", int(match[2]), CHIPS[match[1]], match[1])
-    raise InputError(f"--topology: {name!r} is unknown; {nearest(name, known_topologies())}")
+    raise InputError(f"{field}: {name!r} is unknown; {nearest(name, known_topologies())}")
 
 
 def known_topologies() -> list[str]:
