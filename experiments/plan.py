@@ -10,10 +10,11 @@ import json
 from pathlib import Path
 
 from absl import flags
+from ml_collections import config_flags
 
 from experiments import command
-from sparse_jax.files import write_whole
-from sparse_jax.inputs import require, require_choice
+from sparse_jax.files import require_writable, write_whole
+from sparse_jax.inputs import from_mapping, require, require_choice
 from sparse_jax.planning.devices import planned_devices
 from sparse_jax.planning.plan import plan_pruning, plan_training
 from sparse_jax.planning.report import format_record
@@ -24,6 +25,11 @@ from sparse_jax.training.config import run_config
 PROGRAMS = ["training", "pruning"]
 TOPOLOGY = flags.DEFINE_string("topology", None, f"one of {', '.join(known_topologies())}", required=True)
 WANTED = flags.DEFINE_list("programs", PROGRAMS, f"what to plan, of {', '.join(PROGRAMS)}")
+PRUNE = config_flags.DEFINE_config_file(
+    "prune",
+    None,
+    "what lanes do: experiments/configs/prune.py, with --prune.KEY=VALUE (default: its defaults)",
+)
 PRICE = flags.DEFINE_float("price", None, "US dollars an hour for a device, if not the list price")
 OUTPUT = flags.DEFINE_string("output", None, "a file for the same as JSON lines")
 
@@ -35,13 +41,18 @@ def main() -> None:
     for program in WANTED.value:
         require_choice("--programs", program, PROGRAMS)
     require(PRICE.value is None or PRICE.value >= 0, "--price", PRICE.value, "0 or more")
+    prune = PruneConfig()
+    if PRUNE.value is not None:
+        prune = from_mapping(PruneConfig, PRUNE.value.to_dict(), "pruning")
+    if OUTPUT.value is not None:
+        require_writable(OUTPUT.value)
     devices = planned_devices(topology)
     records = []
     for program in WANTED.value:
         if program == "training":
             records.append(plan_training(config, topology, devices, PRICE.value))
         else:
-            records.append(plan_pruning(config, PruneConfig(), topology, devices, PRICE.value))
+            records.append(plan_pruning(config, prune, topology, devices, PRICE.value))
         print(format_record(records[-1]), flush=True)
     if OUTPUT.value is not None:
         write_whole(Path(OUTPUT.value), "".join(json.dumps(record) + "\n" for record in records))

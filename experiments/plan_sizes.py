@@ -4,7 +4,7 @@ python -m experiments.plan_sizes --config=experiments/configs/pretrain.py:size=p
     --config.model.remat --config.training.mesh_fsdp=8 --output=experiments/results/plan
 
 Needs the extra `plan`; a few minutes for each of the rows on 2 CPU cores. What is in rows.jsonl is kept, so
-that the same command goes on where it was stopped.
+that the same command goes on where it was stopped; with another config it is refused.
 """
 
 import dataclasses
@@ -14,9 +14,11 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
-from sparse_jax.files import write_whole
+from sparse_jax.files import require_writable, write_whole
+from sparse_jax.inputs import require
 from sparse_jax.planning.devices import planned_devices
 from sparse_jax.planning.plan import plan_training, plan_update
+from sparse_jax.planning.rows import config_digest, kept_rows
 from sparse_jax.planning.table import markdown
 from sparse_jax.planning.topologies import find_topology
 from sparse_jax.training.config import RunConfig, run_config
@@ -33,10 +35,15 @@ OUTPUT = flags.DEFINE_string("output", None, "the folder of rows.jsonl and table
 def main() -> None:
     """Adds the rows that are missing, and writes all anew after each."""
     base = run_config(command.config().to_dict())
-    topologies = [find_topology(name) for name in TOPOLOGIES.value]
+    topologies = [find_topology(name, "--topologies") for name in TOPOLOGIES.value]
+    for each in topologies:
+        require(each.chip is not None, "--topologies", each.name, "TPUs or GPUs, whose speed is known")
+    for width in SIZES.value:
+        require(width.isdecimal() and int(width) > 0, "--widths", width, "whole numbers such as 256,1024")
     runs = [_of_width(base, int(width)) for width in SIZES.value]
     rows = Path(OUTPUT.value, "rows.jsonl")
-    records = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+    require_writable(rows)
+    records = kept_rows(rows, base)
     done = {(record["d_model"], record["topology"], record["program"]) for record in records}
     for topology in topologies:
         devices = planned_devices(topology)
@@ -44,7 +51,8 @@ def main() -> None:
             for plan in (plan_update, plan_training):
                 if (run.model.d_model, topology.name, plan.__name__.removeprefix("plan_")) in done:
                     continue
-                records.append({"d_model": run.model.d_model, **plan(run, topology, devices)})
+                own = {"config": config_digest(base), "d_model": run.model.d_model}
+                records.append({**own, **plan(run, topology, devices)})
                 write_whole(rows, "".join(json.dumps(record) + "\n" for record in records))
                 write_whole(rows.with_name("table.md"), markdown(records))
     print(markdown(records))

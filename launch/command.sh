@@ -5,12 +5,17 @@
 # module, root         MODULE, and the folder of setup.cfg
 # run COMMAND...       runs it; with --dry-run prints it, as it could be pasted into a shell
 # feed TEXT COMMAND... the same, with TEXT as its standard input
-# again COMMAND...     runs it, and again while it ends with status 75 (it was told to stop, and saved),
-#                      RESTARTS times at most
+# start COMMAND...     runs it beside this script
+# finish               waits for all that were started; if one fails, the others are told to stop. Gives the status
+#                      of the first that failed, or else 75 if one was told to stop, and saved
+# again COMMAND...     runs it, and again while it ends with status 75, RESTARTS times at most. A script that is
+#                      itself told to stop (SIGTERM, Ctrl-C) tells what was started, and starts nothing again
 # refuse MESSAGE       ends with status 2
 # need NAME VALID      refuses unless the variable is set
 # whole NAME LEAST     refuses unless the variable is a whole number, LEAST or more
 # one_of NAME VALUE... refuses unless the variable is one of these
+# small NAME           refuses unless the variable is a name for a cloud
+# kept FLAG...         refuses unless MOUNT is a folder, and --workdir and --output are in it
 
 # shellcheck shell=bash
 
@@ -36,12 +41,53 @@ feed() {
   fi
 }
 
+children=() stopping=false
+
+# In a process group of its own, so that a Ctrl-C reaches it once: from here, as SIGTERM, which every run knows.
+start() {
+  if "$stopping"; then return; fi
+  set -m
+  "$@" &
+  set +m
+  children+=("$!")
+}
+
+stop() {
+  kill -TERM "${children[@]}" 2>/dev/null || true
+}
+
+finish() {
+  local status=0 ended pid left
+  [ "${#children[@]}" != 0 ] || return "$saved"  # told to stop before anything was started
+  while [ "${#children[@]}" != 0 ]; do
+    left=()
+    for pid in "${children[@]}"; do
+      if kill -0 "$pid" 2>/dev/null; then
+        left+=("$pid")
+        continue
+      fi
+      ended=0
+      wait "$pid" || ended=$?
+      if [ "$ended" = 0 ] || [ "$ended" = "$saved" ]; then
+        [ "$status" != 0 ] || status=$ended
+      elif [ "$status" = 0 ] || [ "$status" = "$saved" ]; then
+        status=$ended
+        stop
+      fi
+    done
+    children=("${left[@]}")
+    sleep 0.2
+  done
+  return "$status"
+}
+
 again() {
   local status attempt
+  trap 'stopping=true; stop' TERM INT
   for ((attempt = 0; attempt <= RESTARTS; attempt++)); do
     status=0
     "$@" || status=$?
-    [ "$status" = "$saved" ] || return "$status"
+    if [ "$status" != "$saved" ] || "$stopping"; then return "$status"; fi
     echo "it was told to stop and has saved (status $saved)" >&2
   done
   return "$status"
@@ -68,6 +114,28 @@ one_of() {
     [ "${!variable}" != "$value" ] || return 0
   done
   refuse "$variable: '${!variable}'; valid: $*"
+}
+
+small() {
+  [[ "${!1}" =~ ^[a-z]([a-z0-9-]*[a-z0-9])?$ ]] || refuse "$1: '${!1}'; valid: small letters, digits and -"
+}
+
+kept() {
+  local flag word path=""
+  [[ "$MOUNT" =~ ^(/[A-Za-z0-9._-]+)+$ ]] || refuse "MOUNT: '$MOUNT'; valid: a folder such as /mnt/runs"
+  for word in "$@" ""; do
+    if [ "$path" = next ]; then
+      path="$word"
+    elif [[ "$word" =~ ^--?(workdir|output)(=(.*))?$ ]]; then
+      flag="--${BASH_REMATCH[1]}" path="${BASH_REMATCH[3]}"
+      [ -n "${BASH_REMATCH[2]}" ] || path=next
+    fi
+    if [ -n "$path" ] && [ "$path" != next ]; then
+      [[ "$path" == "$MOUNT"/* && "$path/" != */../* ]] ||
+        refuse "$flag: '$path' would be lost with the machine; valid: a folder in MOUNT, $MOUNT/..."
+      path=""
+    fi
+  done
 }
 
 dry_run=false

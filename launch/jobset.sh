@@ -3,26 +3,31 @@
 # told to stop and has saved, all start again, and the run goes on; a wrong input or a loss that is not finite
 # ends it. JAX finds the other workers by itself.
 #
-# NAME=run1 IMAGE=... ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=8x8 HOSTS=16 \
-#   bash launch/jobset.sh [--dry-run] experiments.train --config=... --workdir=/mnt/... (which all workers see)
+# NAME=run1 IMAGE=... ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=8x8 HOSTS=16 CLAIM=runs MOUNT=/mnt/runs \
+#   bash launch/jobset.sh [--dry-run] experiments.train --config=... --workdir=/mnt/runs/run1 \
+#   --config.data.directory=/mnt/runs/data
 #
 # NAME          of the JobSet: small letters, digits and -
 # IMAGE         a container image with this checkout installed
 # ACCELERATOR   tpu-v5-lite-podslice (v5e), tpu-v5p-slice or tpu-v6e-slice
 # TOPOLOGY      the slice's shape, such as 8x8 or 4x4x4
 # HOSTS         machines of the slice, each of CHIPS chips
+# CLAIM         a PersistentVolumeClaim that all workers may write at once (ReadWriteMany, such as of Filestore)
+# MOUNT         where they see it; --workdir and --output have to be in it, and data.directory should be
 # CHIPS         chips of a machine (default: 4)
 # RESTARTS      how often the workers start again (default: 100)
 # Credentials and cluster are those of kubectl.
 set -euo pipefail
 source "$(dirname "$0")/command.sh"
-for variable in NAME IMAGE ACCELERATOR TOPOLOGY HOSTS; do
+for variable in NAME IMAGE ACCELERATOR TOPOLOGY HOSTS CLAIM MOUNT; do
   need "$variable" "see the top of launch/jobset.sh"
 done
 CHIPS="${CHIPS:-4}" RESTARTS="${RESTARTS:-100}"
-[[ "$NAME" =~ ^[a-z]([a-z0-9-]*[a-z0-9])?$ ]] || refuse "NAME: '$NAME'; valid: small letters, digits and -"
+small NAME
+small CLAIM
 one_of ACCELERATOR tpu-v5-lite-podslice tpu-v5p-slice tpu-v6e-slice
 [[ "$TOPOLOGY" =~ ^[0-9]+x[0-9]+(x[0-9]+)?$ ]] || refuse "TOPOLOGY: '$TOPOLOGY'; valid: such as 8x8 or 4x4x4"
+kept "$@"
 whole HOSTS 1
 whole CHIPS 1
 whole RESTARTS 0
@@ -38,7 +43,7 @@ done
 COMMAND="${COMMAND%, }]"
 
 manifest="$(cat "$root/launch/jobset.yaml")"
-for variable in NAME IMAGE ACCELERATOR TOPOLOGY HOSTS CHIPS RESTARTS COMMAND; do
+for variable in NAME IMAGE ACCELERATOR TOPOLOGY HOSTS CLAIM MOUNT CHIPS RESTARTS COMMAND; do
   manifest="${manifest//"\${$variable}"/"${!variable}"}"
 done
 feed "$manifest" kubectl apply -f -

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# One process on this machine, with all of its devices. When it was told to stop and has saved, it goes on.
+# One process on this machine, with all of its devices. When it was told to stop and has saved, it goes on;
+# when this script is told to stop, it is too, and ends.
 #
 # bash launch/local.sh [--dry-run] experiments.train --config=... --workdir=...
 #
@@ -9,5 +10,15 @@ set -euo pipefail
 source "$(dirname "$0")/command.sh"
 RESTARTS="${RESTARTS:-100}"
 whole RESTARTS 0
-"$dry_run" || source "$root/launch/environment.sh"
-again run python -m "$module" "$@"
+if "$dry_run"; then
+  run python -m "$module" "$@"
+  exit
+fi
+source "$root/launch/environment.sh"
+
+alone() {
+  start python -m "$module" "$@"
+  finish
+}
+
+again alone "$@"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Several processes on this machine that work as one, as they would on several machines: to try that out.
-# If one fails, the others are ended. When they were told to stop and have saved, all go on.
+# If one fails, the others are ended. When they were told to stop and have saved, all go on; when this script
+# is told to stop, they are too, and it ends when they have saved.
 #
 # PROCESSES=4 bash launch/processes.sh [--dry-run] experiments.train --config=... --workdir=...
 #
@@ -17,17 +18,8 @@ whole PORT 1024
 whole RESTARTS 0
 "$dry_run" || source "$root/launch/environment.sh"
 
-own=()
-interrupted=false
-
-stop_all() {
-  interrupted=true
-  kill -TERM "${own[@]}" 2>/dev/null || true
-}
-
 together() {
-  local index ended status=0
-  own=()
+  local index status=0 command
   for ((index = 0; index < PROCESSES; index++)); do
     command=(python -m "$module" "$@" --coordinator="localhost:$PORT"
       --processes="$PROCESSES" --process="$index")
@@ -35,26 +27,14 @@ together() {
       run "${command[@]}"
     else
       mkdir -p "$LOGS"
-      "${command[@]}" >>"$LOGS/process_$index.log" 2>&1 &
-      own+=("$!")
+      start "${command[@]}" >>"$LOGS/process_$index.log" 2>&1
     fi
   done
-  while true; do
-    ended=0
-    wait -n 2>/dev/null || ended=$?
-    if [ "$ended" = 127 ]; then break; fi  # none is left
-    if "$interrupted"; then
-      interrupted=false
-    elif [ "$ended" = 0 ] || [ "$ended" = "$saved" ]; then
-      [ "$status" != 0 ] || status=$ended
-    elif [ "$status" = 0 ] || [ "$status" = "$saved" ]; then
-      echo "error: a process ended with status $ended; see $LOGS" >&2
-      status=$ended
-      kill -TERM "${own[@]}" 2>/dev/null || true
-    fi
-  done
+  "$dry_run" || finish || status=$?
+  if [ "$status" != 0 ] && [ "$status" != "$saved" ]; then
+    echo "error: a process ended with status $status; see $LOGS" >&2
+  fi
   return "$status"
 }
 
-trap stop_all TERM INT
 again together "$@"

@@ -29,8 +29,8 @@ options=(--job-name="$NAME" --output="$NAME-%j.log" --open-mode=append --requeue
 script="#!/usr/bin/env bash
 cd $(printf '%q' "$root") && source launch/environment.sh || exit 2
 status=0
-# when one has ended, the others have this long to save
-srun --kill-on-bad-exit=0 --wait=300 $(printf '%q ' python -m "$module" "$@")|| status=\$?
+# when one has ended, the others have this long to save; since Slurm 22.05 a step does not know of the job's cores
+srun --cpus-per-task=$CPUS --kill-on-bad-exit=0 --wait=300 $(printf '%q ' python -m "$module" "$@")|| status=\$?
 # 75: told to stop, and saved
 if [ \"\$status\" = $saved ]; then scontrol requeue \"\$SLURM_JOB_ID\"; fi
 exit \"\$status\""

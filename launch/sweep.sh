@@ -27,7 +27,7 @@ for word in "$@"; do
   elif [ "$part" = 1 ]; then
     fixed+=("$word")
   else
-    [[ "$word" =~ ^--[A-Za-z_.]+=.+ ]] || refuse "'$word' cannot be varied; valid: --FLAG=VALUE,VALUE..."
+    [[ "$word" =~ ^--[A-Za-z_][A-Za-z0-9_.]*=.+ ]] || refuse "'$word' cannot be varied; valid: --FLAG=VALUE,VALUE..."
     varied+=("$word")
   fi
 done

@@ -2,29 +2,38 @@
 # A slice of a TPU pod, from the first request to the end of the run: asks for the slice as a queued resource,
 # waits for it, installs this checkout on every worker and starts the command on all of them. A slice that is
 # taken away, or fails, is asked for again, and the run goes on from its last checkpoint. The slice is given
-# back when the command has ended.
+# back when the command has ended. If this script is ended itself, the slice stays: the same command takes it up.
 #
 # PROJECT=p ZONE=us-west4-a NAME=run1 ACCELERATOR=v5litepod-64 VERSION=v2-alpha-tpuv5-lite REPOSITORY=https://... \
-#   bash launch/tpu_pod.sh [--dry-run] experiments.train --config=... --workdir=/mnt/... (which all workers see)
+#   SHARE=10.0.0.2:/runs MOUNT=/mnt/runs bash launch/tpu_pod.sh [--dry-run] experiments.train --config=... \
+#   --workdir=/mnt/runs/run1 --config.data.directory=/mnt/runs/data
 #
 # PROJECT      the Google Cloud project
 # ZONE         where the slice is, such as us-west4-a
-# NAME         of the slice and of its request
+# NAME         of the slice and of its request: small letters, digits and -
 # ACCELERATOR  its type, such as v5litepod-64 (here called v5e-64), v5p-128, v6e-256
 # VERSION      the software of its workers: v2-alpha-tpuv5-lite, v2-alpha-tpuv5 or v2-alpha-tpuv6e
 # REPOSITORY   what the workers clone; REVISION: the branch, tag or commit (default: main)
+# SHARE        ADDRESS:/FOLDER of a disk (NFS, such as Filestore) that all workers may write: a slice's own are lost
+# MOUNT        where they see it; --workdir and --output have to be in it, and data.directory should be
+# PYTHON       python3.11, python3.12 (default) or python3.13; installed where the workers' image lacks it
 # SPOT         true: cheaper, and may be taken away (default: false)
 # POLL         seconds between looks at the request (default: 60)
-# RESTARTS     how often a slice is asked for again, or the command started again (default: 100)
+# RESTARTS     how often a slice is asked for again, and how often the command is started again (default: 100)
 # Credentials are those of gcloud. JAX finds the other workers by itself.
 set -euo pipefail
 source "$(dirname "$0")/command.sh"
-for variable in PROJECT ZONE NAME ACCELERATOR VERSION REPOSITORY; do
+for variable in PROJECT ZONE NAME ACCELERATOR VERSION REPOSITORY SHARE MOUNT; do
   need "$variable" "see the top of launch/tpu_pod.sh"
 done
 REVISION="${REVISION:-main}" SPOT="${SPOT:-false}" POLL="${POLL:-60}" RESTARTS="${RESTARTS:-100}"
+PYTHON="${PYTHON:-python3.12}"
+small NAME
 [[ "$ACCELERATOR" =~ ^(v5litepod|v5p|v6e)-[0-9]+$ ]] ||
   refuse "ACCELERATOR: '$ACCELERATOR'; valid: v5litepod-N, v5p-N or v6e-N"
+[[ "$SHARE" =~ ^[A-Za-z0-9.-]+:/[A-Za-z0-9._/-]*$ ]] || refuse "SHARE: '$SHARE'; valid: such as 10.0.0.2:/runs"
+kept "$@"
+one_of PYTHON python3.11 python3.12 python3.13
 one_of SPOT true false
 whole POLL 0
 whole RESTARTS 0
@@ -33,34 +42,73 @@ where=(--project="$PROJECT" --zone="$ZONE")
 spot=()
 [ "$SPOT" = false ] || spot=(--spot)
 quoted="$(printf '%q ' python -m "$module" "$@")"
+
+# What every worker runs. A command whose connection was lost may still be there: it is told to stop, and saves.
 script="set -e
+get='sudo apt-get -qq -o DPkg::Lock::Timeout=300'
+if ! mountpoint -q $MOUNT; then
+  command -v mount.nfs >/dev/null || { \$get update && \$get install nfs-common; } >/dev/null
+  sudo mkdir -p $MOUNT && sudo mount -t nfs $SHARE $MOUNT
+fi
+if ! command -v $PYTHON >/dev/null; then
+  { sudo add-apt-repository -y ppa:deadsnakes/ppa && \$get update && \$get install $PYTHON-venv; } >/dev/null
+fi
 test -d sparse_jax || git clone --quiet $(printf '%q' "$REPOSITORY") sparse_jax
 cd sparse_jax && git fetch --quiet origin && git checkout --quiet --detach $(printf '%q' "$REVISION")
-export TPU_NAME=$(printf '%q' "$NAME") && source launch/environment.sh
+export TPU_NAME=$NAME SPARSE_JAX_PYTHON=$PYTHON && source launch/environment.sh
+before=\$(cat /dev/shm/$NAME.pid 2>/dev/null || true)
+if grep -qs $module /proc/\${before:-none}/cmdline; then
+  kill -TERM \$before
+  timeout 300 tail --pid=\$before -f /dev/null || kill -KILL \$before
+fi
+echo \$\$ >/dev/shm/$NAME.pid
 exec ${quoted% }"
 
-state() {
-  gcloud compute tpus queued-resources describe "$NAME" "${where[@]}" --format='value(state.state)' 2>/dev/null
+fail() {
+  echo "error: $1; a slice that is there costs until it is deleted" >&2
+  exit 1
+}
+
+# Sets `state` to that of the request, NONE if there is no request; a gcloud that cannot tell is asked again.
+look() {
+  local attempt
+  for ((attempt = 0; attempt < 5; attempt++)); do
+    [ "$attempt" = 0 ] || sleep "$POLL"
+    if state="$(gcloud compute tpus queued-resources describe "$NAME" "${where[@]}" \
+      --format='value(state.state)' 2>"$said")"; then
+      return
+    fi
+    if grep -q NOT_FOUND "$said"; then
+      state=NONE
+      return
+    fi
+  done
+  fail "gcloud cannot tell the state of $NAME: $(cat "$said")"
 }
 
 request() {
   run gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" "${where[@]}" \
-    --accelerator-type="$ACCELERATOR" --runtime-version="$VERSION" "${spot[@]}"
+    --accelerator-type="$ACCELERATOR" --runtime-version="$VERSION" "${spot[@]}" || fail "gcloud refuses the request"
 }
 
 give_back() {
-  run gcloud compute tpus queued-resources delete "$NAME" "${where[@]}" --force --quiet
+  run gcloud compute tpus queued-resources delete "$NAME" "${where[@]}" --force --quiet ||
+    fail "gcloud cannot give $NAME back"
 }
 
 # Until the slice is there; one that is lost or was refused is asked for again.
+requests=0
 have_slice() {
-  local found
   while true; do
-    found="$(state || true)"
-    case "$found" in
+    look
+    case "$state" in
       ACTIVE) return ;;
-      "") request ;;
-      SUSPENDED | SUSPENDING | FAILED) echo "the slice is $found: asking again" >&2; give_back ;;
+      NONE)
+        [ "$requests" -le "$RESTARTS" ] || fail "the slice was asked for $requests times"
+        requests=$((requests + 1))
+        request
+        ;;
+      SUSPENDED | FAILED) echo "the slice is $state: giving it back" >&2; give_back ;;
       *) sleep "$POLL" ;;
     esac
   done
@@ -76,14 +124,25 @@ if "$dry_run"; then
   give_back
   exit
 fi
+said="$(mktemp)"
+trap 'rm -f "$said"' EXIT
 for ((attempt = 0; attempt <= RESTARTS; attempt++)); do
   have_slice
   status=0
   on_all_workers || status=$?
-  # done, a wrong input, a loss that is not finite: the same on any slice
-  if [ "$status" = 0 ] || [ "$status" = 2 ] || [ "$status" = 3 ]; then break; fi
-  # whatever else ends while the slice stays has failed by itself; its loss is seen only after a while
-  if [ "$status" != "$saved" ] && sleep "$POLL" && [ "$(state)" = ACTIVE ]; then break; fi
+  case "$status" in
+    # done, a wrong input, a loss that is not finite: the same on any slice
+    0 | 2 | 3) break ;;
+    "$saved") ;;
+    # another process is lost; killed; the connection is lost, which is not the end of the run
+    4 | 137 | 255) sleep "$POLL" ;;
+    # whatever else ends while the slice stays has failed by itself; its loss is seen only after a while
+    *)
+      sleep "$POLL"
+      look
+      [ "$state" != ACTIVE ] || break
+      ;;
+  esac
   echo "ended with status $status: going on from the last checkpoint" >&2
 done
 give_back

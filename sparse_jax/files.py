@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,19 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def require_writable(path: str | os.PathLike) -> None:
+    """Raises InputError naming the file unless `write_whole` can put one at `path`; makes its folders."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; valid: a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sparse_jax.files import new_directory, write_whole
+from sparse_jax.files import new_directory, require_writable, write_whole
 from sparse_jax.inputs import InputError
 
 
@@ -34,10 +34,18 @@ def test_no_room_leaves_what_was_there(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
 
 
-def test_a_file_in_the_way_of_a_folder_is_named(tmp_path):
+@pytest.mark.parametrize("write", [require_writable, lambda path: write_whole(path, "")])
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path, write):
     (tmp_path / "x").write_text("")
     with pytest.raises(InputError, match="x/y: cannot be written"):
-        write_whole(tmp_path / "x" / "y", "")
+        write(tmp_path / "x" / "y")
+
+
+def test_a_file_that_can_be_written_is_not(tmp_path):
+    require_writable(tmp_path / "a" / "b.txt")
+    assert list((tmp_path / "a").iterdir()) == []
+    with pytest.raises(InputError, match="a: is a folder"):
+        require_writable(tmp_path / "a")
 
 
 def test_a_new_directory_is_there_whole(tmp_path):

@@ -24,15 +24,11 @@ _COMPILE_ONLY = {
 _UNTRIED = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
 
 
-class MissingCompilerError(InputError):
-    """The compiler of that platform is not installed."""
-
-
 def planned_devices(topology: Topology) -> list[jax.Device]:
     """The devices of a topology, to lower and compile for; only those of cpu:N can run anything.
 
-    To be called before JAX has looked for devices. Raises MissingCompilerError where libtpu or JAX's plugin
-    for CUDA is needed and not installed, and InputError if JAX has already started with fewer CPU devices.
+    To be called before JAX has looked for devices. Raises InputError where libtpu or JAX's plugin for CUDA is
+    needed and not installed, or if JAX has already started with fewer CPU devices.
     """
     jax.config.update("jax_platforms", "cpu")
     return {"tpu": _tpu_devices, "gpu": _gpu_devices, "cpu": _cpu_devices}[topology.platform](topology)
@@ -59,7 +55,7 @@ def _gpu_devices(topology: Topology) -> list[jax.Device]:
 
 def _require_compiler(topology: Topology, package: str, extra: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise MissingCompilerError(
+        raise InputError(
             f"--topology: {topology.name} is compiled by {package}, which is not installed; "
             f"valid: pip install '.[{extra}]', or a topology such as cpu:8"
         )

@@ -20,7 +20,8 @@ class StepTime(NamedTuple):
     """Seconds of one step for each of three things alone.
 
     A step takes at least the longest of them, if the others hide behind it; their sum if nothing overlaps.
-    What no peak knows of is in neither: starts of kernels, latency of the network, the host.
+    What no peak knows of is in neither: starts of kernels, latency of the network, the host. Of the network
+    a ring is taken, which a collective over several axes of a torus may beat.
     """
 
     compute: float

@@ -40,10 +40,11 @@ def compile_if_it_fits(program: Program, limit: float) -> Compiled | None:
 def largest_that_fits(
     build: Callable[[int], Program], below: int, limit: float
 ) -> tuple[int, Compiled] | None:
-    """The largest n < `below` (or nearly so) whose program `build(n)` fits into `limit` bytes, compiled.
+    """About the largest n < `below` whose program `build(n)` fits into `limit` bytes, compiled.
 
-    Memory grows about linearly with n: it is predicted from n = 1 and 2, and what is predicted is compiled;
-    should it not fit, less is tried. None if not even 1 fits.
+    Memory grows about linearly with n: the size is predicted from n = 1 and 2 and compiled, and an eighth
+    less while it does not fit. So what is found does fit; that more would not is predicted, not tried. None
+    if not even 1 fits.
     """
     one = compile_if_it_fits(build(1), limit)
     if one is None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.metadata
-import os
 import time
 from collections.abc import Sequence
 
@@ -18,6 +17,8 @@ from sparse_jax.planning.programs import Program
 from sparse_jax.planning.topologies import Topology
 from sparse_jax.planning.traffic import traffic
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.memory import free_on_host, usable
+from sparse_jax.pruning.program import LANES_TOGETHER
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.sharding import batch_multiple
@@ -33,19 +34,20 @@ def plan_training(
 ) -> Record:
     """What one step needs, and the run of `config`. price: dollars an hour for a device, if not the listed.
 
-    If the batch does not fit, everything is told of the largest that does ("batch_size"; "asked" is what was
-    asked for; None if none fits). Raises InputError for a mesh, batch or width that does not fit the devices.
+    If the batch does not fit, everything is told of about the largest that does ("batch_size"; "asked" is
+    what was asked for; None if none fits). Raises InputError for a mesh, batch or width that does not fit the
+    devices.
     """
     training, context = config.training, config.model.context
     began = time.monotonic()
-
-    def of_batch(parts: int) -> Program:
-        batch = dataclasses.replace(training, batch_size=parts * multiple)
-        return programs.training(dataclasses.replace(config, training=batch), devices)
-
     program, limit = programs.training(config, devices), device_memory(topology)
     multiple = batch_multiple(program.mesh, training.accumulate)
     asked = batch = training.batch_size
+
+    def of_batch(parts: int) -> Program:
+        smaller = dataclasses.replace(training, batch_size=parts * multiple)
+        return programs.training(dataclasses.replace(config, training=smaller), devices)
+
     compiled = compile_if_it_fits(program, limit)
     if compiled is None:
         found = largest_that_fits(of_batch, asked // multiple, limit)
@@ -76,16 +78,18 @@ def plan_pruning(
     devices: Sequence[jax.Device],
     price: float | None = None,
 ) -> Record:
-    """What a step of as many lanes as fit needs; "lanes" on all devices together, None if not even one fits.
+    """What a step of about as many lanes as fit needs; "lanes" on all devices together, None if none fits.
 
-    Lanes exchange nothing, so that what a device needs is the same for any number of devices.
+    A run leaves a share of the memory free and has one lane on a CPU device (`pruning.program`): so has its
+    plan. Lanes exchange nothing, so that what a device needs is the same for any number of devices.
     """
     began = time.monotonic()
 
     def of_lanes(count: int) -> Program:
         return programs.pruning(config.model, prune, devices, count)
 
-    found = largest_that_fits(of_lanes, MOST_LANES + 1, device_memory(topology))
+    most = MOST_LANES if topology.platform in LANES_TOGETHER else 1
+    found = largest_that_fits(of_lanes, most + 1, usable(device_memory(topology)))
     record = {
         "program": "pruning",
         **_of_topology(topology),
@@ -118,10 +122,10 @@ def plan_update(config: RunConfig, topology: Topology, devices: Sequence[jax.Dev
 
 
 def device_memory(topology: Topology) -> int:
-    """Bytes that a program may use on each device; simulated ones share the memory of this machine."""
+    """Bytes of each device that a program may use; simulated ones share what is free on this machine."""
     if topology.chip is not None:
         return topology.chip.memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // topology.devices
+    return free_on_host() // topology.devices
 
 
 def _of_topology(topology: Topology) -> Record:

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from sparse_jax.planning.plan import Record
-
-GIB = 2**30
+from sparse_jax.planning.topologies import GIB
 
 
 def format_record(record: Record) -> str:
@@ -33,7 +32,7 @@ def _of_size(record: Record) -> dict[str, str]:
     rows = {"parameters": f"{record['parameters']:,}"}
     if record["fits"]:
         return rows | {"batch": f"{batch} x {record['context']} tokens fit"}
-    largest = f"the largest batch that does is {batch}, of which all that follows is"
+    largest = f"about the largest batch that does is {batch}, of which all that follows is"
     what = "no batch fits" if batch is None else largest
     return rows | {"batch": f"{asked} x {record['context']} tokens: DOES NOT FIT; {what}"}
 

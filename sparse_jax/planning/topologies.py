@@ -13,7 +13,7 @@ class Chip(NamedTuple):
 
     memory: what a program may use. peaks: of matrix products by the type of what is multiplied, float32 at
     JAX's default precision (one bfloat16 pass on TPU, TF32 on GPU). link_bandwidth: what a device sends to
-    its neighbors in a ring. price: on demand, a device.
+    its neighbors in a ring, both ways together. price: on demand, a device.
     """
 
     memory: int
@@ -25,17 +25,21 @@ class Chip(NamedTuple):
 
 # Of a GPU's memory, unless XLA_PYTHON_CLIENT_MEM_FRACTION says more.
 _JAX_TAKES = 0.75
-# Memory of TPUs: what the compiler lets a program use (libtpu 0.0.42). Compute and bandwidth: the makers'
-# data sheets (cloud.google.com/tpu/docs/v5e, v5p, v6e; NVIDIA's H100 and H200). A ring on a TPU goes over two
-# of a chip's links, one to either side. Prices: list prices on demand, US regions, 2025
-# (cloud.google.com/tpu/pricing; GPUs: an eighth of Google Cloud's a3-highgpu-8g and a3-ultragpu-8g). They
-# change: `--price` says another.
+# Memory of TPUs: what the compiler lets a program use (libtpu 0.0.42). Of GPUs: what CUDA says that there is
+# (cudaMemGetInfo: 79.1 and 139.8 GiB, a little more or less by driver), less than the 81,559 and 143,771 MiB
+# of nvidia-smi, in which is what the driver keeps. Compute and bandwidth: the makers' data sheets
+# (cloud.google.com/tpu/docs/v5e, v5p, v6e; NVIDIA's H100 and H200 SXM). A ring on a TPU goes over two of a
+# chip's 4 (v5p: 6) links, one to either side, where it closes (`_closes`). Prices: list prices on demand, US
+# regions, 2025 (cloud.google.com/tpu/pricing; GPUs: an eighth of Google Cloud's a3-highgpu-8g and
+# a3-ultragpu-8g). They change: `--price` says another.
 CHIPS = {
     "v5e": Chip(int(15.75 * GIB), {"bfloat16": 197e12, "float32": 197e12}, 819e9, 100e9, 1.20),
     "v5p": Chip(int(95.74 * GIB), {"bfloat16": 459e12, "float32": 459e12}, 2765e9, 200e9, 4.20),
     "v6e": Chip(int(31.25 * GIB), {"bfloat16": 918e12, "float32": 918e12}, 1640e9, 200e9, 2.70),
-    "h100": Chip(int(_JAX_TAKES * 80e9), {"bfloat16": 989e12, "float32": 495e12}, 3350e9, 450e9, 11.06),
-    "h200": Chip(int(_JAX_TAKES * 141e9), {"bfloat16": 989e12, "float32": 495e12}, 4800e9, 450e9, 10.60),
+    "h100": Chip(int(_JAX_TAKES * 79.1 * GIB), {"bfloat16": 989e12, "float32": 495e12}, 3350e9, 450e9, 11.06),
+    "h200": Chip(
+        int(_JAX_TAKES * 139.8 * GIB), {"bfloat16": 989e12, "float32": 495e12}, 4800e9, 450e9, 10.60
+    ),
 }
 
 # Shapes by number of chips, as libtpu wants them.
@@ -58,8 +62,12 @@ _MOST_GPUS = 8
 
 
 class Topology(NamedTuple):
-    """So many devices of one kind. platform: "tpu", "gpu" or "cpu". chip: None for a CPU, of which nothing
-    is known. shape: what the compiler knows it by: a TPU slice's shape, such as "v5e:8x8"; a GPU's kind."""
+    """So many devices of one kind.
+
+    platform: "tpu", "gpu" or "cpu". chip: None for a CPU, of which nothing is known; in a slice whose rings
+    do not close it has half the link_bandwidth. shape: what the compiler knows it by: a TPU slice's shape,
+    such as "v5e:8x8"; a GPU's kind.
+    """
 
     name: str
     platform: str
@@ -68,8 +76,8 @@ class Topology(NamedTuple):
     shape: str | None = None
 
 
-def find_topology(name: str) -> Topology:
-    """The topology of a name. Raises InputError for one that is unknown, and lists the known."""
+def find_topology(name: str, field: str = "--topology") -> Topology:
+    """The topology of a name. Raises InputError naming `field` and the known ones if it is none of them."""
     slices = _slices()
     if name in slices:
         return slices[name]
@@ -78,7 +86,7 @@ def find_topology(name: str) -> Topology:
     match = re.fullmatch(rf"gpu:({'|'.join(_GPUS)})x([1-9]\d*)", name)
     if match is not None and int(match[2]) <= _MOST_GPUS:
         return Topology(name, "gpu", int(match[2]), CHIPS[match[1]], match[1])
-    raise InputError(f"--topology: {name!r} is unknown; {nearest(name, known_topologies())}")
+    raise InputError(f"{field}: {name!r} is unknown; {nearest(name, known_topologies())}")
 
 
 def known_topologies() -> list[str]:
@@ -88,10 +96,22 @@ def known_topologies() -> list[str]:
 
 
 def _slices() -> dict[str, Topology]:
-    return {
-        f"{kind}-{chips * count}": Topology(
-            f"{kind}-{chips * count}", "tpu", chips, CHIPS[kind], f"{kind}:{shape}"
-        )
-        for kind, (shapes, count) in _SLICES.items()
-        for chips, shape in shapes.items()
-    }
+    found = {}
+    for kind, (shapes, count) in _SLICES.items():
+        for chips, shape in shapes.items():
+            name, chip = f"{kind}-{chips * count}", CHIPS[kind]
+            if not _closes(kind, shape):
+                # at a chain's ends all comes over one link: it takes twice a ring's time
+                chip = chip._replace(link_bandwidth=chip.link_bandwidth / 2)
+            found[name] = Topology(name, "tpu", chips, chip, f"{kind}:{shape}")
+    return found
+
+
+def _closes(kind: str, shape: str) -> bool:
+    """Whether rows of a slice's chips are joined at their ends.
+
+    v5p from a whole cube on (cloud.google.com/tpu/docs/v5p); v5e and v6e along axes of 16 chips
+    (jax-ml.github.io/scaling-book/tpus), here for every row if one axis is such.
+    """
+    sizes = [int(size) for size in shape.split("x")]
+    return min(sizes) >= 4 if kind == "v5p" else 16 in sizes

@@ -67,32 +67,57 @@ class _Walk:
     def of(self, name: str) -> Traffic:
         """Of one run of a computation."""
         if name not in self.known:
-            found = [
-                self._of_instruction(one, self.computations[name]) for one in self.computations[name].values()
-            ]
-            self.known[name] = _sum(found)
+            inside = self.computations[name]
+            found = [self._of_instruction(one, inside) for one in inside.values()]
+            fused = {}
+            for one in inside.values():
+                if one.opcode == "fusion":
+                    fused |= self._fused(one)
+            self.known[name] = _sum([*found, Traffic(0, tuple(fused.values()), 0)])
         return self.known[name]
 
     def _of_instruction(self, one: Instruction, inside: Computation) -> Traffic:
         kind = one.opcode.removesuffix("-start")
         if kind in COLLECTIVES:
-            given = [array for name in one.operands for array in inside[name].arrays]
-            most = max(_bytes(given), max((array.bytes for array in one.arrays), default=0))
-            if one.opcode == kind:
-                most = max(_bytes(given), _bytes(one.arrays))
-            return Traffic(0, (Collective(kind, most, self._group(one), 1),), 0)
+            return Traffic(0, (self._collective(one, inside),), 0)
         if kind == "while":
             return self._of_loop(one)
         if kind == "conditional":
             return max((self.of(name) for name in one.called), key=lambda found: found.memory)
         if kind == "fusion":
-            collectives = _sum([self.of(name) for name in one.called]).collectives
-            return Traffic(self._of_fusion(one, inside), collectives, 0)
+            return Traffic(self._of_fusion(one, inside), (), 0)
         if kind in ("call", "async"):
             return _sum([self.of(name) for name in one.called])
         if kind in _MOVE_NOTHING or kind.endswith("-done"):
             return Traffic(0, (), 0)
         return Traffic(self._plain(one, inside), (), 0)
+
+    def _collective(self, one: Instruction, inside: Computation) -> Collective:
+        given = [array for name in one.operands for array in inside[name].arrays]
+        # what is begun gives all that it was given, and then its results; but an all-reduce, in place
+        results = one.arrays[len(given) : 2 * len(given)] or one.arrays
+        kind = one.opcode.removesuffix("-start")
+        return Collective(kind, max(_bytes(given), _bytes(results)), self._group(one), 1)
+
+    def _fused(self, fusion: Instruction) -> dict[str, Collective]:
+        """The collectives inside of a fusion by their channels.
+
+        On a TPU the fusions that begin a collective, work while it goes on, and end it, each hold all of it;
+        and an all-reduce of which every device keeps its part is a reduce-scatter.
+        """
+        found = {}
+        for name in fusion.called:
+            inside = self.computations[name]
+            for one in inside.values():
+                if one.opcode == "fusion":
+                    found |= self._fused(one)
+                elif one.opcode.removesuffix("-start") in COLLECTIVES:
+                    match = re.search(r"channel_id=\d+", one.attributes)
+                    collective = self._collective(one, inside)
+                    if name.startswith("all-reduce-scatter"):
+                        collective = collective._replace(kind="reduce-scatter")
+                    found[match[0] if match else f"{name}/{one.name}"] = collective
+        return found
 
     def _of_loop(self, one: Instruction) -> Traffic:
         told = self._runs(one)

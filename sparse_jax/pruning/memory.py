@@ -25,8 +25,13 @@ def free_bytes(devices: list[jax.Device]) -> int:
     """Memory that a program may take on each of `devices`, some left aside; on a CPU they share it."""
     stats = [device.memory_stats() for device in devices]
     if all(stats):
-        return int(SHARE * min(one["bytes_limit"] - one["bytes_in_use"] for one in stats))
-    return int(SHARE * _free_on_host() / len(devices))
+        return usable(min(one["bytes_limit"] - one["bytes_in_use"] for one in stats))
+    return usable(free_on_host() / len(devices))
+
+
+def usable(free: float) -> int:
+    """What lanes may take of so many free bytes."""
+    return int(SHARE * free)
 
 
 def lanes_that_fit(one: int, two: int, free: int) -> int:
@@ -47,8 +52,8 @@ def gigabytes(count: float) -> str:
     return f"{count / 1e9:.3g} GB"
 
 
-def _free_on_host() -> int:
-    """What the kernel can give away, within the container's limit; all there is where neither is told."""
+def free_on_host() -> int:
+    """Bytes that the kernel can give away, within the container's limit; all where neither is told."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     if _MEMINFO.exists():
         lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())

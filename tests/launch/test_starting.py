@@ -1,17 +1,21 @@
 """The scripts that start a run somewhere: what they print, do, refuse, and how they go on."""
 
 import os
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 LAUNCH = Path(__file__).parents[2] / "launch"
-TRAIN = ["experiments.train", "--config=a.py:size=tiny", "--workdir=runs/a b"]
+TRAIN = ["experiments.train", "--config=a.py:size=tiny", "--workdir=/mnt/runs/a b"]
 POD = {
     "PROJECT": "p",
     "ZONE": "us-west4-a",
@@ -19,6 +23,8 @@ POD = {
     "ACCELERATOR": "v5litepod-64",
     "VERSION": "v2-alpha-tpuv5-lite",
     "REPOSITORY": "https://example.org/sparse_jax",
+    "SHARE": "10.0.0.2:/runs",
+    "MOUNT": "/mnt/runs",
     "POLL": "0",
 }
 JOBSET = {
@@ -27,6 +33,8 @@ JOBSET = {
     "ACCELERATOR": "tpu-v5-lite-podslice",
     "TOPOLOGY": "8x8",
     "HOSTS": "16",
+    "CLAIM": "runs",
+    "MOUNT": "/mnt/runs",
 }
 CLUSTERS = {"tpu_pod.sh": POD, "jobset.sh": JOBSET, "slurm.sh": {}}
 
@@ -44,8 +52,8 @@ class Checkout:
 
     def stand_in(self, name: str, body: str) -> None:
         """A program that notes its arguments, a line for each call, and then does what `body` says."""
-        note = f'#!/bin/bash\nprintf "%q " "$@" >> {self.calls}\necho >> {self.calls}\n'
-        (self.bin / name).write_text(f"{note}cd {self.root}\n{body}\n")
+        note = f"IFS=$'\\x1f'; printf '%s\\n' \"${{*//$'\\n'/ }}\" >> {self.calls}; unset IFS"
+        (self.bin / name).write_text(f"#!/bin/bash\n{note}\ncd {self.root}\n{body}\n")
         (self.bin / name).chmod(0o755)
 
     def run(self, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
@@ -61,7 +69,9 @@ class Checkout:
 
     def called(self) -> list[list[str]]:
         return (
-            [shlex.split(line) for line in self.calls.read_text().splitlines()] if self.calls.exists() else []
+            [line.split("\x1f") for line in self.calls.read_text().splitlines()]
+            if self.calls.exists()
+            else []
         )
 
 
@@ -108,6 +118,14 @@ def test_a_wrong_module_is_refused(checkout, script, module):
         ("tpu_pod.sh", "SPOT", "yes"),
         ("tpu_pod.sh", "ACCELERATOR", "v5e-64"),
         ("tpu_pod.sh", "PROJECT", ""),
+        ("tpu_pod.sh", "NAME", "run 1"),
+        ("tpu_pod.sh", "SHARE", ""),
+        ("tpu_pod.sh", "SHARE", "/mnt/runs"),
+        ("tpu_pod.sh", "MOUNT", "runs"),
+        ("tpu_pod.sh", "PYTHON", "python3.10"),
+        ("jobset.sh", "CLAIM", ""),
+        ("jobset.sh", "MOUNT", ""),
+        ("jobset.sh", "MOUNT", "runs"),
         ("jobset.sh", "NAME", "Run_1"),
         ("jobset.sh", "TOPOLOGY", "64"),
         ("jobset.sh", "HOSTS", "8"),
@@ -125,6 +143,19 @@ def test_a_wrong_variable_is_refused_by_name(checkout, script, variable, value):
     assert checkout.called() == []
 
 
+@pytest.mark.parametrize("script", ["tpu_pod.sh", "jobset.sh"])
+@pytest.mark.parametrize(
+    "flags",
+    [["--workdir=runs/1"], ["--workdir", "/mnt/1"], ["--output=/mnt/runs/../1"], ["-workdir=/mnt/runs2/1"]],
+)
+def test_what_would_be_lost_with_a_machine_is_refused(checkout, script, flags):
+    done = checkout.run(script, TRAIN[0], *flags, **CLUSTERS[script])
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "would be lost with the machine; valid: a folder in MOUNT, /mnt/runs/..." in done.stderr
+    kept = checkout.run(script, "--dry-run", TRAIN[0], "--workdir", "/mnt/runs/1", **CLUSTERS[script])
+    assert kept.returncode == 0, kept.stderr
+
+
 def test_on_one_machine_a_command_that_has_saved_goes_on(checkout):
     checkout.stand_in("python", "[ $(wc -l < calls) -gt 2 ] || exit 75")
     done = checkout.run("local.sh", *TRAIN)
@@ -132,7 +163,7 @@ def test_on_one_machine_a_command_that_has_saved_goes_on(checkout):
     assert checkout.called() == [["-m", *TRAIN]] * 3
 
 
-@pytest.mark.parametrize("status", [1, 2, 3, 130])
+@pytest.mark.parametrize("status", [1, 2, 3, 127, 130])
 def test_on_one_machine_a_failure_is_passed_on_at_once(checkout, status):
     checkout.stand_in("python", f"exit {status}")
     assert checkout.run("local.sh", *TRAIN).returncode == status
@@ -155,11 +186,12 @@ def test_processes_know_each_other_and_write_apart(checkout):
         assert (checkout.root / f"logs/process_{i}.log").read_text() == f"I am --process={i}\n"
 
 
-def test_if_one_process_fails_the_others_are_ended(checkout):
-    checkout.stand_in("python", '[ "${!#}" != --process=1 ] || exit 3; exec sleep 50')
+@pytest.mark.parametrize("status", [1, 3, 127])
+def test_if_one_process_fails_the_others_are_ended(checkout, status):
+    checkout.stand_in("python", f'[ "${{!#}}" != --process=1 ] || exit {status}; exec sleep 50')
     done = checkout.run("processes.sh", *TRAIN, PROCESSES="3")
-    assert done.returncode == 3
-    assert "a process ended with status 3" in done.stderr
+    assert done.returncode == status
+    assert f"a process ended with status {status}" in done.stderr
 
 
 def test_processes_that_have_all_saved_go_on_together(checkout):
@@ -169,27 +201,35 @@ def test_processes_that_have_all_saved_go_on_together(checkout):
     assert len(checkout.called()) == 4
 
 
-def test_processes_are_told_to_stop_when_the_script_is(checkout):
-    checkout.stand_in("python", "trap 'exit 75' TERM; touch up${!#}; while true; do sleep 0.1; done")
-    script = subprocess.Popen(
-        ["bash", "launch/processes.sh", *TRAIN],
+@pytest.mark.parametrize(("script", "count"), [("local.sh", 1), ("processes.sh", 2)])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_what_runs_is_told_to_stop_when_the_script_is_saves_and_is_not_started_again(
+    checkout, script, count, sent
+):
+    saves = "trap 'sleep 0.5; touch saved$$; exit 75' TERM"
+    checkout.stand_in("python", f"{saves}; touch up$$; while true; do sleep 0.1; done")
+    running = subprocess.Popen(
+        ["bash", f"launch/{script}", *TRAIN],
         cwd=checkout.root,
-        env={"PATH": f"{checkout.bin}:{os.environ['PATH']}", "RESTARTS": "0"},
+        env={"PATH": f"{checkout.bin}:{os.environ['PATH']}"},
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
-        while len(list(checkout.root.glob("up*"))) < 2:
-            assert script.poll() is None
-        script.terminate()
-        assert script.wait(timeout=30) == 75
+        while len(list(checkout.root.glob("up*"))) < count:
+            assert running.poll() is None
+        os.killpg(running.pid, sent)  # as a terminal does
+        assert running.wait(timeout=30) == 75
+        assert len(list(checkout.root.glob("saved*"))) == len(checkout.called()) == count
     finally:
-        script.kill()
-        script.stderr.close()
+        running.kill()
+        running.stderr.close()
 
 
+# As far as the scripts need it: a request that is there at once, and what its workers do (SSH).
 GCLOUD = """
 case "$4" in
-  describe) [ -f there ] || exit 1; cat there ;;
+  describe) [ -f there ] || { echo "ERROR: NOT_FOUND: no such resource" >&2; exit 1; }; cat there ;;
   create) echo ACTIVE > there ;;
   delete) rm there ;;
   *) SSH ;;
@@ -210,7 +250,7 @@ def test_a_pod_is_asked_for_used_and_given_back(checkout):
     create, ssh = (next(c for c in checkout.called() if c[3] == verb) for verb in ("create", "ssh"))
     assert {"--accelerator-type=v5litepod-64", "--spot", "--zone=us-west4-a"} <= set(create)
     assert "--worker=all" in ssh
-    assert shlex.join(["python", "-m", *TRAIN[:2]]) in ssh[-1] and "runs/a\\\\ b" in ssh[-1]
+    assert shlex.join(["python", "-m", *TRAIN[:2]]) in ssh[-1] and "/mnt/runs/a\\ b" in ssh[-1]
 
 
 def test_a_pod_that_is_taken_away_is_asked_for_again(checkout):
@@ -227,27 +267,129 @@ def test_on_a_pod_a_command_that_has_saved_goes_on_there(checkout):
     assert verbs(checkout) == ["create", "ssh", "ssh", "delete"]
 
 
-@pytest.mark.parametrize("status", [1, 2])
+@pytest.mark.parametrize("status", [1, 2, 3])
 def test_a_pod_is_given_back_after_a_failure(checkout, status):
     checkout.stand_in("gcloud", GCLOUD.replace("SSH", f"exit {status}"))
     assert checkout.run("tpu_pod.sh", *TRAIN, **POD).returncode == status
     assert verbs(checkout) == ["create", "ssh", "delete"]
 
 
+@pytest.mark.parametrize("status", [4, 137, 255])
+def test_a_pod_is_kept_where_only_the_connection_or_a_process_was_lost(checkout, status):
+    checkout.stand_in("gcloud", GCLOUD.replace("SSH", f"[ -f once ] || {{ touch once; exit {status}; }}"))
+    assert checkout.run("tpu_pod.sh", *TRAIN, **POD).returncode == 0
+    assert verbs(checkout) == ["create", "ssh", "ssh", "delete"]
+
+
+def test_starts_on_a_pod_are_counted(checkout):
+    checkout.stand_in("gcloud", GCLOUD.replace("SSH", "exit 255"))
+    assert checkout.run("tpu_pod.sh", *TRAIN, **POD, RESTARTS="1").returncode == 255
+    assert verbs(checkout) == ["create", "ssh", "ssh", "delete"]
+
+
+def test_a_gcloud_that_cannot_tell_is_not_taken_for_a_slice_that_is_not_there(checkout):
+    checkout.stand_in("gcloud", "echo 'ERROR: PERMISSION_DENIED: no such right' >&2; exit 1")
+    done = checkout.run("tpu_pod.sh", *TRAIN, **POD)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: gcloud cannot tell the state of run1: ERROR: PERMISSION_DENIED")
+    assert verbs(checkout) == [] and len(checkout.called()) == 5
+
+
+def test_a_refused_request_is_not_repeated(checkout):
+    checkout.stand_in("gcloud", GCLOUD.replace("echo ACTIVE > there", "exit 1"))
+    done = checkout.run("tpu_pod.sh", *TRAIN, **POD)
+    assert done.returncode == 1 and "error: gcloud refuses the request" in done.stderr
+    assert verbs(checkout) == ["create"]
+
+
+def test_requests_that_fail_are_counted(checkout):
+    checkout.stand_in("gcloud", GCLOUD.replace("ACTIVE", "FAILED"))
+    done = checkout.run("tpu_pod.sh", *TRAIN, **POD, RESTARTS="2")
+    assert done.returncode == 1 and "the slice was asked for 3 times" in done.stderr
+    assert verbs(checkout) == ["create", "delete"] * 3
+
+
+@pytest.fixture
+def worker(checkout):
+    """Runs what a worker of a pod is told to, with stand-ins for what changes the machine."""
+    checkout.stand_in(
+        "gcloud", GCLOUD.replace("SSH", 'last="${!#}"; printf %s "${last#--command=}" > worker.sh')
+    )
+    # every test has a name, and so a file under /dev/shm, of its own
+    name = f"test-{os.getpid()}-{time.monotonic_ns()}"
+    assert checkout.run("tpu_pod.sh", *TRAIN, **POD | {"NAME": name}).returncode == 0
+    checkout.calls.unlink()
+    (checkout.root / "sparse_jax").mkdir()
+    shutil.copytree(checkout.root / "launch", checkout.root / "sparse_jax" / "launch")
+    for program in ("git", "sudo", "mountpoint", "mount.nfs", "python3.12"):
+        checkout.stand_in(program, "true")
+    for program in ("bash", "cat", "grep", "sleep", "tail", "timeout", "touch"):
+        (checkout.bin / program).symlink_to(shutil.which(program))
+
+    def run() -> subprocess.CompletedProcess:
+        environment = {"PATH": str(checkout.bin)}
+        command = ["bash", "worker.sh"]
+        return subprocess.run(command, cwd=checkout.root, env=environment, capture_output=True, timeout=60)
+
+    yield run
+    Path(f"/dev/shm/{name}.pid").unlink(missing_ok=True)
+
+
+def test_a_worker_mounts_the_disk_that_outlives_it_and_gets_a_python(checkout, worker):
+    checkout.stand_in("python", "true")
+    checkout.stand_in("mountpoint", "false")
+    (checkout.bin / "python3.12").unlink()
+    assert worker().returncode == 0
+    calls = checkout.called()
+    assert ["mount", "-t", "nfs", "10.0.0.2:/runs", "/mnt/runs"] in calls
+    assert any(call[0] == "apt-get" and call[-2:] == ["install", "python3.12-venv"] for call in calls)
+    assert calls[-1] == ["-m", *TRAIN]
+
+
+def test_a_worker_that_has_all_installs_nothing(checkout, worker):
+    checkout.stand_in("python", "true")
+    assert worker().returncode == 0
+    assert not any("apt-get" in call or "mount" in call for call in checkout.called())
+
+
+def test_a_worker_stops_what_a_lost_connection_has_left(checkout, worker):
+    saves = "trap 'touch saved; exit 75' TERM"
+    checkout.stand_in("python", f"[ ! -f up ] || exit 0; {saves}; touch up; while true; do sleep 0.1; done")
+    first = threading.Thread(target=worker)
+    first.start()
+    while not (checkout.root / "up").exists():
+        pass
+    assert worker().returncode == 0
+    first.join(timeout=30)
+    assert (checkout.root / "saved").exists()
+
+
 def test_a_slurm_job_has_a_process_for_each_gpu_and_is_queued_again(checkout):
     checkout.stand_in("sbatch", "cat > job.sh")
     checkout.stand_in("srun", "exit 75")
     checkout.stand_in("scontrol", "exit 0")
-    variables = {"NODES": "2", "GPUS": "4", "PARTITION": "gpu", "HOURS": "2"}
+    variables = {"NODES": "2", "GPUS": "4", "CPUS": "6", "PARTITION": "gpu", "HOURS": "2"}
     assert checkout.run("slurm.sh", *TRAIN, **variables).returncode == 0
     (call,) = checkout.called()
-    wanted = {"--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--partition=gpu", "--time=2:00:00"}
-    assert wanted <= set(call)
+    assert set(call) == {
+        "--job-name=sparse_jax",
+        "--output=sparse_jax-%j.log",
+        "--open-mode=append",
+        "--requeue",
+        "--nodes=2",
+        "--ntasks-per-node=4",
+        "--gpus-per-node=4",
+        "--cpus-per-task=6",
+        "--time=2:00:00",
+        "--signal=TERM@300",
+        "--partition=gpu",
+    }
     environment = {"PATH": f"{checkout.bin}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
     job = subprocess.run(["bash", "job.sh"], cwd=checkout.root, env=environment, timeout=60)
     assert job.returncode == 75
     _, srun, requeue = checkout.called()
-    assert srun[-5:] == ["python", "-m", *TRAIN]
+    options = ["--cpus-per-task=6", "--kill-on-bad-exit=0", "--wait=300"]
+    assert srun == [*options, "python", "-m", *TRAIN]
     assert requeue == ["requeue", "7"]
 
 
@@ -267,20 +409,35 @@ def test_a_jobset_is_whole_and_restarts_all_but_wrong_inputs(checkout):
     container = pod["containers"][0]
     assert container["command"] == ["python", "-m", *TRAIN, '--config.x="a"']
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
+    (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
+    assert volume == {"name": mount["name"], "persistentVolumeClaim": {"claimName": "runs"}}
+    assert mount["mountPath"] == "/mnt/runs"
 
 
 def test_a_sweep_has_a_line_for_every_combination(checkout):
-    varied = ["--config.training.seed=0,1", "--config.sparsity.fraction=0.1,0.05"]
+    varied = ["--config.training.seed=0,1", "--config.optimizer.b2=0.9,0.95"]
     start = ["bash", "launch/local.sh"]
     done = checkout.run("sweep.sh", *start, "--", *TRAIN[:2], "--", *varied, SWEEP="runs/my sweep")
     lines = [shlex.split(line) for line in done.stdout.splitlines()]
     assert [line[-3:-1] for line in lines] == [
-        [f"--config.training.seed={seed}", f"--config.sparsity.fraction={fraction}"]
+        [f"--config.training.seed={seed}", f"--config.optimizer.b2={b2}"]
         for seed in (0, 1)
-        for fraction in (0.1, 0.05)
+        for b2 in (0.9, 0.95)
     ]
     assert [line[-1] for line in lines] == [f"--workdir=runs/my sweep/{i}" for i in range(4)]
     assert all(line[:4] == [*start, *TRAIN[:2]] for line in lines)
+
+
+def test_a_sweep_can_run_several_at_once_as_the_text_says(checkout):
+    (piece,) = re.findall(r"`(xargs[^`]*)`", (LAUNCH / "README.md").read_text())
+    checkout.stand_in("python", "true")
+    arguments = ["experiments.train", "--config.a=it's", "--", "--config.training.seed=0,1"]
+    sweep = shlex.join(["bash", "launch/sweep.sh", "--", *arguments])
+    command = ["bash", "-c", f"SWEEP='a b' {sweep} | {piece}"]
+    environment = {"PATH": f"{checkout.bin}:{os.environ['PATH']}"}
+    subprocess.run(command, cwd=checkout.root, env=environment, check=True, timeout=60)
+    runs = [["-m", *arguments[:2], f"--config.training.seed={i}", f"--workdir=a b/{i}"] for i in (0, 1)]
+    assert sorted(checkout.called()) == runs
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from sparse_jax.inputs import InputError
-from sparse_jax.planning.devices import MissingCompilerError, planned_devices
+from sparse_jax.planning.devices import planned_devices
 from sparse_jax.planning.topologies import find_topology, known_topologies
 
 
@@ -33,6 +33,20 @@ def test_every_known_name_is_found_and_a_slice_has_as_many_chips_as_its_shape():
             assert math.prod(map(int, found.shape.split(":")[1].split("x"))) == found.devices
 
 
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [("v5e-64", 50), ("v5e-256", 100), ("v6e-64", 100), ("v6e-256", 200), ("v5p-64", 100), ("v5p-128", 200)],
+)
+def test_a_slice_without_links_from_end_to_end_passes_on_half(name, gigabytes):
+    # one way: v5e 400 GB/s both ways over 4 links, v6e 800 over 4, v5p 1200 over 6
+    assert find_topology(name).chip.link_bandwidth == gigabytes * 1e9
+
+
+@pytest.mark.parametrize(("name", "gib"), [("gpu:h100x1", 0.75 * 79.1), ("gpu:h200x1", 0.75 * 139.8)])
+def test_of_a_gpu_jax_takes_three_quarters(name, gib):
+    assert find_topology(name).chip.memory == pytest.approx(gib * 2**30)
+
+
 @pytest.mark.parametrize("name", ["v5e-65", "v5e", "v5p-2", "gpu:h200x9", "gpu:b100x8", "cpu:0", "cpu", ""])
 def test_an_unknown_name_is_refused_with_the_known(name):
     with pytest.raises(InputError, match=f"--topology: '{name}' is unknown; .*cpu:N.*gpu:h200x8.*v5e-64"):
@@ -45,7 +59,7 @@ def test_an_unknown_name_is_refused_with_the_known(name):
 )
 def test_without_its_compiler_the_extra_is_named(monkeypatch, name, package, extra):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(MissingCompilerError, match=rf"{name} .* {package}.*pip install '\.\[{extra}\]'"):
+    with pytest.raises(InputError, match=rf"{name} .* {package}.*pip install '\.\[{extra}\]'"):
         planned_devices(find_topology(name))
 
 

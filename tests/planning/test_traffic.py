@@ -109,6 +109,95 @@ def test_a_program_as_the_compiler_for_tpu_writes_it():
     assert found.guessed_loops == 0
 
 
+def entry(*lines):
+    """A program that begins with %a, 1 kB, and %b, 3 kB, on each of 4 devices."""
+    given = ["%a = f32[250]{0} parameter(0)", "%b = f32[750]{0} parameter(1)"]
+    body = "\n  ".join([*given, *lines])
+    return f"ENTRY %main (a: f32[250], b: f32[750]) -> f32[] {{\n  {body}\n}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "sent"),
+    [
+        ("%x = f32[1000]{0} all-gather(%a)", "all-gather", 4000),
+        ("%x = (f32[250]{0}, f32[1000]{0}) all-gather-start(%a)", "all-gather", 4000),
+        (
+            "%x = ((f32[250]{0}, f32[750]{0}), (f32[1000]{0}, f32[3000]{0})) all-gather-start(%a, %b)",
+            "all-gather",
+            16000,
+        ),
+        ("%x = (f32[250]{0}, f32[750]{0}) all-reduce(%a, %b)", "all-reduce", 4000),
+        ("%x = (f32[250]{0}, f32[750]{0}) all-reduce-start(%a, %b)", "all-reduce", 4000),
+        ("%x = ((f32[750]{0}), f32[250]{0}) reduce-scatter-start(%b)", "reduce-scatter", 3000),
+        ("%x = f32[250]{0} reduce-scatter(%b)", "reduce-scatter", 3000),
+        ("%x = ((f32[750]{0}), f32[750]{0}) all-to-all-start(%b)", "all-to-all", 3000),
+        (
+            "%x = (f32[250]{0}, f32[250]{0}, u32[], u32[]) collective-permute-start(%a)",
+            "collective-permute",
+            1000,
+        ),
+    ],
+)
+def test_what_a_collective_holds_by_hand(text, kind, sent):
+    ended = f"%y = f32[250]{{0}} {kind}-done(%x)"
+    found = traffic(entry(f"{text}, replica_groups={{{{0,1,2,3}}}}", ended), 4, GUESS)
+    assert found == Traffic(0, (Collective(kind, sent, 4, 1),), 0)
+
+
+ASYNC = """HloModule jit_step, is_scheduled=true
+
+%begin (p.0: bf16[128,512]) -> (bf16[128,512], bf16[512,512]) {
+  %p.0 = bf16[128,512]{1,0} parameter(0)
+  %g.0 = bf16[512,512]{1,0} all-gather(%p.0), channel_id=6, replica_groups={{0,1,2,3}}
+  ROOT %c.0 = (bf16[128,512]{1,0}, bf16[512,512]{1,0}) custom-call(%g.0), custom_call_target="Start"
+}
+
+%meanwhile (p.1: bf16[128,512], p.2: bf16[512,512], p.3: f32[128,128]) -> (f32[128,128], bf16[512,512]) {
+  %p.1 = bf16[128,512]{1,0} parameter(0)
+  %p.2 = bf16[512,512]{1,0} parameter(1)
+  %p.3 = f32[128,128]{1,0} parameter(2)
+  %work = f32[128,128]{1,0} tanh(%p.3)
+  %g.1 = bf16[512,512]{1,0} all-gather(%p.1), channel_id=6, replica_groups={{0,1,2,3}}
+  ROOT %c.1 = (f32[128,128]{1,0}, bf16[512,512]{1,0}) tuple(%work, %g.1)
+}
+
+%end (p.4: bf16[128,512], p.5: bf16[512,512]) -> bf16[512,512] {
+  %p.4 = bf16[128,512]{1,0} parameter(0)
+  %p.5 = bf16[512,512]{1,0} parameter(1)
+  %g.2 = bf16[512,512]{1,0} all-gather(%p.4), channel_id=6, replica_groups={{0,1,2,3}}
+  ROOT %c.2 = bf16[512,512]{1,0} custom-call(%p.4, %p.5, %g.2), custom_call_target="Done"
+}
+
+%all-reduce-scatter (p.6: f32[1024,512]) -> f32[256,512] {
+  %p.6 = f32[1024,512]{1,0} parameter(0)
+  %sum = f32[1024,512]{1,0} all-reduce(%p.6), channel_id=12, replica_groups={{0,1,2,3}}
+  %own = u32[] partition-id()
+  %zero = u32[] constant(0)
+  ROOT %part = f32[256,512]{1,0} dynamic-slice(%sum, %own, %zero)
+}
+
+ENTRY %main (a: bf16[128,512], b: f32[128,128], c: f32[1024,512]) -> f32[256,512] {
+  %a = bf16[128,512]{1,0} parameter(0)
+  %b = f32[128,128]{1,0} parameter(1)
+  %c = f32[1024,512]{1,0} parameter(2)
+  %start = (bf16[128,512]{1,0}, bf16[512,512]{1,0}) fusion(%a), kind=kCustom, calls=%begin
+  %own.1 = bf16[128,512]{1,0} get-tuple-element(%start), index=0
+  %all = bf16[512,512]{1,0} get-tuple-element(%start), index=1
+  %both = (f32[128,128]{1,0}, bf16[512,512]{1,0}) fusion(%own.1, %all, %b), kind=kOutput, calls=%meanwhile
+  %all.1 = bf16[512,512]{1,0} get-tuple-element(%both), index=1
+  %done = bf16[512,512]{1,0} fusion(%own.1, %all.1), kind=kCustom, calls=%end
+  ROOT %scattered = f32[256,512]{1,0} fusion(%c), kind=kCustom, calls=%all-reduce-scatter
+}
+"""
+
+
+def test_what_goes_on_beside_work_on_a_tpu_counts_once():
+    """Three fusions hold the one all-gather; and a reduce-scatter is written as an all-reduce."""
+    gather = Collective("all-gather", 2 * 512 * 512, 4, 1)
+    scatter = Collective("reduce-scatter", 4 * 1024 * 512, 4, 1)
+    assert sorted(traffic(ASYNC, 4, GUESS).collectives) == [gather, scatter]
+
+
 @pytest.mark.parametrize(
     ("groups", "size"),
     [
