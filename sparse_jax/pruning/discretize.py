@@ -53,26 +53,28 @@ def discretize_many(
     "q" then. Only what is nonzero in `eligible` (default: all) is ranked; the others stay as in `fixed`. The
     loss is not monotone in k (METHOD 6), so every k from 0 up is evaluated on the same pairs until the
     first that passes: exact, without assuming anything. One curve serves all targets, computed as far as the
-    strictest needs. A target that no k reaches gets the k of the lowest loss.
+    strictest needs, and no row further than shows that it misses. A target that no k reaches gets the k of
+    the lowest loss.
 
     growth: for baselines only, whose answers lie at thousands of nodes: each k above 1 / growth is that
     share larger than the one before, so that the answer may be too large by as much.
     """
-    curve = LossCurve(evaluator, scores, max(targets), fixed, eligible, growth)
-    return [curve.at(target) for target in targets]
+    curve = LossCurve(evaluator, scores, fixed, eligible, growth)
+    found = {target: curve.at(target) for target in sorted(targets, reverse=True)}
+    return [found[target] for target in targets]
 
 
 class LossCurve:
     """The losses of the k best-ranked units for growing k, computed as far as they are asked for.
 
-    loosest: losses above it need not be told apart, which saves most of the work.
+    Targets have to be asked for from the loosest on: what was shown to be above one is above all stricter
+    ones, and how far above is never computed.
     """
 
     def __init__(
         self,
         evaluator: Evaluator,
         scores: Arrays,
-        loosest: float,
         fixed: Arrays | None = None,
         eligible: Arrays | None = None,
         growth: float = 0.0,
@@ -86,7 +88,7 @@ class LossCurve:
             for key, number in units.numbers.items()
         }
         self.all_open = {**(fixed or {}), **opened}
-        self._evaluator, self._total, self._loosest = evaluator, units.count, loosest
+        self._evaluator, self._total, self._asked = evaluator, units.count, np.inf
         self._ks = sizes_to_try(units.count, growth)
         self._losses_KxP = np.zeros((0, len(evaluator.pairs.tokens)))
 
@@ -95,12 +97,18 @@ class LossCurve:
         return edges_by_size(self._evaluator.params, self.all_open, self.ranks, self._total)
 
     def smallest(self, target: float, most: int | None = None) -> Discretized | None:
-        """The first k, `most` at most, whose loss is at most `target`; None if there is none."""
+        """The first k, `most` at most, whose loss is at most `target`; None if there is none.
+
+        Raises ValueError for a looser target than was asked for before.
+        """
+        if target > self._asked:
+            raise ValueError(f"target {target} after {self._asked}; valid: from the loosest on")
+        self._asked = target
         tried = len(self._ks) if most is None else int(np.searchsorted(self._ks, most, side="right"))
         done = 0
         while done < tried:
             if done == len(self._losses_KxP):
-                self._extend()
+                self._extend(target)
             passing = np.flatnonzero(self._losses_KxP[done:tried].mean(axis=1) <= target)
             if len(passing):
                 place = done + int(passing[0])
@@ -113,16 +121,15 @@ class LossCurve:
         found = self.smallest(target)
         if found is not None:
             return found
-        losses_KxP = self._losses_KxP
-        if not np.isfinite(losses_KxP).any():  # none is below the loosest target: now they must be told apart
-            losses_KxP = self._evaluator.variants(self.all_open, self.ranks, self._closed(self._ks))
+        # none is below the target: now they must be told apart
+        losses_KxP = self._evaluator.variants(self.all_open, self.ranks, self._closed(self._ks))
         place = int(np.argmin(losses_KxP.mean(axis=1)))
         return self._found(place, losses_KxP[place], reached=False)
 
-    def _extend(self) -> None:
+    def _extend(self, limit: float) -> None:
         start = len(self._losses_KxP)
         closed = self._closed(self._ks[start : start + VARIANTS])
-        losses = self._evaluator.variants(self.all_open, self.ranks, closed, self._loosest)
+        losses = self._evaluator.variants(self.all_open, self.ranks, closed, limit)
         self._losses_KxP = np.concatenate([self._losses_KxP, losses])
 
     def _closed(self, ks: np.ndarray) -> np.ndarray:
@@ -163,13 +170,13 @@ def best_of_lanes(
     all lanes are followed side by side, as far as one of them needs to reach the target: exact, and a lane
     that would need nearly all units costs no more than the others.
     """
-    curves = [LossCurve(evaluator, logits, max(targets), fixed, eligible) for logits in lanes]
+    curves = [LossCurve(evaluator, logits, fixed, eligible) for logits in lanes]
     # those that end up smallest by their own gates first: the others are then cut short
     order = sorted(range(len(lanes)), key=lambda lane: _open(lanes[lane]))
     edges = {lane: curves[lane].edges() for lane in order}
     limits = _limits(max(int(counts[-1]) for counts in edges.values()))
-    best: list[Choice] = []
-    for target in targets:
+    best: dict[float, Choice] = {}
+    for target in sorted(targets, reverse=True):
         choice = None
         for limit in limits:
             for lane in order:
@@ -184,8 +191,8 @@ def best_of_lanes(
             missed = {lane: curves[lane].at(target) for lane in order}
             lane = min(order, key=lambda lane: missed[lane].loss)
             choice = Choice(lane, missed[lane], int(edges[lane][missed[lane].k]))
-        best.append(choice)
-    return best
+        best[target] = choice
+    return [best[target] for target in targets]
 
 
 def _limits(most: int) -> list[int]:

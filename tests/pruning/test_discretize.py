@@ -94,6 +94,36 @@ def test_strides_grow_by_their_share_and_never_miss_the_ends():
     assert len(sizes) < 140
 
 
+def work_of(function, scores, targets):
+    """What `function` finds, and how many variants it ran on a batch of pairs for it."""
+    run = 0
+
+    class Counting(type(noisy())):
+        def _run(self, gates, ranks, closed, batch):
+            nonlocal run
+            run += len(closed)
+            return super()._run(gates, ranks, closed, batch)
+
+    evaluator = Counting(**{f.name: getattr(noisy(), f.name) for f in dataclasses.fields(noisy())})
+    return function(evaluator, scores, targets), run
+
+
+def test_what_misses_a_target_is_run_on_no_more_pairs_than_show_it(monkeypatch):
+    monkeypatch.setattr(discretize_module, "VARIANTS", 2)
+    scores = scores_of(2)
+    losses = curve(scores, range(sum(score.size for score in scores.values()) + 1))
+    strict, loose = float(np.sort(losses)[:2].mean()), float(losses.max() + 1)
+    both, work = work_of(discretize_many, scores, (loose, strict))
+    alone, least = work_of(discretize_many, scores, (strict,))
+    assert [one.k for one in both] == [0, alone[0].k] and alone[0].k > 20
+    batches = -(-len(noisy().pairs.tokens) // PAIRS)
+    assert work <= least + 2 * batches < batches * alone[0].k
+    with pytest.raises(ValueError, match="valid: from the loosest on"):
+        lanes = discretize_module.LossCurve(noisy(), scores)
+        lanes.smallest(strict)
+        lanes.smallest(loose)
+
+
 def test_the_best_lane_has_the_fewest_edges_and_the_others_are_not_followed_much_further(monkeypatch):
     monkeypatch.setattr(discretize_module, "VARIANTS", 2)
     lanes = [scores_of(seed, tied=True) for seed in range(4)]
@@ -104,17 +134,7 @@ def test_the_best_lane_has_the_fewest_edges_and_the_others_are_not_followed_much
     # the lane that needs most comes first by its own gates, none of which is open
     worst = int(np.argmax([np.argmax(np.append(lane, 0) <= targets[-1]) for lane in losses]))
     lanes[worst] = {site: score - 100 for site, score in lanes[worst].items()}
-    evaluated = 0
-
-    class Counting(type(noisy())):
-        def _run(self, gates, ranks, closed, batch):
-            nonlocal evaluated
-            evaluated += len(closed)
-            return super()._run(gates, ranks, closed, batch)
-
-    evaluator = Counting(**{f.name: getattr(noisy(), f.name) for f in dataclasses.fields(noisy())})
-    found = best_of_lanes(evaluator, lanes, targets)
-    work = evaluated
+    found, work = work_of(best_of_lanes, lanes, targets)
     for target, choice in zip(targets, found):
         edges = {}
         for lane, scores in enumerate(lanes):
@@ -128,9 +148,6 @@ def test_the_best_lane_has_the_fewest_edges_and_the_others_are_not_followed_much
     edges_LxK = np.array([[count_edges(noisy().params, gates) for gates in lane] for lane in prefixes])
     batches = -(-len(noisy().pairs.tokens) // PAIRS)
     assert work <= batches * sum((edges_LxK <= 1.5 * strictest).sum(axis=1) + 2)
-    evaluated = 0
-    for scores in lanes:
-        discretize_many(evaluator, scores, targets)
-    assert work < evaluated
+    assert work < sum(work_of(discretize_many, scores, targets)[1] for scores in lanes)
     missed = best_of_lanes(noisy(), lanes, [0.001])[0]
     assert not missed.found.reached and missed.found.loss == pytest.approx(ordered[0], abs=1e-5)
