@@ -24,7 +24,7 @@ def test_every_size_is_a_plan(size):
     assert set(config["tasks"]) <= set(TASKS) and (size == "tiny" or len(config["tasks"]) == 20)
     if size != "tiny":
         assert min(plan.study.targets) == 0.02 and max(plan.study.targets) == 0.5
-        assert plan.study.headline == 0.15 and (plan.prune.k_coef, plan.prune.learning_rate) == (3e-3, 0.02)
+        assert plan.study.headline == 0.15 and (plan.prune.k_coef, plan.prune.learning_rate) == (3e-3, 7e-3)
 
 
 def test_every_field_can_be_overridden():

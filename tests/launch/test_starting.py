@@ -214,6 +214,8 @@ def test_what_runs_is_told_to_stop_when_the_script_is_saves_and_is_not_started_a
         env={"PATH": f"{checkout.bin}:{os.environ['PATH']}"},
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # a test-suite in the background ignores it, and so would all that it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while len(list(checkout.root.glob("up*"))) < count:
@@ -223,6 +225,7 @@ def test_what_runs_is_told_to_stop_when_the_script_is_saves_and_is_not_started_a
         assert len(list(checkout.root.glob("saved*"))) == len(checkout.called()) == count
     finally:
         running.kill()
+        running.wait()
         running.stderr.close()
 
 
