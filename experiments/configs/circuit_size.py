@@ -3,9 +3,9 @@
 python -m experiments.circuit_size --config=experiments/configs/circuit_size.py
 
 May be stopped at any moment: the same command goes on. Equal effort for both models: `search.rounds` rounds
-of `search.lanes` prunings a task. size=full is the study under experiments/results/circuit_size_128; that
-under circuit_size has its headline target alone (--config.study.targets='(0.15,)'). Their summary.json say
-how long they took. Where there is more time, --config.search.rounds=4 lets the search learn from its first
+of `search.lanes` prunings a task. size=full is the study under experiments/results/circuit_size, whose
+summary.json says how long it took: hours of two CPU cores; two commands with other --config.tasks may share
+a workdir. Where there is more time, --config.search.rounds=4 lets the search learn from its first
 round (on a GPU add --config.study.tasks_together=20). size=quick has a third of the search; size=tiny shows
 in a minute that everything works.
 """
