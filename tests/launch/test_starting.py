@@ -201,6 +201,13 @@ def test_processes_that_have_all_saved_go_on_together(checkout):
     assert len(checkout.called()) == 4
 
 
+HEEDS_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 @pytest.mark.parametrize(("script", "count"), [("local.sh", 1), ("processes.sh", 2)])
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_what_runs_is_told_to_stop_when_the_script_is_saves_and_is_not_started_again(
@@ -209,13 +216,12 @@ def test_what_runs_is_told_to_stop_when_the_script_is_saves_and_is_not_started_a
     saves = "trap 'sleep 0.5; touch saved$$; exit 75' TERM"
     checkout.stand_in("python", f"{saves}; touch up$$; while true; do sleep 0.1; done")
     running = subprocess.Popen(
-        ["bash", f"launch/{script}", *TRAIN],
+        # a test-suite in the background ignores Ctrl-C, and so would all that it starts
+        [sys.executable, "-c", HEEDS_CTRL_C, "bash", f"launch/{script}", *TRAIN],
         cwd=checkout.root,
         env={"PATH": f"{checkout.bin}:{os.environ['PATH']}"},
         stderr=subprocess.PIPE,
         start_new_session=True,
-        # a test-suite in the background ignores it, and so would all that it starts
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while len(list(checkout.root.glob("up*"))) < count:
