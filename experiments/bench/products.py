@@ -5,7 +5,8 @@ python -m experiments.bench.products
 Rows [R, K] times a matrix [K, N] of which a 64th or a 256th is nonzero, as the same number in every column:
   dense   what training does
   ell     the nonzeros of each output one after another: one gather of whole channels for each
-  bcsr    jax.experimental.sparse
+  bcsr    jax.experimental.sparse, channels already turned into rows
+  bcsr_of_rows   the same from rows [R, K], as a model has them: turned and turned back
   scipy   CSR on one core, written in C++, channels already turned into rows
 and, for the weights' gradient at the nonzeros alone, `dense_gradient` (the whole product, of which the
 nonzeros are read) and `ell_gradient`. Medians of several calls, in turns. About a minute on 2 CPU cores.

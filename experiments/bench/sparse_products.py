@@ -20,13 +20,14 @@ def products(rows: int, inputs: int, outputs: int, each: int) -> dict:
         "dense": (jnp.matmul, x, matrix),
         "ell": (lambda *given: _ell(*given).T, x.T, chosen, values),
         "bcsr": (lambda m, x: (m @ x).T, sparse.BCSR.fromdense(matrix.T), x.T),
+        "bcsr_of_rows": (lambda m, x: (m @ x.T).T, sparse.BCSR.fromdense(matrix.T), x),
         "dense_gradient": (lambda x, s: (x.T @ s)[chosen, np.arange(outputs)[:, None]], x, slope),
         "ell_gradient": (_ell_gradient, x.T, chosen, slope.T),
     }
     calls = {name: _compiled(function, *arguments) for name, (function, *arguments) in given.items()}
     calls["scipy"] = lambda: turned["csr"] @ turned["x"]
     found = {name: call() for name, call in calls.items()}
-    for name in ("ell", "bcsr"):
+    for name in ("ell", "bcsr", "bcsr_of_rows"):
         np.testing.assert_allclose(found[name], found["dense"], atol=1e-3)
     np.testing.assert_allclose(found["scipy"].T, found["dense"], atol=1e-3)
     np.testing.assert_allclose(found["ell_gradient"], found["dense_gradient"], atol=1e-2)

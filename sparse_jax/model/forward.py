@@ -71,6 +71,7 @@ def empty_cache(config: ModelConfig, batch: int) -> dict[str, jax.Array]:
     return {name: jnp.zeros(shape, config.compute_dtype) for name in ("k", "v")}
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def initialize(config: ModelConfig, key: jax.Array) -> Params:
     """Fresh float32 parameters: N(0, 0.02), output projections smaller (METHOD 1)."""
     tokens = jnp.zeros((1, 1), jnp.int32)
