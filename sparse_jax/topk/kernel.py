@@ -1,6 +1,7 @@
 """AbsTopK on a GPU or TPU: a kernel that reads every row once, searches on the chip, and writes it once."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +70,7 @@ def _of_lanes(k: int, backend: str):
 
 def _run(x_RxN, k: int, backend: str):
     rows, width = x_RxN.shape
-    block = min(max(BLOCK_ENTRIES[backend] // width, 1), 256)
+    block = block_rows(rows, width, backend)
     whole = pl.BlockSpec((block, width), lambda i: (i, 0))
     stays_RxN, is_whole_Rx1 = pl.pallas_call(
         functools.partial(_search, k=k),
@@ -84,6 +85,18 @@ def _run(x_RxN, k: int, backend: str):
         interpret=backend == "interpret",
     )(x_RxN)
     return stays_RxN, is_whole_Rx1[:, 0] != 0
+
+
+def block_rows(rows: int, width: int, backend: str) -> int:
+    """How many rows a block has, if there are `rows` in all.
+
+    On a GPU they fill every block: Triton reads and writes what lies behind the last row as well. A TPU
+    leaves that out, and wants whole registers.
+    """
+    block = min(max(BLOCK_ENTRIES[backend] // width, 1), 256)
+    if backend == "tpu":
+        return block // TPU_ROWS * TPU_ROWS
+    return math.gcd(rows, block) if backend == "cuda" else block
 
 
 def _search(x_ref, stays_ref, is_whole_ref, k: int):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
 from sparse_jax.topk import rows
-from sparse_jax.topk.kernel import keep_largest, takes
+from sparse_jax.topk.kernel import block_rows, keep_largest, takes
 from sparse_jax.training.loss import next_token_loss
 from sparse_jax.trees import named_leaves
 from tests.topk.adversarial import array
@@ -99,14 +99,29 @@ def test_rows_on_several_devices_stay_there():
 
 
 @pytest.mark.parametrize(
-    ("platform", "call"),
-    [("tpu", "tpu_custom_call"), pytest.param("cuda", "triton", marks=lowers_for_cuda)],
+    ("platform", "call", "width", "dtype"),
+    [
+        ("tpu", "tpu_custom_call", 256, "float32"),
+        ("tpu", "tpu_custom_call", 256, "bfloat16"),
+        ("tpu", "tpu_custom_call", 1280, "float32"),
+        pytest.param("cuda", "triton", 256, "float32", marks=lowers_for_cuda),
+        pytest.param("cuda", "triton", 256, "bfloat16", marks=lowers_for_cuda),
+    ],
 )
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_lowers_for_accelerators(platform, call, dtype):
-    x = jax.ShapeDtypeStruct((300, 256), dtype)
+def test_lowers_for_accelerators(platform, call, width, dtype):
+    x = jax.ShapeDtypeStruct((300, width), dtype)
     traced = jax.jit(lambda x: keep_largest(x, 64, platform)).trace(x)
     assert call in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40, 62, 300, 4096])
+def test_no_block_of_a_gpu_ends_behind_the_last_row(rows):
+    for width in (16, 128, 1024, 8192):
+        block = block_rows(rows, width, "cuda")
+        assert rows % block == 0 and block & (block - 1) == 0 and block * width <= 8192
+    assert block_rows(4096, 128, "cuda") == 64 and block_rows(4096, 16, "cuda") == 256
+    # a TPU's registers hold 8 rows
+    assert [block_rows(rows, width, "tpu") for width in (128, 1152, 5120)] == [256, 224, 48]
 
 
 @lowers_for_cuda
