@@ -3,7 +3,8 @@
 python -m experiments.circuit_size --config=experiments/configs/circuit_size.py
 
 The config's workdir gets a line in rows.jsonl per model, task, target loss and method as soon as it is there,
-trials and circuits; --output, at the end, rows, summary.json, table.md and figures. Goes on where it stopped.
+trials and circuits; --output, at the end, rows, summary.json, table.md and figures. Goes on where it stopped;
+more study.edge_targets or study.rankings may be asked for later.
 """
 
 import shlex
@@ -21,13 +22,13 @@ from sparse_jax.evaluation.circuit_size.subject import describe_model, prepare_s
 from sparse_jax.evaluation.circuit_size.times import read_times, recorded
 from sparse_jax.evaluation.extraction import task_data
 from sparse_jax.evaluation.provenance import weights_hash
-from sparse_jax.inputs import require_sections
+from sparse_jax.inputs import require, require_sections
 from sparse_jax.tasks.find import find_task
 from sparse_jax.training.pretrained import load_pretrained
 
 RESULTS = "experiments/results"
 PLACES = {name: flags.DEFINE_string(name, f"{RESULTS}/small/{name}", f"the {name} model") for name in MODELS}
-OUTPUT = flags.DEFINE_string("output", f"{RESULTS}/circuit_size", "where tables and figures go")
+OUTPUT = flags.DEFINE_string("output", None, "where tables and figures go (default: report in the workdir)")
 REPORT = flags.DEFINE_bool("report", False, "only report the rows that are there")
 
 
@@ -43,20 +44,26 @@ def main() -> None:
         name: [task_data(task, model.tokenizer, model.config.context, plan.prune) for task in tasks]
         for name, model in models.items()
     }
+    path, times = workdir / "rows.jsonl", workdir / "times.jsonl"
+    require(path.exists() or not REPORT.value, "--report", REPORT.value, f"without it: there is no {path}")
     keep_plan(plan, weights, workdir)
-    rows, times = SizeRows(workdir / "rows.jsonl"), workdir / "times.jsonl"
     if not REPORT.value:
         with recorded(times, shlex.join(["python", "-m", "experiments.circuit_size", *sys.argv[1:]])):
             subjects = [
                 prepare_subject(name, model, weights[name], plan.prune, workdir)
                 for name, model in models.items()
             ]
-            run_study(subjects, data, plan, rows)
+            run_study(subjects, data, plan, SizeRows(path))
     described = {
         name: describe_model(model, weights[name], Path(PLACES[name].value)) for name, model in models.items()
     }
     about = {"models": described, "config": config, "times": read_times(times)}
-    print(write_report(rows.rows, about, plan.study.headline, Path(OUTPUT.value), plan.study.seed))
+    rows = SizeRows(path).rows  # another command may have added some meanwhile
+    print(
+        write_report(
+            rows, about, plan.study.headline, Path(OUTPUT.value or workdir / "report"), plan.study.seed
+        )
+    )
 
 
 if __name__ == "__main__":

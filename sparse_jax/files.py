@@ -16,7 +16,8 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     Raises InputError naming the file if it cannot be written, and leaves nothing half-written.
     """
     path = Path(path)
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    # of this process alone: two may write the same file at once, and the last one's is there then
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

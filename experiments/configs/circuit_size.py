@@ -36,7 +36,7 @@ def get_config(argument: str = "") -> ConfigDict:
     }
     config = ConfigDict(
         {
-            "workdir": "runs/circuit_size",
+            "workdir": "runs/circuit_size" if size == "full" else f"runs/circuit_size_{size}",
             "tasks": tuple(TASKS),
             "study": dataclasses.asdict(StudyConfig(finalists=1, edge_lanes=2)),
             "search": dataclasses.asdict(SearchConfig(lanes=8, rounds=1, targets=(0.15,))),

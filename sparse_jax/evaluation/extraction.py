@@ -12,6 +12,7 @@ from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.calibrate import calibrate
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.evaluate import Evaluator
@@ -105,7 +106,7 @@ def extract_circuit(
     config, params = pretrained.config, pretrained.params
     found = optimize_gates(config, prune, params, means, [data.train], make_lanes(prune), label)
     evaluator = evaluator_on(pretrained, data.validation, means, prune)
-    reduced = reduce_nodes(evaluator, working_lanes(found), (prune.target_loss,), prune.tied_qk)[0]
+    reduced = next(reduce_nodes(evaluator, working_lanes(found), (prune.target_loss,), prune.tied_qk))
     optimized = {
         "optimized_gates": int(found.history["open"][0, -1]),
         "optimized_loss": float(found.history["loss"][0, -1]),
@@ -149,6 +150,25 @@ def circuit_of(
             **provenance,
         },
         edge_gated=any(map(sites.is_edge, reduced.gates)),
+    )
+
+
+def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
+    """What `circuit_of` was given, for a circuit of nodes; nodes outside of it have a score of 0."""
+    shapes = sites.node_shapes(config, circuit.sites)
+    scores = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
+    for node in circuit.nodes:
+        place = (node.index,) if node.site in sites.UNLAYERED_SITES else (node.layer, node.index)
+        scores[node.site][place] = node.score
+    about, losses = circuit.provenance, circuit.losses
+    return Reduced(
+        losses["target"],
+        circuit.gates(config),
+        scores,
+        about["discretized"],
+        losses["validation"],
+        losses["validation_error"],
+        about["reached"],
     )
 
 

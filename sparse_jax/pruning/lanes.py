@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sparse_jax.model.config import ModelConfig
@@ -120,7 +121,8 @@ def _without_dropped(config: ModelConfig, prune: PruneConfig, lanes: Lane, alive
 def _run_group(plan: Plan, shared, lanes, group, found: _Progressing, ends, file: LaneFile, progress):
     """Runs the lanes `group` up to `ends` = (the next stop, all steps), and puts what they did into `found`.
 
-    That is a chunk at a time. At the stop their gates are dropped.
+    That is a chunk at a time. At the stop their gates are dropped. Lanes that have all broken down are not
+    run any further: what is left of their history stays NaN.
     """
     stop, steps = ends
     padded = np.resize(group, plan.lanes)
@@ -133,6 +135,9 @@ def _run_group(plan: Plan, shared, lanes, group, found: _Progressing, ends, file
         for name, values in jax.device_get(metrics).items():
             found.history[name][group, done : done + length] = values[: len(group), :length]
         done += length
+        figures = _figures(found.history, group, done - 1)
+        if not np.isfinite(found.history["loss"][group, :done]).all(axis=1).any():
+            states, done = states.replace(step=jnp.full_like(states.step, stop)), stop
         seconds = (time.monotonic() - began) / length
         if done == stop or file.due:
             _put(found.states, group, jax.device_get(states))
@@ -144,7 +149,7 @@ def _run_group(plan: Plan, shared, lanes, group, found: _Progressing, ends, file
                     {name: found.alive[name][group] & still[name][group] for name in still},
                 )
             file.save(found)
-        progress.update(before + done * len(group), **_figures(found.history, group, done - 1))
+        progress.update(before + done * len(group), **figures)
         length = min(CHUNK, stop - done, max(1, int(CHUNK_SECONDS / seconds)))
 
 

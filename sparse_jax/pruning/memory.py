@@ -1,5 +1,6 @@
 """How many lanes fit into memory at once, from what the compiler says and what is free."""
 
+import math
 import os
 from pathlib import Path
 
@@ -34,17 +35,26 @@ def usable(free: float) -> int:
     return int(SHARE * free)
 
 
-def lanes_that_fit(one: int, two: int, free: int) -> int:
+def lanes_that_fit(one: float, two: float, free: int) -> int:
     """How many lanes fit into `free` bytes a device, if one lane needs `one` bytes and two need `two`.
 
-    Memory grows by the same amount with every lane. Raises InputError if not even one fits.
+    Memory grows by the same amount with every lane; infinite is what the compiler refuses. Raises InputError
+    if not even one fits.
     """
     if one > free:
+        needs = "more than there is" if math.isinf(one) else gigabytes(one)
         raise InputError(
-            f"pruning: one lane needs {gigabytes(one)} and {gigabytes(free)} are free on each device; "
+            f"pruning: one lane needs {needs} and {gigabytes(free)} are free on each device; "
             "valid: fewer pruning.pairs_per_step, shorter prompts, or model.remat"
         )
-    return 1 + (free - one) // max(1, two - one)
+    return 1 + int((free - one) // max(1, two - one))
+
+
+def said_of(one: float, two: float) -> str:
+    """What a lane needs, if one needs `one` bytes and two need `two`."""
+    return (
+        "two do not fit" if math.isinf(two) else f"a lane needs about {gigabytes(max(two - one, one / 100))}"
+    )
 
 
 def gigabytes(count: float) -> str:

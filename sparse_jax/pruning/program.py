@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -91,19 +92,19 @@ def plan_lanes(
         return _compiled(config, compiled_part(prune), part, mesh, tuple(leaves), structure)
 
     most = -(-count // devices) if platform() in LANES_TOGETHER else 1
-    run = _unless_too_large(build, most)
-    if run is not None and memory.needed_bytes(run) <= free:
-        return Plan(run, most * devices)
-    one, two = (memory.needed_bytes(build(lanes)) for lanes in (1, 2))
+    needed = _needed_bytes(build, most)
+    if needed <= free:
+        return Plan(build(most), most * devices)
+    one, two = (_needed_bytes(build, lanes) for lanes in (1, 2))
     fitting = min(memory.lanes_that_fit(one, two, free), max(1, most - 1))
     # what two lanes promise is not always kept
-    while fitting > 1 and memory.needed_bytes(build(fitting)) > free:
+    while fitting > 1 and _needed_bytes(build, fitting) > free:
         fitting -= 1
     groups = -(-most // fitting)
     per_device = -(-most // groups)
     print(
-        f"{label}: {count} lanes in {groups} groups of {per_device * devices}: a lane needs about "
-        f"{memory.gigabytes(max(two - one, one / 100))} and {memory.gigabytes(free)} are free on each device",
+        f"{label}: {count} lanes in {groups} groups of {per_device * devices}: {memory.said_of(one, two)} and "
+        f"{memory.gigabytes(free)} are free on each device",
         file=sys.stderr,
     )
     return Plan(build(per_device), per_device * devices)
@@ -114,14 +115,14 @@ def on_devices(shared: Shared) -> Shared:
     return jax.device_put(shared, NamedSharding(device_mesh(), P()))
 
 
-def _unless_too_large(build, lanes: int) -> Compiled | None:
-    """What `build` makes; None where the compiler itself sees that it cannot fit."""
+def _needed_bytes(build, lanes: int) -> float:
+    """Of what `build` makes, on each device; infinite where the compiler itself sees that it cannot fit."""
     try:
-        return build(lanes)
+        return memory.needed_bytes(build(lanes))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return None
+        return math.inf
 
 
 @functools.lru_cache(maxsize=32)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,8 @@ class Reduced(NamedTuple):
     """The smallest circuit found for a target loss.
 
     gates: 0/1, of nodes and, after `reduce_edges`, of edges. scores: the logits that nodes were ranked by.
-    discretized: {"nodes", "edges"} as the ranking gave them, before elimination. loss, standard_error: on the
+    discretized: {"nodes", "edges"} as the ranking gave them, before elimination (a circuit that comes from a
+    stricter target's: as the ranking gave that). loss, standard_error: on the
     evaluator's pairs. reached: whether the loss is at most the target; if not, nothing was eliminated.
     """
 
@@ -52,26 +53,26 @@ def working_lanes(found: Optimized) -> list[dict[str, np.ndarray]]:
 
 def reduce_nodes(
     evaluator: Evaluator, lanes: Sequence[Arrays], targets: Sequence[float], tied_qk: bool = True
-) -> list[Reduced]:
-    """For each of `targets` the smallest circuit of nodes, from the gate logits of any number of lanes.
+) -> Iterator[Reduced]:
+    """Yields for each of `targets`, the strictest first, the smallest circuit of nodes that lanes lead to.
+
+    lanes: their gate logits, any number of them.
 
     The lane with the fewest edges at the target is discretized and eliminated. So is, once more, the circuit
     of the next stricter target; the smaller of both is kept: a looser target never has the larger circuit.
     A target that no lane reaches gets the circuit of the lowest loss, as it is.
     """
     choices = best_of_lanes(evaluator, lanes, targets)
-    found: dict[float, Reduced] = {}
     stricter = None
     for target, choice in sorted(zip(targets, choices), key=lambda pair: pair[0]):
         scores = tie({site: np.asarray(tau) for site, tau in lanes[choice.lane].items()}, tied_qk)
         reduced = _eliminated(evaluator, choice, target, scores, choice.found.gates, tied_qk)
         if stricter is not None:
             end = eliminate(evaluator, stricter.gates, stricter.gates, target, tied_qk)
-            other = Reduced(target, end.gates, stricter.scores, reduced.discretized, *end[1:], True)
+            other = Reduced(target, end.gates, stricter.scores, stricter.discretized, *end[1:], True)
             reduced = min(reduced, other, key=lambda one: _size(evaluator, one))
-        found[target] = reduced
+        yield reduced
         stricter = reduced if reduced.reached else None
-    return [found[target] for target in targets]
 
 
 def reduce_edges(

@@ -75,12 +75,17 @@ class TensorBoardWriter:
 
 
 def read_rows(path: str | os.PathLike) -> list[dict]:
-    """The rows of a JSON-lines file; a last line cut off by a kill is left out."""
+    """The rows of a JSON-lines file; a last line cut off by a kill is left out.
+
+    Raises InputError naming the file if any other line is damaged.
+    """
     path = Path(path)
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
-            break
+            if number < len(lines):
+                raise InputError(f"{path}: line {number} is damaged; valid: the file without it") from None
     return rows

@@ -9,7 +9,7 @@ from sparse_jax.evaluation.circuit_size.rankings import RANKINGS
 from sparse_jax.evaluation.circuit_size.trials import SearchConfig, require_targets
 from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice
-from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.config import CONSTANT_FILLS, PruneConfig
 
 PLAN = "plan.json"
 
@@ -29,10 +29,10 @@ class StudyConfig:
 
     targets: tuple[float, ...] = (0.02, 0.05, 0.15, 0.5)
     headline: float = 0.15
-    edge_targets: tuple[float, ...] = (0.15,)
+    edge_targets: tuple[float, ...] = (0.02, 0.05, 0.15, 0.5)
     finalists: int = 2
     edge_lanes: int = 4
-    rankings: tuple[str, ...] = ("attribution", "random")
+    rankings: tuple[str, ...] = ("attribution", "magnitude", "random")
     tasks_together: int = 1
     seed: int = 0
 
@@ -51,7 +51,10 @@ class StudyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All settings of a study. prune: of nodes, the center of the search; edge_prune: of edges."""
+    """All settings of a study. prune: of nodes, the center of the search; edge_prune: of edges.
+
+    What a circuit is and how it is judged has to be the same for both. Raises InputError naming the field.
+    """
 
     study: StudyConfig
     search: SearchConfig
@@ -62,6 +65,11 @@ class Plan:
         unknown = set(self.search.targets) - set(self.study.targets)
         valid = f"among study.targets {self.study.targets}"
         require(not unknown, "search.targets", self.search.targets, valid)
+        for name in ("sites", "objective", "frozen_norms", "tied_qk"):
+            given, nodes = getattr(self.edge_prune, name), getattr(self.prune, name)
+            require(given == nodes, f"edge_pruning.{name}", given, f"that of pruning, {nodes!r}")
+        held = self.prune.fill if self.prune.fill in CONSTANT_FILLS else "mean"
+        require(self.edge_prune.fill == held, "edge_pruning.fill", self.edge_prune.fill, repr(held))
 
     def wanted(self) -> list[tuple[str, float]]:
         """Every method with every target that it is used at."""
@@ -82,10 +90,14 @@ def read_plan(config: Mapping[str, Mapping[str, object]]) -> Plan:
 
 
 def keep_plan(plan: Plan, weights: Mapping[str, str], workdir: Path) -> None:
-    """Notes plan and weights in `workdir`. Raises InputError if it is that of another plan or model."""
+    """Notes plan and weights in `workdir`. Raises InputError if it is that of another plan or model.
+
+    More `edge_targets` and `rankings` may be asked for later: their rows depend on no others.
+    """
     path = workdir / PLAN
     now = json.loads(json.dumps({**dataclasses.asdict(plan), "weights": dict(weights)}))
-    now["study"].pop("tasks_together")  # decides how fast, not what
+    for name in ("tasks_together", "edge_targets", "rankings"):
+        now["study"].pop(name)
     if not path.exists():
         write_whole(path, json.dumps(now, indent=1) + "\n")
         return

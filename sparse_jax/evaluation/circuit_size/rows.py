@@ -2,18 +2,20 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from sparse_jax.circuits.graph import Circuit, save_circuit
+from sparse_jax.circuits.graph import Circuit, load_circuit, save_circuit
 from sparse_jax.evaluation.circuit_size.plan import Plan
 from sparse_jax.evaluation.circuit_size.rankings import RANKINGS, ranked_circuits
 from sparse_jax.evaluation.circuit_size.sizes import LEARNED, MISSED, REACHED, SizeRow
 from sparse_jax.evaluation.circuit_size.subject import Subject
 from sparse_jax.evaluation.circuit_size.trials import Trials
-from sparse_jax.evaluation.extraction import TaskData, circuit_of
+from sparse_jax.evaluation.extraction import TaskData, circuit_of, reduced_of
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Discretized
+from sparse_jax.pruning.evaluate import Evaluator
 from sparse_jax.pruning.lanes import make_lanes
 from sparse_jax.pruning.reduce import Reduced, reduce_edges, reduce_nodes
 from sparse_jax.pruning.sizes import count_edges, count_nodes
@@ -51,7 +53,7 @@ class Case:
                     yield self._ranked(ranking, target, one)
 
     def _learned(self, missing: Sequence[tuple[str, float]]) -> Iterator[SizeRow]:
-        """Circuits of all targets come together, whatever is missing: looser ones build on stricter ones."""
+        """Nodes first at every target, for looser ones build on stricter ones; then edges inside of them."""
         finalists = self._finalists()
         if not finalists:  # every pruning broke down
             for method, target in missing:
@@ -59,14 +61,24 @@ class Case:
                     yield SizeRow(*self._key(method, target), MISSED, self.unpruned, prunings=self._searched)
             return
         judge = self.subject.judge(self.data.validation, self.plan.prune)
-        for nodes in reduce_nodes(judge, finalists, self.targets, self.plan.prune.tied_qk):
-            if ("nodes", nodes.target) in missing:
-                yield self._kept("nodes", nodes, self.plan.prune, self._searched)
-            if ("edges", nodes.target) in missing:
-                prune, lanes = self.plan.edge_prune, self._edge_lanes()
-                label = f"{self.subject.name}, {self.data.name}, edges at {nodes.target:g}"
-                edges = reduce_edges(judge, self.data.train, nodes, prune, lanes, label)
-                yield self._kept("edges", edges, prune, self._searched + len(lanes.seed))
+        if any(method == "nodes" for method, _ in missing):
+            for nodes in reduce_nodes(judge, finalists, self.targets, self.plan.prune.tied_qk):
+                if ("nodes", nodes.target) in missing:
+                    yield self._kept("nodes", nodes, self.plan.prune, self._searched)
+        for method, target in missing:
+            if method == "edges":
+                yield self._edges(judge, target)
+
+    def _edges(self, judge: Evaluator, target: float) -> SizeRow:
+        """The row of edges inside of the circuit of nodes that is kept; may be stopped within the training."""
+        nodes = reduced_of(load_circuit(self._circuit_path("nodes", target)), self.subject.pretrained.config)
+        prune, lanes = self.plan.edge_prune, self._edge_lanes()
+        label = f"{self.subject.name}, {self.data.name}, edges at {target:g}"
+        path = self.subject.directory / "search" / f"{self.data.name}_edges_{target:g}.npz"
+        edges = reduce_edges(judge, self.data.train, nodes, prune, lanes, label, path)
+        row = self._kept("edges", edges, prune, self._searched + len(lanes.seed))
+        path.unlink(missing_ok=True)
+        return row
 
     def _finalists(self) -> list[Mapping[str, np.ndarray]]:
         """The gate logits of the best trials at any of the targets."""
@@ -85,8 +97,7 @@ class Case:
         origin = {"weights": self.subject.weights, "search": search, "prunings": prunings}
         subject = self.subject
         circuit = circuit_of(subject.pretrained, self.data, subject.means, prune, reduced, origin)
-        name = f"{method}_{reduced.target:g}.json"
-        save_circuit(circuit, subject.directory / "circuits" / self.data.name / name)
+        save_circuit(circuit, self._circuit_path(method, reduced.target))
         return self._row_of(circuit, method, reduced, prunings)
 
     def _row_of(self, circuit: Circuit, method: str, reduced: Reduced, prunings: int) -> SizeRow:
@@ -119,6 +130,9 @@ class Case:
             test=test.mean,
             test_error=test.standard_error,
         )
+
+    def _circuit_path(self, method: str, target: float) -> Path:
+        return self.subject.directory / "circuits" / self.data.name / f"{method}_{target:g}.json"
 
     def _key(self, method: str, target: float) -> tuple[str, str, float, str]:
         return self.subject.name, self.data.name, target, method

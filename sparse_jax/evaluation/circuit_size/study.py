@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sparse_jax.evaluation.circuit_size.plan import Plan
 from sparse_jax.evaluation.circuit_size.rows import Case
@@ -9,7 +10,10 @@ from sparse_jax.evaluation.circuit_size.search import search_tasks
 from sparse_jax.evaluation.circuit_size.sizes import BEYOND, SizeRow, SizeRows
 from sparse_jax.evaluation.circuit_size.subject import Subject
 from sparse_jax.evaluation.extraction import TaskData, task_loss
+from sparse_jax.files import write_whole
+from sparse_jax.inputs import InputError
 from sparse_jax.progress import Progress
+from sparse_jax.pruning.resume import fingerprint
 
 
 def run_study(
@@ -19,8 +23,12 @@ def run_study(
 
     tasks: by the subjects' names, the same tasks in the same order. Whole models are judged before anything
     is pruned: what they miss is said, and costs no more time. The subjects take turns, so that a study that
-    is stopped has rows of both; run again, it goes on.
+    is stopped has rows of both; run again, it goes on. Raises InputError if that was with other pairs under
+    the name of a task.
     """
+    for one in subjects:
+        for data in tasks[one.name]:
+            _require_same_pairs(one, data)
     losses = {one.name: _judge(one, tasks[one.name], plan, rows) for one in subjects}
     count, together = len(tasks[subjects[0].name]), plan.study.tasks_together
     progress = Progress(
@@ -33,6 +41,18 @@ def run_study(
                 _study_group(subject, group, losses[subject.name], plan, rows)
                 progress.update(_finished(subjects, tasks, plan, rows))
     progress.close()
+
+
+def _pairs_file(subject: Subject, data: TaskData) -> Path:
+    return subject.directory / "pairs" / f"{data.name}.txt"
+
+
+def _require_same_pairs(subject: Subject, data: TaskData) -> None:
+    path = _pairs_file(subject, data)
+    if path.exists() and path.read_text() != fingerprint(*data[1:]):
+        raise InputError(
+            f"tasks: {data.name} had other pairs when {path} was written; valid: a new workdir, or another name"
+        )
 
 
 def _missing(subject: Subject, data: TaskData, plan: Plan, rows: SizeRows) -> list[tuple[str, float]]:
@@ -79,6 +99,8 @@ def _study_group(
     }
     # the same group again after a stop: an unfinished round of its search is found by who is in it
     group = [data for data in group if targets[data.name]]
+    for data in group:
+        write_whole(_pairs_file(subject, data), fingerprint(*data[1:]))
     journals = search_tasks(subject, group, targets, plan.search, plan.prune)
     for data in group:
         case = Case(subject, data, journals[data.name], losses[data.name], targets[data.name], plan)

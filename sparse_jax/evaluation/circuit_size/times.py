@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparse_jax.evaluation.provenance import provenance
+from sparse_jax.training.preemption import Preempted
 from sparse_jax.training.writers import read_rows
 
 
@@ -17,11 +18,11 @@ def recorded(path: Path, command: str) -> Iterator[None]:
     """Appends a line to the JSON-lines file `path` when the block ends, unless it is killed outright.
 
     command, seconds, cores of the machine, and `provenance`, whose time is that of the start. Meanwhile a
-    SIGTERM interrupts as Ctrl-C does. To be used in the main thread.
+    SIGTERM raises Preempted. To be used in the main thread.
     """
     began = time.monotonic()
     line = {"command": command, "cores": os.cpu_count(), **provenance()}
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _make_room)
     try:
         yield
     finally:
@@ -32,7 +33,11 @@ def recorded(path: Path, command: str) -> Iterator[None]:
             file.write(json.dumps(line) + "\n")
 
 
+def _make_room(number: int, frame: object) -> None:
+    raise Preempted("SIGTERM: stopped at once; the same command goes on from what is saved")
+
+
 def read_times(path: Path) -> dict[str, object]:
-    """All stretches of a study, and their seconds together."""
+    """All stretches of a study, and their seconds together, also of those that ran side by side."""
     stretches = read_rows(path)
     return {"seconds": round(sum(one["seconds"] for one in stretches), 1), "each": stretches}

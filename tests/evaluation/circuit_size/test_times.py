@@ -7,6 +7,7 @@ import time
 import pytest
 
 from sparse_jax.evaluation.circuit_size.times import read_times, recorded
+from sparse_jax.training.preemption import Preempted
 
 
 def test_times_add_up_however_they_end(tmp_path):
@@ -17,7 +18,7 @@ def test_times_add_up_however_they_end(tmp_path):
     with pytest.raises(ValueError, match="broken"), recorded(path, "second"):
         raise ValueError("broken")
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), recorded(path, "third"):
+    with pytest.raises(Preempted), recorded(path, "third"):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) == before
