@@ -59,11 +59,8 @@ def main() -> None:
     }
     about = {"models": described, "config": config, "times": read_times(times)}
     rows = SizeRows(path).rows  # another command may have added some meanwhile
-    print(
-        write_report(
-            rows, about, plan.study.headline, Path(OUTPUT.value or workdir / "report"), plan.study.seed
-        )
-    )
+    output = Path(OUTPUT.value or workdir / "report")
+    print(write_report(rows, about, plan.study.headline, output, plan.study.seed))
 
 
 if __name__ == "__main__":

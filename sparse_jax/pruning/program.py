@@ -103,8 +103,8 @@ def plan_lanes(
     groups = -(-most // fitting)
     per_device = -(-most // groups)
     print(
-        f"{label}: {count} lanes in {groups} groups of {per_device * devices}: {memory.said_of(one, two)} and "
-        f"{memory.gigabytes(free)} are free on each device",
+        f"{label}: {count} lanes in {groups} groups of {per_device * devices}: "
+        f"{memory.said_of(one, two)} and {memory.gigabytes(free)} are free on each device",
         file=sys.stderr,
     )
     return Plan(build(per_device), per_device * devices)

@@ -70,7 +70,7 @@ class Case:
                 yield self._edges(judge, target)
 
     def _edges(self, judge: Evaluator, target: float) -> SizeRow:
-        """The row of edges inside of the circuit of nodes that is kept; may be stopped within the training."""
+        """The row of edges inside of the circuit of nodes that is kept; goes on within the training."""
         nodes = reduced_of(load_circuit(self._circuit_path("nodes", target)), self.subject.pretrained.config)
         prune, lanes = self.plan.edge_prune, self._edge_lanes()
         label = f"{self.subject.name}, {self.data.name}, edges at {target:g}"

@@ -51,7 +51,8 @@ def _require_same_pairs(subject: Subject, data: TaskData) -> None:
     path = _pairs_file(subject, data)
     if path.exists() and path.read_text() != fingerprint(*data[1:]):
         raise InputError(
-            f"tasks: {data.name} had other pairs when {path} was written; valid: a new workdir, or another name"
+            f"tasks: {data.name} had other pairs when {path} was written; "
+            "valid: a new workdir, or another name"
         )
 
 
