@@ -33,7 +33,7 @@ OUTPUT = flags.DEFINE_string("output", None, "the folder of rows.jsonl and table
 
 
 def main() -> None:
-    """Adds the rows that are missing, and writes all anew after each."""
+    """Adds the rows that are missing, each as soon as it is there; then the table."""
     base = run_config(command.config().to_dict())
     topologies = [find_topology(name, "--topologies") for name in TOPOLOGIES.value]
     for each in topologies:
@@ -54,7 +54,7 @@ def main() -> None:
                 own = {"config": config_digest(base), "d_model": run.model.d_model}
                 records.append({**own, **plan(run, topology, devices)})
                 write_whole(rows, "".join(json.dumps(record) + "\n" for record in records))
-                write_whole(rows.with_name("table.md"), markdown(records))
+    write_whole(rows.with_name("table.md"), markdown(records))
     print(markdown(records))
 
 

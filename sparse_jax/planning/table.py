@@ -51,7 +51,7 @@ def _cells(record: Record, update: Record | None) -> list[str]:
         f"{most} {_gigabytes(kinds[most]['bytes'])}" if kinds else most,
         f"{1000 * max(seconds.values()):.0f} ms ({max(seconds, key=seconds.get)})",
         f"{1000 * sum(seconds.values()):.0f} ms",
-        f"{record['hours']['least']:.0f} to {record['hours']['apart']:.0f}",
+        f"{record['hours']['least']:.1f} to {record['hours']['apart']:.1f}",
         f"{record['dollars']['least']:,.0f} to {record['dollars']['apart']:,.0f}",
     ]
     return cells if update is None else [*cells, _of_update(update)]
