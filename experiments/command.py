@@ -61,7 +61,7 @@ def run(main: Callable[[], None], several: bool = False) -> None:
     except processes.ProcessError as error:
         _fail(error, processes.LOST)
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from the last checkpoint", 130)
+        _fail("interrupted; the same command goes on from what is saved", 130)
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise

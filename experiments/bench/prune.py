@@ -4,9 +4,9 @@ python -m experiments.bench.prune --lanes=1,2,4,8
 
 The floor is the weights' forward and input-gradient products of all tokens at the speed of that product (the
 best of before and after): gates need no other gradients. A compact model (`pruning.compact`), in which one
-part in 4 or 8 of all nodes is left, falls below it. What members of a pair have in common is computed once
+part in 4 or 8 of all nodes is left, comes near it. What members of a pair have in common is computed once
 (--shared). Times on the wall, and of all threads together ("cpu"), which other work on the machine disturbs
-less. About 4 minutes on 2 quiet CPU cores.
+less. About 5 minutes on 2 quiet CPU cores.
 """
 
 import json

@@ -75,7 +75,7 @@ def lane_step(
     The loss is the mean task loss plus k_coef times the number of open gates; only the gates get
     gradients (METHOD 6), and logits that are not eligible stay. With `compact` the nodes that it leaves out
     are not computed; none of them may be open. Returns the new state and {"loss", "open"} as they were before
-    the update.
+    the update; a loss of NaN also where logits are NaN, which would pass for closed gates.
     """
     hyper = lane.hyper
     batch, whole = _batch((shared.tasks, shared.whole), prune.pairs_per_step, lane, state.step)
@@ -95,6 +95,8 @@ def lane_step(
     if lane.eligible is not None:
         updates = _product(updates, lane.eligible)
     rate = -_learning_rate(prune, hyper, state.step)
+    is_broken = jnp.isnan(sum(tau.sum() for tau in state.logits.values()))
+    metrics["loss"] = jnp.where(is_broken, jnp.nan, metrics["loss"])
     logits = jax.tree.map(
         lambda tau, update: jnp.clip(tau + rate * update, -LOGIT_BOUND, LOGIT_BOUND), state.logits, updates
     )

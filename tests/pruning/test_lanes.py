@@ -115,6 +115,22 @@ def test_lanes_side_by_side_run_in_groups_that_fit_and_it_is_said(six, together,
         run(SHORT, lanes, tasks)
 
 
+def test_what_the_compiler_itself_refuses_runs_in_groups(six, together, monkeypatch, capsys):
+    tasks, lanes, all_six = six
+    lanes, compiled = take(lanes, [0, 1, 2] * 3), program._compiled
+
+    def refusing(*given):
+        if given[-2][-1].shape[0] > len(jax.devices()):  # more than one lane a device
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory")
+        return compiled(*given)
+
+    monkeypatch.setattr(program, "_compiled", refusing)
+    found = run(SHORT, lanes, tasks)
+    for name, tau in found.logits.items():
+        np.testing.assert_allclose(tau, all_six.logits[name][[0, 1, 2] * 3], atol=1e-5)
+    assert "9 lanes in 3 groups of 4: two do not fit and" in capsys.readouterr().err
+
+
 def test_one_program_serves_every_task_target_and_price(six):
     tasks, lanes, _ = six
     run(SHORT, take(lanes, [0, 1]), tasks[:1])
@@ -171,6 +187,18 @@ def test_a_lane_that_breaks_down_is_told_and_harms_no_other(six):
     rest = [0, 2, 3, 4, 5]
     for name, tau in found.logits.items():
         np.testing.assert_array_equal(tau[rest], all_six.logits[name][rest])
+
+
+def test_lanes_that_have_all_broken_down_are_run_no_further(six, monkeypatch):
+    tasks, lanes, _ = six
+    monkeypatch.setattr(engine, "CHUNK_SECONDS", 0.0)  # a step at a time
+    hyper = dataclasses.replace(lanes.hyper, learning_rate=np.full(6, np.nan, np.float32))
+    found = run(SHORT, lanes.replace(hyper=hyper), tasks)
+    assert found.failed.all()
+    # the loss before the first update is finite, that behind it is not, and nothing comes after
+    loss = found.history["loss"]
+    assert np.isfinite(found.history["open"][:, 0]).all() and np.isfinite(loss[:, 0]).all()
+    assert np.isnan(loss[:, 1:]).all() and np.isnan(found.history["open"][:, 2:]).all()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """How many lanes fit, by hand; and what the compiler and the machine say."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -15,6 +17,14 @@ def test_lanes_that_fit_by_hand():
         InputError, match="pruning: one lane needs 1.5 GB and 1 GB are free on each device; valid"
     ):
         memory.lanes_that_fit(1_500_000_000, 1_600_000_000, 1_000_000_000)
+
+
+def test_what_the_compiler_refuses_fits_nowhere():
+    assert memory.lanes_that_fit(50, math.inf, 80) == 1
+    assert memory.said_of(50, math.inf) == "two do not fit"
+    assert memory.said_of(5e9, 8e9) == "a lane needs about 3 GB"
+    with pytest.raises(InputError, match="pruning: one lane needs more than there is"):
+        memory.lanes_that_fit(math.inf, math.inf, 80)
 
 
 def test_needed_bytes_are_those_of_arguments_results_and_temporaries():

@@ -5,7 +5,10 @@ import pytest
 
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
+from sparse_jax.pruning import reduce
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.discretize import Choice, Discretized
+from sparse_jax.pruning.eliminate import Eliminated
 from sparse_jax.pruning.evaluate import Evaluator
 from sparse_jax.pruning.lanes import Optimized, make_lanes
 from sparse_jax.pruning.reduce import reduce_edges, reduce_nodes, working_lanes
@@ -40,6 +43,24 @@ def test_looser_targets_never_have_larger_circuits_and_sizes_are_told_before_and
     missed = found[0.001]
     assert not missed.reached and missed.loss > 0.001
     assert missed.discretized == {"nodes": count_nodes(missed.gates), "edges": sizes[0.001]}
+
+
+def test_a_stricter_targets_circuit_comes_with_its_own_sizes_before_elimination(monkeypatch):
+    """The looser target's ranking starts from fewer nodes here, which cannot be eliminated any further."""
+    gates = {site: np.ones_like(tau) for site, tau in lane(0).items()}
+    gates["k"] = gates["q"]
+    fewer = {**gates, "attn_in": np.zeros_like(gates["attn_in"])}
+    least = {site: np.zeros_like(gate) for site, gate in gates.items()}
+    choices = [Choice(0, Discretized(g, 1, 0.1, 0.0, True), edges) for g, edges in ((gates, 70), (fewer, 40))]
+    monkeypatch.setattr(reduce, "best_of_lanes", lambda *given: choices)
+
+    def eliminated(evaluator, start, removable, target, tied):
+        return Eliminated(start if start is fewer else least, 0.1, 0.0)
+
+    monkeypatch.setattr(reduce, "eliminate", eliminated)
+    strict, loose = reduce_nodes(noisy(), [lane(0)], (0.2, 0.3))
+    assert count_nodes(strict.gates) == count_nodes(loose.gates) == 0
+    assert strict.discretized == loose.discretized == {"nodes": count_nodes(gates), "edges": 70}
 
 
 PRUNE = PruneConfig(steps=60, pairs_per_step=4, train_pairs=8, learning_rate=0.02, k_coef=0.01)

@@ -21,6 +21,13 @@ def test_rows_after_the_resumed_step_are_dropped(tmp_path):
     assert read_rows(path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 9}]
 
 
+def test_a_damaged_line_before_others_is_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2\n{"a": 3}\n')
+    with pytest.raises(InputError, match="rows.jsonl: line 2 is damaged"):
+        read_rows(path)
+
+
 def test_a_fresh_run_starts_a_fresh_file(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models
 
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.config import data_config
+from sparse_jax.evaluation.circuit_size import rows as rows_of_tasks
 from sparse_jax.evaluation.circuit_size import search
 from sparse_jax.evaluation.circuit_size.plan import Plan, StudyConfig, keep_plan, read_plan
 from sparse_jax.evaluation.circuit_size.sizes import BEYOND, MISSED, REACHED, SizeRows
@@ -173,6 +174,29 @@ def test_prunings_that_all_break_down_are_reported_as_missed(tmp_path, monkeypat
     assert {row.outcome for row in rows if row.method == "random"} == {REACHED}
 
 
+def test_edges_and_rankings_may_be_asked_for_later(finished, tmp_path, monkeypatch):
+    """From the circuits of nodes that are kept, which are not looked for again."""
+    later = dataclasses.replace(PLAN.study, edge_targets=(), rankings=())
+    subjects = [subject("dense", tmp_path)]
+    weights = {"sparse": "1", "dense": "2"}
+    for study in (later, PLAN.study):
+        keep_plan(dataclasses.replace(PLAN, study=study), weights, tmp_path)
+    run(tmp_path, dataclasses.replace(PLAN, study=later), subjects)
+    monkeypatch.setattr(rows_of_tasks, "reduce_nodes", None)
+    found = {row.key: row for row in run(tmp_path, subjects=subjects)}
+    assert found == {row.key: row for row in finished[1] if row.model == "dense"}
+    assert not list((tmp_path / "dense/search").glob("*.npz"))
+
+
+def test_other_pairs_under_a_tasks_name_are_refused(tmp_path):
+    one = subject("dense", tmp_path)
+    nodes = dataclasses.replace(PLAN.study, edge_targets=(), rankings=())
+    run(tmp_path, dataclasses.replace(PLAN, study=nodes), [one])
+    other = [DATA[0], DATA[1]._replace(train=planted_pairs(8, seed=9))]
+    with pytest.raises(InputError, match="tasks: b had other pairs"):
+        run_study([one], {"dense": other}, PLAN, SizeRows(tmp_path / "rows.jsonl"))
+
+
 def test_another_plan_or_other_weights_are_refused(tmp_path):
     weights = {"sparse": "1", "dense": "2"}
     keep_plan(PLAN, weights, tmp_path)
@@ -200,6 +224,8 @@ def test_another_plan_or_other_weights_are_refused(tmp_path):
         ("study", {"lanes": 3}, "study.lanes: unknown field"),
         ("search", {"targets": (0.01,)}, "search.targets: .* among study.targets"),
         ("pruning", {"steps": 0}, "pruning.steps: 0"),
+        ("edge_pruning", {"frozen_norms": True}, "edge_pruning.frozen_norms: True .* that of pruning, False"),
+        ("edge_pruning", {"fill": "zero"}, "edge_pruning.fill: 'zero' .* 'mean'"),
     ],
 )
 def test_a_wrong_plan_is_named(section, given, said):
