@@ -72,7 +72,8 @@ def optimize_gates(
     A lane depends on its own fields only. Lanes are sharded over the devices of this process and run in
     groups that fit into memory; pairs are as short as their task needs, and what the members have in common
     is computed once. With a `path` the lanes' states are kept in that file, from which a killed run goes on,
-    with the same bits on the same machine and as much free memory. With `prune.compact` gates are dropped on the way (`compact`).
+    with the same bits on the same machine and as much free memory. With `prune.compact` gates are dropped on
+    the way (`compact`).
 
     Raises InputError for lanes, means or gates that do not fit the model, tasks of unequal numbers of pairs,
     a `path` of other lanes, edges with another `prune.fill` than their mean or zero, or memory for not even

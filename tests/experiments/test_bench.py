@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from experiments.bench import sparse_products, timing, train_steps
+from experiments.bench.lane_steps import floor_flop
 from experiments.bench.saving import measure
 from experiments.bench.timing import interleaved
 from experiments.bench.torch_step import training_step
 from experiments.bench.train_steps import SIZES, Runner, Size
 from sparse_jax.inputs import InputError
+from sparse_jax.model.config import ModelConfig
 
 TINY = Size(d_model=32, n_layers=1, vocab_size=64, context=16, batch_size=2)
 
@@ -101,3 +103,9 @@ def test_products_with_a_sparse_matrix_agree_with_the_dense_one(monkeypatch):
     )
     with pytest.raises(AssertionError):
         sparse_products.products(32, 16, 8, 2)
+
+
+def test_the_floor_of_a_pruning_step_by_hand():
+    config = ModelConfig(vocab_size=10, n_layers=2, d_model=8, d_head=4)
+    # a layer: four of 8 x 8 in attention, 8 x 32 and 32 x 8 in the MLP; forward and back to the input
+    assert floor_flop(config, 5) == 2 * 2 * 5 * 2 * (4 * 64 + 2 * 256)
