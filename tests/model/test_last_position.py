@@ -29,7 +29,6 @@ def gates_and_fills(config, tokens):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
         {"n_layers": 1, "unroll": True},
         {"n_layers": 3, "remat": True, "unroll": True, "attention_sink": False},
         {"positions": "concatenated", "d_position": 4},

@@ -63,7 +63,6 @@ def pairs():
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
         {"n_layers": 1, "attention_sink": False},
         {"positions": "concatenated", "d_position": 4},
         {"positions": "added", "bigram": "none"},
