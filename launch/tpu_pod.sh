@@ -54,7 +54,11 @@ if ! command -v $PYTHON >/dev/null; then
   { sudo add-apt-repository -y ppa:deadsnakes/ppa && \$get update && \$get install $PYTHON-venv; } >/dev/null
 fi
 test -d sparse_jax || git clone --quiet $(printf '%q' "$REPOSITORY") sparse_jax
-cd sparse_jax && git fetch --quiet origin && git checkout --quiet --detach $(printf '%q' "$REVISION")
+cd sparse_jax
+git fetch --quiet --prune --tags --force origin
+# a branch is taken as it is there now, not as the clone has its own
+revision=\$(git rev-parse --quiet --verify $(printf '%q' "origin/$REVISION") || echo $(printf '%q' "$REVISION"))
+git checkout --quiet --detach \"\$revision\"
 export TPU_NAME=$NAME SPARSE_JAX_PYTHON=$PYTHON && source launch/environment.sh
 before=\$(cat /dev/shm/$NAME.pid 2>/dev/null || true)
 if grep -qs $module /proc/\${before:-none}/cmdline; then

@@ -373,6 +373,42 @@ def test_a_worker_stops_what_a_lost_connection_has_left(checkout, worker):
     assert (checkout.root / "saved").exists()
 
 
+def test_a_worker_takes_branch_tag_and_commit_as_they_are_now(checkout):
+    checkout.stand_in("gcloud", GCLOUD.replace("SSH", 'printf %s "${!#}" > worker.sh'))
+    origin, worker = checkout.root / "origin", checkout.root / "worker"
+    worker.mkdir()
+
+    def git(*arguments: str, folder: Path = origin) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=60)
+        return done.stdout.strip()
+
+    def commit(message: str) -> str:
+        git("commit", "--quiet", "--allow-empty", "-m", message)
+        return git("rev-parse", "HEAD")
+
+    def taken(revision: str) -> str:
+        """What a worker that keeps its clone is at, after the lines that are about git."""
+        done = checkout.run("tpu_pod.sh", *TRAIN, **POD | {"REPOSITORY": str(origin), "REVISION": revision})
+        assert done.returncode == 0, done.stderr
+        script = (checkout.root / "worker.sh").read_text()
+        lines = script[script.index("test -d sparse_jax") : script.index("export TPU_NAME")]
+        subprocess.run(["bash", "-ec", lines], cwd=worker, check=True, timeout=60)
+        return git("rev-parse", "HEAD", folder=worker / "sparse_jax")
+
+    origin.mkdir()
+    git("init", "--quiet", "--initial-branch=main")
+    first = commit("first")
+    git("branch", "other")
+    git("tag", "v1")
+    assert [taken(name) for name in ("main", "other", "v1", first)] == [first] * 4
+    second = commit("second")
+    git("branch", "--force", "other")
+    git("tag", "--force", "v1")
+    assert [taken(name) for name in ("main", "other", "v1", second)] == [second] * 4
+    assert taken(first[:10]) == first
+
+
 def test_a_slurm_job_has_a_process_for_each_gpu_and_is_queued_again(checkout):
     checkout.stand_in("sbatch", "cat > job.sh")
     checkout.stand_in("srun", "exit 75")
