@@ -19,6 +19,9 @@
 
 # shellcheck shell=bash
 
+# The lines behind this one may be a sweep's, piped to a shell: nothing that is started here may read them.
+exec </dev/null
+
 readonly saved=75
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 

@@ -473,6 +473,19 @@ def test_a_sweep_has_a_line_for_every_combination(checkout):
     assert all(line[:4] == [*start, *TRAIN[:2]] for line in lines)
 
 
+@pytest.mark.parametrize("script", ["local.sh", "processes.sh", *CLUSTERS])
+def test_what_is_started_leaves_the_next_lines_of_a_sweep_to_the_shell(checkout, script):
+    reads = {"gcloud": GCLOUD.replace("SSH", "cat"), "kubectl": "cat", "sbatch": "cat", "python": "cat"}
+    for program, body in reads.items():
+        checkout.stand_in(program, f"{body} > /dev/null")
+    line = shlex.join(["bash", f"launch/{script}", *TRAIN])
+    environment = {"PATH": f"{checkout.bin}:{os.environ['PATH']}", **CLUSTERS.get(script, {})}
+    lines = f"{line}\n{line}\necho all\n"
+    command = {"input": lines, "capture_output": True, "text": True, "timeout": 60}
+    done = subprocess.run(["bash", "-e"], cwd=checkout.root, env=environment, **command)
+    assert (done.returncode, done.stdout) == (0, "all\n"), done.stderr
+
+
 def test_a_sweep_can_run_several_at_once_as_the_text_says(checkout):
     (piece,) = re.findall(r"`(xargs[^`]*)`", (LAUNCH / "README.md").read_text())
     checkout.stand_in("python", "true")
