@@ -16,6 +16,7 @@
 # MOUNT         where they see it; --workdir and --output have to be in it, and data.directory should be
 # CHIPS         chips of a machine (default: 4)
 # RESTARTS      how often the workers start again (default: 100)
+# A JobSet that has ended stays, and keeps its name: `kubectl delete jobset NAME` comes before the next start.
 # Credentials and cluster are those of kubectl.
 set -euo pipefail
 source "$(dirname "$0")/command.sh"
@@ -46,4 +47,4 @@ manifest="$(cat "$root/launch/jobset.yaml")"
 for variable in NAME IMAGE ACCELERATOR TOPOLOGY HOSTS CLAIM MOUNT CHIPS RESTARTS COMMAND; do
   manifest="${manifest//"\${$variable}"/"${!variable}"}"
 done
-feed "$manifest" kubectl apply -f -
+feed "$manifest" kubectl create -f -

@@ -442,7 +442,7 @@ def test_a_jobset_is_whole_and_restarts_all_but_wrong_inputs(checkout):
     checkout.stand_in("kubectl", "cat > set.yaml")
     done = checkout.run("jobset.sh", *TRAIN, '--config.x="a"', **JOBSET, RESTARTS="7")
     assert done.returncode == 0, done.stderr
-    assert checkout.called() == [["apply", "-f", "-"]]
+    assert checkout.called() == [["create", "-f", "-"]]
     text = (checkout.root / "set.yaml").read_text()
     assert "${" not in text
     spec = yaml.safe_load(text)["spec"]
