@@ -32,8 +32,9 @@ def run(main: Callable[[], None], several: bool = False) -> None:
     """Parses the flags and calls `main`; what goes wrong ends with one line.
 
     several: the command can be run by several processes as one. Exit status 1: a mistake in the code, with
-    its traceback; 2: a wrong input, or a disk that cannot be read or written; 3: a loss that is not finite;
-    4: another process is lost; 75: told to make room (SIGTERM), to be started again; 130: interrupted.
+    its traceback; 2: a wrong input, or a disk that cannot be read or written; 3: a loss that is not finite,
+    both also because another process ends with it; 4: another process is lost, or has ended otherwise;
+    75: told to make room (SIGTERM), to be started again; 130: interrupted.
     """
     signal.signal(signal.SIGTERM, _make_room)
     sys.unraisablehook = _leave_out_closed_loops
@@ -59,7 +60,7 @@ def run(main: Callable[[], None], several: bool = False) -> None:
             jax.distributed.shutdown()  # waits for the others, who would take an early end for a failure
         _fail(stopped, preemption.STATUS)
     except processes.ProcessError as error:
-        _fail(error, processes.LOST)
+        _fail(error, error.status)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from what is saved", 130)
     except Exception as error:
@@ -130,7 +131,7 @@ def _fail(message: object, status: int) -> None:
     finish_line()
     print(f"error: {message}", file=sys.stderr)
     sys.stderr.flush()
-    processes.tell_end(message)
+    processes.tell_end(message, status)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -31,8 +31,10 @@ HEARTBEAT_SECONDS = 60
 # How long to wait for the others once something has gone wrong.
 LOST_SECONDS = 10
 
-# The exit status of a process that ends because of another.
+# The exit status of a process that ends because of another, unless that one's says that no restart helps (a
+# wrong input, a loss that is not finite): then all have the same, for a scheduler may see any of them first.
 LOST = 4
+_FINAL = (2, 3)
 _ENDED = "sparse_jax/ended"
 _meetings = itertools.count()
 
@@ -46,7 +48,14 @@ _LAUNCHERS = (
 
 
 class ProcessError(RuntimeError):
-    """Other processes of the run are missing or have ended; the message is one line and says which."""
+    """Other processes of the run are missing or have ended; the message is one line and says which.
+
+    `status`: what the process that raises it has to end with.
+    """
+
+    def __init__(self, message: str, status: int = LOST):
+        super().__init__(message)
+        self.status = status
 
 
 def start(
@@ -137,7 +146,7 @@ def meet(subject: str, word: str, seconds: float = START_SECONDS) -> list[str]:
         store.key_value_set(f"{folder}/{jax.process_index()}", word)
         while len(words := _read(store, folder)) < count:
             if ended := _read(store, _ENDED):
-                raise ProcessError("; ".join(f"process {i} ended: {why}" for i, why in ended.items()))
+                raise _because_of({i: json.loads(word) for i, word in ended.items()})
             if time.monotonic() > deadline:
                 missing = ", ".join(str(i) for i in range(count) if i not in words)
                 raise ProcessError(
@@ -188,17 +197,27 @@ def naming_lost() -> Iterator[None]:
         try:
             meet("after an error of the devices", "", LOST_SECONDS)
         except ProcessError as lost:
-            raise ProcessError(f"{lost} ({first_line(error)})") from error
+            raise ProcessError(f"{lost} ({first_line(error)})", lost.status) from error
         raise
 
 
-def tell_end(why: object) -> None:
-    """Says to the others, who may be waiting, that this process ends and why; process 0 lets them read it."""
+def _because_of(ended: Mapping[int, tuple[str, int]]) -> ProcessError:
+    """What those that have ended, each with a reason and a status, mean for this process."""
+    said = "; ".join(f"process {i} ended: {why}" for i, (why, _) in ended.items())
+    return ProcessError(said, next((status for _, status in ended.values() if status in _FINAL), LOST))
+
+
+def tell_end(why: object, status: int) -> None:
+    """Says to the others, who may be waiting, that this process ends, why, and with which exit status.
+
+    Process 0 lets them read it.
+    """
     if not jax.distributed.is_initialized() or jax.process_count() == 1:
         return
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         store = multihost.get_jax_distributed_client()
-        store.key_value_set(f"{_ENDED}/{jax.process_index()}", str(why), allow_overwrite=True)
+        word = json.dumps([str(why), status])
+        store.key_value_set(f"{_ENDED}/{jax.process_index()}", word, allow_overwrite=True)
         deadline = time.monotonic() + LOST_SECONDS / 2
         while is_first() and time.monotonic() < deadline:
             if len(_read(store, _ENDED)) == jax.process_count():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from sparse_jax.training import processes
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.pretrained import load_pretrained
+from sparse_jax.training.processes import ProcessError
 from tests.training.test_loop import measured, same_parameters
 
 SECONDS = 240
@@ -128,6 +130,34 @@ def test_a_mistake_in_one_process_ends_the_others_too(mapping, tmp_path):
     (status, _, said), (failed, _, why) = end(start(2, mapping, tmp_path / "run", options=options))
     assert failed == 1 and "Traceback" in why and why.endswith("error: LookupError: a mistake\n"), why
     assert status == 4 and "process 1 ended: LookupError: a mistake" in said and clean(said), said
+
+
+@pytest.mark.parametrize(("status", "others"), [(1, 4), (2, 2), (3, 3), (4, 4), (75, 4)])
+def test_what_no_restart_mends_has_the_same_status_in_all_processes(monkeypatch, status, others):
+    """Else a scheduler may see the others end first, and start all of them again."""
+    kept = {}
+
+    class Store:
+        def key_value_set(self, key, word, **_):
+            kept[key] = word
+
+        def key_value_dir_get(self, folder):
+            return [(key, word) for key, word in kept.items() if key.startswith(folder)]
+
+    monkeypatch.setattr(processes.multihost, "get_jax_distributed_client", Store)
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 3)
+    monkeypatch.setattr(processes.jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(processes, "LOST_SECONDS", 0)
+    for index, own in ((2, 4), (0, status)):
+        monkeypatch.setattr(processes.jax, "process_index", lambda index=index: index)
+        processes.tell_end(f"reason {index}", own)
+    monkeypatch.setattr(processes.jax, "process_index", lambda: 1)
+    with pytest.raises(ProcessError, match="^process 0 ended: reason 0; process 2 ended: reason 2$") as ended:
+        processes.meet("somewhere", "")
+    assert ended.value.status == others
+    with pytest.raises(ProcessError) as after, processes.naming_lost():
+        raise jax.errors.JaxRuntimeError("a connection was closed")
+    assert after.value.status == others
 
 
 @pytest.mark.slow
