@@ -255,7 +255,8 @@ def _read_run(path: Path) -> dict:
     """What a checkpoint says of its run. Raises InputError for a format that is not known here."""
     run = ocp.JsonCheckpointHandler().restore(path / "run")  # a Checkpointer would wait for other processes
     if run["format"] not in READABLE:
-        raise InputError(f"checkpoint: {path} has format {run['format']!r}; valid: {FORMAT}")
+        valid = " or ".join(map(str, READABLE))
+        raise InputError(f"checkpoint: {path} has format {run['format']!r}; valid: {valid}")
     if run["format"] == FORMAT and run.pop("checksum") != _checksum(run):
         raise DamagedError(f"checkpoint: {path / 'run'} is not as it was written")
     return run
