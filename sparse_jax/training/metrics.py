@@ -22,6 +22,9 @@ from sparse_jax.training.state import Position, TrainState
 from sparse_jax.training.step import Metrics
 from sparse_jax.training.writers import Writer
 
+# How many steps the device may have before it while the host prepares the next.
+RUN_AHEAD = 2
+
 
 class Recorder:
     """Gathers the metrics of steps on the device and writes them, with progress, when asked to."""
@@ -50,8 +53,15 @@ class Recorder:
         self._clock, self._clock_step = time.monotonic(), start
 
     def add(self, metrics: Metrics) -> None:
-        """Keeps a step's metrics where they are: bringing each to the host would stall the device."""
+        """Keeps a step's metrics where they are: bringing each to the host would stall the device.
+
+        Waits until at most RUN_AHEAD steps are left to the device.
+        """
         self._pending.append(metrics)
+        # A save, as after SIGTERM, waits for all steps handed over before it. With one running and one queued
+        # the device is never idle; more of them would only make that wait longer.
+        if len(self._pending) > RUN_AHEAD:
+            jax.block_until_ready(self._pending[-1 - RUN_AHEAD])
 
     def settle(self, step: int) -> int:
         """The step that the state is really at: `step` less the batches that were skipped meanwhile.
