@@ -30,6 +30,8 @@ def main() -> None:
     """Prints a line for each size and distance."""
     for name in NAMES.value:
         require_choice("--sizes", name, SIZES)
+    for n in EVERY.value:
+        require(n.isdecimal(), "--every", n, "whole numbers such as 0,100")
     every = [int(n) for n in EVERY.value]
     require(0 in every and all(n <= STEPS.value for n in every), "--every", every, "0 and at most --steps")
     for name in NAMES.value:

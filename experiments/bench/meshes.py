@@ -19,6 +19,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command
+from sparse_jax.inputs import require
 
 DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "numbers of devices, the first of which is 1")
 
@@ -55,6 +56,8 @@ def compare(found: dict[str, np.ndarray], one: dict[str, np.ndarray]) -> dict[st
 
 def main() -> None:
     """Prints the lines as JSON."""
+    for devices in DEVICES.value:
+        require(devices.isdecimal() and int(devices) > 0, "--devices", devices, "whole numbers such as 1,2,4")
     one = run(1)
     for devices in map(int, DEVICES.value):
         for mesh, found in (one if devices == 1 else run(devices)).items():

@@ -33,7 +33,8 @@ def main() -> None:
             seconds, load = interleaved(products(ROWS.value, inputs, outputs, each), REPEATS.value)
             row = {"inputs": inputs, "outputs": outputs, "fraction": each / inputs}
             row |= {f"{name}_ms": float(f"{1e3 * value:.4g}") for name, value in seconds.items()}
-            print(json.dumps({**row, "foreign_load": float(f"{load:.2g}")}), flush=True)
+            row["foreign_load"] = None if load is None else float(f"{load:.2g}")
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

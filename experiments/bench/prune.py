@@ -17,6 +17,7 @@ from absl import flags
 from experiments import command
 from experiments.bench.lane_steps import floor_flop, random_task, time_lanes
 from experiments.bench.timing import matmul_gflops
+from sparse_jax.inputs import require
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
 
@@ -37,6 +38,9 @@ def main() -> None:
 
     Then one for each compact size, with the last number of lanes.
     """
+    for field, numbers in (("--lanes", LANES.value), ("--parts", PARTS.value)):
+        for n in numbers:
+            require(n.isdecimal() and int(n) > 0, field, n, "whole numbers such as 1,2,4")
     config = ModelConfig(VOCABULARY.value, n_layers=LAYERS.value, d_model=WIDTH.value)
     prune = PruneConfig(pairs_per_step=PAIRS.value)
     task = random_task(config, PAIRS.value, TOKENS.value, SHARED.value)

@@ -1,8 +1,12 @@
 """The same numbers on every mesh: training with annealing and AbsTopK, evaluation, lanes of gates."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from experiments.bench import meshes
 from experiments.bench.meshes import compare, run
+from sparse_jax.inputs import InputError
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +25,11 @@ def test_every_mesh_of_some_devices_gives_the_numbers_of_one(one, devices, shape
         row = compare(arrays, one["1x1x1"])
         assert row["loss"] < 1e-5 and row["evaluation"] < 1e-4, (mesh, row)
         assert row["parameters"] < 1e-4 and row["masks"] == 0, (mesh, row)
+
+
+@pytest.mark.parametrize("given", ["two", "-1", "0", "1.5"])
+def test_a_wrong_number_of_devices_is_refused_before_anything_runs(monkeypatch, given):
+    monkeypatch.setattr(meshes, "DEVICES", SimpleNamespace(value=["1", given]))
+    monkeypatch.setattr(meshes, "run", lambda devices: pytest.fail("something ran"))
+    with pytest.raises(InputError, match=f"--devices: '{given}' is not valid; valid: whole numbers"):
+        meshes.main()
