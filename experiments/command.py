@@ -1,5 +1,6 @@
 """How every script starts: flags and config in, one clear line out when an input is wrong."""
 
+import contextlib
 import os
 import runpy
 import signal
@@ -57,7 +58,9 @@ def run(main: Callable[[], None], several: bool = False) -> None:
         _fail(error, 3)
     except preemption.Preempted as stopped:
         if jax.distributed.is_initialized():
-            jax.distributed.shutdown()  # waits for the others, who would take an early end for a failure
+            # waits for the others, who would take an early end for a failure; one may be killed meanwhile
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                jax.distributed.shutdown()
         _fail(stopped, preemption.STATUS)
     except processes.ProcessError as error:
         _fail(error, error.status)

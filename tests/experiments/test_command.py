@@ -1,0 +1,31 @@
+"""How a script ends."""
+
+import jax
+import pytest
+
+from experiments import command
+from sparse_jax.training import preemption, processes
+
+
+def test_what_is_saved_ends_as_saved_also_if_another_process_is_killed_meanwhile(monkeypatch):
+    """The end of a process is awaited by the others, and then fails."""
+
+    def end(status):
+        raise SystemExit(status)
+
+    def preempted(*_, **__):
+        raise preemption.Preempted("SIGTERM: stopped")
+
+    def lost():
+        raise jax.errors.JaxRuntimeError("the barrier failed")
+
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(command.sys, "unraisablehook", command.sys.unraisablehook)
+    monkeypatch.setattr(command.app, "run", preempted)
+    monkeypatch.setattr(command.os, "_exit", end)
+    monkeypatch.setattr(processes, "tell_end", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(jax.distributed, "shutdown", lost)
+    with pytest.raises(SystemExit) as ended:
+        command.run(lambda: None)
+    assert ended.value.code == 75
