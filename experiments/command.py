@@ -32,20 +32,19 @@ PROCESS = flags.DEFINE_integer("process", None, "with --coordinator: which of th
 def run(main: Callable[[], None], several: bool = False) -> None:
     """Parses the flags and calls `main`; what goes wrong ends with one line.
 
-    several: the command can be run by several processes as one. Exit status 1: a mistake in the code, with
-    its traceback; 2: a wrong input, or a disk that cannot be read or written; 3: a loss that is not finite,
-    both also because another process ends with it; 4: another process is lost, or has ended otherwise;
-    75: told to make room (SIGTERM), to be started again; 130: interrupted.
+    several: the command can be run by several processes as one; any other is refused beside others.
+
+    Exit status 1: a mistake in the code, with its traceback; 2: a wrong input, or a disk that cannot be read
+    or written; 3: a loss that is not finite, both also because another process ends with it; 4: another
+    process is lost, or has ended otherwise; 75: told to make room (SIGTERM), to be started again; 130:
+    interrupted.
     """
     signal.signal(signal.SIGTERM, _make_room)
     sys.unraisablehook = _leave_out_closed_loops
 
     def start(_) -> None:
         given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
-        if several:
-            processes.start(*given, detect=CLUSTER.value)
-        elif given != (None, None, None):
-            raise InputError("--coordinator: this command runs in one process; valid: without it")
+        (processes.start if several else processes.stay_alone)(*given, detect=CLUSTER.value)
         main()
 
     try:

@@ -41,6 +41,9 @@ whole RESTARTS 0
 where=(--project="$PROJECT" --zone="$ZONE")
 spot=()
 [ "$SPOT" = false ] || spot=(--spot)
+# a host has 8 chips of v5e and v6e, and 8 cores of v5p, at most; commands for one process refuse several hosts
+hosts=several
+[ "${ACCELERATOR##*-}" -gt 8 ] || hosts=1
 quoted="$(printf '%q ' python -m "$module" "$@")"
 
 # What every worker runs. A command whose connection was lost may still be there: it is told to stop, and saves.
@@ -59,7 +62,7 @@ git fetch --quiet --prune --tags --force origin
 # a branch is taken as it is there now, not as the clone has its own
 revision=\$(git rev-parse --quiet --verify $(printf '%q' "origin/$REVISION") || echo $(printf '%q' "$REVISION"))
 git checkout --quiet --detach \"\$revision\"
-export TPU_NAME=$NAME SPARSE_JAX_PYTHON=$PYTHON && source launch/environment.sh
+export TPU_NAME=$NAME SPARSE_JAX_PYTHON=$PYTHON SPARSE_JAX_HOSTS=$hosts && source launch/environment.sh
 before=\$(cat /dev/shm/$NAME.pid 2>/dev/null || true)
 if grep -qs $module /proc/\${before:-none}/cmdline; then
   kill -TERM \$before

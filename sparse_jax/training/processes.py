@@ -41,6 +41,7 @@ _meetings = itertools.count()
 # What launchers set, its value where a process is alone (None: that cannot be told), and what is missing
 # where JAX did not recognize them.
 _LAUNCHERS = (
+    ("SPARSE_JAX_HOSTS", "1", "JAX found no slice of TPUs"),  # of launch/tpu_pod.sh
     ("OMPI_COMM_WORLD_SIZE", "1", "Open MPI 5 names no coordinator"),
     ("SLURM_STEP_NUM_TASKS", "1", "srun did not set all that JAX reads"),
     ("JOB_COMPLETION_INDEX", None, "in Kubernetes JAX needs pip install 'jax[k8s]' and leave to read pods"),
@@ -91,12 +92,34 @@ def _start_from_environment() -> None:
     except ValueError as error:
         if "coordinator_address should be defined" not in str(error):
             raise InputError(f"processes: the environment does not say how they meet ({error})") from None
-        for name, alone, problem in _LAUNCHERS:
-            if os.environ.get(name, alone) != alone:
-                raise InputError(
-                    f"processes: {name} is {os.environ[name]}, but {problem}; valid: --coordinator, "
-                    "--processes and --process, or --nocluster for a process of its own"
-                ) from None
+        for said, problem in _launchers():
+            raise InputError(
+                f"processes: {said}, but {problem}; valid: --coordinator, --processes and --process, "
+                "or --nocluster for a process of its own"
+            ) from None
+
+
+def _launchers() -> Iterator[tuple[str, str]]:
+    """What launchers say that have, or may have, started other processes too, and what JAX would miss."""
+    for name, alone, problem in _LAUNCHERS:
+        if os.environ.get(name, alone) != alone:
+            yield f"{name} is {os.environ[name]}", problem
+
+
+def stay_alone(
+    coordinator: str | None = None, count: int | None = None, index: int | None = None, detect: bool = True
+) -> None:
+    """In place of `start` for what one process does: others would do the same work, into the same files.
+
+    Raises InputError for any argument, and, with `detect`, if the environment tells of other processes.
+    """
+    if (coordinator, count, index) != (None, None, None):
+        raise InputError("--coordinator: this command runs in one process; valid: launch/local.sh")
+    for said, _ in _launchers() if detect else ():
+        raise InputError(
+            f"processes: {said}, but this command runs in one process; valid: launch/local.sh, "
+            "or --nocluster to run it here all the same"
+        )
 
 
 def _initialize(*given: object, **options: object) -> None:

@@ -262,6 +262,14 @@ def test_a_pod_is_asked_for_used_and_given_back(checkout):
     assert shlex.join(["python", "-m", *TRAIN[:2]]) in ssh[-1] and "/mnt/runs/a\\ b" in ssh[-1]
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "hosts"), [("v5litepod-8", "1"), ("v5litepod-16", "several"), ("v5p-8", "1")]
+)
+def test_the_workers_of_a_pod_are_told_whether_they_are_several(checkout, accelerator, hosts):
+    done = checkout.run("tpu_pod.sh", "--dry-run", *TRAIN, **POD | {"ACCELERATOR": accelerator})
+    assert f"SPARSE_JAX_HOSTS={hosts} " in done.stdout.replace("\\", "")
+
+
 def test_a_pod_that_is_taken_away_is_asked_for_again(checkout):
     lost = "[ -f once ] || { touch once; echo SUSPENDED > there; exit 255; }"
     checkout.stand_in("gcloud", GCLOUD.replace("SSH", lost))

@@ -240,6 +240,31 @@ def test_a_launcher_that_jax_does_not_recognize_is_named(monkeypatch, variables)
     processes.start(detect=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OMPI_COMM_WORLD_SIZE", "4"),
+        ("SLURM_STEP_NUM_TASKS", "2"),
+        ("JOB_COMPLETION_INDEX", "1"),
+        ("SPARSE_JAX_HOSTS", "several"),
+    ],
+)
+def test_what_one_process_does_is_not_done_by_several(monkeypatch, name, value):
+    processes.stay_alone()
+    monkeypatch.setenv(name, value)
+    message = (
+        f"processes: {name} is {value}, but this command runs in one process; valid: launch/local.sh, .*"
+    )
+    with pytest.raises(InputError, match=message + "--nocluster"):
+        processes.stay_alone()
+    processes.stay_alone(detect=False)
+    monkeypatch.setenv(name, "1")
+    if name != "JOB_COMPLETION_INDEX":
+        processes.stay_alone()
+    with pytest.raises(InputError, match="--coordinator: .*one process; valid: launch/local.sh"):
+        processes.stay_alone("localhost:1", 2, 0, detect=False)
+
+
 def test_the_code_version_tells_changed_sources(monkeypatch, tmp_path):
     (tmp_path / "a.py").write_text("1")
     monkeypatch.setattr(processes.sparse_jax, "__file__", str(tmp_path / "__init__.py"))
