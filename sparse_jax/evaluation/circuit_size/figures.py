@@ -31,7 +31,9 @@ def draw_sizes(comparisons: Sequence[SizeComparison], title: str, path: str | Pa
     axes.set_xlabel("target loss (nats), and tasks that the mean is over")
     axes.grid(alpha=0.25)
     if axes.lines:
-        figure.legend(frameon=False, loc="outside lower center", ncols=2)
+        # two columns, of one model each, are wider than the figure where a label is long
+        longest = max(len(line.get_label()) for line in axes.lines)
+        figure.legend(frameon=False, loc="outside lower center", ncols=1 if longest > 35 else 2)
     save_figure(figure, path)
 
 
