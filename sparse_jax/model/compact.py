@@ -19,8 +19,12 @@ from sparse_jax.model.hooks import Hooks
 from sparse_jax.model.layers import ACTIVATION, block_input, point, rows_times_matrix
 from sparse_jax.model.places import Places, take_tokens
 from sparse_jax.topk.rows import abs_top_k_mask
+from sparse_jax.turns import in_turns
 
 Arrays = Mapping[str, jax.Array]
+
+# What a CPU goes over for a target: its value and its key.
+TARGET_BYTES = 8
 
 
 @struct.dataclass
@@ -146,13 +150,21 @@ def _targets(kept, activation, x, kernel, bias, slopes, columns_C):
 
 
 def _targets_forward(kept, activation, x, kernel, bias, slopes, columns_C):
-    before = rows_times_matrix(x, kernel) + bias
-    after = activation(before)
-    stays = None if kept is None else abs_top_k_mask(after, kept)
-    before, after = (jnp.take(value, columns_C, axis=-1, mode="clip") for value in (before, after))
-    if stays is not None:
-        stays = jnp.take(stays, columns_C, axis=-1, mode="clip")
-        after = jnp.where(stays, after, 0)
+    def chosen(x_RxK):
+        before = rows_times_matrix(x_RxK, kernel) + bias
+        after = activation(before)
+        stays = None if kept is None else abs_top_k_mask(after, kept)
+        before, after = (jnp.take(value, columns_C, axis=-1, mode="clip") for value in (before, after))
+        if stays is not None:
+            stays = jnp.take(stays, columns_C, axis=-1, mode="clip")
+            after = jnp.where(stays, after, 0)
+        return after, before, stays
+
+    # nothing else reads the whole rows, so that a CPU need not write them to memory
+    turns = functools.partial(in_turns, chosen, row_bytes=TARGET_BYTES * len(bias))
+    rows = x.reshape(-1, x.shape[-1])
+    found = jax.lax.platform_dependent(rows, cpu=lambda rows: turns([rows]), default=chosen)
+    after, before, stays = jax.tree.map(lambda value: value.reshape(*x.shape[:-1], -1), found)
     return after, (before, stays, slopes)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sparse_jax import turns
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
@@ -66,7 +67,10 @@ def pairs_and_alive(config, part, silent):
         (LAYER_NORM, 8, False, "mlp_out", False),
     ],
 )
-def test_logits_and_slopes_are_those_of_the_whole_model(changes, part, packed, silent, frozen):
+def test_logits_and_slopes_are_those_of_the_whole_model(monkeypatch, changes, part, packed, silent, frozen):
+    # as on a machine with one device, where 4 rows of the 32 neurons are made at once
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(turns, "CACHE_BYTES", 1024)
     config = dataclasses.replace(BASE, **changes)
     params = initialize(config, jax.random.key(0))
     params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, params)
