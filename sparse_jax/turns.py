@@ -27,7 +27,7 @@ def in_turns(function: Callable, arrays: Sequence[jax.Array], row_bytes: int):
 def rows_at_once(rows: int, row_bytes: int) -> int:
     """A divisor of `rows`."""
     fit = max(1, CACHE_BYTES // row_bytes)
-    if jax.device_count() > 1 or rows <= 4 * fit:
+    if jax.device_count() > 1 or rows < 4 * fit:
         return rows
     part = max(part for part in range(1, fit + 1) if rows % part == 0)
     return part if 4 * part >= fit else rows

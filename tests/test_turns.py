@@ -19,7 +19,8 @@ def lone_cpu(monkeypatch):
     "rows, row_bytes, part",
     [
         (60, 10, 10),
-        (40, 10, 40),  # four parts would fit: not worth a loop
+        (40, 10, 10),
+        (30, 10, 30),  # three parts would fit: not worth a loop
         (63, 10, 9),
         (62, 10, 62),  # parts of 2 would be mostly loop
         (12, 1000, 1),

@@ -11,8 +11,9 @@ from sparse_jax.topk import kernel
 from sparse_jax.topk.keys import magnitude_keys
 from sparse_jax.turns import in_turns
 
-# What a CPU goes over for an entry: the number, its key twice, what stays and whether a slope passes.
-ENTRY_BYTES = 16
+# What a CPU goes over for an entry: the number and its key.
+ENTRY_BYTES = 8
+_MANY = jnp.iinfo(jnp.int32).max
 
 
 def abs_top_k(x: jax.Array, k: int, reused: bool = True) -> jax.Array:
@@ -48,7 +49,7 @@ def _forward(x_RxN, k: int, reused: bool):
 
         return kept
 
-    in_cache = partial(in_turns, kept_by(_keep_by_bits), row_bytes=ENTRY_BYTES * x_RxN.shape[1])
+    in_cache = partial(in_turns, kept_by(_keep_in_lanes), row_bytes=ENTRY_BYTES * x_RxN.shape[1])
     stays_RxN, kept = lax.platform_dependent(
         x_RxN,
         tpu=kept_by(partial(_keep_largest, backend="tpu")),
@@ -71,8 +72,8 @@ def _keep_by_digits(x_RxN, k: int):
     return _reaching(x_RxN, _search_digits(magnitude_keys(x_RxN), k))
 
 
-def _keep_by_bits(x_RxN, k: int):
-    return _reaching(x_RxN, _search_bits(magnitude_keys(x_RxN), k))
+def _keep_in_lanes(x_RxN, k: int):
+    return _reaching(x_RxN, _search_in_lanes(magnitude_keys(x_RxN), k))
 
 
 def _reaching(x_RxN, threshold_R):
@@ -110,7 +111,7 @@ def _row_thresholds(x_RxN, k: int):
     """The k-th largest key of every row, [R], or a smaller one that no further key of the row reaches."""
 
     def in_cache(x_RxN):
-        return in_turns(lambda x: _search_bits(magnitude_keys(x), k), [x_RxN], 4 * x_RxN.shape[1])
+        return in_turns(lambda x: _search_in_lanes(magnitude_keys(x), k), [x_RxN], 4 * x_RxN.shape[1])
 
     return lax.platform_dependent(x_RxN, cpu=in_cache, default=lambda x: _search_digits(magnitude_keys(x), k))
 
@@ -137,30 +138,35 @@ def _search_digits(keys_RxN, k: int, digit_bits: int = 3):
     return lax.fori_loop(0, passes, next_digit, jnp.zeros(len(keys_RxN), keys_RxN.dtype))
 
 
-def _search_bits(keys_RxN, k: int):
-    """As a CPU does: from the highest bit down, until exactly k keys of every row reach its threshold.
+def _search_in_lanes(keys_RxN, k: int, digit_bits: int = 2):
+    """As a CPU does: digit by digit too, but until exactly k keys of every row reach its threshold.
 
-    Devices that hold different rows all go to the last bit: to stop early they would have to ask each other.
+    Devices that hold different rows all go to the last digit: to stop early they would have to ask one
+    another.
     """
     rows, dtype = len(keys_RxN), keys_RxN.dtype
     keys_RxCxN = _in_lanes(keys_RxN)
     key_bits = 8 * dtype.itemsize - 1
+    values_V = jnp.arange(1, 2**digit_bits, dtype=dtype)
 
-    def next_bit(state):
+    def next_digit(state):
         step, threshold_R, reach_R = state
-        trial_R = threshold_R + (jnp.ones((), dtype) << (key_bits - 1 - step).astype(dtype))
-        count_R = _count_in_lanes(keys_RxCxN, trial_R)
-        higher_R = (count_R >= k) & (reach_R != k)
-        return step + 1, jnp.where(higher_R, trial_R, threshold_R), jnp.where(higher_R, count_R, reach_R)
+        shift = jnp.maximum(key_bits - digit_bits * (step + 1), 0).astype(dtype)
+        trial_RxV = threshold_R[:, None] + (values_V << shift)
+        count_RxV = _count_in_lanes(keys_RxCxN, trial_RxV)
+        # a trial beyond the largest key wraps to a negative number, which every key would reach
+        higher_RxV = (count_RxV >= k) & (trial_RxV > threshold_R[:, None]) & (reach_R != k)[:, None]
+        reach_R = jnp.minimum(reach_R, jnp.where(higher_RxV, count_RxV, _MANY).min(axis=1))
+        threshold_R += jnp.sum(higher_RxV, axis=1, dtype=dtype) << shift
+        return step + 1, threshold_R, reach_R
 
     def unfinished(state):
         step, _, reach_R = state
-        left = step < key_bits
+        left = digit_bits * step < key_bits
         return left if jax.device_count() > 1 else left & jnp.any(reach_R != k)
 
-    everything = jnp.full(rows, jnp.iinfo(jnp.int32).max)
-    start = jnp.int32(0), jnp.zeros(rows, dtype), everything
-    return lax.while_loop(unfinished, next_bit, start)[1]
+    start = jnp.int32(0), jnp.zeros(rows, dtype), jnp.full(rows, _MANY)
+    return lax.while_loop(unfinished, next_digit, start)[1]
 
 
 def _count(keys_RxN, threshold_R):
@@ -175,7 +181,9 @@ def _in_lanes(keys_RxN):
     return padded.reshape(rows, -1, lanes)
 
 
-def _count_in_lanes(keys_RxCxN, threshold_R):
+def _count_in_lanes(keys_RxCxN, threshold_RxV):
+    """How many keys [R, V] reach each of a row's thresholds."""
     # XLA keeps compare and count in one loop only for short int16 partial sums over vector lanes
-    partial_RxN = jnp.sum(keys_RxCxN >= threshold_R[:, None, None], axis=1, dtype=jnp.int16)
-    return jnp.sum(partial_RxN, axis=-1, dtype=jnp.int32)
+    reached_RxVxCxN = keys_RxCxN[:, None] >= threshold_RxV[:, :, None, None]
+    partial_RxVxN = jnp.sum(reached_RxVxCxN, axis=2, dtype=jnp.int16)
+    return jnp.sum(partial_RxVxN, axis=-1, dtype=jnp.int32)

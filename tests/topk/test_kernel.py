@@ -69,7 +69,7 @@ def test_slopes_of_a_model_go_through_it(monkeypatch):
         return keep_largest(x, k, "interpret")
 
     expected, asked = slopes(), []
-    monkeypatch.setattr(rows, "_keep_by_bits", by_kernel)
+    monkeypatch.setattr(rows, "_keep_in_lanes", by_kernel)
     found = slopes()
     assert asked
     for name, slope in expected.items():
