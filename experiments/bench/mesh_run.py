@@ -25,6 +25,9 @@ MODEL = ModelConfig(vocab_size=64, context=16, n_layers=2, d_model=32, d_head=4,
 SPARSITY = SparsityConfig(fraction=1 / 8, schedule="linear", anneal_start=0.0, anneal_end=1.0)
 DATA = DataConfig({"none": SourceConfig("simple_python")})  # of which nothing is read
 STEPS, BATCH = 10, 8
+# AbsTopK is a step: two entries that differ by less than sums round by may change places where sums have
+# another order. In the text of seed 0 two do, by 2e-7 of their size, at the third step; in this none.
+TEXT_SEED = 1
 PRUNE = PruneConfig(steps=10, pairs_per_step=4, train_pairs=8, k_coef=1e-3, learning_rate=0.01)
 LANES = 8
 
@@ -40,7 +43,7 @@ def train(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
     axes = dict(zip(("mesh_data", "mesh_fsdp", "mesh_tensor"), shape))
     training = TrainConfig(steps=STEPS, batch_size=BATCH, **axes)
     program = train_program(RunConfig(MODEL, SPARSITY, OptimizerConfig(), DATA, training))
-    drawn = np.random.default_rng(0).integers(0, MODEL.vocab_size, (STEPS, BATCH, MODEL.context + 1))
+    drawn = np.random.default_rng(TEXT_SEED).integers(0, MODEL.vocab_size, (STEPS, BATCH, MODEL.context + 1))
     tokens = drawn.astype(np.int32)
     # made on one device, so that no mesh has a rounding of its own before the first step
     state, losses = jax.device_put(jax.jit(program.fresh)(), program.shardings), []

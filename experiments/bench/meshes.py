@@ -4,7 +4,7 @@ python -m experiments.bench.meshes
 
 Simulated CPU devices, a process for each number of them. `loss` and `evaluation` are largest differences
 relative to one device, `parameters` and `gates` absolute ones, `masks` counts weights that are zero in one
-and not in the other.
+and not in the other. Numbers differ by rounding, unless it decides a tie of activations; the text has none.
 """
 
 import json
