@@ -46,8 +46,9 @@ class Hooks:
     norms: what an RMSNorm divides by in place of its input's own root mean square, by a name of NORMS,
     [L, B, T, 1] ([B, T, 1] for the last).
     capture: names of the sites whose values the forward function returns.
-    stream: how the residual stream [B, T, D] lies on devices at the start of every layer; where None, the
-    compiler may split it along D as the parameters are, and then moves it about in every layer.
+    stream: how the residual stream [B, T, D] lies on devices, first at `embed`, one after the other; the last
+    also at the start of every layer. Where none is given, the compiler may split it along D as the parameters
+    are, and then moves it about in every layer.
     """
 
     gates: Arrays = struct.field(default_factory=dict)
@@ -55,7 +56,7 @@ class Hooks:
     patches: Mapping[str, Patch] = struct.field(default_factory=dict)
     norms: Arrays = struct.field(default_factory=dict)
     capture: tuple[str, ...] = struct.field(pytree_node=False, default=())
-    stream: jax.sharding.Sharding | None = struct.field(pytree_node=False, default=None)
+    stream: tuple[jax.sharding.Sharding, ...] = struct.field(pytree_node=False, default=())
 
     def split(self, n_layers: int) -> tuple["Hooks", "Hooks"]:
         """The part that is scanned over the layers, and the part for what is outside them."""
@@ -86,8 +87,9 @@ class Hooks:
 
     def apply(self, site: str, x: jax.Array) -> jax.Array:
         """Gate, then patch the value `x` [..., N] of `site`."""
-        if self.stream is not None and site in sites.LAYER_STARTS:
-            x = jax.lax.with_sharding_constraint(x, self.stream)
+        if self.stream and site in sites.LAYER_STARTS:
+            for sharding in self.stream if site == sites.EMBED_SITE else self.stream[-1:]:
+                x = jax.lax.with_sharding_constraint(x, sharding)
         if site in self.gates:
             gate = self.gates[site].astype(x.dtype)
             x = x * gate

@@ -110,10 +110,14 @@ def spread_batch(sharding: NamedSharding, batch_size: int, own: np.ndarray) -> j
     return jax.make_array_from_process_local_data(sharding, own, (batch_size, *own.shape[1:]))
 
 
-def stream_sharding(rows: NamedSharding) -> NamedSharding | None:
-    """How the residual stream has to lie where a batch lies as `rows`; None on one device, where nothing is
-    to be said. Left alone the compiler splits it along the width, as the parameters are."""
-    return rows if rows.mesh.size > 1 else None
+def stream_sharding(rows: NamedSharding) -> tuple[NamedSharding, ...]:
+    """How the residual stream has to lie where a batch lies as `rows`: one after the other what the embedding
+    gives, then all layers; nothing on one device. Left alone the compiler splits it along the width, as the
+    parameters are, and between the two it would copy the whole stream to every device."""
+    axes = rows.mesh.shape
+    if axes["data"] > 1 and axes["fsdp"] > 1:
+        return NamedSharding(rows.mesh, PartitionSpec("data", None, "fsdp")), rows
+    return (rows,) if rows.mesh.size > 1 else ()
 
 
 def placed(shapes: object, shardings: object) -> object:

@@ -19,19 +19,19 @@ def make_train_step(
     config: ModelConfig,
     optimizer: optax.GradientTransformation,
     accumulate: int = 1,
-    rows: jax.sharding.Sharding | None = None,
+    stream: tuple[jax.sharding.Sharding, ...] = (),
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
     """A function (state, tokens [B, T + 1]) -> (state, metrics), to be jitted once.
 
     accumulate: in how many microbatches, one after another, the gradient of the batch is made; B must be a
     multiple. It changes the memory that activations take, and sums only in their rounding.
-    rows: how a batch lies on several devices.
+    stream: how the residual stream lies on several devices (`Hooks.stream`).
 
     A step whose loss or gradients are not finite leaves the state as it was and says so in the metric
     "finite", so that the state in memory is always a good one.
     """
 
-    hooks = Hooks(stream=rows)
+    hooks = Hooks(stream=stream)
     loss_and_gradients = jax.value_and_grad(
         lambda params, tokens: next_token_loss(config, params, tokens, hooks)
     )

@@ -62,16 +62,25 @@ def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces):
         assert all(leaf.sharding.shard_shape(leaf.shape) == shard for leaf in like_it)
 
 
+def streams(function, *arguments) -> set[str]:
+    """Shapes [rows, T, width] of a device's float values in the compiled program."""
+    compiled = function.lower(*arguments).compile()
+    return set(re.findall(r"f32\[\d+,16,\d+\]", compiled.as_text()))
+
+
+def test_what_the_embedding_gives_is_never_whole_on_a_device(pieces, capfd):
+    """Where rows lie on both axes and widths on one, the compiler sees no way but a copy, and warns."""
+    config, _, _ = pieces
+    program = program_on(config, (2, 2, 1))
+    assert "f32[8,16,16]" not in streams(program.step, program.placed, program.tokens)
+    assert "rematerialization" not in capfd.readouterr().err
+
+
 def test_no_device_holds_the_stream_of_rows_that_are_not_its_own(pieces):
     """Left alone, the compiler splits the stream along the width, as the parameters are."""
     config, optimizer, tokens = pieces
     program = program_on(config, (1, 4, 1))
     params, given = program.placed.params, program.tokens
-
-    def streams(function, *arguments) -> set[str]:
-        """Shapes [rows, T, width] of a device's float values in the compiled program."""
-        compiled = function.lower(*arguments).compile()
-        return set(re.findall(r"f32\[\d+,16,\d+\]", compiled.as_text()))
 
     left_alone = jax.jit(make_train_step(config.model, optimizer))
     assert "f32[8,16,4]" in streams(left_alone, program.placed, given)
