@@ -138,12 +138,14 @@ def _search_digits(keys_RxN, k: int, digit_bits: int = 3):
     return lax.fori_loop(0, passes, next_digit, jnp.zeros(len(keys_RxN), keys_RxN.dtype))
 
 
-def _search_in_lanes(keys_RxN, k: int, digit_bits: int = 2):
-    """As a CPU does: digit by digit too, but until exactly k keys of every row reach its threshold.
+def _search_in_lanes(keys_RxN, k: int):
+    """As a CPU does: two bits a pass, until exactly k keys of every row reach its threshold.
 
-    Devices that hold different rows all go to the last digit: to stop early they would have to ask one
-    another.
+    Several devices all go to the last bit, since to stop early they would have to ask one another, and bit
+    by bit, since what they add up are the counts of lanes.
     """
+    is_alone = jax.device_count() == 1
+    digit_bits = 2 if is_alone else 1
     rows, dtype = len(keys_RxN), keys_RxN.dtype
     keys_RxCxN = _in_lanes(keys_RxN)
     key_bits = 8 * dtype.itemsize - 1
@@ -155,7 +157,7 @@ def _search_in_lanes(keys_RxN, k: int, digit_bits: int = 2):
         trial_RxV = threshold_R[:, None] + (values_V << shift)
         count_RxV = _count_in_lanes(keys_RxCxN, trial_RxV)
         # a trial beyond the largest key wraps to a negative number, which every key would reach
-        higher_RxV = (count_RxV >= k) & (trial_RxV > threshold_R[:, None]) & (reach_R != k)[:, None]
+        higher_RxV = (count_RxV >= k) & (trial_RxV > threshold_R[:, None])
         reach_R = jnp.minimum(reach_R, jnp.where(higher_RxV, count_RxV, _MANY).min(axis=1))
         threshold_R += jnp.sum(higher_RxV, axis=1, dtype=dtype) << shift
         return step + 1, threshold_R, reach_R
@@ -163,7 +165,7 @@ def _search_in_lanes(keys_RxN, k: int, digit_bits: int = 2):
     def unfinished(state):
         step, _, reach_R = state
         left = digit_bits * step < key_bits
-        return left if jax.device_count() > 1 else left & jnp.any(reach_R != k)
+        return left & jnp.any(reach_R != k) if is_alone else left
 
     start = jnp.int32(0), jnp.zeros(rows, dtype), jnp.full(rows, _MANY)
     return lax.while_loop(unfinished, next_digit, start)[1]

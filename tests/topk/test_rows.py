@@ -1,4 +1,5 @@
 from functools import partial
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,20 @@ from sparse_jax.topk.keys import magnitude_keys
 from sparse_jax.topk.rows import abs_top_k
 from tests.topk.adversarial import array
 
-top_k = jax.jit(abs_top_k, static_argnums=1)
+on_several_devices = jax.jit(abs_top_k, static_argnums=1)
+
+
+@partial(jax.jit, static_argnums=1)
+def alone(x, k):
+    """As on a machine with one device, which takes two bits a pass and stops early."""
+    with mock.patch.object(jax, "device_count", lambda: 1):
+        return abs_top_k(x, k)
+
+
+def top_k(x, k):
+    kept = alone(x, k)
+    np.testing.assert_array_equal(np.float32(kept), np.float32(on_several_devices(x, k)))
+    return kept
 
 
 def reference(x, k):
@@ -65,15 +79,22 @@ def test_wide_k_is_the_identity_and_small_k_is_refused():
         abs_top_k(x, 0)
 
 
-def test_search_for_accelerators_finds_the_same_thresholds():
-    """Three bits at a time and plain counts, as on a TPU; at the NaN of all bits a trial could wrap."""
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("search", [rows._search_digits, rows._search_in_lanes])
+def test_searches_find_the_same_entries(monkeypatch, search, devices):
+    """As accelerators and CPUs search, one or several; at the NaN of all bits a trial could wrap."""
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
     every_bit = np.array(0x7FFFFFFF, np.int32).view(np.float32)
-    x = jax.random.normal(jax.random.key(0), (6, 40)).at[4].set(0).at[5].set(every_bit)
+    x = jax.random.normal(jax.random.key(0), (6, 40)).at[4].set(0).at[5, :2].set(every_bit)
     for dtype in (jnp.float32, jnp.bfloat16):
         keys = magnitude_keys(x.astype(dtype))
-        search = jax.jit(lambda keys, k: rows._search_digits(keys, k))
         for k in (1, 10, 39):
-            np.testing.assert_array_equal(search(keys, k), np.sort(np.asarray(keys), axis=-1)[:, -k])
+            cut = np.sort(np.asarray(keys), axis=-1)[:, -k]
+            found = np.asarray(jax.jit(search, static_argnums=1)(keys, k))
+            np.testing.assert_array_equal(keys >= found[:, None], keys >= cut[:, None])
+            assert np.all(found <= cut)
+            if search is rows._search_digits:
+                np.testing.assert_array_equal(found, cut)
 
 
 @pytest.mark.parametrize("reused", (True, False))
