@@ -31,6 +31,7 @@ LAYER_NORM = {
     "residual_activation": "relu",
     "norm": "layer",
 }
+CONCATENATED = {"positions": "concatenated", "d_position": 8, "unroll": True}
 SHARED = 5
 
 
@@ -60,17 +61,7 @@ def pairs_and_alive(config, part, silent):
     [
         ({}, 4, True, "mlp_out", False, True),
         ({"attention_sink": False, "bias": False, "activation": "relu"}, 4, False, "attn_out", True, False),
-        pytest.param(
-            *(
-                {"positions": "concatenated", "d_position": 8, "unroll": True},
-                8,
-                True,
-                "attn_out",
-                True,
-                False,
-            ),
-            marks=pytest.mark.slow,
-        ),
+        pytest.param(CONCATENATED, 8, True, "attn_out", True, False, marks=pytest.mark.slow),
         (LAYER_NORM, 8, False, "mlp_out", False, True),
     ],
 )
