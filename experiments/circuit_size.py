@@ -14,17 +14,16 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
-from sparse_jax.evaluation.circuit_size.plan import keep_plan, read_plan
-from sparse_jax.evaluation.circuit_size.report import write_report
-from sparse_jax.evaluation.circuit_size.sizes import MODELS, SizeRows
-from sparse_jax.evaluation.circuit_size.study import run_study
-from sparse_jax.evaluation.circuit_size.subject import describe_model, prepare_subject
-from sparse_jax.evaluation.circuit_size.times import read_times, recorded
-from sparse_jax.evaluation.extraction import task_data
-from sparse_jax.evaluation.provenance import weights_hash
+from experiments.studies.circuit_size.plan import keep_plan, read_plan
+from experiments.studies.circuit_size.report import write_report
+from experiments.studies.circuit_size.sizes import MODELS, SizeRows
+from experiments.studies.circuit_size.study import describe_model, run_study
+from experiments.studies.times import read_times, recorded
 from sparse_jax.inputs import require, require_sections
+from sparse_jax.models.formats import load_model
+from sparse_jax.pruning.prune import task_data
+from sparse_jax.pruning.subject import prepare_subject
 from sparse_jax.tasks.find import find_task
-from sparse_jax.training.pretrained import load_pretrained
 
 RESULTS = "experiments/results"
 PLACES = {name: flags.DEFINE_string(name, f"{RESULTS}/small/{name}", f"the {name} model") for name in MODELS}
@@ -38,8 +37,8 @@ def main() -> None:
     config = require_sections(command.config().to_dict(), sections)
     plan, workdir = read_plan(config), Path(config["workdir"])
     tasks = [find_task(name) for name in config["tasks"]]
-    models = {name: load_pretrained(place.value) for name, place in PLACES.items()}
-    weights = {name: weights_hash(model.params) for name, model in models.items()}
+    models = {name: load_model(place.value) for name, place in PLACES.items()}
+    weights = {name: model.fingerprint for name, model in models.items()}
     data = {
         name: [task_data(task, model.tokenizer, model.config.context, plan.prune) for task in tasks]
         for name, model in models.items()

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from sparse_jax.inputs import InputError, first_line, nearest
 from sparse_jax.progress import finish_line
-from sparse_jax.training import preemption, processes
+from sparse_jax.runtime import preemption, processes
 from sparse_jax.training.nonfinite import NonFiniteError
 
 CONFIG = config_flags.DEFINE_config_file(

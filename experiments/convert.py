@@ -3,8 +3,9 @@
 python -m experiments.convert --from=DIR --to=DIR --format=openai
 
 --from is a released PyTorch model (beeg_config.json, final_model.pt), a Hugging Face GPT-2, or a model of
-this project; --to becomes a new directory of the released format (openai), of this project (safetensors, with
-means over generated programs if there is a tokenizer.json, so that it can be pruned) or for upload (hf).
+this project; --to becomes a new directory of the released format (openai), for upload (hf), or of ours:
+nonzero weights alone (compact) or all of them (safetensors), with means over generated programs if there is
+a tokenizer.json, so that it can be pruned.
 """
 
 from pathlib import Path
@@ -15,31 +16,29 @@ import numpy as np
 from absl import flags
 
 from experiments import command
-from sparse_jax.evaluation.ablation import publish_means
-from sparse_jax.interop.model import Model
+from sparse_jax.ablation.values import publish_means
 from sparse_jax.model.forward import summary
 from sparse_jax.model.generate import generate
-from sparse_jax.training.exchange import FORMATS, read_model, write_model
-from sparse_jax.training.pretrained import load_pretrained
+from sparse_jax.models.formats import WRITABLE, load_model, save_model
+from sparse_jax.models.model import Model
 from sparse_jax.trees import named_leaves
 
 FROM = flags.DEFINE_string("from", None, "the model's directory", required=True)
 TO = flags.DEFINE_string("to", None, "a directory that does not exist yet", required=True)
-FORMAT = flags.DEFINE_enum("format", None, FORMATS, "what is written", required=True)
-DENSE = flags.DEFINE_bool("dense", False, "safetensors: every weight, not only the nonzero ones")
+FORMAT = flags.DEFINE_enum("format", None, WRITABLE, "what is written", required=True)
 
 
 def main() -> None:
     """Reads, writes, reads again; prints nonzero weights by leaf, size, a sample, and the difference."""
-    model, run = read_model(FROM.value)
-    write_model(model, run, TO.value, FORMAT.value, DENSE.value)
-    if FORMAT.value == "safetensors" and run is None and model.tokenizer:
-        publish_means(load_pretrained(TO.value), Path(TO.value), programs=True)
+    model = load_model(FROM.value)
+    save_model(model, TO.value, FORMAT.value)
+    if FORMAT.value in ("compact", "safetensors") and model.run is None and model.tokenizer:
+        publish_means(load_model(TO.value), Path(TO.value), programs=True)
     size = sum(path.stat().st_size for path in Path(TO.value).iterdir())
     print(summary(model.params))
     print(f"size: {size:,} bytes in {TO.value}")
     print(f"sample: {sample(model)!r}")
-    print(f"round trip: largest difference of a weight {difference(model, read_model(TO.value)[0]):g}")
+    print(f"round trip: largest difference of a weight {difference(model, load_model(TO.value)):g}")
 
 
 def sample(model: Model) -> str | list[int]:

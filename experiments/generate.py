@@ -9,7 +9,7 @@ from absl import flags
 
 from experiments import command
 from sparse_jax.model.generate import generate
-from sparse_jax.training.pretrained import load_pretrained
+from sparse_jax.models.formats import load_model
 
 WORKDIR = flags.DEFINE_string("workdir", None, "a training run", required=True)
 PROMPT = flags.DEFINE_string("prompt", "def ", "the text to go on from")
@@ -22,7 +22,7 @@ SEED = flags.DEFINE_integer("seed", 0, "of the sampling")
 
 def main() -> None:
     """Prints the samples, each after a line of dashes."""
-    model = load_pretrained(WORKDIR.value)
+    model = load_model(WORKDIR.value)
     prompt = model.tokenizer.encode(PROMPT.value).ids
     tokens = generate(
         model.config,

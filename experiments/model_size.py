@@ -11,17 +11,17 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
+from experiments.studies.model_size import model_row, write_rows
+from experiments.studies.publish import validation_loss
 from sparse_jax.data.corpus import prepare
-from sparse_jax.evaluation.extraction import task_data
-from sparse_jax.evaluation.model_size import model_row, write_rows
-from sparse_jax.evaluation.publish import validation_loss
-from sparse_jax.evaluation.suite import prune_tasks
 from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.prune import task_data
+from sparse_jax.pruning.suite import prune_tasks
 from sparse_jax.tasks.find import find_task
-from sparse_jax.training.checkpoint import check_workdir
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
+from sparse_jax.training.resume import check_workdir
 
 OUTPUT = flags.DEFINE_string("output", "experiments/results/model_size", "where the table and the figure go")
 

@@ -14,12 +14,11 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
+from experiments.studies.plan_table import config_digest, kept_rows, markdown
 from sparse_jax.files import require_writable, write_whole
 from sparse_jax.inputs import require
 from sparse_jax.planning.devices import planned_devices
 from sparse_jax.planning.plan import plan_training, plan_update
-from sparse_jax.planning.rows import config_digest, kept_rows
-from sparse_jax.planning.table import markdown
 from sparse_jax.planning.topologies import find_topology
 from sparse_jax.training.config import RunConfig, run_config
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
-from sparse_jax.evaluation.comparison import compare, format_table
-from sparse_jax.evaluation.extraction import task_data
-from sparse_jax.evaluation.suite import prune_tasks
+from experiments.studies.comparison import compare, format_table
 from sparse_jax.inputs import from_mapping, require
+from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.prune import task_data
+from sparse_jax.pruning.suite import prune_tasks
 from sparse_jax.tasks.find import FORMS, find_task
-from sparse_jax.training.pretrained import load_pretrained
 
 MODEL = flags.DEFINE_string("model", None, "the workdir of a training run", required=True)
 NAMES = flags.DEFINE_list("tasks", None, f"the tasks to prune for, each {FORMS}", required=True)
@@ -27,7 +27,7 @@ def main() -> None:
     prune = from_mapping(PruneConfig, command.config().to_dict(), "pruning")
     require(len(NAMES.value) > 0, "--tasks", NAMES.value, f"one or more, each {FORMS}")
     tasks = [find_task(name) for name in NAMES.value]
-    model = load_pretrained(MODEL.value)
+    model = load_model(MODEL.value)
     data = [task_data(task, model.tokenizer, model.config.context, prune) for task in tasks]
     circuits = prune_tasks(model, None, data, prune, Path(OUTPUT.value))
     print(format_table(compare([task.name for task in tasks], circuits, {})))

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from experiments import command
 from experiments.report import write
+from experiments.studies.comparison import SIDES, compare, format_table
 from sparse_jax.data.corpus import prepare
-from sparse_jax.evaluation.comparison import SIDES, compare, format_table
-from sparse_jax.evaluation.extraction import task_data
-from sparse_jax.evaluation.suite import prune_tasks
 from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.prune import task_data
+from sparse_jax.pruning.suite import prune_tasks
 from sparse_jax.tasks.find import find_task
-from sparse_jax.training.checkpoint import check_workdir
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
+from sparse_jax.training.resume import check_workdir
 
 
 def main() -> None:

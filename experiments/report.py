@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.studies.comparison import Comparison
+from sparse_jax.ablation.values import training_corpus
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.data.corpus import prepare
 from sparse_jax.data.loader import validation_windows
-from sparse_jax.evaluation.comparison import Comparison
-from sparse_jax.evaluation.provenance import provenance
 from sparse_jax.files import write_whole
+from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.training.pretrained import Pretrained
-from sparse_jax.training.writers import read_rows
+from sparse_jax.runtime.provenance import provenance
+from sparse_jax.runtime.writers import read_rows
 from sparse_jax.viewer.drawing import TaskCircuit
 from sparse_jax.viewer.exemplars import exemplars
 from sparse_jax.viewer.page import write_report
@@ -25,7 +25,7 @@ EXEMPLAR_WINDOWS = 128
 
 def write(
     workdir: Path,
-    models: Mapping[str, Pretrained],
+    models: Mapping[str, Model],
     circuits: Mapping[str, Mapping[str, Circuit]],
     comparison: Comparison,
     prune: PruneConfig,
@@ -56,8 +56,8 @@ def _last(rows: Sequence[Mapping[str, float]], name: str) -> float:
     return [row[name] for row in rows if name in row][-1]
 
 
-def _drawn(side: str, model: Pretrained, circuits: Mapping[str, Circuit]) -> list[TaskCircuit]:
-    corpus = prepare(model.run.data, model.config.vocab_size)
+def _drawn(side: str, model: Model, circuits: Mapping[str, Circuit]) -> list[TaskCircuit]:
+    corpus = training_corpus(model)
     count = EXEMPLAR_WINDOWS // len(corpus.sources)
     text = [validation_windows(s.validation, count, model.config.context) for s in corpus.sources.values()]
     nodes = [node for circuit in circuits.values() for node in circuit.nodes]

@@ -12,15 +12,15 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
-from sparse_jax.evaluation.ablation import publish_means
-from sparse_jax.evaluation.comparison import SIDES
-from sparse_jax.evaluation.publish import publish
-from sparse_jax.evaluation.task_table import measure_tasks
+from experiments.studies.comparison import SIDES
+from experiments.studies.publish import publish
+from sparse_jax.ablation.score import measure_tasks
+from sparse_jax.ablation.values import publish_means
 from sparse_jax.inputs import require_sections
-from sparse_jax.tasks.table import TASKS
-from sparse_jax.training.checkpoint import check_workdir
+from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
+from sparse_jax.training.resume import check_workdir
 
 OUTPUT = flags.DEFINE_string("output", None, "where the finished pair goes", required=True)
 

@@ -12,13 +12,13 @@ import sys
 from absl import flags
 
 from experiments import command
-from sparse_jax.evaluation.task_table import format_tasks, measure_tasks
+from sparse_jax.ablation.score import format_tasks, measure_tasks
 from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError
+from sparse_jax.models.formats import load_model
+from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.find import FORMS, find_task
 from sparse_jax.tasks.show import characters, list_tasks, show_pairs, tokens_of
-from sparse_jax.tasks.table import TASKS
-from sparse_jax.training.pretrained import load_pretrained
 
 LIST = flags.DEFINE_bool("list", False, "every task with what it is about and its completions")
 SHOW = flags.DEFINE_string("show", None, f"a task whose pairs to show: {FORMS}")
@@ -37,11 +37,11 @@ def main() -> None:
         print(list_tasks(TASKS.values()))
     elif SHOW.value is not None:
         pairs = find_task(SHOW.value).pairs(SPLIT.value, NUMBER.value, SEED.value)
-        cut = characters if MODEL.value is None else tokens_of(load_pretrained(MODEL.value).tokenizer)
+        cut = characters if MODEL.value is None else tokens_of(load_model(MODEL.value).tokenizer)
         print(show_pairs(pairs, cut, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     elif MODEL.value is not None:
         tasks = {name: find_task(name) for name in NAMES.value}
-        model = load_pretrained(MODEL.value)
+        model = load_model(MODEL.value)
         wanted = (SPLIT.value, PAIRS.value, SEED.value, model.tokenizer, model.config.context)
         rows = measure_tasks(model, {name: task.encode(*wanted) for name, task in tasks.items()}, SPLIT.value)
         print(format_tasks(rows))

@@ -15,9 +15,9 @@ from absl import flags
 
 from experiments import command
 from sparse_jax.model.forward import summary
+from sparse_jax.runtime.processes import is_first
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
-from sparse_jax.training.processes import is_first
 
 WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required=True)
 

@@ -1,6 +1,7 @@
 """Files and directories that are there whole or not at all."""
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -63,3 +64,14 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def read_json_object(path: Path) -> dict[str, object]:
+    """The object that `path` holds. Raises InputError for a file that is missing, or holds anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); valid: a JSON object") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds a {type(found).__name__}; valid: a JSON object")
+    return found

@@ -1,10 +1,12 @@
 """Names of a pytree's leaves ("layers/mlp/up/kernel"), first-match rules from names to values."""
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import jax
+import numpy as np
 
 from sparse_jax.inputs import InputError
 
@@ -38,3 +40,17 @@ def first_match(rules: Rules[T], name: str) -> T:
         if re.fullmatch(pattern, name):
             return value
     raise InputError(f"rules: no rule covers {name!r}; valid: add ('.*', ...) as the last rule")
+
+
+def fingerprint(*trees: object) -> str:
+    """A hash of the names, shapes and values of all leaves; other objects count by their repr."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tree in trees:
+        for name, leaf in named_leaves(tree).items():
+            if hasattr(leaf, "shape"):
+                array = np.ascontiguousarray(leaf)
+                digest.update(f"{name} {array.dtype} {array.shape}".encode())
+                digest.update(array.tobytes())
+            else:
+                digest.update(f"{name} {leaf!r}".encode())
+    return digest.hexdigest()

@@ -9,11 +9,11 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes
-from sparse_jax.pruning.packing import shortest
 from sparse_jax.pruning.prepare import new_states, typed_lanes
 from sparse_jax.pruning.program import on_devices, plan_lanes
 from sparse_jax.pruning.step import Lane, Shared
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.packing import shortest
 
 
 def random_task(config: ModelConfig, pairs: int, tokens: int, shared: int) -> Shared:

@@ -13,10 +13,10 @@ from sparse_jax.model.forward import initialize
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.training.config import RunConfig, TrainConfig
-from sparse_jax.training.evaluation import Evaluator
+from sparse_jax.training.evaluation import Judge
+from sparse_jax.training.optimizer import OptimizerConfig
 from sparse_jax.training.program import train_program
 from sparse_jax.trees import named_leaves
 
@@ -50,7 +50,7 @@ def train(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
     for batch in tokens:
         state, metrics = program.step(state, jax.device_put(batch, program.rows))
         losses.append(metrics["loss"])
-    evaluate = Evaluator(MODEL, {"text": tokens[0]}, {"text": 1.0}, BATCH, program.rows)(state.params)
+    evaluate = Judge(MODEL, {"text": tokens[0]}, {"text": 1.0}, BATCH, program.rows)(state.params)
     found = {"losses": np.array(losses), "evaluation": np.array(list(evaluate.values()))}
     found |= {f"params/{name}": np.asarray(leaf) for name, leaf in named_leaves(state.params).items()}
     return found

@@ -8,9 +8,9 @@ from tokenizers import Tokenizer, models
 
 from experiments.bench.train_steps import VARIANTS, Runner, Size
 from sparse_jax.data.config import DataConfig, SourceConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig
-from sparse_jax.training.checkpoint import Checkpoints
 from sparse_jax.training.config import RunConfig, TrainConfig
+from sparse_jax.training.optimizer import OptimizerConfig
+from sparse_jax.training.resume import Checkpoints
 from sparse_jax.training.state import Position
 
 
@@ -22,7 +22,7 @@ def turn(runner: Runner, checkpoints: Checkpoints, steps: int, every: int) -> di
         runner()
         if every and step % every == every // 2:
             start = time.perf_counter()
-            checkpoints.save(runner.state, Position({"next_index": step}))
+            checkpoints.save_state(runner.state, Position({"next_index": step}))
             held.append(time.perf_counter() - start)
     spent = {"ms": 1e3 * (time.perf_counter() - began) / steps}
     checkpoints.wait()
@@ -33,7 +33,7 @@ def written(runner: Runner, checkpoints: Checkpoints) -> float:
     """Milliseconds from the start of a save until it is on the disk."""
     runner()
     start = time.perf_counter()
-    checkpoints.save(runner.state, Position({"next_index": 0}))
+    checkpoints.save_state(runner.state, Position({"next_index": 0}))
     checkpoints.wait()
     return 1e3 * (time.perf_counter() - start)
 

@@ -14,15 +14,15 @@ def products(rows: int, inputs: int, outputs: int, each: int) -> dict:
     values = rng.normal(size=(outputs, each)).astype(np.float32)
     matrix = np.zeros((inputs, outputs), np.float32)
     np.put_along_axis(matrix, chosen.T, values.T, axis=0)
-    x, slope = (rng.normal(size=(rows, width)).astype(np.float32) for width in (inputs, outputs))
+    x, gradient = (rng.normal(size=(rows, width)).astype(np.float32) for width in (inputs, outputs))
     turned = {"x": np.ascontiguousarray(x.T), "csr": scipy.sparse.csr_array(matrix.T)}
     given = {
         "dense": (jnp.matmul, x, matrix),
         "ell": (lambda *given: _ell(*given).T, x.T, chosen, values),
         "bcsr": (lambda m, x: (m @ x).T, sparse.BCSR.fromdense(matrix.T), x.T),
         "bcsr_of_rows": (lambda m, x: (m @ x.T).T, sparse.BCSR.fromdense(matrix.T), x),
-        "dense_gradient": (lambda x, s: (x.T @ s)[chosen, np.arange(outputs)[:, None]], x, slope),
-        "ell_gradient": (_ell_gradient, x.T, chosen, slope.T),
+        "dense_gradient": (lambda x, s: (x.T @ s)[chosen, np.arange(outputs)[:, None]], x, gradient),
+        "ell_gradient": (_ell_gradient, x.T, chosen, gradient.T),
     }
     calls = {name: _compiled(function, *arguments) for name, (function, *arguments) in given.items()}
     calls["scipy"] = lambda: turned["csr"] @ turned["x"]

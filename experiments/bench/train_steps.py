@@ -9,7 +9,7 @@ import optax
 
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig, sparse_optimizer
+from sparse_jax.training.optimizer import OptimizerConfig, sparse_optimizer
 from sparse_jax.training.state import TrainState, new_state
 from sparse_jax.training.step import make_train_step
 

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from experiments.configs.arguments import parse
 from experiments.configs.sections import pruning_section
-from sparse_jax.evaluation.circuit_size.plan import StudyConfig
-from sparse_jax.evaluation.circuit_size.trials import SearchConfig
-from sparse_jax.tasks.table import TASKS
+from experiments.studies.circuit_size.plan import StudyConfig
+from sparse_jax.pruning.trials import SearchConfig
+from sparse_jax.tasks.built_in import TASKS
 
 
 def get_config(argument: str = "") -> ConfigDict:

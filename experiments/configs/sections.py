@@ -8,8 +8,8 @@ from sparse_jax.data.config import KINDS, DataConfig
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig
 from sparse_jax.training.config import TrainConfig
+from sparse_jax.training.optimizer import OptimizerConfig
 
 
 def run_sections(sections: dict[str, dict]) -> dict[str, dict]:

@@ -53,7 +53,7 @@ def prepare(config: DataConfig, vocab_size: int) -> Corpus:
     }
     folder = directory / "corpora" / corpus_key(config, vocab_size, keys)
     if not folder.exists():
-        from sparse_jax.data.encoding import build_corpus  # TFDS takes half a second to import
+        from sparse_jax.data.encoding import build_corpus
 
         datasets = {name: directory / "datasets" / key for name, key in keys.items()}
         with building(directory):

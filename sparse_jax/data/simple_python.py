@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from random import Random
 
-from sparse_jax.data.programs import assignments, branches, containers, files, functions, loops, strings
+from sparse_jax.data.programs import assignments, branches, containers, functions, loops, strings
+from sparse_jax.data.programs import opening as files
 from sparse_jax.data.programs.classes import stateless_class, storing_class
 from sparse_jax.data.programs.expressions import digit
 from sparse_jax.data.programs.holdout import held_out

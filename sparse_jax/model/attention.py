@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from sparse_jax.turns import in_turns
+from sparse_jax.topk.chunks import in_chunks
 
 # queries whose scores are made at once
 BLOCK = 64
@@ -64,9 +64,9 @@ def _forward(q, k, v, sink_H, visible):
     return read, (q, k, v, sink_H, visible, read, logs)
 
 
-def _backward(kept, slope):
+def _backward(kept, gradient):
     q, k, v, sink_H, visible, read, logs = kept
-    dq, dk, dv, dsink_BxH = _of_sequences(_slopes, [q, k, v, read, slope, logs], sink_H, visible)
+    dq, dk, dv, dsink_BxH = _of_sequences(_gradients, [q, k, v, read, gradient, logs], sink_H, visible)
     return dq, dk, dv, jnp.sum(dsink_BxH, axis=0), None
 
 
@@ -83,8 +83,8 @@ def _of_sequences(function: Callable, arrays: Sequence[jax.Array], sink_H, visib
 
     def few(sink_H, visible, *arrays):
         if visible.ndim == 2:
-            return in_turns(partial(function, sink_H, visible), arrays, score_bytes)
-        return in_turns(partial(function, sink_H), (visible, *arrays), score_bytes)
+            return in_chunks(partial(function, sink_H, visible), arrays, score_bytes)
+        return in_chunks(partial(function, sink_H), (visible, *arrays), score_bytes)
 
     return jax.lax.platform_dependent(sink_H, visible, *arrays, cpu=few, default=of_all)
 
@@ -105,23 +105,23 @@ def _read(sink_H, visible, *q_k_v):
     return _joined(jnp.concatenate(read, axis=2)), jnp.concatenate(logs, axis=2)
 
 
-def _slopes(sink_H, visible, *given):
+def _gradients(sink_H, visible, *given):
     """Those of q, k, v [B, T, H*K] and of the sinks [B, H], from that of what was read."""
     *flat, logs = given
-    q, k, v, read, slope = (_split(x, len(sink_H)) for x in flat)
+    q, k, v, read, gradient = (_split(x, len(sink_H)) for x in flat)
     # small operands are turned, so that no product has to turn a block of weights
-    q_T, k_T, v_T, slope_T = (x.swapaxes(2, 3) for x in (q, k, v, slope))
-    along = jnp.sum((slope * read).astype(jnp.float32), axis=-1, keepdims=True)
+    q_T, k_T, v_T, gradient_T = (x.swapaxes(2, 3) for x in (q, k, v, gradient))
+    along = jnp.sum((gradient * read).astype(jnp.float32), axis=-1, keepdims=True)
     scale = q.shape[-1] ** -0.5
     dq, dk, dv = [], jnp.zeros(k_T.shape, jnp.float32), jnp.zeros(v_T.shape, jnp.float32)
     for rows, end in _blocks(q.shape[2]):
         scores = _product(q[:, :, rows], k_T[..., :end], 3, 2) * scale
         weights = jnp.where(visible[..., rows, :end], jnp.exp(scores - logs[:, :, rows]), 0)
-        change = _product(slope[:, :, rows], v_T[..., :end], 3, 2) - along[:, :, rows]
+        change = _product(gradient[:, :, rows], v_T[..., :end], 3, 2) - along[:, :, rows]
         change = (weights * change * scale).astype(q.dtype)
         dq.append(_product(change, k[:, :, :end], 3, 2).astype(q.dtype))
         dk = dk.at[..., :end].add(_product(q_T[..., rows], change, 3, 2))
-        dv = dv.at[..., :end].add(_product(slope_T[..., rows], weights.astype(v.dtype), 3, 2))
+        dv = dv.at[..., :end].add(_product(gradient_T[..., rows], weights.astype(v.dtype), 3, 2))
     dsink_BxH = -jnp.sum(along * jnp.exp(sink_H[:, None, None] - logs), axis=(2, 3))
     dk, dv = (x.swapaxes(2, 3).astype(k.dtype) for x in (dk, dv))
     return *(_joined(x) for x in (jnp.concatenate(dq, axis=2), dk, dv)), dsink_BxH

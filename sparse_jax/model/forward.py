@@ -9,10 +9,10 @@ import numpy as np
 
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.model.compact import Compact
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks
-from sparse_jax.model.places import Branches, in_branches, in_order
+from sparse_jax.model.narrow import Compact
+from sparse_jax.model.positions import Branches, in_branches, in_order
 from sparse_jax.model.transformer import Transformer
 from sparse_jax.trees import named_leaves
 
@@ -34,7 +34,7 @@ def forward(
     [B, V] ([B, A, V]); and without patches and captures in the layers, the last layer's queries, outputs and
     MLP are computed for those alone. With `branches` each sequence is two texts with a common beginning.
     With `compact` the nodes of the layers that it leaves out count as closed, whatever their gates say; hooks
-    are then gates of all sites of the layers and fills [L, N], no patches and no captures there.
+    are then gates of all sites of the layers and ablated [L, N], no patches and no captures there.
     Captured values are [L, B, T, N] ([B, T, N] at `embed` and `final_resid`, the latter as the logits with
     `at_B`; "pattern" is [L, B, H, T, T]). Pure; jit it with `config` closed over.
 
@@ -44,11 +44,11 @@ def forward(
     if branches is None:
         _check_length(config, length)
     check_hooks(config, hooks, tokens_BxT.shape)
-    places = in_order(length) if branches is None else in_branches(length, branches)
+    positions = in_order(length) if branches is None else in_branches(length, branches)
     single = at_B is not None and at_B.ndim == 1
     at_BxA = at_B[:, None] if single else at_B
     logits, captured, _ = Transformer(config).apply(
-        {"params": params}, tokens_BxT, hooks, places, at_BxA, compact=compact
+        {"params": params}, tokens_BxT, hooks, positions, at_BxA, compact=compact
     )
     if single:
         of_end = {site: x[:, 0] for site, x in captured.items() if site == sites.FINAL_SITE}
@@ -58,9 +58,9 @@ def forward(
 
 def forward_cached(config: ModelConfig, params: Params, tokens_BxT: jax.Array, cache, start: jax.Array):
     """Runs T more tokens at positions start.. after those in `cache` -> (logits [B, T, V], cache)."""
-    places = in_order(tokens_BxT.shape[1], start, config.context)
+    positions = in_order(tokens_BxT.shape[1], start, config.context)
     logits, _, cache = Transformer(config).apply(
-        {"params": params}, tokens_BxT, NO_HOOKS, places, None, cache
+        {"params": params}, tokens_BxT, NO_HOOKS, positions, None, cache
     )
     return logits, cache
 

@@ -1,4 +1,4 @@
-"""What can be done at a site, given as data: gates with fill values, patches and captures.
+"""What can be done at a site, given as data: gates with ablation values, patches and captures.
 
 Hooks are arguments of the forward function, never context managers, which a jitted function would
 ignore. Every value passes its site once, in this order: AbsTopK, gate, patch, capture.
@@ -13,7 +13,7 @@ from flax import struct
 from sparse_jax.inputs import InputError, nearest, require_choice
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.places import take_tokens
+from sparse_jax.model.positions import take_tokens
 
 Arrays = Mapping[str, jax.Array]
 
@@ -39,8 +39,8 @@ class Patch:
 class Hooks:
     """Interventions by site name; per-layer arrays carry the layer axis first.
 
-    gates: [L, N] ([N] at `embed` and `final_resid`), 1 keeps a node and 0 replaces it by its fill.
-    fills: same shapes, or a value of its own at every token, [L, B, T, N] ([B, T, N] outside the layers);
+    gates: [L, N] ([N] at `embed` and `final_resid`), 1 keeps a node and 0 replaces it by its ablation value.
+    ablated: same shapes, or a value of its own at every token, [L, B, T, N] ([B, T, N] outside the layers);
     what a closed gate puts in place of the node (0 where absent).
     patches: a Patch per site.
     norms: what an RMSNorm divides by in place of its input's own root mean square, by a name of NORMS,
@@ -52,7 +52,7 @@ class Hooks:
     """
 
     gates: Arrays = struct.field(default_factory=dict)
-    fills: Arrays = struct.field(default_factory=dict)
+    ablated: Arrays = struct.field(default_factory=dict)
     patches: Mapping[str, Patch] = struct.field(default_factory=dict)
     norms: Arrays = struct.field(default_factory=dict)
     capture: tuple[str, ...] = struct.field(pytree_node=False, default=())
@@ -71,7 +71,7 @@ class Hooks:
             return {site: value for site, value in mapping.items() if belongs(site)}
 
         captured = tuple(filter(belongs, self.capture))
-        arrays = map(pick, (self.gates, self.fills, self.patches, self.norms))
+        arrays = map(pick, (self.gates, self.ablated, self.patches, self.norms))
         return Hooks(*arrays, captured, self.stream)
 
     @property
@@ -81,9 +81,11 @@ class Hooks:
 
     def at(self, at_BxA: jax.Array) -> "Hooks":
         """The same of one layer, for values [B, A, N] of some tokens of every sequence; no patches."""
-        fills = {s: fill if fill.ndim == 1 else take_tokens(fill, at_BxA) for s, fill in self.fills.items()}
+        ablated = {
+            s: value if value.ndim == 1 else take_tokens(value, at_BxA) for s, value in self.ablated.items()
+        }
         norms = {site: take_tokens(rms, at_BxA) for site, rms in self.norms.items()}
-        return self.replace(fills=fills, norms=norms)
+        return self.replace(ablated=ablated, norms=norms)
 
     def apply(self, site: str, x: jax.Array) -> jax.Array:
         """Gate, then patch the value `x` [..., N] of `site`."""
@@ -93,8 +95,8 @@ class Hooks:
         if site in self.gates:
             gate = self.gates[site].astype(x.dtype)
             x = x * gate
-            if site in self.fills:
-                x = x + self.fills[site].astype(x.dtype) * (1 - gate)
+            if site in self.ablated:
+                x = x + self.ablated[site].astype(x.dtype) * (1 - gate)
         if site in self.patches:
             patch = self.patches[site]
             x = jnp.where(patch.where, patch.value.astype(x.dtype), x)
@@ -105,7 +107,7 @@ NO_HOOKS = Hooks()
 
 
 def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, int]) -> None:
-    """Raises InputError for a site that does not exist, a wrong shape, or fills without gates."""
+    """Raises InputError for a site that does not exist, a wrong shape, or ablated without gates."""
     for site in hooks.capture:
         require_choice("hooks.capture", site, sites.CAPTURE_SITES)
     for site in hooks.patches:
@@ -117,14 +119,16 @@ def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, int]
             valid = f"{shape} for a model with RMSNorm"
             raise InputError(f"hooks.norms[{site!r}]: shape {tuple(rms.shape)}; valid: {valid}")
     shapes = sites.node_shapes(config)
-    for kind, arrays in (("gates", hooks.gates), ("fills", hooks.fills)):
+    for kind, arrays in (("gates", hooks.gates), ("ablated", hooks.ablated)):
         for site, array in arrays.items():
             if site not in shapes:
                 raise InputError(f"hooks.{kind}: {site!r} has no nodes; {nearest(site, shapes)}")
             per_token = (*shapes[site][:-1], *tokens_shape, shapes[site][-1])
-            fits = tuple(array.shape) == shapes[site] or (kind == "fills" and tuple(array.shape) == per_token)
+            fits = tuple(array.shape) == shapes[site] or (
+                kind == "ablated" and tuple(array.shape) == per_token
+            )
             if not fits:
                 raise InputError(f"hooks.{kind}[{site!r}]: shape {tuple(array.shape)}; valid: {shapes[site]}")
-    for site in hooks.fills:
+    for site in hooks.ablated:
         if site not in hooks.gates:
-            raise InputError(f"hooks.fills[{site!r}]: no gate there; valid: fills of gated sites")
+            raise InputError(f"hooks.ablated[{site!r}]: no gate there; valid: ablated of gated sites")

@@ -10,7 +10,7 @@ from sparse_jax.model import sites
 from sparse_jax.model.attention import attend, attention_pattern
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.model.places import Places, take_tokens
+from sparse_jax.model.positions import Positions, take_tokens
 from sparse_jax.topk.rows import abs_top_k
 
 INIT_SCALE = 0.02
@@ -79,7 +79,7 @@ def rows_times_matrix(x, matrix_KxN, dimension_numbers=None, precision=None, pre
     """x [..., K] -> [..., N], all rows as one matrix; the signature is that of `lax.dot_general`.
 
     Otherwise XLA on a CPU makes the matrix's gradient, a sum over two axes, from a transposed copy of the
-    slopes, by a product that is three times slower.
+    gradients, by a product that is three times slower.
     """
     x_RxK = x.reshape(-1, x.shape[-1])
     y_RxN = jnp.matmul(x_RxK, matrix_KxN, precision=precision, preferred_element_type=preferred_element_type)
@@ -119,7 +119,7 @@ class Attention(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, position, hooks, captured: Captured, cache, places: Places, at_BxA=None):
+    def __call__(self, x, position, hooks, captured: Captured, cache, positions: Positions, at_BxA=None):
         """x [B, T, D] -> (what is added to the stream [B, T, D], the cache with T more tokens).
 
         With `at_BxA` only the queries of those tokens are asked: [B, A, D].
@@ -132,11 +132,11 @@ class Attention(nn.Module):
             for site in ("k", "v")
         )
         if at_BxA is not None:
-            x, hooks, places = take_tokens(x, at_BxA), hooks.at(at_BxA), places.at(at_BxA)
+            x, hooks, positions = take_tokens(x, at_BxA), hooks.at(at_BxA), positions.at(at_BxA)
         q = point(config, "q", linear(config, config.d_attention, "q")(x), hooks, captured)
         if cache is not None:
-            k = jax.lax.dynamic_update_slice_in_dim(cache["k"], k, places.start, axis=1)
-            v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v, places.start, axis=1)
+            k = jax.lax.dynamic_update_slice_in_dim(cache["k"], k, positions.start, axis=1)
+            v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v, positions.start, axis=1)
             cache = {"k": k, "v": v}
         sink = None
         if config.attention_sink:
@@ -144,9 +144,9 @@ class Attention(nn.Module):
         weighs_heads = self.has_variable("params", HEAD_CONSTANTS)
         in_full = at_BxA is None and cache is None
         if in_full and not weighs_heads and sites.PATTERN not in hooks.capture:
-            y, pattern = attend(q, k, v, sink, config.d_head, places.visible), None
+            y, pattern = attend(q, k, v, sink, config.d_head, positions.visible), None
         else:
-            pattern = attention_pattern(q, k, sink, config.d_head, places.visible)
+            pattern = attention_pattern(q, k, sink, config.d_head, positions.visible)
             v = v.reshape(*v.shape[:-1], config.n_heads, config.d_head)
             y = jnp.einsum("bhts,bshk->bthk", pattern.astype(v.dtype), v).reshape(*q.shape)
         if sites.PATTERN in hooks.capture:

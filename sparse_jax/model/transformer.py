@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparse_jax.model import sites
-from sparse_jax.model.compact import CompactAttention, CompactMlp
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.model.layers import INIT_SCALE, Attention, Mlp, normed, point, rows_times_matrix
-from sparse_jax.model.places import Places, take_tokens
+from sparse_jax.model.narrow import CompactAttention, CompactMlp
+from sparse_jax.model.positions import Positions, take_tokens
 
 BIGRAM_INIT_SCALE = 0.02
 
@@ -21,7 +21,7 @@ class Block(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, per_layer, position, places: Places, at_BxA=None):
+    def __call__(self, x, per_layer, position, positions: Positions, at_BxA=None):
         """x [B, T, D], per_layer = (hooks, cache, compact) of this layer -> x, (captured, cache).
 
         With `at_BxA` only those tokens are computed, x [B, A, D]; others are keys and values at most.
@@ -31,10 +31,10 @@ class Block(nn.Module):
         x = point(self.config, "resid_in", x, hooks, captured)
         if compact is None:
             attention = Attention(self.config, name="attn")
-            delta, cache = attention(x, position, hooks, captured, cache, places, at_BxA)
+            delta, cache = attention(x, position, hooks, captured, cache, positions, at_BxA)
         else:
             attention = CompactAttention(self.config, name="attn")
-            delta = attention(x, position, hooks, compact, places, at_BxA)
+            delta = attention(x, position, hooks, compact, positions, at_BxA)
         if at_BxA is not None:
             x, hooks = take_tokens(x, at_BxA), hooks.at(at_BxA)
             position = None if position is None else take_tokens(position, at_BxA)
@@ -59,17 +59,17 @@ class Transformer(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, tokens_BxT, hooks: Hooks, places: Places, at_BxA=None, cache=None, compact=None):
+    def __call__(self, tokens_BxT, hooks: Hooks, positions: Positions, at_BxA=None, cache=None, compact=None):
         """Returns (logits [B, T, V] or, with `at_BxA`, [B, A, V]; captured; cache)."""
         config = self.config
         layer_hooks, outer_hooks = hooks.split(config.n_layers)
         embedding = self._matrix("embed", (config.vocab_size, config.d_model))
         x = embedding.astype(config.compute_dtype)[tokens_BxT]
-        x, position = self._positions(x, places)
+        x, position = self._positions(x, positions)
         captured = {}
         # every token of it: with `at_BxA` too, all are keys and values
         x = point(config, sites.EMBED_SITE, x, outer_hooks, captured)
-        x, (in_layers, cache) = self._layers(x, (layer_hooks, cache, compact), position, places, at_BxA)
+        x, (in_layers, cache) = self._layers(x, (layer_hooks, cache, compact), position, positions, at_BxA)
         captured |= in_layers
         if at_BxA is not None:
             outer_hooks = outer_hooks.at(at_BxA)
@@ -83,11 +83,11 @@ class Transformer(nn.Module):
         logits = logits + self.param("logit_bias", nn.initializers.zeros, (config.vocab_size,))
         return logits, captured, cache
 
-    def _layers(self, x, per_layer, position, places, at_BxA):
+    def _layers(self, x, per_layer, position, positions, at_BxA):
         """All blocks in turn; with `at_BxA`, x is [B, A, D] at the end."""
         config = self.config
         if self.is_initializing():
-            return self._declare_layers(x, per_layer, position, places)
+            return self._declare_layers(x, per_layer, position, positions)
         layers = self.variables["params"]["layers"]
         # the last block's other tokens reach no logit that is asked for
         split = at_BxA is not None and not per_layer[0].see_all_positions
@@ -96,13 +96,13 @@ class Transformer(nn.Module):
 
         def body(x, of_layer):
             params, *rest = of_layer
-            return run_block(config, params, x, rest, position, places)
+            return run_block(config, params, x, rest, position, positions)
 
         unroll = max(1, count) if config.unroll else 1
         x, found = jax.lax.scan(body, x, first, length=count, unroll=unroll)
         if split:
             params, *rest = jax.tree.map(lambda leaf: leaf[-1], (layers, *per_layer))
-            x, found = run_block(config, params, x, rest, position, places, at_BxA)
+            x, found = run_block(config, params, x, rest, position, positions, at_BxA)
         elif at_BxA is not None:
             x = take_tokens(x, at_BxA)
         return x, found
@@ -121,7 +121,7 @@ class Transformer(nn.Module):
         init = init or nn.initializers.normal(INIT_SCALE)
         return _Matrix(shape, init, name=name)()
 
-    def _positions(self, x, places):
+    def _positions(self, x, positions):
         """The stream with positions added, or their channels beside it, [B, T, P]."""
         config = self.config
         if config.positions == "none":
@@ -129,7 +129,7 @@ class Transformer(nn.Module):
         width = config.d_position or config.d_model
         init = sinusoids if config.positions == "sinusoidal" else None
         table = self._matrix("position", (config.context, width), init)
-        rows = jnp.broadcast_to(table.astype(x.dtype)[places.index], (*x.shape[:2], width))
+        rows = jnp.broadcast_to(table.astype(x.dtype)[positions.index], (*x.shape[:2], width))
         return (x + rows, None) if config.positions == "added" else (x, rows)
 
     def _unembedding(self, embedding: jax.Array) -> jax.Array:
@@ -142,16 +142,16 @@ class Transformer(nn.Module):
         return self._matrix("bigram", (size, size), nn.initializers.uniform(BIGRAM_INIT_SCALE))
 
 
-def run_block(config: ModelConfig, params, x, per_layer, position, places, at_BxA=None):
+def run_block(config: ModelConfig, params, x, per_layer, position, positions, at_BxA=None):
     """One block on the parameters of its layer."""
 
-    def run(params, x, per_layer, position, places, at_BxA):
+    def run(params, x, per_layer, position, positions, at_BxA):
         block = Block(config, parent=None)
-        return block.apply({"params": params}, x, per_layer, position, places, at_BxA)
+        return block.apply({"params": params}, x, per_layer, position, positions, at_BxA)
 
     if config.remat:
         run = jax.checkpoint(run, prevent_cse=config.unroll)
-    return run(params, x, per_layer, position, places, at_BxA)
+    return run(params, x, per_layer, position, positions, at_BxA)
 
 
 class _Matrix(nn.Module):

@@ -13,8 +13,8 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import param_shapes
 from sparse_jax.model.sites import node_shapes
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.gates import logit_shapes
 from sparse_jax.pruning.lanes import make_lanes
+from sparse_jax.pruning.logits import logit_shapes
 from sparse_jax.pruning.prepare import typed_lanes
 from sparse_jax.pruning.program import AXIS, compiled_part, device_mesh, lanes_program
 from sparse_jax.pruning.step import Shared, new_lane
@@ -69,7 +69,7 @@ def pruning(
     """One step of gate optimization, of so many lanes on every device, on prompts of the whole context."""
     mesh = device_mesh(devices)
     everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
-    means = _float32(node_shapes(config, prune.held_sites))
+    means = _float32(node_shapes(config, prune.ablation_sites))
     pairs = _pairs(prune.train_pairs, config.context)
     shared = placed(Shared(param_shapes(config), means, pairs), everywhere)
     lanes = typed_lanes(make_lanes(prune, seeds=lanes_per_device * len(devices)), prune)

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sparse_jax.circuits.gates import Gates
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.gates import Gates, logit_shapes
+from sparse_jax.pruning.logits import logit_shapes
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import LOSSES
 
@@ -27,7 +28,7 @@ def attribution(
 ) -> Scores:
     """|gradient x (activation - mean)| of each node, summed over positions, mean over prompts (METHOD 8).
 
-    Gradient: of the pair's loss in the whole model. Pairs that do not fill a last batch are left out. The
+    Gradient: of the pair's loss in the full model. Pairs that do not fill a last batch are left out. The
     two nodes that share a gate (`tied_qk`) share the sum of their scores.
     """
     size = min(PAIRS, len(pairs.last))
@@ -94,11 +95,11 @@ def _compiled_attribution(config: ModelConfig, names: tuple[str, ...], objective
         one_hot = {site: jnp.stack([_chosen(config, site, place) for place in places]) for site in names}
 
         def add(total, chosen):
-            slopes = jax.grad(loss)(values, chosen, params, pairs)
-            return jax.tree.map(jnp.add, total, slopes), None
+            gradients = jax.grad(loss)(values, chosen, params, pairs)
+            return jax.tree.map(jnp.add, total, gradients), None
 
-        slopes, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, values), one_hot)
-        return {site: _scores(site, slopes[site], values[site], means[site]) for site in names}
+        gradients, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, values), one_hot)
+        return {site: _scores(site, gradients[site], values[site], means[site]) for site in names}
 
     return jax.jit(run)
 
@@ -123,8 +124,8 @@ def _chosen(config: ModelConfig, site: str, place: tuple[str, int]) -> jax.Array
     return chosen[:, None, None] if site in sites.UNLAYERED_SITES else chosen[:, None, None, None]
 
 
-def _scores(site: str, slopes, values, means) -> jax.Array:
+def _scores(site: str, gradients, values, means) -> jax.Array:
     """[L, B, T, N] ([B, T, N] at the embedding, [B, 1, N] at the final site) -> [L, N] ([N])."""
     if site in sites.UNLAYERED_SITES:
-        return jnp.abs(slopes * (values - means)).sum(axis=1).mean(axis=0)
-    return jnp.abs(slopes * (values - means[:, None, None])).sum(axis=2).mean(axis=1)
+        return jnp.abs(gradients * (values - means)).sum(axis=1).mean(axis=0)
+    return jnp.abs(gradients * (values - means[:, None, None])).sum(axis=2).mean(axis=1)

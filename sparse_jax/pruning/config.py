@@ -4,18 +4,10 @@ import dataclasses
 
 from flax import struct
 
+from sparse_jax.ablation.kinds import ABLATIONS, CONSTANT_ABLATIONS, OBJECTIVES
+from sparse_jax.ablation.values import MEAN_WINDOWS
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
-
-# How a circuit is judged by each objective that gates can be trained for (a name in LOSSES).
-OBJECTIVES = {
-    "binary": "binary",
-    "full_vocabulary": "full_vocabulary",
-    "kl": "binary",
-    "binary+kl": "binary",
-}
-CONSTANT_FILLS = ("mean", "zero")
-FILLS = (*CONSTANT_FILLS, "resample", "mixture")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,15 +17,15 @@ class PruneConfig:
     objective: "binary" compares the two candidate tokens; "full_vocabulary" is the cross-entropy of the
     right one among all, which a circuit can win by emitting a constant (kept for comparison); "kl" is the
     divergence of the unpruned model's distribution from the circuit's; "binary+kl" the sum.
-    fill: what closed nodes carry while gates are trained: their "mean", "zero", the value that they have in
-    another prompt of the batch ("resample"), or a random "mixture" of that and the mean.
+    ablation: what closed nodes carry while gates are trained: their "mean", "zero", the value that they
+    have in another prompt of the batch ("resample"), or a random "mixture" of that and the mean.
     tied_qk: one gate for channel i of q and of k, which counts as two nodes.
-    frozen_norms: every RMSNorm divides by what it divides by in the whole model on the same tokens, so that
+    frozen_norms: every RMSNorm divides by what it divides by in the full model on the same tokens, so that
     pruning does not amplify what is left; the circuits need it too (their provenance tells).
     sites: what is gated: all sites of the layers, and if wanted `embed` and `final_resid`.
     compact: nodes whose logits are too low to open again are closed for good while gates are trained, and no
     longer computed. Two more programs are compiled, so that it pays for many lanes or large models. Needs
-    constant fills ("mean", "zero"). Of gates of edges, which are trained after the nodes, none are dropped.
+    constant ablated ("mean", "zero"). Of gates of edges, which are trained after the nodes, none are dropped.
     steps, pairs: of the gate optimization; `*_pairs` count pairs of each split; `k_coef` is the price
     of an open gate in nats; `init_mean` and `init_scale` are those of the gate logits.
 
@@ -48,7 +40,7 @@ class PruneConfig:
     test_pairs: int = 256
     sites: tuple[str, ...] = sites.LAYER_SITES
     objective: str = "binary"
-    fill: str = "mean"
+    ablation: str = "mean"
     tied_qk: bool = True
     frozen_norms: bool = False
     k_coef: float = 1e-4
@@ -62,20 +54,20 @@ class PruneConfig:
     gradient_clip: float = 1.0
     compact: bool = False
     calibration_steps: int = 16
-    mean_windows: int = 128
+    mean_windows: int = MEAN_WINDOWS
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_choice("pruning.objective", self.objective, OBJECTIVES)
-        require_choice("pruning.fill", self.fill, FILLS)
+        require_choice("pruning.ablation", self.ablation, ABLATIONS)
         for site in self.sites:
             require_choice("pruning.sites", site, sites.NODE_SITES)
         missing = [site for site in sites.LAYER_SITES if site not in self.sites]
         # an edge between nodes that no gate could have closed would be in no circuit, or in all
         require(not missing, "pruning.sites", self.sites, f"all of {', '.join(sites.LAYER_SITES)}, and more")
-        valid = f"False with pruning.fill {self.fill!r}, or pruning.fill 'mean' or 'zero'"
+        valid = f"False with pruning.ablation {self.ablation!r}, or pruning.ablation 'mean' or 'zero'"
         # what a closed node adds is part of the biases, once for all steps
-        require(not self.compact or self.fill in CONSTANT_FILLS, "pruning.compact", True, valid)
+        require(not self.compact or self.ablation in CONSTANT_ABLATIONS, "pruning.compact", True, valid)
         for name in ("target_loss", "learning_rate", "temperature", "gradient_clip"):
             require(getattr(self, name) > 0, f"pruning.{name}", getattr(self, name), "above 0")
         for name in ("k_coef", "weight_decay", "init_scale", "seed", "calibration_steps"):
@@ -97,10 +89,10 @@ class PruneConfig:
         return OBJECTIVES[self.objective]
 
     @property
-    def held_sites(self) -> tuple[str, ...]:
+    def ablation_sites(self) -> tuple[str, ...]:
         """The sites whose means a run is given: all, but the embedding's only where it has gates.
 
-        Random fills are drawn for these sites in turn, so that a run without those gates draws what it
+        Random ablated are drawn for these sites in turn, so that a run without those gates draws what it
         always did.
         """
         return tuple(site for site in sites.NODE_SITES if site != sites.EMBED_SITE or site in self.sites)

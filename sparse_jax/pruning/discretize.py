@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparse_jax.pruning.evaluate import VARIANTS, Evaluator
-from sparse_jax.pruning.ranking import close, number_units
-from sparse_jax.pruning.sizes import edges_by_size
+from sparse_jax.ablation.judge import VARIANTS, Judge
+from sparse_jax.circuits.edges import edges_by_size
+from sparse_jax.circuits.gates import close
+from sparse_jax.circuits.ranking import number_units
 from sparse_jax.tasks.metrics import summarize
 
 Arrays = Mapping[str, np.ndarray]
@@ -29,18 +30,18 @@ class Discretized(NamedTuple):
 
 
 def discretize(
-    evaluator: Evaluator,
+    judge: Judge,
     scores: Arrays,
     target: float,
     fixed: Arrays | None = None,
     eligible: Arrays | None = None,
 ) -> Discretized:
     """`discretize_many` for a single target."""
-    return discretize_many(evaluator, scores, (target,), fixed, eligible)[0]
+    return discretize_many(judge, scores, (target,), fixed, eligible)[0]
 
 
 def discretize_many(
-    evaluator: Evaluator,
+    judge: Judge,
     scores: Arrays,
     targets: Sequence[float],
     fixed: Arrays | None = None,
@@ -59,7 +60,7 @@ def discretize_many(
     growth: for baselines only, whose answers lie at thousands of nodes: each k above 1 / growth is that
     share larger than the one before, so that the answer may be too large by as much.
     """
-    curve = LossCurve(evaluator, scores, fixed, eligible, growth)
+    curve = LossCurve(judge, scores, fixed, eligible, growth)
     found = {target: curve.at(target) for target in sorted(targets, reverse=True)}
     return [found[target] for target in targets]
 
@@ -73,7 +74,7 @@ class LossCurve:
 
     def __init__(
         self,
-        evaluator: Evaluator,
+        judge: Judge,
         scores: Arrays,
         fixed: Arrays | None = None,
         eligible: Arrays | None = None,
@@ -88,13 +89,13 @@ class LossCurve:
             for key, number in units.numbers.items()
         }
         self.all_open = {**(fixed or {}), **opened}
-        self._evaluator, self._total, self._asked = evaluator, units.count, np.inf
+        self._judge, self._total, self._asked = judge, units.count, np.inf
         self._ks = sizes_to_try(units.count, growth)
-        self._losses_KxP = np.zeros((0, len(evaluator.pairs.tokens)))
+        self._losses_KxP = np.zeros((0, len(judge.pairs.tokens)))
 
     def edges(self) -> np.ndarray:
         """The number of edges for every k from 0 to all units."""
-        return edges_by_size(self._evaluator.params, self.all_open, self.ranks, self._total)
+        return edges_by_size(self._judge.params, self.all_open, self.ranks, self._total)
 
     def smallest(self, target: float, most: int | None = None) -> Discretized | None:
         """The first k, `most` at most, whose loss is at most `target`; None if there is none.
@@ -122,14 +123,14 @@ class LossCurve:
         if found is not None:
             return found
         # none is below the target: now they must be told apart
-        losses_KxP = self._evaluator.variants(self.all_open, self.ranks, self._closed(self._ks))
+        losses_KxP = self._judge.variants(self.all_open, self.ranks, self._closed(self._ks))
         place = int(np.argmin(losses_KxP.mean(axis=1)))
         return self._found(place, losses_KxP[place], reached=False)
 
     def _extend(self, limit: float) -> None:
         start = len(self._losses_KxP)
         closed = self._closed(self._ks[start : start + VARIANTS])
-        losses = self._evaluator.variants(self.all_open, self.ranks, closed, limit)
+        losses = self._judge.variants(self.all_open, self.ranks, closed, limit)
         self._losses_KxP = np.concatenate([self._losses_KxP, losses])
 
     def _closed(self, ks: np.ndarray) -> np.ndarray:
@@ -158,7 +159,7 @@ class Choice(NamedTuple):
 
 
 def best_of_lanes(
-    evaluator: Evaluator,
+    judge: Judge,
     lanes: Sequence[Arrays],
     targets: Sequence[float],
     fixed: Arrays | None = None,
@@ -170,7 +171,7 @@ def best_of_lanes(
     all lanes are followed side by side, as far as one of them needs to reach the target: exact, and a lane
     that would need nearly all units costs no more than the others.
     """
-    curves = [LossCurve(evaluator, logits, fixed, eligible) for logits in lanes]
+    curves = [LossCurve(judge, logits, fixed, eligible) for logits in lanes]
     # those that end up smallest by their own gates first: the others are then cut short
     order = sorted(range(len(lanes)), key=lambda lane: _open(lanes[lane]))
     edges = {lane: curves[lane].edges() for lane in order}

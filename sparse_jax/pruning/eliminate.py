@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.circuits.edges import incident_edges
+from sparse_jax.circuits.gates import close
+from sparse_jax.circuits.ranking import Units, number_units
 from sparse_jax.pruning.discretize import sizes_to_try
-from sparse_jax.pruning.evaluate import Evaluator
-from sparse_jax.pruning.ranking import Units, close, number_units
-from sparse_jax.pruning.sizes import incident_edges
 from sparse_jax.tasks.metrics import summarize
 
 Arrays = Mapping[str, np.ndarray]
@@ -26,9 +27,7 @@ class Eliminated(NamedTuple):
     standard_error: float
 
 
-def eliminate(
-    evaluator: Evaluator, gates: Arrays, eligible: Arrays, target: float, tied: bool = True
-) -> Eliminated:
+def eliminate(judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied: bool = True) -> Eliminated:
     """Closes open gates among `eligible` (0/1) while the mean loss is at most `target`, to a local minimum.
 
     What is left could not lose a single one more of them (where `tied`, a channel of q goes with that of k):
@@ -36,12 +35,12 @@ def eliminate(
     miss the target to begin with come back as they are.
     """
     gates = {key: np.asarray(gate, np.float32) for key, gate in gates.items()}
-    losses_P = evaluator.losses(gates)
+    losses_P = judge.losses(gates)
     if losses_P.mean() <= target:
-        quick = evaluator.hardest_first(gates)
+        quick = judge.hardest_first(gates)
         gates = _without_blocks(quick, gates, eligible, target, tied)
         gates = _remove(quick, gates, _open_units(gates, eligible, tied), target)
-        losses_P = evaluator.losses(gates)
+        losses_P = judge.losses(gates)
     return Eliminated(gates, *summarize(losses_P))
 
 
@@ -50,31 +49,31 @@ def _open_units(gates: Arrays, eligible: Arrays, tied: bool) -> Units:
 
 
 def _without_blocks(
-    evaluator: Evaluator, gates: Arrays, eligible: Arrays, target: float, tied: bool
+    judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied: bool
 ) -> dict[str, np.ndarray]:
     """Removes blocks of units that the loss depends on about as little, to first order; large ones first."""
     for size in BLOCKS:
         units = _open_units(gates, eligible, tied)
         if units.count > MANY:
-            order = np.argsort(np.abs(units.totals(evaluator.slopes(gates))), kind="stable")
-            gates = _remove(evaluator, gates, units.blocks(order, size), target)
+            order = np.argsort(np.abs(units.totals(judge.gradients(gates))), kind="stable")
+            gates = _remove(judge, gates, units.blocks(order, size), target)
     return gates
 
 
-def _remove(evaluator: Evaluator, gates: Arrays, units: Units, target: float) -> dict[str, np.ndarray]:
+def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> dict[str, np.ndarray]:
     """Removes units in rounds until none can go."""
     left = hopeful = np.arange(units.count)
     needed = left[:0]  # what could not go, as things are
-    loss = evaluator.losses(gates).mean()
+    loss = judge.losses(gates).mean()
     while len(needed) < len(left):
-        losses = _without_each(evaluator, gates, units, hopeful, target)
+        losses = _without_each(judge, gates, units, hopeful, target)
         passing, losses = hopeful[losses <= target], losses[losses <= target]
         if len(passing):
-            saved = units.totals(incident_edges(evaluator.params, gates))[passing]
+            saved = units.totals(incident_edges(judge.params, gates))[passing]
             first = np.argsort(_loss_for_an_edge(losses - loss, saved), kind="stable")
             passing, losses = passing[first], losses[first]
             ranks = units.ranks(passing)
-            count, loss = _most_together(evaluator, gates, ranks, losses[0], len(passing), target)
+            count, loss = _most_together(judge, gates, ranks, losses[0], len(passing), target)
             gates = close(gates, {key: (rank >= 0) & (rank < count) for key, rank in ranks.items()})
             left, needed = np.setdiff1d(left, passing[:count]), left[:0]
             # what could go alone is likely to be able to still; the many others wait until none of these can
@@ -89,16 +88,14 @@ def _loss_for_an_edge(change: np.ndarray, saved: np.ndarray) -> np.ndarray:
     return np.where(change > 0, change / (saved + 1), change * (saved + 1))
 
 
-def _without_each(
-    evaluator: Evaluator, gates: Arrays, units: Units, chosen: np.ndarray, target: float
-) -> np.ndarray:
+def _without_each(judge: Judge, gates: Arrays, units: Units, chosen: np.ndarray, target: float) -> np.ndarray:
     """The mean loss without each of the `chosen` units in turn; infinite where proved above the target."""
     closed = np.stack([np.arange(len(chosen)), np.arange(len(chosen)) + 1], axis=1)
-    return evaluator.variants(gates, units.ranks(chosen), closed, target).mean(axis=1)
+    return judge.variants(gates, units.ranks(chosen), closed, target).mean(axis=1)
 
 
 def _most_together(
-    evaluator: Evaluator, gates: Arrays, ranks: Arrays, loss: float, count: int, target: float
+    judge: Judge, gates: Arrays, ranks: Arrays, loss: float, count: int, target: float
 ) -> tuple[int, float]:
     """How many of the first `count` ranks can go together, at most, and the loss then.
 
@@ -106,6 +103,6 @@ def _most_together(
     """
     several = sizes_to_try(count, STRIDE)[2:]
     closed = np.stack([np.zeros_like(several), several], axis=1)
-    losses = evaluator.variants(gates, ranks, closed, target).mean(axis=1)
+    losses = judge.variants(gates, ranks, closed, target).mean(axis=1)
     passing = np.flatnonzero(losses <= target)
     return (int(several[passing[-1]]), float(losses[passing[-1]])) if len(passing) else (1, float(loss))

@@ -9,17 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sparse_jax.circuits.gates import Gates, tie
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.progress import Progress
-from sparse_jax.pruning.compact import can_compact, smallest_parts, still_alive, stops
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.gates import Gates, tie
+from sparse_jax.pruning.drop import can_compact, smallest_parts, still_alive, stops
+from sparse_jax.pruning.lane_file import LaneFile
 from sparse_jax.pruning.prepare import check_lanes, groups_to_run, new_states, typed_lanes
 from sparse_jax.pruning.program import CHUNK, Plan, compiled_part, on_devices, plan_lanes
-from sparse_jax.pruning.resume import LaneFile, fingerprint
 from sparse_jax.pruning.step import Lane, LaneState
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.trees import fingerprint
 
 # How long the host waits for news, about.
 CHUNK_SECONDS = 5.0
@@ -76,8 +77,8 @@ def optimize_gates(
     the way (`compact`).
 
     Raises InputError for lanes, means or gates that do not fit the model, tasks of unequal numbers of pairs,
-    a `path` of other lanes, edges with another `prune.fill` than their mean or zero, or memory for not even
-    one lane.
+    a `path` of other lanes, edges with another `prune.ablation` than mean or zero, or memory for not even one
+    lane.
     """
     check_lanes(config, prune, means, tasks, lanes)
     lanes = typed_lanes(lanes, prune)

@@ -7,17 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sparse_jax.ablation.kinds import CONSTANT_ABLATIONS
+from sparse_jax.ablation.objective import full_log_probabilities
+from sparse_jax.circuits.edge_gates import check_edges
+from sparse_jax.circuits.gates import Gates, by_kind, tie
 from sparse_jax.inputs import InputError, require
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
-from sparse_jax.pruning.config import CONSTANT_FILLS, PruneConfig
-from sparse_jax.pruning.edges import check_edges
-from sparse_jax.pruning.gates import Gates, by_kind, logit_shapes, tie
-from sparse_jax.pruning.objective import whole_log_probabilities
-from sparse_jax.pruning.packing import PackedPairs, shortest
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.logits import logit_shapes
 from sparse_jax.pruning.step import Lane, LaneState, Shared, new_lane
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.packing import PackedPairs, shortest
 
 
 def check_lanes(
@@ -39,7 +41,7 @@ def check_lanes(
     valid = "False for a model without RMSNorm"
     require(not prune.frozen_norms or config.norm == "rms", "pruning.frozen_norms", True, valid)
     shapes = sites.node_shapes(config)
-    needed = {*prune.held_sites, *lanes.fixed, *(lanes.eligible or {}), *means}
+    needed = {*prune.ablation_sites, *lanes.fixed, *(lanes.eligible or {}), *means}
     for name, shape in shapes.items():
         found = np.shape(means[name]) if name in means else "missing"
         if name in needed and found != shape:
@@ -48,7 +50,7 @@ def check_lanes(
         nodes, edges = by_kind(gates)
         check_edges(config, {name: gate[0] for name, gate in edges.items()})
         valid = "'mean' or 'zero' for edges"
-        require(not edges or prune.fill in CONSTANT_FILLS, "pruning.fill", prune.fill, valid)
+        require(not edges or prune.ablation in CONSTANT_ABLATIONS, "pruning.ablation", prune.ablation, valid)
         for name, gate in nodes.items():
             valid = f"{shapes.get(name, 'a site of nodes')} after the lanes"
             require(np.shape(gate)[1:] == shapes.get(name), f"gates[{name!r}]", np.shape(gate), valid)
@@ -103,7 +105,7 @@ def groups_to_run(
     first. They are to reach the next of `stops` before the next are asked for; `steps_R` is read again then.
     """
     # a value resampled from another sequence has its own place there
-    packed = prune.fill not in ("resample", "mixture")
+    packed = prune.ablation not in ("resample", "mixture")
     forms = [shortest(pairs, config.context, packed) for pairs in tasks]
     keys = [(isinstance(pairs, PackedPairs), pairs.tokens.shape[-1]) for pairs in forms]
     for key in sorted(set(keys)):
@@ -119,7 +121,7 @@ def groups_to_run(
 
 def _shared(config: ModelConfig, prune: PruneConfig, params: Params, means: Gates, tasks) -> Shared:
     stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *tasks)
-    whole = None
+    full = None
     if prune.objective in ("kl", "binary+kl"):
-        whole = whole_log_probabilities(config, params, stacked, prune.pairs_per_step)
-    return Shared(params, means, stacked, whole)
+        full = full_log_probabilities(config, params, stacked, prune.pairs_per_step)
+    return Shared(params, means, stacked, full)

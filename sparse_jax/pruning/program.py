@@ -13,12 +13,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.stages import Compiled
 
+from sparse_jax.ablation.kinds import constant_ablated
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.pruning import memory
-from sparse_jax.pruning.compact import alive_nodes, compact_model
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.fills import constant_fills
+from sparse_jax.pruning.drop import alive_nodes, compact_model
 from sparse_jax.pruning.step import Lane, LaneState, Shared, lane_step
+from sparse_jax.runtime import memory
 
 AXIS = "lanes"
 # The most steps of one call: their metrics come to the host together.
@@ -31,7 +31,7 @@ COMPILED_FIELDS = (
     "pairs_per_step",
     "train_pairs",
     "objective",
-    "fill",
+    "ablation",
     "tied_qk",
     "sites",
     "frozen_norms",
@@ -141,8 +141,8 @@ def lanes_program(config: ModelConfig, prune: PruneConfig, mesh: Mesh, part: int
     def one_lane(length, shared, lane, state):
         compact = None
         if part > 1:
-            fills = constant_fills(prune.fill, shared.means)
-            compact = compact_model(config, shared.params, fills, alive_nodes(config, lane), part)
+            ablated = constant_ablated(prune.ablation, shared.means)
+            compact = compact_model(config, shared.params, ablated, alive_nodes(config, lane), part)
 
         def step(i, carry):
             state, history = carry

@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.circuits.edges import count_edges, count_nodes, edges_between
+from sparse_jax.circuits.gates import tie
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Choice, best_of_lanes
-from sparse_jax.pruning.edges import edges_between
 from sparse_jax.pruning.eliminate import eliminate
-from sparse_jax.pruning.evaluate import Evaluator
-from sparse_jax.pruning.gates import tie
 from sparse_jax.pruning.lanes import Optimized, make_lanes, optimize_gates
-from sparse_jax.pruning.sizes import count_edges, count_nodes
 from sparse_jax.pruning.step import Lane
 from sparse_jax.tasks.encode import EncodedPairs
 
@@ -28,7 +27,7 @@ class Reduced(NamedTuple):
     gates: 0/1, of nodes and, after `reduce_edges`, of edges. scores: the logits that nodes were ranked by.
     discretized: {"nodes", "edges"} as the ranking gave them, before elimination (a circuit that comes from a
     stricter target's: as the ranking gave that). loss, standard_error: on the
-    evaluator's pairs. reached: whether the loss is at most the target; if not, nothing was eliminated.
+    judge's pairs. reached: whether the loss is at most the target; if not, nothing was eliminated.
     """
 
     target: float
@@ -52,7 +51,7 @@ def working_lanes(found: Optimized) -> list[dict[str, np.ndarray]]:
 
 
 def reduce_nodes(
-    evaluator: Evaluator, lanes: Sequence[Arrays], targets: Sequence[float], tied_qk: bool = True
+    judge: Judge, lanes: Sequence[Arrays], targets: Sequence[float], tied_qk: bool = True
 ) -> Iterator[Reduced]:
     """Yields for each of `targets`, the strictest first, the smallest circuit of nodes that lanes lead to.
 
@@ -62,21 +61,21 @@ def reduce_nodes(
     of the next stricter target; the smaller of both is kept: a looser target never has the larger circuit.
     A target that no lane reaches gets the circuit of the lowest loss, as it is.
     """
-    choices = best_of_lanes(evaluator, lanes, targets)
+    choices = best_of_lanes(judge, lanes, targets)
     stricter = None
     for target, choice in sorted(zip(targets, choices), key=lambda pair: pair[0]):
         scores = tie({site: np.asarray(tau) for site, tau in lanes[choice.lane].items()}, tied_qk)
-        reduced = _eliminated(evaluator, choice, target, scores, choice.found.gates, tied_qk)
+        reduced = _eliminated(judge, choice, target, scores, choice.found.gates, tied_qk)
         if stricter is not None:
-            end = eliminate(evaluator, stricter.gates, stricter.gates, target, tied_qk)
+            end = eliminate(judge, stricter.gates, stricter.gates, target, tied_qk)
             other = Reduced(target, end.gates, stricter.scores, stricter.discretized, *end[1:], True)
-            reduced = min(reduced, other, key=lambda one: _size(evaluator, one))
+            reduced = min(reduced, other, key=lambda one: _size(judge, one))
         yield reduced
         stricter = reduced if reduced.reached else None
 
 
 def reduce_edges(
-    evaluator: Evaluator,
+    judge: Judge,
     train: EncodedPairs,
     nodes: Reduced,
     prune: PruneConfig,
@@ -90,7 +89,7 @@ def reduce_edges(
     `discretized` is then what the ranking of edges left. In the elimination nodes can go too. A circuit that
     misses its target, or has no edge, comes back with open gates on all edges.
     """
-    config, params = evaluator.config, evaluator.params
+    config, params = judge.config, judge.params
     eligible = edges_between(config, params, nodes.gates)
     fixed = {**nodes.gates, **{key: np.ones_like(gate) for key, gate in eligible.items()}}
     if not nodes.reached or not any(gate.any() for gate in eligible.values()):
@@ -102,21 +101,21 @@ def reduce_edges(
         return {key: np.stack([gate] * len(lanes.seed)) for key, gate in gates.items()}
 
     lanes = dataclasses.replace(lanes, eligible=repeated(eligible), fixed=repeated(nodes.gates))
-    found = optimize_gates(config, prune, params, evaluator.fills, [train], lanes, label, path)
-    choice = best_of_lanes(evaluator, working_lanes(found), (nodes.target,), fixed, eligible)[0]
+    found = optimize_gates(config, prune, params, judge.ablated, [train], lanes, label, path)
+    choice = best_of_lanes(judge, working_lanes(found), (nodes.target,), fixed, eligible)[0]
     removable = {**nodes.gates, **eligible}
-    return _eliminated(evaluator, choice, nodes.target, nodes.scores, removable, prune.tied_qk)
+    return _eliminated(judge, choice, nodes.target, nodes.scores, removable, prune.tied_qk)
 
 
 def _eliminated(
-    evaluator: Evaluator, choice: Choice, target: float, scores: Arrays, removable: Arrays, tied_qk: bool
+    judge: Judge, choice: Choice, target: float, scores: Arrays, removable: Arrays, tied_qk: bool
 ) -> Reduced:
     found = choice.found
     discretized = {"nodes": count_nodes(found.gates), "edges": choice.edges}
-    end = eliminate(evaluator, found.gates, removable, target, tied_qk) if found.reached else found
+    end = eliminate(judge, found.gates, removable, target, tied_qk) if found.reached else found
     return Reduced(target, end.gates, scores, discretized, end.loss, end.standard_error, found.reached)
 
 
-def _size(evaluator: Evaluator, reduced: Reduced) -> tuple[bool, int, int]:
+def _size(judge: Judge, reduced: Reduced) -> tuple[bool, int, int]:
     gates = reduced.gates
-    return not reduced.reached, count_edges(evaluator.params, gates), count_nodes(gates)
+    return not reduced.reached, count_edges(judge.params, gates), count_nodes(gates)

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from sparse_jax.model.compact import Compact
+from sparse_jax.ablation.kinds import draw_ablated
+from sparse_jax.ablation.objective import pair_losses
+from sparse_jax.circuits.gates import Gates, count
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
+from sparse_jax.model.narrow import Compact
 from sparse_jax.pruning.config import Hyperparameters, PruneConfig
-from sparse_jax.pruning.fills import draw_fills
-from sparse_jax.pruning.gates import Gates, count, initial_logits, open_gates
-from sparse_jax.pruning.objective import pair_losses
-from sparse_jax.pruning.packing import Pairs
+from sparse_jax.pruning.logits import initial_logits, open_gates
+from sparse_jax.tasks.packing import Pairs
 
 LOGIT_BOUND = 1.0
 
@@ -23,20 +24,20 @@ LOGIT_BOUND = 1.0
 class Shared:
     """What all lanes read: the model, the mean of every node, and the pairs [K, P, ...] of K tasks.
 
-    whole: the whole model's log-probabilities [K, P, 2, V], None where the objective has no need of them.
+    full: the full model's log-probabilities [K, P, 2, V], None where the objective has no need of them.
     """
 
     params: Params
     means: Gates
     tasks: Pairs
-    whole: jax.Array | None = None
+    full: jax.Array | None = None
 
 
 @struct.dataclass
 class Lane:
     """What a pruning run is (the arrays of R lanes have R in front).
 
-    task: which of the K tasks. seed: of its first logits, the order of its pairs and its fills.
+    task: which of the K tasks. seed: of its first logits, the order of its pairs and its ablated.
     eligible: 0/1 by gate, which ones are trained; None for all. fixed: the gates that are not.
     """
 
@@ -78,15 +79,15 @@ def lane_step(
     the update; a loss of NaN also where logits are NaN, which would pass for closed gates.
     """
     hyper = lane.hyper
-    batch, whole = _batch((shared.tasks, shared.whole), prune.pairs_per_step, lane, state.step)
-    fill_key = jax.random.fold_in(_key(lane, 2), state.step)
-    fills = draw_fills(config, shared.params, prune.fill, shared.means, batch, fill_key)
+    batch, full = _batch((shared.tasks, shared.full), prune.pairs_per_step, lane, state.step)
+    draw_key = jax.random.fold_in(_key(lane, 2), state.step)
+    ablated = draw_ablated(config, shared.params, prune.ablation, shared.means, batch, draw_key)
 
     def loss_of(logits: Gates):
         trained = lane_gates(logits, lane, hyper.temperature, prune.tied_qk)
         gates = {**lane.fixed, **trained}
-        judged_by = prune.objective, whole, prune.frozen_norms
-        loss = pair_losses(config, shared.params, gates, fills, batch, *judged_by, compact).mean()
+        judged_by = prune.objective, full, prune.frozen_norms
+        loss = pair_losses(config, shared.params, gates, ablated, batch, *judged_by, compact).mean()
         opened = count(trained if lane.eligible is None else _product(trained, lane.eligible))
         return loss + hyper.k_coef * opened, {"loss": loss, "open": opened}
 
@@ -135,7 +136,7 @@ def _learning_rate(prune: PruneConfig, hyper: Hyperparameters, step: jax.Array) 
 
 
 def _key(lane: Lane, purpose: int) -> jax.Array:
-    """The lane's random key for 0 first logits, 1 the order of the pairs, 2 the fills."""
+    """The lane's random key for 0 first logits, 1 the order of the pairs, 2 the ablated."""
     return jax.random.split(jax.random.key(lane.seed), 3)[purpose]
 
 

@@ -1,9 +1,9 @@
 """From what a user calls a task to the task: the one entry of every command."""
 
 from sparse_jax.inputs import InputError
+from sparse_jax.tasks.built_in import get_task
 from sparse_jax.tasks.controls import CONTROLS, ControlTask
 from sparse_jax.tasks.own import load_function, read_task
-from sparse_jax.tasks.table import get_task
 from sparse_jax.tasks.task import Task
 
 FORMS = "a name, NAME.CONTROL, a .jsonl file or FILE.py:FUNCTION"

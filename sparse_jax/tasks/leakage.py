@@ -58,8 +58,8 @@ def _accuracy(fit: tuple[np.ndarray, np.ndarray], held: tuple[np.ndarray, np.nda
     weights = np.zeros(fit_NxF.shape[1])
     for _ in range(_NEWTON_STEPS):
         chance = 1 / (1 + np.exp(-np.clip(fit_NxF @ weights, -30, 30)))
-        slope = fit_NxF.T @ (chance - fit[1]) + _RIDGE * len(fit_NxF) * weights
+        gradient = fit_NxF.T @ (chance - fit[1]) + _RIDGE * len(fit_NxF) * weights
         curvature = (fit_NxF.T * (chance * (1 - chance))) @ fit_NxF
-        weights -= np.linalg.solve(curvature + _RIDGE * len(fit_NxF) * np.eye(len(weights)), slope)
+        weights -= np.linalg.solve(curvature + _RIDGE * len(fit_NxF) * np.eye(len(weights)), gradient)
     scores = np.round(held_NxF @ weights, 9)
     return float(np.where(scores == 0, 0.5, (scores > 0) == (held[1] == 1)).mean())

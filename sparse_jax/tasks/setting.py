@@ -11,7 +11,7 @@ from sparse_jax.data.programs.holdout import can_open, split_of
 from sparse_jax.data.programs.names import Scope
 from sparse_jax.data.programs.strings import quote
 from sparse_jax.data.programs.words import COMMON_NAMES
-from sparse_jax.tasks.words import Words
+from sparse_jax.tasks.vocabularies import Words
 
 # A production of data/programs or one like it: the lines of a statement about some names.
 Lines = Callable[[Random, Scope], list[str]]

@@ -5,7 +5,7 @@ from sparse_jax.data.programs.layout import indented
 from sparse_jax.data.programs.loops import for_each
 from sparse_jax.data.programs.names import Scope
 from sparse_jax.tasks.setting import Lines, Place, Setting
-from sparse_jax.tasks.words import FAMILIAR, UNFAMILIAR
+from sparse_jax.tasks.vocabularies import FAMILIAR, UNFAMILIAR
 
 
 class Main(Setting):

@@ -8,8 +8,8 @@ from jax import lax
 
 from sparse_jax.inputs import require
 from sparse_jax.topk import kernel
+from sparse_jax.topk.chunks import in_chunks
 from sparse_jax.topk.keys import magnitude_keys
-from sparse_jax.turns import in_turns
 
 # What a CPU goes over for an entry: the number and its key.
 ENTRY_BYTES = 8
@@ -49,12 +49,12 @@ def _forward(x_RxN, k: int, reused: bool):
 
         return kept
 
-    in_cache = partial(in_turns, kept_by(_keep_in_lanes), row_bytes=ENTRY_BYTES * x_RxN.shape[1])
+    in_cache = partial(in_chunks, kept_by(_keep_in_lanes), row_bytes=ENTRY_BYTES * x_RxN.shape[1])
     stays_RxN, kept = lax.platform_dependent(
         x_RxN,
         tpu=kept_by(partial(_keep_largest, backend="tpu")),
         cuda=kept_by(partial(_keep_largest, backend="cuda")),
-        # What the slopes need is made in the same turn: XLA would make it once more from `x`, and keep that.
+        # What the gradients need is made in the same chunk: XLA would make it again from `x`, and keep that.
         cpu=lambda x_RxN: in_cache([x_RxN]),
         default=kept_by(_keep_by_digits),
     )
@@ -90,7 +90,7 @@ _abs_top_k.defvjp(_forward, _backward)
 
 
 def _passes(stays_RxN, is_whole_R):
-    """Where a slope passes: what is not 0 stayed; of a row that stays whole, zeros did too."""
+    """Where a gradient passes: what is not 0 stayed; of a row that stays whole, zeros did too."""
     return (magnitude_keys(stays_RxN) > 0) | is_whole_R[:, None]
 
 
@@ -111,7 +111,7 @@ def _row_thresholds(x_RxN, k: int):
     """The k-th largest key of every row, [R], or a smaller one that no further key of the row reaches."""
 
     def in_cache(x_RxN):
-        return in_turns(lambda x: _search_in_lanes(magnitude_keys(x), k), [x_RxN], 4 * x_RxN.shape[1])
+        return in_chunks(lambda x: _search_in_lanes(magnitude_keys(x), k), [x_RxN], 4 * x_RxN.shape[1])
 
     return lax.platform_dependent(x_RxN, cpu=in_cache, default=lambda x: _search_digits(magnitude_keys(x), k))
 

@@ -8,7 +8,7 @@ from sparse_jax.data.config import DataConfig, data_config
 from sparse_jax.inputs import from_mapping, require, require_sections
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig
+from sparse_jax.training.optimizer import OptimizerConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The loop around the pure step: data, metrics, evaluation, checkpoints, resume."""
 
 import contextlib
+import json
 import os
 import signal
 from pathlib import Path
@@ -13,25 +14,25 @@ from jax.sharding import NamedSharding
 from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import train_loader, validation_windows
 from sparse_jax.files import write_whole
-from sparse_jax.training.checkpoint import CONFIG_NAME, Checkpoints, check_workdir
+from sparse_jax.models.model import Model
+from sparse_jax.runtime.lock import held
+from sparse_jax.runtime.preemption import Preempted, stop_requests
+from sparse_jax.runtime.processes import ProcessError, agree, code_version, is_first, naming_lost
+from sparse_jax.runtime.writers import JsonLinesWriter, TensorBoardWriter, Writer
 from sparse_jax.training.config import RunConfig, TrainConfig, named_fields
 from sparse_jax.training.evaluation import Evaluator
-from sparse_jax.training.lock import held
 from sparse_jax.training.metrics import Recorder
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
-from sparse_jax.training.preemption import Preempted, stop_requests
-from sparse_jax.training.pretrained import Pretrained
-from sparse_jax.training.processes import ProcessError, agree, code_version, is_first, naming_lost
 from sparse_jax.training.program import TrainProgram, train_program
+from sparse_jax.training.resume import CONFIG_NAME, Checkpoints, check_workdir
 from sparse_jax.training.sharding import on_host, own_rows, spread_batch
 from sparse_jax.training.state import Position, TrainState
-from sparse_jax.training.writers import JsonLinesWriter, TensorBoardWriter, Writer
 
 # How long the slowest of several processes may take longer than the others to prepare its text.
 PREPARING_SECONDS = 4 * 3600
 
 
-def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -> Pretrained:
+def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -> Model:
     """Trains a model, or goes on where `workdir` stopped, and returns it.
 
     `workdir` gets config.json, tokenizer.json, metrics.jsonl and checkpoints/. A finished run is
@@ -66,7 +67,8 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
         step, params = int(state.step), on_host(state.params)
         del state  # its shares, and the optimizer's, go before whole parameters come to a device
     params = jax.device_put(params, jax.local_devices()[0])
-    return Pretrained(config.model, params, corpus.tokenizer, config, f"{workdir} at step {step}")
+    run = json.loads(config.to_json())
+    return Model(config.model, params, corpus.tokenizer, f"{workdir} at step {step}", run)
 
 
 def _last_state(
@@ -83,7 +85,7 @@ def _last_state(
         state = jax.jit(program.fresh, out_shardings=program.shardings)()
         position = Position(loader.get_state())
     else:
-        state, position = checkpoints.restore(program.placed)
+        state, position = checkpoints.restore_state(program.placed)
         loader.set_state(position.data)
     if is_first():
         _write_config(workdir, config, corpus)
@@ -126,7 +128,7 @@ def _advance(
             if due & {"evaluate", "save"}:  # what cannot be evaluated is no good checkpoint
                 recorder.evaluation(step, state)
             if "save" in due or (stop is not None and checkpoints.latest != step):
-                checkpoints.save(state, recorder.position(step, loader.get_state()))
+                checkpoints.save_state(state, recorder.position(step, loader.get_state()))
             if stop is not None:
                 _stop(stop, step, checkpoints)
     recorder.done()

@@ -11,16 +11,16 @@ import optax
 
 from sparse_jax.model.forward import Params
 from sparse_jax.progress import Progress
-from sparse_jax.sparsity.optimizer import learning_rate
+from sparse_jax.runtime.processes import is_first
+from sparse_jax.runtime.writers import Writer
 from sparse_jax.sparsity.schedules import fraction_kept
 from sparse_jax.sparsity.statistics import dead_neurons, mask_turnover, nonzero_weights, total_nonzero
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
-from sparse_jax.training.processes import is_first
+from sparse_jax.training.optimizer import learning_rate
 from sparse_jax.training.state import Position, TrainState
 from sparse_jax.training.step import Metrics
-from sparse_jax.training.writers import Writer
 
 # How many steps the device may have before it while the host prepares the next.
 RUN_AHEAD = 2

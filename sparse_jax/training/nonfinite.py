@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sparse_jax.files import write_whole
-from sparse_jax.training.processes import is_first
+from sparse_jax.runtime.processes import is_first
 
 
 class NonFiniteError(RuntimeError):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from sparse_jax.sparsity.optimizer import sparse_optimizer
 from sparse_jax.training.config import RunConfig
+from sparse_jax.training.optimizer import sparse_optimizer
 from sparse_jax.training.sharding import (
     batch_sharding,
     check_batch,

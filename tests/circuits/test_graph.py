@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sparse_jax.circuits.edges import find_edges, kept_nodes
+from sparse_jax.circuits.gates import only_between_open
 from sparse_jax.circuits.graph import Circuit, Edge, Node, from_json, load_circuit, save_circuit
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.pruning.ranking import only_between_open
 from tests.planted import CONFIG, planted_gates
 from tests.pruning.noisy import noisy, random_gates
 
@@ -97,14 +97,14 @@ def test_gated_edges_are_closed_between_its_nodes_and_nowhere_else(gated):
 
 def test_the_gates_it_gives_run_as_those_it_came_from():
     """Edges, nodes and gates of a whole pruning, there and back, with AbsTopK in between."""
-    evaluator = noisy()
+    judge = noisy()
     found = only_between_open(random_gates(11, share=0.6, edges=True))
     nodes = kept_nodes(found, found, found, 2)
-    edges = find_edges(evaluator.config, evaluator.params, nodes, found)
+    edges = find_edges(judge.config, judge.params, nodes, found)
     circuit = Circuit(nodes, edges, sites.LAYER_SITES, {}, {}, {}, {}, edge_gated=True)
-    losses = evaluator.losses(from_json(circuit.to_json()).gates(evaluator.config))
-    np.testing.assert_allclose(losses, evaluator.losses(found), atol=1e-6)
-    node_only = evaluator.losses(dataclasses.replace(circuit, edge_gated=False).gates(evaluator.config))
+    losses = judge.losses(from_json(circuit.to_json()).gates(judge.config))
+    np.testing.assert_allclose(losses, judge.losses(found), atol=1e-6)
+    node_only = judge.losses(dataclasses.replace(circuit, edge_gated=False).gates(judge.config))
     assert np.abs(losses - node_only).max() > 0.1
 
 

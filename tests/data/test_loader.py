@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparse_jax.data.corpus import Corpus, SourceTokens
-from sparse_jax.data.loader import train_loader, validation_windows
-from sparse_jax.data.packing import Windows
+from sparse_jax.data.loader import Windows, train_loader, validation_windows
 from sparse_jax.inputs import InputError
 
 CONTEXT = 8

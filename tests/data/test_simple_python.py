@@ -8,7 +8,7 @@ import pytest
 
 from sparse_jax.data.programs.names import scope
 from sparse_jax.data.simple_python import STATEMENTS, program, programs, statement
-from sparse_jax.tasks.table import TASKS
+from sparse_jax.tasks.built_in import TASKS
 
 COUNT = 3000
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from experiments.configs.circuit_size import get_config
-from sparse_jax.evaluation.circuit_size.plan import StudyConfig, read_plan
-from sparse_jax.evaluation.circuit_size.trials import SearchConfig
+from experiments.studies.circuit_size.plan import StudyConfig, read_plan
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.tasks.table import TASKS
+from sparse_jax.pruning.trials import SearchConfig
+from sparse_jax.tasks.built_in import TASKS
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from experiments import command
-from sparse_jax.training import preemption, processes
+from sparse_jax.runtime import preemption, processes
 
 
 def test_what_is_saved_ends_as_saved_also_if_another_process_is_killed_meanwhile(monkeypatch):

@@ -11,10 +11,10 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import param_shapes
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig
 from sparse_jax.sparsity.rules import sparse_leaves
-from sparse_jax.tasks.table import TASKS
+from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.training.config import TrainConfig, run_config
+from sparse_jax.training.optimizer import OptimizerConfig
 
 
 @pytest.mark.parametrize("size", ["tiny", "quickstart", "small", "paper"])

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
-from sparse_jax.evaluation.ablation import held_values, program_windows
-from sparse_jax.interop.model import Model
-from sparse_jax.interop.released import write_released
+from sparse_jax.ablation.values import ablation_values, node_means, program_windows
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import param_shapes
-from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.means import node_means
-from sparse_jax.training.pretrained import load_pretrained
+from sparse_jax.models.formats import load_model
+from sparse_jax.models.model import Model
+from sparse_jax.models.released import write_released
 from sparse_jax.trees import map_named
 
 
@@ -54,8 +52,8 @@ def test_a_model_made_elsewhere_can_be_pruned_once_its_tokenizer_is_there(releas
     tokenizer.save(str(released / "tokenizer.json"))
     ended = convert(released, tmp_path / "out", "safetensors")
     assert ended.returncode == 0, ended.stderr
-    model = load_pretrained(tmp_path / "out")
-    means = held_values(model, PruneConfig())
+    model = load_model(tmp_path / "out")
+    means = ablation_values(model)
     # letters of programs alone, every one of them, in windows of the context
     windows = program_windows(tokenizer, 128, 8)
     assert windows.shape == (128, 8) and set(windows.ravel().tolist()) == set(range(8))

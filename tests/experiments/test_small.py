@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 
 from experiments.configs import small
+from experiments.studies.comparison import SIDES
+from experiments.studies.publish import validation_loss
+from sparse_jax.ablation import values as ablation
+from sparse_jax.ablation.score import measure_tasks
+from sparse_jax.ablation.values import node_means
 from sparse_jax.data.simple_python import programs
 from sparse_jax.data.tokenizer import END_OF_TEXT
-from sparse_jax.evaluation import ablation
-from sparse_jax.evaluation.comparison import SIDES
-from sparse_jax.evaluation.publish import validation_loss
-from sparse_jax.evaluation.task_table import measure_tasks
-from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.means import node_means
+from sparse_jax.models.formats import load_model
 from sparse_jax.sparsity.rules import sparse_leaves
-from sparse_jax.tasks.table import TASKS
+from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.training.config import difference, run_config
-from sparse_jax.training.pretrained import load_pretrained
 from sparse_jax.trees import named_leaves
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "results" / "small"
@@ -27,23 +26,21 @@ ROWS = [json.loads(line) for line in (FOLDER / "tasks.jsonl").read_text().splitl
 
 @pytest.fixture(scope="module", params=SIDES)
 def model(request):
-    return request.param, load_pretrained(FOLDER / request.param)
+    return request.param, load_model(FOLDER / request.param)
 
 
 def test_it_is_the_model_of_the_config(model):
-    side, pretrained = model
-    assert difference(pretrained.run, run_config(small.get_config().to_dict()[side])) is None
+    side, model = model
+    assert difference(run_config(model.run), run_config(small.get_config().to_dict()[side])) is None
 
 
 def test_it_does_a_task_as_well_as_the_table_says(model):
-    side, pretrained = model
+    side, model = model
     row = next(
         row for row in ROWS if (row["model"], row["task"], row["split"]) == (side, "lambda_func", "test")
     )
-    pairs = TASKS["lambda_func"].encode(
-        "test", row["pairs"], 0, pretrained.tokenizer, pretrained.config.context
-    )
-    (found,) = measure_tasks(pretrained, {"lambda_func": pairs}, "test")
+    pairs = TASKS["lambda_func"].encode("test", row["pairs"], 0, model.tokenizer, model.config.context)
+    (found,) = measure_tasks(model, {"lambda_func": pairs}, "test")
     for name, value in row.items():
         if isinstance(value, float):
             assert found[name] == pytest.approx(value, abs=1e-4), name
@@ -51,7 +48,7 @@ def test_it_does_a_task_as_well_as_the_table_says(model):
 
 def test_it_can_be_pruned_without_its_text(model, monkeypatch):
     monkeypatch.setattr(ablation, "prepare", None)
-    means = ablation.held_values(model[1], PruneConfig())
+    means = ablation.ablation_values(model[1])
     config, params = model[1].config, model[1].params
     # about the mean over other programs of the kind
     text = "".join(program + END_OF_TEXT for program in programs(1, 200))
@@ -64,9 +61,9 @@ def test_it_can_be_pruned_without_its_text(model, monkeypatch):
 
 
 def test_the_sparse_one_is_as_sparse_as_it_should_be():
-    pretrained = load_pretrained(FOLDER / "sparse")
-    leaves = named_leaves(pretrained.params)
-    sparse = sparse_leaves(pretrained.run.sparsity, pretrained.params)
+    model = load_model(FOLDER / "sparse")
+    leaves = named_leaves(model.params)
+    sparse = sparse_leaves(run_config(model.run).sparsity, model.params)
     assert len(sparse) == 8  # six kernels and two embeddings
     for name, leaf in sparse.items():
         for matrix in np.asarray(leaves[name]).reshape(leaf.stack_shape):

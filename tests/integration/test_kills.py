@@ -14,9 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from sparse_jax.training.checkpoint import newest_step, read_params, read_run
-from sparse_jax.training.preemption import STATUS
-from sparse_jax.training.writers import read_rows
+from sparse_jax.models.workdir import read_workdir
+from sparse_jax.runtime.checkpoint import newest_step
+from sparse_jax.runtime.preemption import STATUS
+from sparse_jax.runtime.writers import read_rows
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -132,9 +133,9 @@ def assert_same(workdir, other):
     """Parameters bit for bit, and all rows but their rates."""
     models = []
     for each in (workdir, other):
-        run, _, step = read_run(each)
-        assert step == newest_step(each) == run.training.steps
-        models.append(read_params(each, run.model, step))
+        model = read_workdir(each)
+        assert newest_step(each) == model.run["training"]["steps"]
+        models.append(model.params)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), *models))
     found, expected = (
         [{**row, "tokens_per_second": 0} for row in read_rows(each / "metrics.jsonl")]
@@ -142,7 +143,7 @@ def assert_same(workdir, other):
     )
     assert json.dumps(found) == json.dumps(expected)
     steps = [row["step"] for row in found if "loss" in row]
-    assert steps == sorted(set(steps)) and steps[-1] == step
+    assert steps == sorted(set(steps)) and steps[-1] == newest_step(workdir)
 
 
 @pytest.fixture(scope="module")

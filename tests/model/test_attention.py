@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from sparse_jax import turns
 from sparse_jax.model import attention
 from sparse_jax.model.attention import attend, attention_pattern
+from sparse_jax.topk import chunks
 
 
 def causal(tokens):
@@ -93,15 +93,15 @@ def test_slopes_are_those_of_the_whole_pattern_however_sequences_take_turns(monk
     tokens, d_head = 150, 4
     q, k, v, sink = drawn(12, tokens, 8, 2)
     visible = jnp.asarray(branches(12, tokens))
-    monkeypatch.setattr(turns, "CACHE_BYTES", at_once * 4 * 2 * attention.BLOCK * tokens)
+    monkeypatch.setattr(chunks, "CACHE_BYTES", at_once * 4 * 2 * attention.BLOCK * tokens)
 
-    def slopes(read):
+    def gradients(read):
         return jax.grad(lambda *given: jnp.sum(jnp.sin(3 * read(*given))), argnums=(0, 1, 2, 3))(
             q, k, v, sink
         )
 
-    found = slopes(lambda *given: attend(*given, d_head, visible))
-    for one, other in zip(found, slopes(lambda *given: whole(*given, d_head, visible))):
+    found = gradients(lambda *given: attend(*given, d_head, visible))
+    for one, other in zip(found, gradients(lambda *given: whole(*given, d_head, visible))):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
@@ -124,8 +124,8 @@ def test_no_whole_pattern_is_held(lone_cpu):
     q, k, v, sink = drawn(32, 256, 32, 4)
 
     def temporary(read):
-        slopes = jax.jit(jax.grad(lambda q: read(q).sum()))
-        return slopes.lower(q).compile().memory_analysis().temp_size_in_bytes
+        gradients = jax.jit(jax.grad(lambda q: read(q).sum()))
+        return gradients.lower(q).compile().memory_analysis().temp_size_in_bytes
 
     in_blocks = temporary(lambda q: attend(q, k, v, sink, 8, causal(256)))
     assert in_blocks < 0.5 * temporary(lambda q: whole(q, k, v, sink, 8, causal(256)))

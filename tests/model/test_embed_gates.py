@@ -96,9 +96,9 @@ def test_the_slope_of_a_gate_is_that_of_finite_differences(made):
         return forward(config, params, tokens, Hooks({"embed": gate}, {"embed": fill}))[0].var()
 
     gate = jnp.ones(16)
-    slopes = jax.grad(loss)(gate, params)
+    gradients = jax.grad(loss)(gate, params)
     for channel in (0, 7, 15):
         move = jnp.zeros(16).at[channel].set(step)
-        slope = (loss(gate + move, params) - loss(gate - move, params)) / (2 * step)
-        np.testing.assert_allclose(slopes[channel], slope, atol=2e-3, rtol=2e-2)
-    assert np.abs(slopes).max() > 0.05
+        gradient = (loss(gate + move, params) - loss(gate - move, params)) / (2 * step)
+        np.testing.assert_allclose(gradients[channel], gradient, atol=2e-3, rtol=2e-2)
+    assert np.abs(gradients).max() > 0.05

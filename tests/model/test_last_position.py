@@ -15,15 +15,15 @@ AT = jnp.array([0, 9, 4])
 
 
 def gates_and_fills(config, tokens):
-    """Half of the gates closed; some fills are one for all tokens, some are of each token."""
+    """Half of the gates closed; some ablated are one for all tokens, some are of each token."""
     shapes, keys = sites.node_shapes(config), jax.random.split(jax.random.key(3), 32)
     gates = {s: (jax.random.uniform(k, n) > 0.4) * 1.0 for k, (s, n) in zip(keys, shapes.items())}
-    fills = {}
+    ablated = {}
     for key, (site, shape) in zip(keys[10:], shapes.items()):
         if site in ("q", "v", "mlp_neuron", "final_resid"):
             shape = (*shape[:-1], *tokens.shape, shape[-1])
-        fills[site] = jax.random.normal(key, shape)
-    return gates, fills
+        ablated[site] = jax.random.normal(key, shape)
+    return gates, ablated
 
 
 @pytest.mark.parametrize(
@@ -40,30 +40,33 @@ def test_logits_and_slopes_are_those_of_the_whole_computation(tiny, changes):
     config = dataclasses.replace(config, **changes)
     params = initialize(config, jax.random.key(2))
     params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, params)
-    gates, fills = gates_and_fills(config, tokens)
+    gates, ablated = gates_and_fills(config, tokens)
 
     weights = jax.random.normal(jax.random.key(4), (3, config.vocab_size))
 
     def asked(gates, params):
-        return forward(config, params, tokens, Hooks(gates, fills), at_B=AT)[0]
+        return forward(config, params, tokens, Hooks(gates, ablated), at_B=AT)[0]
 
     def whole(gates, params):
-        return forward(config, params, tokens, Hooks(gates, fills))[0][jnp.arange(3), AT]
+        return forward(config, params, tokens, Hooks(gates, ablated))[0][jnp.arange(3), AT]
 
-    def logits_and_slopes(run):
+    def logits_and_gradients(run):
         def weighed(gates, params):
             logits = run(gates, params)
             return (logits * weights).sum(), logits
 
         # parameters that are constants would be computed with while compiling, slowly
-        slopes, logits = jax.jit(jax.grad(weighed, has_aux=True))(gates, params)
-        return logits, slopes
+        gradients, logits = jax.jit(jax.grad(weighed, has_aux=True))(gates, params)
+        return logits, gradients
 
-    (logits, slopes), (expected, expected_slopes) = logits_and_slopes(asked), logits_and_slopes(whole)
+    (logits, gradients), (expected, expected_gradients) = (
+        logits_and_gradients(asked),
+        logits_and_gradients(whole),
+    )
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     for site in gates:
-        np.testing.assert_allclose(slopes[site], expected_slopes[site], atol=2e-3, err_msg=site)
-        assert np.abs(slopes[site]).max() > 1e-3, site
+        np.testing.assert_allclose(gradients[site], expected_gradients[site], atol=2e-3, err_msg=site)
+        assert np.abs(gradients[site]).max() > 1e-3, site
 
 
 def test_the_last_layer_is_computed_at_the_asked_positions_only(tiny):

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.planning.flops import matmul_flops
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig, sparse_optimizer
+from sparse_jax.training.optimizer import OptimizerConfig, sparse_optimizer
 from sparse_jax.training.state import new_state
 from sparse_jax.training.step import make_train_step
 

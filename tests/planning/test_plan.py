@@ -10,22 +10,22 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from experiments.studies.plan_table import largest_collective, markdown
 from sparse_jax.data.config import data_config
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.planning import plan
-from sparse_jax.planning.memory import compile_if_it_fits, largest_that_fits
+from sparse_jax.planning.footprint import compile_if_it_fits, largest_that_fits
 from sparse_jax.planning.plan import plan_pruning, plan_training, plan_update
 from sparse_jax.planning.programs import Program
 from sparse_jax.planning.report import format_record
-from sparse_jax.planning.table import largest_collective, markdown
 from sparse_jax.planning.topologies import find_topology
-from sparse_jax.pruning import memory
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.memory import needed_bytes
+from sparse_jax.runtime import memory
+from sparse_jax.runtime.memory import needed_bytes
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig
 from sparse_jax.training.config import RunConfig, TrainConfig
+from sparse_jax.training.optimizer import OptimizerConfig
 from sparse_jax.training.program import train_program
 
 ROOT = Path(__file__).parents[2]

@@ -5,23 +5,23 @@ import functools
 import jax
 import numpy as np
 
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.ablation.objective import pair_losses
+from sparse_jax.circuits.gates import only_between_open
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
-from sparse_jax.pruning.evaluate import Evaluator
-from sparse_jax.pruning.objective import pair_losses
-from sparse_jax.pruning.ranking import only_between_open
 from sparse_jax.tasks.encode import EncodedPairs
 
 CONFIG = ModelConfig(
     vocab_size=12, context=8, n_layers=2, d_model=6, d_head=3, d_mlp=8, activation_fraction=0.5, bigram="none"
 )
-PAIRS = 20  # more than one batch of the evaluator, the last not full
+PAIRS = 20  # more than one batch of the judge, the last not full
 
 
 @functools.cache
 def noisy():
-    """An evaluator; about half of the weights are 0, and the means are not."""
+    """An judge; about half of the weights are 0, and the means are not."""
     rng = np.random.default_rng(0)
 
     def scaled(x):
@@ -35,7 +35,7 @@ def noisy():
     # last, so that no test's model or pairs depend on it
     means[sites.EMBED_SITE] = np.float32(0.3 * rng.normal(size=CONFIG.d_model))
     candidates = np.tile(np.array([[4, 5], [5, 4]], np.int32), (PAIRS, 1, 1))
-    return Evaluator(CONFIG, params, means, EncodedPairs(tokens, last, candidates))
+    return Judge(CONFIG, params, means, EncodedPairs(tokens, last, candidates))
 
 
 def random_gates(seed, share=0.7, edges=False):
@@ -55,4 +55,4 @@ def _losses():
 def losses_of(gates):
     """The losses [P] of the noisy model's pairs, by the plain function."""
     gates = only_between_open(gates)
-    return np.asarray(_losses()(noisy().params, gates, noisy().fills, noisy().pairs), np.float64)
+    return np.asarray(_losses()(noisy().params, gates, noisy().ablated, noisy().pairs), np.float64)

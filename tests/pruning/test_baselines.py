@@ -28,7 +28,7 @@ def losses(tokens, patches):
 
 
 def score_by_hand(site, place):
-    """|slope x (activation - mean)| of one node, summed over positions, mean over the 8 prompts."""
+    """|gradient x (activation - mean)| of one node, summed over positions, mean over the 8 prompts."""
     tokens, last = PAIRS.tokens.reshape(8, -1), PAIRS.last.reshape(-1)
     right = PAIRS.candidates.reshape(8, 2)[:, 0] - 4
     values = forward(CONFIG, noisy().params, tokens, Hooks(capture=(site,)))[1][site]
@@ -43,15 +43,17 @@ def score_by_hand(site, place):
             where[at] = True
             moved[at] += STEP if copy % 2 else -STEP
         found = losses(copies, {site: Patch(where, moved)})[right[row]][:, last[row]]
-        slopes = np.diff(np.float64(found).reshape(6, 2))[:, 0] / (2 * STEP) / 2  # a half of its pair's loss
+        gradients = (
+            np.diff(np.float64(found).reshape(6, 2))[:, 0] / (2 * STEP) / 2
+        )  # a half of its pair's loss
         here = values[(*place[:-1], row, slice(None), place[-1])]
-        scores.append(np.abs(slopes * (here - noisy().fills[site][place])).sum())
+        scores.append(np.abs(gradients * (here - noisy().ablated[site][place])).sum())
     return np.mean(scores)
 
 
 def test_attribution_is_slope_times_distance_from_the_mean():
-    evaluator = noisy()
-    found = attribution(CONFIG, evaluator.params, evaluator.fills, PAIRS, APART)
+    judge = noisy()
+    found = attribution(CONFIG, judge.params, judge.ablated, PAIRS, APART)
     for site, shape in sites.node_shapes(CONFIG).items():
         assert found[site].shape == shape
     nodes = ("mlp_out", (1, 0)), ("v", (1, 2)), ("mlp_neuron", (0, 3)), ("final_resid", (1,)), ("embed", (4,))
@@ -59,7 +61,7 @@ def test_attribution_is_slope_times_distance_from_the_mean():
         by_hand = score_by_hand(site, place)
         assert by_hand > 1e-3
         assert found[site][place] == pytest.approx(by_hand, rel=0.05), site
-    tied = attribution(CONFIG, evaluator.params, evaluator.fills, PAIRS, TIED)
+    tied = attribution(CONFIG, judge.params, judge.ablated, PAIRS, TIED)
     np.testing.assert_allclose(tied["q"], found["q"] + found["k"], rtol=1e-5)
     assert "k" not in tied
 

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from sparse_jax.ablation.judge import PAIRS
+from sparse_jax.circuits.edges import count_edges
+from sparse_jax.circuits.gates import only_between_open
+from sparse_jax.circuits.ranking import number_units
 from sparse_jax.model import sites
 from sparse_jax.pruning import discretize as discretize_module
 from sparse_jax.pruning.discretize import best_of_lanes, discretize, discretize_many, sizes_to_try
-from sparse_jax.pruning.evaluate import PAIRS
-from sparse_jax.pruning.ranking import number_units, only_between_open
-from sparse_jax.pruning.sizes import count_edges
 from tests.pruning.noisy import CONFIG, losses_of, noisy, random_gates
 
 SHAPES = sites.node_shapes(CONFIG, sites.LAYER_SITES)
@@ -104,8 +105,8 @@ def work_of(function, scores, targets):
             run += len(closed)
             return super()._run(gates, ranks, closed, batch)
 
-    evaluator = Counting(**{f.name: getattr(noisy(), f.name) for f in dataclasses.fields(noisy())})
-    return function(evaluator, scores, targets), run
+    judge = Counting(**{f.name: getattr(noisy(), f.name) for f in dataclasses.fields(noisy())})
+    return function(judge, scores, targets), run
 
 
 def test_what_misses_a_target_is_run_on_no_more_pairs_than_show_it(monkeypatch):

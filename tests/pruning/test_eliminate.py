@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.circuits.edges import count_edges, count_nodes
+from sparse_jax.circuits.gates import close, only_between_open
 from sparse_jax.model import sites
 from sparse_jax.pruning import eliminate as module
 from sparse_jax.pruning.eliminate import eliminate
-from sparse_jax.pruning.evaluate import Evaluator
-from sparse_jax.pruning.ranking import close, only_between_open
-from sparse_jax.pruning.sizes import count_edges, count_nodes
 from tests.planted import CONFIG as PLANTED
 from tests.planted import planted_gates, planted_pairs, planted_params
 from tests.pruning.noisy import losses_of, noisy, random_gates
@@ -99,8 +99,8 @@ def test_what_is_not_eligible_stays():
 
 def planted():
     params, pairs = planted_params(), planted_pairs(8)
-    fills = {site: gate * 0.0 for site, gate in planted_gates().items()}
-    return Evaluator(PLANTED, params, fills, pairs)
+    ablated = {site: gate * 0.0 for site, gate in planted_gates().items()}
+    return Judge(PLANTED, params, ablated, pairs)
 
 
 def test_of_the_whole_model_the_planted_circuit_is_left():

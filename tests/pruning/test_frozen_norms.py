@@ -1,4 +1,4 @@
-"""Norms that divide by the whole model's root mean squares, against NumPy."""
+"""Norms that divide by the full model's root mean squares, against NumPy."""
 
 import dataclasses
 
@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from sparse_jax.ablation.objective import last_logits
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward, initialize
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
-from sparse_jax.pruning.objective import last_logits
-from sparse_jax.pruning.packing import PackedPairs, pack_pairs
+from sparse_jax.tasks.packing import PackedPairs, pack_pairs
 from tests.pruning.noisy import CONFIG, noisy, random_gates
 
 PRUNE = PruneConfig(
@@ -36,7 +36,7 @@ def test_what_is_read_is_divided_by_what_the_whole_model_divides_by():
     gates = {**random_gates(3, 0.5), "attn_in": np.ones((2, 6)), "mlp_in": np.ones((2, 6))}
     hooks = Hooks(
         gates,
-        {site: noisy().fills[site] for site in gates},
+        {site: noisy().ablated[site] for site in gates},
         norms={norm: whole[norm] for norm in sites.NORMS},
         capture=(*stream, "attn_in", "mlp_in"),
     )
@@ -52,41 +52,37 @@ def test_what_is_read_is_divided_by_what_the_whole_model_divides_by():
 
 
 def test_pairs_in_any_form_give_the_same_logits_and_open_gates_the_whole_models():
-    evaluator, gates = noisy(), random_gates(4, 0.6)
+    judge, gates = noisy(), random_gates(4, 0.6)
     run = jax.jit(lambda gates, pairs, frozen: last_logits(
-        CONFIG, evaluator.params, gates, evaluator.fills, pairs, frozen
+        CONFIG, judge.params, gates, judge.ablated, pairs, frozen
     ), static_argnums=2)  # fmt: skip
-    packed = pack_pairs(evaluator.pairs)
+    packed = pack_pairs(judge.pairs)
     assert isinstance(packed, PackedPairs)
-    frozen = run(gates, evaluator.pairs, True)
+    frozen = run(gates, judge.pairs, True)
     np.testing.assert_allclose(run(gates, packed, True), frozen, atol=1e-3)
-    assert np.abs(frozen - run(gates, evaluator.pairs, False)).max() > 0.1
+    assert np.abs(frozen - run(gates, judge.pairs, False)).max() > 0.1
     everything = {site: np.ones(gate.shape) for site, gate in gates.items()}
-    whole = run(everything, evaluator.pairs, False)
-    np.testing.assert_allclose(run(everything, evaluator.pairs, True), whole, atol=1e-3)
+    whole = run(everything, judge.pairs, False)
+    np.testing.assert_allclose(run(everything, judge.pairs, True), whole, atol=1e-3)
     # what a circuit is judged by
-    judged = dataclasses.replace(evaluator, frozen_norms=True)
+    judged = dataclasses.replace(judge, frozen_norms=True)
     np.testing.assert_allclose(judged.logits(gates), frozen, atol=1e-3)
-    assert np.abs(judged.losses(gates) - evaluator.losses(gates)).max() > 1e-3
+    assert np.abs(judged.losses(gates) - judge.losses(gates)).max() > 1e-3
 
 
 def test_gates_are_trained_with_it_and_other_models_are_refused():
-    evaluator = noisy()
+    judge = noisy()
     lanes = make_lanes(PRUNE)
 
-    def train(prune, config=CONFIG, params=evaluator.params):
-        return optimize_gates(config, prune, params, evaluator.fills, [evaluator.pairs], lanes).history[
-            "loss"
-        ]
+    def train(prune, config=CONFIG, params=judge.params):
+        return optimize_gates(config, prune, params, judge.ablated, [judge.pairs], lanes).history["loss"]
 
     frozen, own = train(PRUNE), train(dataclasses.replace(PRUNE, frozen_norms=False))
-    # open gates first: the whole model has its own norms
+    # open gates first: the full model has its own norms
     assert frozen[0, 0] == pytest.approx(own[0, 0], abs=1e-4)
     assert np.isfinite(frozen).all() and np.abs(frozen[0, 1:] - own[0, 1:]).max() > 1e-3
     layer_norm = dataclasses.replace(CONFIG, norm="layer")
     with pytest.raises(InputError, match="pruning.frozen_norms: True is not valid"):
         train(PRUNE, layer_norm, initialize(layer_norm, jax.random.key(0)))
     with pytest.raises(InputError, match=r"hooks.norms\['mlp_norm'\]: shape \(2, 1\)"):
-        forward(
-            CONFIG, evaluator.params, evaluator.pairs.tokens[:, 0], Hooks(norms={"mlp_norm": np.ones((2, 1))})
-        )
+        forward(CONFIG, judge.params, judge.pairs.tokens[:, 0], Hooks(norms={"mlp_norm": np.ones((2, 1))}))

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sparse_jax.circuits.gates import tie
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model import sites
 from sparse_jax.pruning import lanes as engine
-from sparse_jax.pruning import memory, program
+from sparse_jax.pruning import program
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.gates import tie
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
+from sparse_jax.runtime import memory
 from tests.planted import CIRCUIT, CONFIG, planted_gates, planted_pairs, planted_params
 
 PRUNE = PruneConfig(
@@ -202,18 +203,18 @@ def test_lanes_that_have_all_broken_down_are_run_no_further(six, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fill", "objective"), [("zero", "kl"), ("resample", "binary+kl"), ("mixture", "full_vocabulary")]
+    ("ablation", "objective"), [("zero", "kl"), ("resample", "binary+kl"), ("mixture", "full_vocabulary")]
 )
-def test_every_fill_and_objective_trains_and_counts(fill, objective, six):
+def test_every_ablation_and_objective_trains_and_counts(ablation, objective, six):
     tasks, lanes, all_six = six
     lanes = take(lanes, [0])
-    changed = dataclasses.replace(SHORT, fill=fill, objective=objective)
+    changed = dataclasses.replace(SHORT, ablation=ablation, objective=objective)
     losses = [
         run(prune, lanes, tasks).history["loss"]
         for prune in (
             changed,
             dataclasses.replace(changed, objective="binary"),
-            dataclasses.replace(changed, fill="mean"),
+            dataclasses.replace(changed, ablation="mean"),
         )
     ]
     assert all(np.isfinite(loss).all() for loss in losses)
@@ -232,11 +233,11 @@ def test_the_stream_outside_the_layers_is_gated_where_asked():
 def test_means_of_the_embedding_are_needed_only_where_it_is_gated():
     params, means = model()
     del means["embed"]
-    assert set(SHORT.held_sites) == set(means)
+    assert set(SHORT.ablation_sites) == set(means)
     found = optimize_gates(CONFIG, SHORT, params, means, [PAIRS], make_lanes(SHORT))
     assert_same(found, run(SHORT, make_lanes(SHORT)), slice(None))
     prune = dataclasses.replace(SHORT, sites=sites.NODE_SITES)
-    assert set(prune.held_sites) == set(sites.NODE_SITES)
+    assert set(prune.ablation_sites) == set(sites.NODE_SITES)
     fixed = make_lanes(SHORT).replace(fixed={"embed": np.ones((1, 8))})
     for asked, lanes in ((prune, make_lanes(prune)), (SHORT, fixed)):
         with pytest.raises(InputError, match=r"means\['embed'\]: missing; valid: \(8,\), the means of"):
@@ -257,12 +258,15 @@ def test_means_of_the_embedding_are_needed_only_where_it_is_gated():
             "gates['qq']: (2, 1, 7) is not valid; valid: a site of nodes",
         ),
         ({"eligible": {"v->q": np.ones((2, 1, 8, 8))}}, "gates: 'v->q' is no edge; "),
-        ({"fill": "resample", "eligible": {"attn_in->q": np.ones((2, 1, 8, 8))}}, "pruning.fill: 'resample'"),
+        (
+            {"ablation": "resample", "eligible": {"attn_in->q": np.ones((2, 1, 8, 8))}},
+            "pruning.ablation: 'resample'",
+        ),
         ({"config": dataclasses.replace(CONFIG, n_layers=2)}, "means['attn_in']: (1, 8); valid: (2, 8), the"),
     ],
 )
 def test_lanes_that_cannot_run_are_named(change, said):
-    prune = dataclasses.replace(SHORT, fill=change.pop("fill", "mean"))
+    prune = dataclasses.replace(SHORT, ablation=change.pop("ablation", "mean"))
     tasks, config = change.pop("tasks", [planted_pairs(8)]), change.pop("config", CONFIG)
     with pytest.raises(InputError) as error:
         run(prune, make_lanes(prune, 2).replace(**change), tasks, config)
@@ -275,7 +279,7 @@ def test_lanes_that_cannot_run_are_named(change, said):
         ({"target_loss": 0.0}, "pruning.target_loss: 0.0 is not valid; valid: above 0"),
         ({"sites": ("mlp",)}, "pruning.sites: 'mlp' is unknown"),
         ({"objective": "ce"}, "pruning.objective: 'ce' is unknown"),
-        ({"fill": "means"}, "pruning.fill: 'means' is unknown; did you mean 'mean'?"),
+        ({"ablation": "means"}, "pruning.ablation: 'means' is unknown; did you mean 'mean'?"),
         ({"train_pairs": 10}, "pruning.train_pairs: 10 is not valid; valid: at least pairs_per_step 64"),
         ({"k_coeff": 1e-3}, "pruning.k_coeff: unknown field; did you mean 'k_coef'?"),
     ],

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.circuits.edges import count_edges, count_nodes
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.pruning import reduce
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Choice, Discretized
 from sparse_jax.pruning.eliminate import Eliminated
-from sparse_jax.pruning.evaluate import Evaluator
 from sparse_jax.pruning.lanes import Optimized, make_lanes
 from sparse_jax.pruning.reduce import reduce_edges, reduce_nodes, working_lanes
-from sparse_jax.pruning.sizes import count_edges, count_nodes
 from tests.planted import CONFIG as PLANTED
 from tests.planted import planted_gates, planted_pairs, planted_params
 from tests.pruning.noisy import CONFIG, losses_of, noisy
@@ -54,7 +54,7 @@ def test_a_stricter_targets_circuit_comes_with_its_own_sizes_before_elimination(
     choices = [Choice(0, Discretized(g, 1, 0.1, 0.0, True), edges) for g, edges in ((gates, 70), (fewer, 40))]
     monkeypatch.setattr(reduce, "best_of_lanes", lambda *given: choices)
 
-    def eliminated(evaluator, start, removable, target, tied):
+    def eliminated(judge, start, removable, target, tied):
         return Eliminated(start if start is fewer else least, 0.1, 0.0)
 
     monkeypatch.setattr(reduce, "eliminate", eliminated)
@@ -67,8 +67,8 @@ PRUNE = PruneConfig(steps=60, pairs_per_step=4, train_pairs=8, learning_rate=0.0
 
 
 def planted():
-    fills = {site: np.zeros(shape, np.float32) for site, shape in sites.node_shapes(PLANTED).items()}
-    return Evaluator(PLANTED, planted_params(), fills, planted_pairs(8, seed=1))
+    ablated = {site: np.zeros(shape, np.float32) for site, shape in sites.node_shapes(PLANTED).items()}
+    return Judge(PLANTED, planted_params(), ablated, planted_pairs(8, seed=1))
 
 
 def test_edges_of_a_circuit_are_gated_down_to_those_that_the_task_needs():

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 
+from sparse_jax.ablation.objective import pair_losses
+from sparse_jax.circuits.gates import tie
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.gates import logit_shapes, tie
-from sparse_jax.pruning.objective import pair_losses
+from sparse_jax.pruning.logits import logit_shapes
 from sparse_jax.pruning.step import Lane, Shared, _batch, lane_step, new_lane
 from tests.planted import CONFIG, planted_gates, planted_pairs, planted_params
 
@@ -38,19 +39,19 @@ def lane_of(hyper, seed=0, **given):
 
 @functools.cache
 def compiled(objective, prune=PRUNE):
-    """A lane's step, and a batch's loss with its slopes by gates, on pairs which want different gates."""
+    """A lane's step, and a batch's loss with its gradients by gates, on pairs which want different gates."""
     prune, params, pairs = (
         dataclasses.replace(prune, objective=objective),
         planted_params(),
         planted_pairs(12),
     )
-    fills = {site: jnp.full_like(gate, 0.05) for site, gate in planted_gates().items()}
+    ablated = {site: jnp.full_like(gate, 0.05) for site, gate in planted_gates().items()}
     pairs.candidates[::3] = pairs.candidates[::3, :, ::-1].copy()
-    shared = Shared(params, fills, jax.tree.map(lambda array: jnp.asarray(array)[None], pairs))
+    shared = Shared(params, ablated, jax.tree.map(lambda array: jnp.asarray(array)[None], pairs))
 
     def loss(gates, lane, step):
         batch = _batch(shared.tasks, 4, lane, step)
-        return pair_losses(CONFIG, params, gates, fills, batch, objective).mean()
+        return pair_losses(CONFIG, params, gates, ablated, batch, objective).mean()
 
     step = jax.jit(lambda lane, state: lane_step(CONFIG, prune, shared, lane, state))
     return step, jax.jit(jax.value_and_grad(loss))
@@ -66,21 +67,21 @@ def run_lane(hyper, steps=8, objective="binary", prune=PRUNE):
     return states, metrics
 
 
-def slope(tau, temperature):
+def gradient(tau, temperature):
     s = 1 / (1 + np.exp(-tau / temperature))
     return s * (1 - s) / temperature
 
 
 def by_hand(states, hyper, rates, objective="binary", bound=1.0):
-    """The logits after each step in float64, and the metrics; only slopes by gates come from JAX."""
+    """The logits after each step in float64, and the metrics; only gradients by gates come from JAX."""
     tau = {site: np.asarray(x, np.float64) for site, x in states[0].logits.items()}
     m, v = dict.fromkeys(tau, 0.0), dict.fromkeys(tau, 0.0)
     path, metrics = [], []
     for t, rate in enumerate(rates, 1):
         gates = {site: jnp.asarray(x >= 0, jnp.float32) for site, x in tau.items()}
-        loss, slopes = compiled(objective)[1](gates, lane_of(hyper), states[t - 1].step)
+        loss, gradients = compiled(objective)[1](gates, lane_of(hyper), states[t - 1].step)
         metrics.append((float(loss), sum(int((x >= 0).sum()) for x in tau.values())))
-        g = {s: (np.float64(slopes[s]) + hyper.k_coef) * slope(tau[s], hyper.temperature) for s in tau}
+        g = {s: (np.float64(gradients[s]) + hyper.k_coef) * gradient(tau[s], hyper.temperature) for s in tau}
         norm = np.sqrt(sum((x**2).sum() for x in g.values()))
         for s in tau:
             clipped = g[s] * min(1.0, hyper.gradient_clip / norm)
@@ -135,7 +136,7 @@ def test_temperature_scales_the_gradient():
     lanes = [run_lane(hyperparameters(temperature=t, gradient_clip=1e9), 1)[0] for t in (1.0, 0.1)]
     warm, cold = (optax.tree_utils.tree_get(states[1].opt_state, "mu") for states in lanes)
     for site, tau in lanes[0][0].logits.items():
-        ratio = slope(np.float64(tau), 0.1) / slope(np.float64(tau), 1.0)
+        ratio = gradient(np.float64(tau), 0.1) / gradient(np.float64(tau), 1.0)
         assert np.abs(warm[site]).min() > 1e-6 and np.abs(ratio - 1).max() > 0.5
         np.testing.assert_allclose(cold[site], warm[site] * ratio, rtol=1e-3)
 
@@ -166,11 +167,11 @@ def test_a_tied_gate_gets_both_slopes_and_pays_twice():
     start = states[0]
     assert "k" not in start.logits
     gates = {site: jnp.asarray(tau >= 0, jnp.float32) for site, tau in tie(start.logits).items()}
-    _, slopes = compiled("binary")[1](gates, lane_of(hyper), start.step)
+    _, gradients = compiled("binary")[1](gates, lane_of(hyper), start.step)
     assert metrics[0]["open"] == sum(gate.sum() for gate in gates.values())
     mu = optax.tree_utils.tree_get(states[1].opt_state, "mu")
-    paid = np.float64(slopes["q"]) + np.float64(slopes["k"]) + 2 * hyper.k_coef
-    np.testing.assert_allclose(mu["q"], 0.1 * paid * slope(np.float64(start.logits["q"]), 0.1), rtol=1e-3)
+    paid = np.float64(gradients["q"]) + np.float64(gradients["k"]) + 2 * hyper.k_coef
+    np.testing.assert_allclose(mu["q"], 0.1 * paid * gradient(np.float64(start.logits["q"]), 0.1), rtol=1e-3)
 
 
 def test_only_eligible_gates_move_and_the_others_are_as_fixed():

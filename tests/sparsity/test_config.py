@@ -2,7 +2,7 @@ import pytest
 
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig
+from sparse_jax.training.optimizer import OptimizerConfig
 
 
 @pytest.mark.parametrize(

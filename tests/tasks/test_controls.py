@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sparse_jax.inputs import InputError
+from sparse_jax.tasks.built_in import TASKS, get_task
 from sparse_jax.tasks.controls import CONTROLS, unrelated_words
-from sparse_jax.tasks.table import TASKS, get_task
 
 ARGUMENTS = ("test", 60, 3)
 

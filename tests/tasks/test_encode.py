@@ -6,9 +6,9 @@ from tokenizers import Tokenizer, models
 
 from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.inputs import InputError
+from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import encode_pairs
 from sparse_jax.tasks.pair import Pair
-from sparse_jax.tasks.table import TASKS
 
 PAIRS = [
     Pair("x = 1\nprint('tree", 'x = 1\nprint("tree', "')\n", '")\n'),

@@ -5,9 +5,9 @@ import pytest
 
 from sparse_jax.data.programs.holdout import held_out
 from sparse_jax.data.simple_python import programs
+from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.leakage import leaks
-from sparse_jax.tasks.table import TASKS
 
 PAIRS = 2000
 HELD_OUT = PAIRS // 2

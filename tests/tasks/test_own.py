@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from sparse_jax.inputs import InputError
+from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import encode_pairs
 from sparse_jax.tasks.find import find_task
 from sparse_jax.tasks.own import load_function, read_task
 from sparse_jax.tasks.pair import Pair
-from sparse_jax.tasks.table import TASKS
 
 FUNCTIONS = '''
 from sparse_jax.tasks.pair import Pair

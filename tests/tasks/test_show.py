@@ -1,8 +1,8 @@
 """Tasks and pairs as text."""
 
+from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.pair import Pair, deciding
 from sparse_jax.tasks.show import characters, list_tasks, show_pairs, tokens_of
-from sparse_jax.tasks.table import TASKS
 
 PAIR = Pair("print('low tree", 'print("low tree', "')\n", '")\n')
 

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from sparse_jax.inputs import InputError
-from sparse_jax.tasks.table import TASKS, get_task
+from sparse_jax.tasks.built_in import TASKS, get_task
 
 COUNT = 100
 

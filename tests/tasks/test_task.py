@@ -8,10 +8,10 @@ import pytest
 from sparse_jax.data.programs import words
 from sparse_jax.data.programs.holdout import can_open, split_of
 from sparse_jax.inputs import InputError
+from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.pair import Pair
-from sparse_jax.tasks.table import TASKS
 from sparse_jax.tasks.task import DrawnTask, cut
-from sparse_jax.tasks.words import UNFAMILIAR
+from sparse_jax.tasks.vocabularies import UNFAMILIAR
 
 
 def prompts(pairs) -> set[str]:

@@ -60,7 +60,7 @@ def test_slopes_of_a_model_go_through_it(monkeypatch):
     params = initialize(config, jax.random.key(0))
     tokens = jax.random.randint(jax.random.key(1), (3, 2, 7), 1, 12)
 
-    def slopes():
+    def gradients():
         one = jax.grad(lambda params, tokens: next_token_loss(config, params, tokens))
         return named_leaves(jax.jit(jax.vmap(one, (None, 0)))(params, tokens))
 
@@ -68,12 +68,12 @@ def test_slopes_of_a_model_go_through_it(monkeypatch):
         asked.append(k)
         return keep_largest(x, k, "interpret")
 
-    expected, asked = slopes(), []
+    expected, asked = gradients(), []
     monkeypatch.setattr(rows, "_keep_in_lanes", by_kernel)
-    found = slopes()
+    found = gradients()
     assert asked
-    for name, slope in expected.items():
-        np.testing.assert_allclose(found[name], slope, atol=1e-6, err_msg=name)
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name], gradient, atol=1e-6, err_msg=name)
 
 
 PARTITIONED = """

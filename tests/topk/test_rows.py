@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from sparse_jax import turns
 from sparse_jax.inputs import InputError
-from sparse_jax.topk import rows
+from sparse_jax.topk import chunks, rows
 from sparse_jax.topk.keys import magnitude_keys
 from sparse_jax.topk.rows import abs_top_k
 from tests.topk.adversarial import array
@@ -103,13 +102,13 @@ def test_searches_find_the_same_entries(monkeypatch, search, devices):
 def test_rows_in_turns_keep_the_same(monkeypatch, dtype, reused):
     """As on a machine with one device; rows with ties, and one of zeros, in some of the parts."""
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    monkeypatch.setattr(turns, "CACHE_BYTES", 4 * 40 * 4)
+    monkeypatch.setattr(chunks, "CACHE_BYTES", 4 * 40 * 4)
     x = jax.random.normal(jax.random.key(0), (48, 40)).at[7].set(0).at[9, :30].set(-2).astype(dtype)
     expected = np.float32(reference(x.astype(jnp.float32), 10))
-    found, slopes = jax.jit(lambda x: jax.vjp(lambda x: abs_top_k(x, 10, reused), x))(x)
+    found, gradients = jax.jit(lambda x: jax.vjp(lambda x: abs_top_k(x, 10, reused), x))(x)
     np.testing.assert_array_equal(np.float32(found), expected)
     passes = (expected != 0) | (expected == 0).all(axis=-1, keepdims=True)
-    np.testing.assert_array_equal(slopes(jnp.ones_like(x))[0], passes)
+    np.testing.assert_array_equal(gradients(jnp.ones_like(x))[0], passes)
 
 
 @pytest.mark.parametrize("reused", (True, False))
@@ -124,8 +123,8 @@ def test_gradient_is_the_mask_times_the_cotangent(reused):
 def test_slopes_need_what_stays_or_a_byte_an_entry(reused):
     """A mask beside what a product keeps anyway would be a byte an entry more, in every layer."""
     x = jax.random.normal(jax.random.key(0), (6, 32))
-    stays, slopes = jax.vjp(lambda x: abs_top_k(x, 8, reused), x)
-    (kept,) = [leaf for leaf in jax.tree.leaves(slopes) if leaf.size > len(x)]
+    stays, gradients = jax.vjp(lambda x: abs_top_k(x, 8, reused), x)
+    (kept,) = [leaf for leaf in jax.tree.leaves(gradients) if leaf.size > len(x)]
     np.testing.assert_array_equal(kept, stays if reused else stays != 0)
     assert kept.dtype == (x.dtype if reused else bool)
 
@@ -146,8 +145,8 @@ def test_gradient_against_finite_differences():
 
     moves = 2e-3 * np.eye(x.size).reshape(-1, *x.shape)
     losses = jax.jit(jax.vmap(loss))(np.float32(np.concatenate([x + moves, x - moves])))
-    slopes = (losses[: x.size] - losses[x.size :]) / 4e-3
-    np.testing.assert_allclose(slopes, jax.grad(loss)(jnp.float32(x)).ravel(), atol=5e-3)
+    gradients = (losses[: x.size] - losses[x.size :]) / 4e-3
+    np.testing.assert_allclose(gradients, jax.grad(loss)(jnp.float32(x)).ravel(), atol=5e-3)
 
 
 def test_under_vmap_and_scan():

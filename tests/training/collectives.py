@@ -10,8 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.sparsity.optimizer import OptimizerConfig, sparse_optimizer
 from sparse_jax.topk.rows import abs_top_k
+from sparse_jax.training.optimizer import OptimizerConfig, sparse_optimizer
 from sparse_jax.training.sharding import BATCH, make_mesh, state_sharding
 from sparse_jax.training.state import new_state
 
@@ -47,11 +47,11 @@ def of_abs_top_k(mesh: Mesh, last_axis: str | None) -> list[tuple[str, int]]:
     """Forward and backward, of activations [B, T, N] whose batch is split, and perhaps their channels."""
     x = jax.ShapeDtypeStruct(ACTIVATIONS, jnp.float32)
 
-    def slopes(x):
+    def gradients(x):
         return jax.grad(lambda x: jnp.sum(abs_top_k(x, 16) ** 2))(x)
 
     place = NamedSharding(mesh, PartitionSpec(*BATCH, None, last_axis))
-    return collectives(jax.jit(slopes, in_shardings=place, out_shardings=place).lower(x).compile())
+    return collectives(jax.jit(gradients, in_shardings=place, out_shardings=place).lower(x).compile())
 
 
 def of_mesh(*shape: int) -> dict[str, list[tuple[str, int]]]:

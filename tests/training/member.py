@@ -12,7 +12,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
-from sparse_jax.training import loop, processes
+from sparse_jax.runtime import processes
+from sparse_jax.training import loop
 from sparse_jax.training.config import run_config
 
 RUN = flags.DEFINE_string("run", None, "JSON file of the run", required=True)

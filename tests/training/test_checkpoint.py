@@ -18,15 +18,16 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from sparse_jax.inputs import InputError
-from sparse_jax.sparsity.optimizer import sparse_optimizer
-from sparse_jax.training import checkpoint
-from sparse_jax.training.checkpoint import Checkpoints, read_params, read_run
-from sparse_jax.training.checksums import checksums
+from sparse_jax.models.workdir import read_params, read_workdir
+from sparse_jax.runtime import checkpoint
+from sparse_jax.runtime.checksums import checksums
+from sparse_jax.runtime.processes import ProcessError
 from sparse_jax.training.config import run_config
-from sparse_jax.training.processes import ProcessError
+from sparse_jax.training.optimizer import sparse_optimizer
+from sparse_jax.training.resume import Checkpoints
 from sparse_jax.training.sharding import make_mesh, placed, state_sharding
 from sparse_jax.training.state import Position, new_state
-from tests.training.conftest import tiny
+from tests.tiny_run import tiny
 
 TOKENIZER = Tokenizer(models.BPE())
 
@@ -63,7 +64,7 @@ def position_of(step):
 def save(workdir, config, steps, **changed):
     checkpoints = opened(workdir, config, **changed)
     for step in steps:
-        checkpoints.save(state_of(config, step), position_of(step))
+        checkpoints.save_state(state_of(config, step), position_of(step))
     checkpoints.close()
 
 
@@ -74,7 +75,7 @@ def same(a, b):
 def restored(workdir, config, mesh=ONE):
     checkpoints = opened(workdir, config)
     try:
-        return checkpoints.restore(shapes_on(config, mesh))
+        return checkpoints.restore_state(shapes_on(config, mesh))
     finally:
         checkpoints.close()
 
@@ -114,7 +115,7 @@ def test_masks_of_an_earlier_evaluation_are_kept_beside_the_states(config, tmp_p
     masks = jax.tree.map(lambda x: ~np.array(x), optax.tree.get(state_of(config, 3).opt_state, "masks"))
     checkpoints = opened(tmp_path, config)
     for step in (3, 4):
-        checkpoints.save(state_of(config, step), dataclasses.replace(position_of(step), masks=masks))
+        checkpoints.save_state(state_of(config, step), dataclasses.replace(position_of(step), masks=masks))
     checkpoints.close()
     state, position = restored(tmp_path, config)
     assert same(position.masks, masks) and same(state, state_of(config, 4))
@@ -162,7 +163,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(wor
 
     checkpoints = opened(workdir, config)
     assert checkpoints.latest == 4
-    checkpoints.save(state_of(config, 8), position_of(8))
+    checkpoints.save_state(state_of(config, 8), position_of(8))
     checkpoints.close()
     damage(folder / "8")
     restored(workdir, config)
@@ -232,9 +233,9 @@ def test_what_is_no_fault_of_the_disk_is_not_taken_for_one(workdir, config, erro
 
     checkpoints._manager.restore = checkpoints._manager.save = fail
     with pytest.raises(type(error), match=str(error)):
-        checkpoints.restore(shapes_on(config))
+        checkpoints.restore_state(shapes_on(config))
     with pytest.raises(type(error), match=str(error)):
-        checkpoints.save(state_of(config, 9), position_of(9))
+        checkpoints.save_state(state_of(config, 9), position_of(9))
     checkpoints.close()
     assert {"4", "8"} <= set(os.listdir(workdir / "checkpoints"))
 
@@ -250,7 +251,7 @@ def test_nobody_begins_to_restore_what_another_process_cannot_read(workdir, conf
 
     monkeypatch.setattr(checkpoint, "meet", lambda _, word, *__: [word, next(votes, "")])
     checkpoints._manager.restore = recorded
-    state, _ = checkpoints.restore(shapes_on(config))
+    state, _ = checkpoints.restore_state(shapes_on(config))
     checkpoints.close()
     assert begun == [4] and int(state.step) == 4
     assert "8 cannot be read by process 1; set aside as 8.damaged" in capfd.readouterr().err
@@ -273,7 +274,7 @@ def rewrite_run(workdir, **changed):
 
 def test_another_format_is_refused_by_name_and_left_alone(workdir, config):
     rewrite_run(workdir, format=7)
-    for read in (lambda: restored(workdir, config), lambda: read_run(workdir)):
+    for read in (lambda: restored(workdir, config), lambda: read_workdir(workdir)):
         with pytest.raises(InputError, match=r"checkpoint: .*8 has format 7; valid: 1 or 2"):
             read()
     assert (workdir / "checkpoints" / "8").exists()

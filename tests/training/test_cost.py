@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sparse_jax.inputs import InputError
-from sparse_jax.pruning.memory import needed_bytes
-from sparse_jax.sparsity.optimizer import sparse_optimizer
+from sparse_jax.runtime.memory import needed_bytes
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
+from sparse_jax.training.optimizer import sparse_optimizer
 from sparse_jax.training.sharding import check_batch, make_mesh
 from sparse_jax.training.state import new_state
 from sparse_jax.training.step import make_train_step

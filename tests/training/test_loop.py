@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from sparse_jax.inputs import InputError
+from sparse_jax.models.formats import load_model
+from sparse_jax.runtime.writers import read_rows
 from sparse_jax.training import loop, program
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.nonfinite import NonFiniteError
-from sparse_jax.training.pretrained import load_pretrained
-from sparse_jax.training.writers import read_rows
 
 TIMING = ("tokens_per_second",)
 
@@ -86,7 +86,7 @@ def test_a_run_learns_stays_sparse_and_resumes_bit_for_bit(config, tmp_path, mon
     assert same_parameters(again.params, whole.params)
     assert measured(tmp_path / "whole") == rows
 
-    loaded = load_pretrained(tmp_path / "whole")
+    loaded = load_model(tmp_path / "whole")
     assert same_parameters(loaded.params, whole.params)
     assert loaded.run == config and loaded.config == config.model
     assert loaded.tokenizer.to_str() == whole.tokenizer.to_str()
@@ -115,8 +115,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(c
     monkeypatch.setattr(program, "make_train_step", exploding)
     with pytest.raises(NonFiniteError, match="step 6 gave loss nan.* last good checkpoint is step 4"):
         train(config, tmp_path / "run")
-    assert load_pretrained(tmp_path / "run").origin.endswith("at step 4")
-    params = load_pretrained(tmp_path / "run").params
+    assert load_model(tmp_path / "run").origin.endswith("at step 4")
+    params = load_model(tmp_path / "run").params
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
@@ -135,7 +135,7 @@ def test_a_checkpoint_that_cannot_be_written_is_named_and_older_ones_stay(config
         InputError, match="checkpoint: cannot write .*No space left.* complete steps there: 4"
     ):
         train(config, tmp_path / "run")
-    assert load_pretrained(tmp_path / "run").origin.endswith("at step 4")
+    assert load_model(tmp_path / "run").origin.endswith("at step 4")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_config_survives_json(config):
 
 def test_a_directory_without_a_run_is_named(tmp_path):
     with pytest.raises(InputError, match="checkpoint: none is complete in"):
-        load_pretrained(tmp_path)
+        load_model(tmp_path)
     (tmp_path / "checkpoints" / "3" / "run").mkdir(parents=True)
     with pytest.raises(InputError, match="checkpoint: .*3 cannot be read"):
-        load_pretrained(tmp_path)
+        load_model(tmp_path)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_jax.sparsity.optimizer import sparse_optimizer
 from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.loss import next_token_loss
+from sparse_jax.training.optimizer import sparse_optimizer
 from sparse_jax.training.program import train_program
 from sparse_jax.training.state import new_state
 from sparse_jax.training.step import make_train_step

@@ -18,15 +18,16 @@ from jax.experimental.compilation_cache import compilation_cache
 from sparse_jax.data.corpus import prepare
 from sparse_jax.data.loader import train_loader
 from sparse_jax.inputs import InputError
-from sparse_jax.training import loop, preemption, processes, step
-from sparse_jax.training.checkpoint import Checkpoints
+from sparse_jax.runtime import preemption, processes
+from sparse_jax.runtime.preemption import Preempted, stop_requests
+from sparse_jax.runtime.processes import ProcessError
+from sparse_jax.runtime.writers import read_rows
+from sparse_jax.training import loop, step
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.nonfinite import NonFiniteError
-from sparse_jax.training.preemption import Preempted, stop_requests
-from sparse_jax.training.processes import ProcessError
-from sparse_jax.training.writers import read_rows
-from tests.training.conftest import tiny
+from sparse_jax.training.resume import Checkpoints
+from tests.tiny_run import tiny
 from tests.training.test_loop import Killed, kill_after, measured, same_parameters
 
 
@@ -210,14 +211,14 @@ def test_a_lost_process_is_named_before_anything_waits_for_it(short, tmp_path, m
 
 def test_at_the_end_only_parameters_are_on_a_device(short, whole, monkeypatch):
     gc.collect()
-    before, left, original = jax.live_arrays(), [], loop.Pretrained
+    before, left, original = jax.live_arrays(), [], loop.Model
 
     def recorded(*arguments):
         known = {id(array) for array in before}
         left.extend(array.nbytes for array in jax.live_arrays() if id(array) not in known)
         return original(*arguments)
 
-    monkeypatch.setattr(loop, "Pretrained", recorded)
+    monkeypatch.setattr(loop, "Model", recorded)
     params = train(short, whole[2]).params
     assert sum(left) == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 

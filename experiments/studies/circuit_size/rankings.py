@@ -1,0 +1,47 @@
+"""Rankings of nodes that learn nothing, on the same axes as learned circuits."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from sparse_jax.pruning.baselines import attribution, random_scores, weight_magnitudes
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.discretize import Discretized, discretize_many
+from sparse_jax.pruning.prune import TaskData
+from sparse_jax.pruning.subject import Subject
+
+Scores = Mapping[str, np.ndarray]
+# Their answers lie at thousands of nodes: sizes may be larger by this share than the smallest that would do.
+GROWTH = 0.05
+# Attribution is a mean over this many training pairs at most: it takes a backward pass a site and layer.
+PAIRS = 128
+
+
+def ranked_circuits(
+    subject: Subject, data: TaskData, method: str, targets: Sequence[float], prune: PruneConfig, seed: int
+) -> list[Discretized]:
+    """For each target as many of the best ranked nodes as it needs, none eliminated."""
+    scores = RANKINGS[method](subject, data, prune, seed)
+    return discretize_many(subject.judge(data.validation, prune), scores, targets, growth=GROWTH)
+
+
+def _attribution(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:
+    model = subject.model
+    pairs = jax.tree.map(lambda array: array[:PAIRS], data.train)
+    return attribution(model.config, model.params, subject.means, pairs, prune)
+
+
+def _random(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:
+    return random_scores(subject.model.config, prune, seed)
+
+
+def _magnitude(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:
+    return weight_magnitudes(subject.model.config, subject.model.params, prune)
+
+
+RANKINGS: dict[str, Callable[[Subject, TaskData, PruneConfig, int], Scores]] = {
+    "attribution": _attribution,
+    "random": _random,
+    "magnitude": _magnitude,
+}

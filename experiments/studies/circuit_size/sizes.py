@@ -1,0 +1,155 @@
+"""Sizes of circuits by model, task, target loss and method: rows on disk, and two models compared."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from experiments.studies.intervals import Interval, geometric_mean
+from sparse_jax.inputs import InputError, from_mapping
+from sparse_jax.runtime.writers import read_rows
+
+MODELS = ("sparse", "dense")
+REACHED, MISSED, BEYOND = "reached", "missed", "beyond the model"
+# "nodes" and "edges" are learned gates, on nodes alone and on edges as well; the others rank nodes.
+LEARNED = ("nodes", "edges")
+
+
+@dataclasses.dataclass(frozen=True)
+class SizeRow:
+    """The circuit of one model for one task at one target loss, found by one method.
+
+    outcome: "reached" or "missed" (the sizes are then those of the circuit that came closest), by the
+    validation split, or without sizes, where every pruning broke down; "beyond the model" if the full model
+    misses the target there, without sizes too.
+    discretized_*: sizes before elimination. Losses in nats: of the full model and the circuit on the
+    validation split, of the circuit on the test split, with standard errors over pairs.
+    prunings: how many the circuit was chosen from.
+    """
+
+    model: str
+    task: str
+    target: float
+    method: str
+    outcome: str
+    unpruned: float
+    nodes: int | None = None
+    edges: int | None = None
+    discretized_nodes: int | None = None
+    discretized_edges: int | None = None
+    validation: float | None = None
+    validation_error: float | None = None
+    test: float | None = None
+    test_error: float | None = None
+    prunings: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, float, str]:
+        """What the row is about."""
+        return self.model, self.task, self.target, self.method
+
+
+class SizeRows:
+    """Rows in a JSON-lines file, each written as soon as it is there; what the file holds is kept."""
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = Path(path)
+        try:
+            self.rows = [from_mapping(SizeRow, row, "row") for row in read_rows(self._path)]
+        except InputError as error:
+            raise InputError(f"{self._path}: {error}") from None
+        self._keys = {row.key for row in self.rows}
+
+    def __contains__(self, key: tuple[str, str, float, str]) -> bool:
+        return key in self._keys
+
+    def append(self, row: SizeRow) -> None:
+        """Adds a row; one line cut off by a kill is overwritten first."""
+        if row.key in self._keys:
+            raise ValueError(f"{row.key} is there already")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        _end_at_a_whole_line(self._path)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+        self.rows.append(row)
+        self._keys.add(row.key)
+
+
+def _end_at_a_whole_line(path: Path) -> None:
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class SizeComparison:
+    """Both models at one target loss by one method, over the tasks that both have a circuit for.
+
+    tasks: those; left_out: the others, each with the reason. sparse, dense: geometric means of edges;
+    ratio: of dense edges for one sparse edge. A circuit without any edge counts as one with a single edge
+    (a geometric mean needs a positive number, and leaving it out would hide that the model does the task
+    for nothing); `ratio_of_nonzero` leaves such tasks out instead. None where no task is left.
+    within_target: for how many of the tasks the loss on the test split is within the target, a model each.
+    """
+
+    method: str
+    target: float
+    tasks: tuple[str, ...]
+    left_out: dict[str, str]
+    zero_edges: dict[str, tuple[str, ...]]
+    sparse: Interval | None
+    dense: Interval | None
+    ratio: Interval | None
+    ratio_of_nonzero: Interval | None
+    within_target: dict[str, int]
+
+    def plain(self) -> dict[str, object]:
+        """As JSON has it; an interval is {value, low, high}."""
+        fields = {name: getattr(self, name) for name in (f.name for f in dataclasses.fields(self))}
+        return {n: v._asdict() if isinstance(v, Interval) else v for n, v in fields.items()}
+
+
+def compare_sizes(rows: Iterable[SizeRow], method: str, target: float, seed: int = 0) -> SizeComparison:
+    """Compares the models at `target` by `method`."""
+    sides = {model: {} for model in MODELS}
+    for row in rows:
+        if (row.method, row.target) == (method, target):
+            sides[row.model][row.task] = row
+    names = list(dict.fromkeys(name for side in sides.values() for name in side))
+    reasons = {name: _why_left_out(name, sides) for name in names}
+    tasks = tuple(name for name in names if reasons[name] is None)
+    edges = {model: [sides[model][name].edges for name in tasks] for model in MODELS}
+    nonzero = [i for i in range(len(tasks)) if all(edges[model][i] for model in MODELS)]
+    ratios = [max(d, 1) / max(s, 1) for s, d in zip(edges["sparse"], edges["dense"], strict=True)]
+
+    def mean(values: Sequence[float]) -> Interval | None:
+        return geometric_mean(values, seed=seed) if values else None
+
+    return SizeComparison(
+        method=method,
+        target=target,
+        tasks=tasks,
+        left_out={name: reason for name, reason in reasons.items() if reason},
+        zero_edges={m: tuple(n for n, count in zip(tasks, edges[m]) if count == 0) for m in MODELS},
+        sparse=mean([max(count, 1) for count in edges["sparse"]]),
+        dense=mean([max(count, 1) for count in edges["dense"]]),
+        ratio=mean(ratios),
+        ratio_of_nonzero=mean([ratios[i] for i in nonzero]),
+        within_target={m: sum(sides[m][name].test <= target for name in tasks) for m in MODELS},
+    )
+
+
+def _why_left_out(task: str, sides: dict[str, dict[str, SizeRow]]) -> str | None:
+    reasons = []
+    for model in MODELS:
+        row = sides[model].get(task)
+        if row is None:
+            reasons.append(f"{model}: not there yet")
+        elif row.outcome == BEYOND:
+            reasons.append(f"{model}: full model at {row.unpruned:.3f}")
+        elif row.nodes is None:
+            reasons.append(f"{model}: every pruning broke down")
+        elif row.outcome == MISSED:
+            reasons.append(f"{model}: best circuit at {row.validation:.3f}")
+    return "; ".join(reasons) or None

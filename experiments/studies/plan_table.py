@@ -1,0 +1,111 @@
+"""The planning study: rows on disk, and their Markdown table."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from sparse_jax.inputs import InputError
+from sparse_jax.planning.plan import Record
+from sparse_jax.training.config import RunConfig
+
+
+def config_digest(config: RunConfig) -> str:
+    """Twelve hexadecimal digits of a config and of the JAX that it is compiled by; a row's "config"."""
+    return hashlib.sha256(f"{jax.__version__}\n{config.to_json()}".encode()).hexdigest()[:12]
+
+
+def kept_rows(path: Path, config: RunConfig) -> list[Record]:
+    """The rows that are in `path`; none if it is not there.
+
+    Raises InputError naming --output if it holds something else, or rows of another config.
+    """
+    lines = path.read_text().splitlines() if path.exists() else []
+    try:
+        rows = [json.loads(line) for line in lines]
+        whose = {row.get("config") for row in rows}
+    except (ValueError, AttributeError):
+        raise InputError(f"--output: {path} holds no rows of plans; valid: another folder") from None
+    if whose - {config_digest(config)}:
+        raise InputError(
+            f"--output: {path} holds plans of another config, or of another JAX than {jax.__version__}; "
+            "valid: another folder, or the config that they are of"
+        )
+    return rows
+
+
+_COLUMNS = (
+    "topology",
+    "parameters",
+    "batch that fits",
+    "state",
+    "temporaries",
+    "peak, of the device's",
+    "PFLOPs a step",
+    "memory traffic",
+    "between devices most",
+    "a step at least",
+    "if nothing overlaps",
+    "hours",
+    "$",
+    "largest collective of the update: with top-k, without; smallest matrix",
+)
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """A row for each record of a training step, with what the update of the same "d_model" moves."""
+    updates = {(r["topology"], r["d_model"]): r for r in records if r["program"] == "update"}
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---|" + "---:|" * (len(_COLUMNS) - 1)]
+    for record in records:
+        if record["program"] == "training":
+            cells = _cells(record, updates.get((record["topology"], record["d_model"])))
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(record: Record, update: Record | None) -> list[str]:
+    batch = f"{record['batch_size']}" if record["fits"] else f"{record['batch_size']} of {record['asked']}"
+    cells = [record["topology"], _count(record["parameters"]), batch]
+    if "memory" not in record:
+        return cells
+    memory, seconds = record["memory"], record["seconds"]
+    state = memory["parameters"] + memory["optimizer"]
+    kinds = record["collectives"]
+    most = max(kinds, key=lambda kind: kinds[kind]["bytes"], default="nothing")
+    cells += [
+        _gigabytes(state),
+        _gigabytes(memory["temporaries"]),
+        f"{_gigabytes(memory['peak'])} ({100 * memory['peak'] / record['device_memory']:.0f} %)",
+        f"{sum(record['flops'].values()) / 1e15:.3g}",
+        _gigabytes(record["bytes"]),
+        f"{most} {_gigabytes(kinds[most]['bytes'])}" if kinds else most,
+        f"{1000 * max(seconds.values()):.0f} ms ({max(seconds, key=seconds.get)})",
+        f"{1000 * sum(seconds.values()):.0f} ms",
+        f"{record['hours']['least']:.1f} to {record['hours']['apart']:.1f}",
+        f"{record['dollars']['least']:,.0f} to {record['dollars']['apart']:,.0f}",
+    ]
+    return cells if update is None else [*cells, _of_update(update)]
+
+
+def _of_update(update: Record) -> str:
+    with_it, without = (largest_collective(update[name]) for name in ("top_k", "dense"))
+    return f"{_kilobytes(with_it)}, {_kilobytes(without)}; {_kilobytes(update['matrix'])}"
+
+
+def largest_collective(kinds: dict[str, dict[str, float]]) -> float:
+    """Bytes of the largest of `by_kind`; 0 if nothing moves."""
+    return max((kind["largest"] for kind in kinds.values()), default=0)
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.1f} M"
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+def _kilobytes(count: float) -> str:
+    return f"{count / 1e3:,.1f} kB"

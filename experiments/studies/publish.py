@@ -1,0 +1,64 @@
+"""Keeps trained models in a form small enough for a repository, with what was measured on them."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sparse_jax.ablation.score import TARGET, Row
+from sparse_jax.files import write_whole
+from sparse_jax.models.compact import write_compact
+from sparse_jax.models.model import Model
+
+METRICS = "metrics.jsonl"
+MIXTURE = "validation/mixture"
+
+
+def publish(
+    models: Mapping[str, Model],
+    rows: Mapping[str, Mapping[str, Sequence[Row]]],
+    workdirs: Mapping[str, Path],
+    output: Path,
+) -> str:
+    """Writes every model and its rows of `measure_tasks` under `output`; returns the tables.
+
+    `rows` are by split, then by model. `<name>/` is a compact model with the metrics of its training,
+    `tasks.jsonl` has a line per split, model and task, `table.txt` the models' losses side by side.
+    """
+    for name, model in models.items():
+        write_compact(model, output / name)
+        write_whole(output / name / METRICS, (workdirs[name] / METRICS).read_text())
+    found = [{"model": name, **row} for by_name in rows.values() for name in models for row in by_name[name]]
+    write_whole(output / "tasks.jsonl", "".join(json.dumps(row) + "\n" for row in found))
+    validation = {name: validation_loss(workdirs[name]) for name in models}
+    tables = "\n\n".join(format_models(by_name, validation) for by_name in rows.values())
+    write_whole(output / "table.txt", tables + "\n")
+    return tables
+
+
+def validation_loss(workdir: Path) -> float:
+    """The loss on the mixture at the end of training, nats a token, as the run's metrics have it."""
+    found = [json.loads(line) for line in (workdir / METRICS).read_text().splitlines()]
+    return [row[MIXTURE] for row in found if MIXTURE in row][-1]
+
+
+def format_models(rows: Mapping[str, Sequence[Row]], validation: Mapping[str, float]) -> str:
+    """Loss (± standard error) and accuracy of every model on every task, then what they add up to."""
+    split = next(iter(rows.values()))[0]["split"]
+    lines = [f"{f'task ({split} split)':<30}" + "".join(f"{f'{name}: loss, accuracy':>28}" for name in rows)]
+    for task in zip(*rows.values(), strict=True):
+        cells = (f"{_with_error(row):>19}{100 * row['accuracy']:>7.1f} %" for row in task)
+        lines.append(f"{task[0]['task']:<30}" + "".join(cells))
+    for about, figure in (
+        (f"tasks below {TARGET} nats", lambda name: f"{sum(r['loss'] < TARGET for r in rows[name])}"),
+        ("greatest loss", lambda name: f"{max(row['loss'] for row in rows[name]):.3f}"),
+        ("validation loss, nats a token", lambda name: f"{validation[name]:.4f}"),
+    ):
+        lines.append(f"{about:<30}" + "".join(f"{figure(name):>28}" for name in rows))
+    lines.append(f"nats; chance is {math.log(2):.3f}")
+    return "\n".join(lines)
+
+
+def _with_error(row: Row) -> str:
+    error = row["loss_error"]
+    return f"{row['loss']:.3f}" + ("" if error is None else f" ± {error:.3f}")

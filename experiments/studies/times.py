@@ -1,0 +1,43 @@
+"""When, where and how long a study ran that may have been stopped and continued."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparse_jax.runtime.preemption import Preempted
+from sparse_jax.runtime.provenance import provenance
+from sparse_jax.runtime.writers import read_rows
+
+
+@contextlib.contextmanager
+def recorded(path: Path, command: str) -> Iterator[None]:
+    """Appends a line to the JSON-lines file `path` when the block ends, unless it is killed outright.
+
+    command, seconds, cores of the machine, and `provenance`, whose time is that of the start. Meanwhile a
+    SIGTERM raises Preempted. To be used in the main thread.
+    """
+    began = time.monotonic()
+    line = {"command": command, "cores": os.cpu_count(), **provenance()}
+    before = signal.signal(signal.SIGTERM, _make_room)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        line["seconds"] = round(time.monotonic() - began, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _make_room(number: int, frame: object) -> None:
+    raise Preempted("SIGTERM: stopped at once; the same command goes on from what is saved")
+
+
+def read_times(path: Path) -> dict[str, object]:
+    """All stretches of a study, and their seconds together, also of those that ran side by side."""
+    stretches = read_rows(path)
+    return {"seconds": round(sum(one["seconds"] for one in stretches), 1), "each": stretches}

@@ -1,0 +1,98 @@
+"""The loss of a gated model on pairs of prompts."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from sparse_jax.circuits.edge_gates import gate_edges
+from sparse_jax.circuits.gates import Gates, by_kind
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params, forward
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.model.narrow import Compact
+from sparse_jax.tasks.metrics import LOSSES
+from sparse_jax.tasks.packing import PackedPairs, Pairs
+
+
+def last_logits(
+    config: ModelConfig,
+    params: Params,
+    gates: Gates,
+    ablated: Gates,
+    pairs: Pairs,
+    frozen_norms: bool = False,
+    compact: Compact | None = None,
+) -> jax.Array:
+    """Logits [P, 2, V] at the last token of both members of each pair, under the gates of nodes and edges.
+
+    `ablated`: what closed nodes carry, by site. frozen_norms: every RMSNorm divides by what it divides by
+    in the full model (which has to be run for it), however little of the stream is left. With `compact` only
+    its nodes are computed, and there are no gates of edges.
+    """
+    nodes, edges = by_kind(gates)
+    tokens, last, branches = pairs.tokens, pairs.last, None
+    if isinstance(pairs, PackedPairs):
+        branches = pairs.branches
+    else:
+        tokens, last = tokens.reshape(-1, tokens.shape[-1]), last.reshape(-1)
+    norms = {}
+    if frozen_norms:
+        norms = forward(config, params, tokens, Hooks(capture=sites.NORMS), branches=branches)[1]
+    if edges:
+        params = gate_edges(config, params, edges, ablated)
+    hooks = Hooks(nodes, {site: ablated[site] for site in nodes}, norms=norms)
+    logits = forward(config, params, tokens, hooks, last, branches, compact)[0]
+    return logits.reshape(*pairs.last.shape, -1)
+
+
+def pair_losses(
+    config: ModelConfig,
+    params: Params,
+    gates: Gates,
+    ablated: Gates,
+    pairs: Pairs,
+    objective: str = "binary",
+    full_Px2xV: jax.Array | None = None,
+    frozen_norms: bool = False,
+    compact: Compact | None = None,
+) -> jax.Array:
+    """The loss [P] of every pair under the gates; no gates at all give the full model's.
+
+    `full_Px2xV` are the full model's log-probabilities, of which "kl" and "binary+kl" have need;
+    `frozen_norms` and `compact` as in `last_logits`.
+    """
+    logits = last_logits(config, params, gates, ablated, pairs, frozen_norms, compact)
+    if objective in LOSSES:
+        return LOSSES[objective](logits, pairs.candidates)
+    divergence = kl_from_full(logits, full_Px2xV)
+    return divergence if objective == "kl" else divergence + LOSSES["binary"](logits, pairs.candidates)
+
+
+def kl_from_full(logits_Px2xV: jax.Array, full_Px2xV: jax.Array) -> jax.Array:
+    """KL divergence of the circuit's next-token distribution from the full model's log-probabilities.
+
+    In nats over the whole vocabulary, mean over both members: [P].
+    """
+    circuit = jax.nn.log_softmax(logits_Px2xV, axis=-1)
+    return jnp.sum(jnp.exp(full_Px2xV) * (full_Px2xV - circuit), axis=-1).mean(axis=-1)
+
+
+def full_log_probabilities(config: ModelConfig, params: Params, tasks: Pairs, batch_size: int) -> jax.Array:
+    """The full model's log-probabilities [K, P, 2, V] at the last tokens of K tasks' pairs."""
+    return _log_probabilities(config, batch_size)(params, tasks)
+
+
+@functools.cache
+def _log_probabilities(config: ModelConfig, batch_size: int):
+    def of_pair(params, pair):
+        one = jax.tree.map(lambda array: array[None], pair)
+        return jax.nn.log_softmax(last_logits(config, params, {}, {}, one)[0], axis=-1)
+
+    def of_tasks(params, tasks):
+        pairs = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), tasks)
+        found = jax.lax.map(functools.partial(of_pair, params), pairs, batch_size=batch_size)
+        return found.reshape(*tasks.last.shape, -1)
+
+    return jax.jit(of_tasks)

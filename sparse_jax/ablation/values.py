@@ -1,0 +1,177 @@
+"""What closed nodes of a model are held at: their means over its training text."""
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer
+
+from sparse_jax.circuits.gates import Gates
+from sparse_jax.data.config import data_config
+from sparse_jax.data.corpus import Corpus, prepare
+from sparse_jax.data.loader import validation_windows
+from sparse_jax.data.simple_python import programs as generated
+from sparse_jax.data.tokenizer import END_OF_TEXT
+from sparse_jax.files import write_whole
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params, forward
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.models.model import Model
+from sparse_jax.progress import finish_line
+
+# How many windows of text means are taken over, unless asked otherwise.
+MEAN_WINDOWS = 128
+
+
+def node_means(
+    config: ModelConfig, params: Params, windows_WxT: np.ndarray, batch_size: int = 16
+) -> dict[str, jax.Array]:
+    """Mean over windows and positions of every node site, [L, N] ([N] outside the layers), float32.
+
+    Of the very model that is pruned, AbsTopK included (METHOD 6). The windows that do not fill a last
+    batch are left out, so that one program serves.
+    """
+    batch_size = min(batch_size, len(windows_WxT))
+    hooks = Hooks(capture=sites.NODE_SITES)
+
+    @jax.jit
+    def batch_means(tokens):
+        captured = forward(config, params, tokens, hooks)[1]
+        return {site: jnp.mean(x, axis=(-3, -2), dtype=jnp.float32) for site, x in captured.items()}
+
+    totals, batches = None, len(windows_WxT) // batch_size
+    for i in range(batches):
+        means = batch_means(windows_WxT[i * batch_size : (i + 1) * batch_size])
+        totals = means if totals is None else jax.tree.map(jnp.add, totals, means)
+    return jax.tree.map(lambda total: total / batches, totals)
+
+
+def save_means(means: Gates, path: str | os.PathLike, model: str) -> None:
+    """Writes the means to an npz file, whole or not at all, with the fingerprint of the model they are of."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, model=model, **{site: np.asarray(mean) for site, mean in means.items()})
+    write_whole(path, buffer.getvalue())
+
+
+def load_means(path: str | os.PathLike, model: str | None = None) -> dict[str, np.ndarray]:
+    """What `save_means` wrote; means of the embedding may be missing, as in files from before its gates.
+
+    Raises InputError for a missing or foreign file, and for means of another model than `model` if given.
+    """
+    try:
+        with np.load(path) as arrays:
+            means = dict(arrays)
+    except (OSError, ValueError) as error:
+        raise InputError(f"means: {path} cannot be read ({error})") from None
+    found = str(means.pop("model", "unknown"))
+    if set(means) | {sites.EMBED_SITE} != set(sites.NODE_SITES):
+        raise InputError(f"means: {path} holds {sorted(means)}; valid: {', '.join(sites.NODE_SITES)}")
+    if model is not None and found != model:
+        raise InputError(f"means: {path} is of model {found}; valid: means of model {model}")
+    return means
+
+
+def ablation_values(
+    model: Model,
+    names: Sequence[str] = tuple(site for site in sites.NODE_SITES if site != sites.EMBED_SITE),
+    windows: int = MEAN_WINDOWS,
+    kind: str = "mean",
+    corpus: Corpus | None = None,
+) -> Gates:
+    """By site of `names`, means over about `windows` windows of training text; zeros for "zero".
+
+    corpus: the prepared text of the model; without it, the means that a published model has beside it are
+    read, or its text is prepared if they are not there, not those of all sites, or those of another model.
+    Raises InputError if the text is not what the model was trained on.
+    """
+    means = {} if corpus is not None else _published(model, windows)
+    if not means.keys() >= set(names):
+        corpus = corpus or training_corpus(model)
+        check_corpus(model, corpus)
+        text = training_windows(corpus, windows, model.config.context)
+        means = node_means(model.config, model.params, text)
+    chosen = {site: means[site] for site in names}
+    return {site: 0 * mean for site, mean in chosen.items()} if kind == "zero" else chosen
+
+
+def training_corpus(model: Model) -> Corpus:
+    """The text that the model was trained on, prepared. Raises InputError where nothing tells it."""
+    if model.run is None or "data" not in model.run:
+        raise InputError(
+            f"data: nothing says what text {model.origin} was trained on; "
+            f"valid: a model with its run's config, or with {_published_name(MEAN_WINDOWS)} beside it"
+        )
+    return prepare(data_config(model.run["data"]), model.config.vocab_size)
+
+
+def _published(model: Model, windows: int) -> dict[str, np.ndarray]:
+    path = Path(model.origin) / _published_name(windows)
+    if not path.exists():
+        return {}
+    try:
+        return load_means(path, model.fingerprint)
+    except InputError as error:
+        if model.run is None:
+            raise
+        finish_line()
+        print(f"{error}; measured again on the training text", file=sys.stderr)
+        return {}
+
+
+def check_corpus(model: Model, corpus: Corpus) -> None:
+    """Raises InputError if `corpus` is not the text that the model was trained on."""
+    if corpus.tokenizer.to_str() != model.tokenizer.to_str():
+        raise InputError(
+            f"data: the text of {model.origin} has changed since: its tokenizer is another now; "
+            "valid: the data that the model was trained on"
+        )
+
+
+def publish_means(model: Model, directory: Path, programs: bool = False) -> None:
+    """Writes the means over the usual number of windows beside the model in `directory`.
+
+    With them it can be pruned where its text is not, or not any more. programs: over generated programs
+    instead, for a model that was made elsewhere.
+    """
+    if programs:
+        windows = program_windows(model.require_tokenizer(), MEAN_WINDOWS, model.config.context)
+        means = node_means(model.config, model.params, windows)
+    else:
+        means = ablation_values(model, sites.NODE_SITES)
+    save_means(means, directory / _published_name(MEAN_WINDOWS), model.fingerprint)
+
+
+def program_windows(tokenizer: Tokenizer, count: int, context: int) -> np.ndarray:
+    """Windows [count, context] of generated programs, one after the other, in the tokens of any tokenizer.
+
+    Between programs stands the token of the end of a text, if the tokenizer has it.
+    """
+    end = [] if tokenizer.token_to_id(END_OF_TEXT) is None else [tokenizer.token_to_id(END_OF_TEXT)]
+    tokens: list[int] = []
+    for program in generated(0, count * context):  # no program is shorter than a token
+        tokens += tokenizer.encode(program).ids + end
+        if len(tokens) >= count * context:
+            break
+    return np.array(tokens[: count * context], np.int32).reshape(count, context)
+
+
+def training_windows(corpus: Corpus, count: int, context: int) -> np.ndarray:
+    """About `count` windows [W, T] of training text, from each source in proportion to its weight."""
+    total = sum(corpus.weights.values())
+    parts = []
+    for name, source in corpus.sources.items():
+        if corpus.weights[name] > 0:
+            share = max(1, round(count * corpus.weights[name] / total))
+            parts.append(validation_windows(source.train, share, context)[:, :-1])
+    return np.concatenate(parts)
+
+
+def _published_name(windows: int) -> str:
+    return f"means_{windows}.npz"

@@ -1,0 +1,61 @@
+"""A last fit of scale and shift of a circuit's logits (METHOD 6)."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sparse_jax.tasks.metrics import LOSSES
+
+
+class Calibration(NamedTuple):
+    """logits -> scale * logits + shift: a positive scalar and a value per token [V]."""
+
+    scale: jax.Array
+    shift: jax.Array
+
+    def apply(self, logits: jax.Array) -> jax.Array:
+        """The calibrated logits [..., V]."""
+        return self.scale * logits + self.shift
+
+    def to_json(self) -> dict[str, object]:
+        """Scale and the nonzero shifts by token id."""
+        shift = np.asarray(self.shift)
+        return {
+            "scale": float(self.scale),
+            "shift": {str(i): float(shift[i]) for i in np.flatnonzero(shift)},
+        }
+
+
+def calibrate(
+    logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array, steps: int, objective: str = "binary"
+) -> Calibration:
+    """Fits scale (kept positive) and shift by `steps` of L-BFGS on the mean loss of the given pairs.
+
+    One common shift changes nothing under a softmax; a shift per token can.
+    """
+    log_scale, shift = _fit(logits_Px2xV, candidates_Px2x2, steps, objective)
+    return Calibration(jnp.exp(log_scale), shift)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _fit(logits, candidates, steps, objective):
+    def loss(fit):
+        log_scale, shift = fit
+        return LOSSES[objective](jnp.exp(log_scale) * logits + shift, candidates).mean()
+
+    optimizer = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(loss)
+
+    def step(carry, _):
+        fit, state = carry
+        value, gradient = value_and_grad(fit, state=state)
+        updates, state = optimizer.update(gradient, state, fit, value=value, grad=gradient, value_fn=loss)
+        return (optax.apply_updates(fit, updates), state), None
+
+    start = (jnp.zeros(()), jnp.zeros(logits.shape[-1]))
+    (fit, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=steps)
+    return fit

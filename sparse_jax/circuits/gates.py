@@ -1,0 +1,73 @@
+"""The one algebra of gates: 0/1 values of nodes and edges, what is tied, counted, closed.
+
+All gates of a model are one flat dict: those of nodes by site ("mlp_in": [L, N], "embed": [N]), those of
+edges by source and target ("mlp_in->mlp_neuron": [L, Din, Dout]).
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_jax.model import sites
+
+Gates = dict[str, jax.Array]
+Arrays = Mapping[str, np.ndarray]
+
+
+def tie(values: Gates, tied_qk: bool = True) -> Gates:
+    """The values by gate, with those of q for k where they are tied and q is among them."""
+    return {**values, "k": values["q"]} if tied_qk and "q" in values else dict(values)
+
+
+def by_kind(gates: Gates) -> tuple[Gates, Gates]:
+    """The gates of nodes and those of edges."""
+    nodes = {name: gate for name, gate in gates.items() if not sites.is_edge(name)}
+    return nodes, {name: gate for name, gate in gates.items() if sites.is_edge(name)}
+
+
+def count(gates: Gates) -> jax.Array:
+    """How many gates are open."""
+    return sum(jnp.sum(gate) for gate in gates.values())
+
+
+def flatten(values: Gates) -> jax.Array:
+    """All gates' values as one vector, names in sorted order (the order of `unflatten`)."""
+    return jnp.concatenate([values[name].reshape(-1) for name in sorted(values)])
+
+
+def unflatten(vector: jax.Array, like: Gates) -> Gates:
+    """The inverse of `flatten`, in the shapes of `like`."""
+    pieces, start = {}, 0
+    for name in sorted(like):
+        size = like[name].size
+        pieces[name] = vector[start : start + size].reshape(like[name].shape)
+        start += size
+    return pieces
+
+
+def close(gates: Arrays, chosen: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`gates` with 0 where `chosen` holds, and what follows from that for edges (`only_between_open`)."""
+    return only_between_open(
+        {
+            key: np.where(chosen[key], np.float32(0), gate) if key in chosen else np.asarray(gate, np.float32)
+            for key, gate in gates.items()
+        }
+    )
+
+
+def only_between_open(gates):
+    """`gates`, NumPy's or JAX's, with edges closed only where both their ends are open.
+
+    What a closed node reads is hidden, but it takes part in AbsTopK: it reads all, as in a circuit of nodes.
+    So what is closed follows from the nodes and the edges that are left. Edges of sites without gates stay
+    as they are.
+    """
+    found = dict(gates)
+    for source, target, _, _ in sites.EDGE_MATRICES:
+        key = sites.edge_key(source, target)
+        if {key, source, target} <= gates.keys():
+            between = gates[source][:, :, None] * gates[target][:, None, :]
+            found[key] = 1 - (1 - gates[key]) * between
+    return found

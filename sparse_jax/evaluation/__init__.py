@@ -1,1 +1,0 @@
-"""From a model and a task to a checked circuit, and from circuits to a comparison."""

@@ -1,1 +1,0 @@
-"""Other formats of models, in and out: released PyTorch directories, Hugging Face, safetensors."""

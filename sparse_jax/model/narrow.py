@@ -1,0 +1,181 @@
+"""A layer's forward pass on some of its nodes: the others are closed for good, and carry constants.
+
+The values are those of the full model with those nodes closed. AbsTopK lets all channels compete, so the
+products give their whole rows; but they read few channels, attention has few heads, and gradients
+exist for the chosen channels alone.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from sparse_jax.model.attention import attend, attention_pattern
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.model.layers import ACTIVATION, block_input, point, rows_times_matrix
+from sparse_jax.model.positions import Positions, take_tokens
+from sparse_jax.topk.chunks import in_chunks
+from sparse_jax.topk.rows import abs_top_k_mask
+
+Arrays = Mapping[str, jax.Array]
+
+# What a CPU goes over for a target: its value and its key.
+TARGET_BYTES = 8
+
+
+@struct.dataclass
+class Compact:
+    """The chosen nodes of every layer, and the matrices between them (L in front of all shapes).
+
+    chosen: whole numbers in ascending order: channels of "attn_in", "mlp_in" and "mlp_neuron", and "heads",
+    of which all channels are chosen. Every open node must be among them, but those of attn_out and mlp_out.
+    kernels: of q, k, v, out, up, down, the rows of the chosen sources, and all columns.
+    gradients: of q, k, v, up, the columns of the chosen targets of that.
+    biases: of all six [N], with what the sources that are not chosen add.
+    head_constants: [H, D], what a head that is not chosen adds to the stream, times the sum of its row of
+    attention; 0 for the chosen. head_scores: [H], the score of any query and key in such a head.
+    """
+
+    chosen: Arrays
+    kernels: Arrays
+    gradients: Arrays
+    biases: Arrays
+    head_constants: jax.Array
+    head_scores: jax.Array
+
+
+class CompactAttention(nn.Module):
+    """`Attention` with gates, ablated and norms of the layer as hooks, no captures, patches or cache."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x, position, hooks: Hooks, own: Compact, positions: Positions, at_BxA=None):
+        """x [B, T, D] -> what is added to the stream [B, T, D], or [B, A, D] with `at_BxA`."""
+        config = self.config
+        x = point(config, "attn_in", block_input(config, x, position, "attn_norm", hooks, {}), hooks, {})
+        x = take_columns(x, own.chosen["attn_in"])
+        heads_J = own.chosen["heads"]
+        columns = (heads_J[:, None] * config.d_head + jnp.arange(config.d_head)).reshape(-1)
+        k, v = (targets(config, site, site, x, hooks, own, columns) for site in ("k", "v"))
+        if at_BxA is not None:
+            x, positions = take_tokens(x, at_BxA), positions.at(at_BxA)
+        q = targets(config, "q", "q", x, hooks, own, columns)
+        sink = self.get_variable("params", "sink") if config.attention_sink else None
+        chosen_sink = None if sink is None else sink[heads_J]
+        if at_BxA is None:
+            y = attend(q, k, v, chosen_sink, config.d_head, positions.visible)
+        else:
+            pattern = attention_pattern(q, k, chosen_sink, config.d_head, positions.visible)
+            v = v.reshape(*v.shape[:-1], -1, config.d_head)
+            y = jnp.einsum("bhts,bshk->bthk", pattern.astype(v.dtype), v).reshape(*q.shape)
+        y = product(y, own, "out") + other_heads(sink, own, positions.visible).astype(y.dtype)
+        return point(config, "attn_out", y, hooks, {})
+
+
+class CompactMlp(nn.Module):
+    """`Mlp` with gates, ablated and norms of the layer as hooks, no captures or patches."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x, position, hooks: Hooks, own: Compact):
+        """x [B, T, D] -> what is added to the stream [B, T, D]."""
+        config = self.config
+        x = point(config, "mlp_in", block_input(config, x, position, "mlp_norm", hooks, {}), hooks, {})
+        x = take_columns(x, own.chosen["mlp_in"])
+        x = targets(config, "mlp_neuron", "up", x, hooks, own, own.chosen["mlp_neuron"])
+        return point(config, "mlp_out", product(x, own, "down"), hooks, {})
+
+
+def product(x, own: Compact, matrix: str) -> jax.Array:
+    """x [..., K] of the chosen sources -> all targets, in the type of x."""
+    return rows_times_matrix(x, own.kernels[matrix].astype(x.dtype)) + own.biases[matrix].astype(x.dtype)
+
+
+def targets(config: ModelConfig, site: str, matrix: str, x, hooks: Hooks, own: Compact, columns_C):
+    """The values [..., C] of the chosen nodes of `site`, after AbsTopK among all and their gates."""
+    kernels = [
+        leaf.astype(x.dtype) for leaf in (own.kernels[matrix], own.biases[matrix], own.gradients[matrix])
+    ]
+    activation = ACTIVATION[config.activation] if site == "mlp_neuron" else _unchanged
+    x = _targets(config.kept(site), activation, x, *kernels, columns_C)
+    of_chosen = [
+        {name: leaf[columns_C] for name, leaf in kind.items() if name == site}
+        for kind in (hooks.gates, hooks.ablated)
+    ]
+    return Hooks(*of_chosen).apply(site, x)
+
+
+def other_heads(sink_H: jax.Array | None, own: Compact, visible_TxS: jax.Array) -> jax.Array:
+    """What the heads that are not chosen add, [T, D] or [B, T, D]; in them all keys have the same score."""
+    seen_Tx1 = jnp.sum(visible_TxS, axis=-1, dtype=jnp.float32)[..., None]
+    if sink_H is None:
+        return jnp.ones_like(seen_Tx1) * own.head_constants.sum(axis=0)
+    row_sum_TxH = jax.nn.sigmoid(own.head_scores + jnp.log(seen_Tx1) - sink_H)
+    return row_sum_TxH @ own.head_constants
+
+
+@jax.custom_vjp
+def take_columns(x: jax.Array, columns_K: jax.Array) -> jax.Array:
+    """x [..., N] -> [..., K]; gradients come back by a gather too, which is faster than a scatter."""
+    return jnp.take(x, columns_K, axis=-1, mode="clip")
+
+
+def _take_forward(x, columns_K):
+    # the gradient needs no more of x than its width
+    return take_columns(x, columns_K), (columns_K, jnp.zeros(x.shape[-1:], jnp.int32))
+
+
+def _take_backward(kept, gradient):
+    columns_K, zeros_N = kept
+    place_N = (zeros_N - 1).at[columns_K].set(jnp.arange(len(columns_K), dtype=jnp.int32))
+    back = jnp.take(gradient, jnp.maximum(place_N, 0), axis=-1, mode="clip")
+    return jnp.where(place_N >= 0, back, 0), None
+
+
+take_columns.defvjp(_take_forward, _take_backward)
+
+
+def _unchanged(x):
+    return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _targets(kept, activation, x, kernel, bias, gradients, columns_C):
+    """AbsTopK of activation(x @ kernel + bias), its chosen columns [..., C]; only x has gradients."""
+    return _targets_forward(kept, activation, x, kernel, bias, gradients, columns_C)[0]
+
+
+def _targets_forward(kept, activation, x, kernel, bias, gradients, columns_C):
+    def chosen(x_RxK):
+        before = rows_times_matrix(x_RxK, kernel) + bias
+        after = activation(before)
+        stays = None if kept is None else abs_top_k_mask(after, kept)
+        before, after = (jnp.take(value, columns_C, axis=-1, mode="clip") for value in (before, after))
+        if stays is not None:
+            stays = jnp.take(stays, columns_C, axis=-1, mode="clip")
+            after = jnp.where(stays, after, 0)
+        return after, before, stays
+
+    # nothing else reads the whole rows, so that a CPU need not write them to memory
+    chunked = functools.partial(in_chunks, chosen, row_bytes=TARGET_BYTES * len(bias))
+    rows = x.reshape(-1, x.shape[-1])
+    found = jax.lax.platform_dependent(rows, cpu=lambda rows: chunked([rows]), default=chosen)
+    after, before, stays = jax.tree.map(lambda value: value.reshape(*x.shape[:-1], -1), found)
+    return after, (before, stays, gradients)
+
+
+def _targets_backward(kept, activation, saved, gradient):
+    before, stays, gradients = saved
+    if stays is not None:
+        gradient = jnp.where(stays, gradient, 0)
+    gradient = jax.vjp(activation, before)[1](gradient)[0]
+    return rows_times_matrix(gradient, gradients.T), None, None, None, None
+
+
+_targets.defvjp(_targets_forward, _targets_backward)

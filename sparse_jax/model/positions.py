@@ -1,0 +1,59 @@
+"""Where the tokens of a sequence stand, and which of them each can see."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class Branches:
+    """Two texts with a common beginning as one sequence, in which what is common is there once.
+
+    Tokens before `shared` [B] are common to both; those before `middle` [B] go on as the first text, those
+    from there on as the second: they stand where they would without the first, and do not see it.
+    """
+
+    shared: jax.Array
+    middle: jax.Array
+
+
+@struct.dataclass
+class Positions:
+    """What attention and position channels need to know about T tokens.
+
+    index: position of every token, [T] or [B, T]. visible: which keys each token sees, [T, S] or [B, T, S].
+    start: the index of the first token, for a cache.
+    """
+
+    index: jax.Array
+    visible: jax.Array
+    start: jax.Array | int = 0
+
+    def at(self, at_BxA: jax.Array) -> "Positions":
+        """Those of some tokens of every sequence, [B, A] and [B, A, S]."""
+        index = jnp.broadcast_to(self.index, (len(at_BxA), self.index.shape[-1]))
+        visible = self.visible[at_BxA] if self.visible.ndim == 2 else take_tokens(self.visible, at_BxA)
+        return Positions(jnp.take_along_axis(index, at_BxA, axis=1), visible, self.start)
+
+
+def in_order(tokens: int, start: jax.Array | int = 0, keys: int | None = None) -> Positions:
+    """Tokens start, start + 1, ... of one text; each sees itself and all before it, among `keys` keys."""
+    index = start + jnp.arange(tokens)
+    visible = jnp.arange(tokens if keys is None else keys)[None, :] <= index[:, None]
+    return Positions(index, visible, start)
+
+
+def in_branches(tokens: int, branches: Branches) -> Positions:
+    """Tokens of two texts with a common beginning."""
+    place = jnp.arange(tokens)
+    shared, middle = branches.shared[:, None], branches.middle[:, None]
+    second = place >= middle
+    branch = (place >= shared) * 1 + second
+    before = place[None, :] <= place[:, None]
+    same = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    return Positions(place - jnp.where(second, middle - shared, 0), before & same)
+
+
+def take_tokens(x_BxTxN: jax.Array, at_BxA: jax.Array) -> jax.Array:
+    """The values of some tokens of every sequence, [B, A, N]."""
+    return jnp.take_along_axis(x_BxTxN, at_BxA[:, :, None], axis=1)

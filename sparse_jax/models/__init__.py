@@ -1,0 +1,1 @@
+"""Trained models, and every form that they have on disk."""

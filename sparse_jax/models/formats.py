@@ -1,0 +1,67 @@
+"""The one table of the forms that a model has on disk: how each is recognized, read and written."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from sparse_jax.files import new_directory
+from sparse_jax.inputs import InputError, require_choice
+from sparse_jax.models.compact import is_compact, read_compact, write_compact
+from sparse_jax.models.hugging_face import is_hugging_face, read_hugging_face, write_hugging_face
+from sparse_jax.models.model import Model
+from sparse_jax.models.released import is_released, read_released, write_released
+from sparse_jax.models.workdir import is_workdir, read_workdir
+
+
+class Format(NamedTuple):
+    """about: for messages. is_there: whether a directory has this form. write: fills a new directory."""
+
+    about: str
+    is_there: Callable[[Path], bool]
+    read: Callable[[Path], Model]
+    write: Callable[[Model, Path], None] | None
+
+
+def _write_dense(model: Model, directory: Path) -> None:
+    write_compact(model, directory, dense=True)
+
+
+# In the order in which a directory is looked at.
+FORMATS = {
+    "openai": Format("a released model (beeg_config.json)", is_released, read_released, write_released),
+    "hf": Format("a Hugging Face model", is_hugging_face, read_hugging_face, write_hugging_face),
+    "compact": Format("a compact model (weights.safetensors)", is_compact, read_compact, write_compact),
+    "safetensors": Format("the same with every weight", is_compact, read_compact, _write_dense),
+    "workdir": Format("the workdir of a training run", is_workdir, read_workdir, None),
+}
+WRITABLE = tuple(name for name, one in FORMATS.items() if one.write is not None)
+
+
+def load_model(directory: str | os.PathLike) -> Model:
+    """The model that a directory holds, in whatever form.
+
+    Raises InputError if no known form is there, or it is damaged or not supported.
+    """
+    directory = Path(directory).expanduser()
+    for one in FORMATS.values():
+        if one.is_there(directory):
+            model = one.read(directory)
+            return dataclasses.replace(model, params=jax.device_put(model.params))
+    known = ", ".join(dict.fromkeys(one.about for one in FORMATS.values()))
+    state = "no model was found there" if directory.exists() else "does not exist"
+    raise InputError(f"model: {directory}: {state}; valid: {known}")
+
+
+def save_model(model: Model, directory: str | os.PathLike, format: str = "compact") -> None:
+    """Writes `model` as a new directory of the given format, a name of WRITABLE.
+
+    Raises InputError if the directory exists, which is left alone, if the format is unknown, or if it cannot
+    hold the model.
+    """
+    require_choice("format", format, WRITABLE)
+    with new_directory(directory) as unfinished:
+        FORMATS[format].write(model, unfinished)

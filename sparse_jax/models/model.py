@@ -1,0 +1,69 @@
+"""A trained model as one value, whatever it was read from."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from sparse_jax.data.tokenizer import load_tokenizer, save_tokenizer
+from sparse_jax.inputs import InputError
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params
+from sparse_jax.trees import named_leaves
+
+TOKENIZER = "tokenizer.json"
+# Fields of a config that change how a model is computed, and not what.
+_NO_NUMBERS = ("unroll", "remat")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """Config, parameters and tokenizer of a trained model.
+
+    tokenizer: None where none was given; such a model can be converted and run on token ids. origin: where it
+    was read from, for people. run: the config that it was trained by, as JSON has it; None if it was made
+    elsewhere.
+    """
+
+    config: ModelConfig
+    params: Params
+    tokenizer: Tokenizer | None = None
+    origin: str = "memory"
+    run: Mapping[str, Mapping[str, object]] | None = None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of the architecture and of all weights: what results are found again by."""
+        return fingerprint(self.config, self.params)
+
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises InputError if there is none."""
+        if self.tokenizer is None:
+            raise InputError(f"model: {self.origin} has no {TOKENIZER}; valid: a model with its tokenizer")
+        return self.tokenizer
+
+
+def fingerprint(config: ModelConfig, params: Params) -> str:
+    """Tells two models apart, wherever they are kept: 16 hexadecimal digits."""
+    fields = {n: v for n, v in sorted(dataclasses.asdict(config).items()) if n not in _NO_NUMBERS}
+    digest = hashlib.blake2b(repr(fields).encode(), digest_size=8)
+    for name, leaf in named_leaves(params).items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def read_tokenizer(directory: Path) -> Tokenizer | None:
+    """What `tokenizer.json` there holds, if there is one. Raises InputError for a damaged one."""
+    path = directory / TOKENIZER
+    return load_tokenizer(path) if path.exists() else None
+
+
+def write_tokenizer(tokenizer: Tokenizer | None, directory: Path) -> None:
+    """Puts it beside a model, if there is one."""
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, directory / TOKENIZER)

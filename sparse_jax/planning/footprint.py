@@ -1,0 +1,61 @@
+"""What a compiled program needs on each device, and the largest size of it that fits."""
+
+import math
+from collections.abc import Callable
+
+import jax
+from jax.stages import Compiled
+
+from sparse_jax.planning.programs import Program
+from sparse_jax.runtime.memory import needed_bytes
+
+
+def held_bytes(tree) -> int:
+    """Bytes of all leaves (shapes with shardings) on each device."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
+
+
+def memory_of(program: Program, compiled: Compiled) -> dict[str, int]:
+    """Bytes on each device: of what is held, by name; of temporaries; of everything at the peak."""
+    found = {name: held_bytes(tree) for name, tree in program.held.items()}
+    return {
+        **found,
+        "temporaries": compiled.memory_analysis().temp_size_in_bytes,
+        "peak": needed_bytes(compiled),
+    }
+
+
+def compile_if_it_fits(program: Program, limit: float) -> Compiled | None:
+    """None if the compiler says that memory is too small, or more than `limit` bytes are needed."""
+    try:
+        compiled = program.function.lower(*program.arguments).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    return compiled if needed_bytes(compiled) <= limit else None
+
+
+def largest_that_fits(
+    build: Callable[[int], Program], below: int, limit: float
+) -> tuple[int, Compiled] | None:
+    """About the largest n < `below` whose program `build(n)` fits into `limit` bytes, compiled.
+
+    Memory grows about linearly with n: the size is predicted from n = 1 and 2 and compiled, and an eighth
+    less while it does not fit. So what is found does fit; that more would not is predicted, not tried. None
+    if not even 1 fits.
+    """
+    one = compile_if_it_fits(build(1), limit)
+    if one is None:
+        return None
+    two = compile_if_it_fits(build(2), limit) if below > 2 else None
+    if two is None:
+        return 1, one
+    each = max(1, needed_bytes(two) - needed_bytes(one))
+    size = min(below - 1, 1 + int((limit - needed_bytes(one)) / each))
+    while size > 2:
+        if (compiled := compile_if_it_fits(build(size), limit)) is not None:
+            return size, compiled
+        size = size * 7 // 8
+    return 2, two

@@ -1,0 +1,131 @@
+"""Gates that will stay closed need no compute: which nodes a lane still computes, and the matrices between.
+
+A closed node carries its ablation value, a constant. What it adds to its targets becomes part of their
+biases, and its rows and columns leave the products. That is exact; only that the gate stays closed is a
+decision, and circuits are judged on the full model.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_jax.circuits.gates import Gates
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import Params
+from sparse_jax.model.narrow import Compact
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.step import Lane
+
+# The parts of the width that programs are compiled for; 1 is the ordinary program (a half is no faster).
+PARTS = (8, 4, 1)
+# So often are gates dropped, and may lanes change their program.
+STAGES = 16
+# A gate is dropped that would need more than this share of all the way that its logit can still go up.
+REACH = 0.25
+SOURCES = ("attn_in", "heads", "mlp_in", "mlp_neuron")
+# (matrix, sub-layer, its sources, its targets if only some of them have gradients)
+MATRICES = (
+    ("q", "attn", "attn_in", "heads"),
+    ("k", "attn", "attn_in", "heads"),
+    ("v", "attn", "attn_in", "heads"),
+    ("out", "attn", "heads", None),
+    ("up", "mlp", "mlp_in", "mlp_neuron"),
+    ("down", "mlp", "mlp_neuron", None),
+)
+
+
+def can_compact(prune: PruneConfig, lanes: Lane) -> bool:
+    """Whether gates may be dropped: of nodes that all start open to training.
+
+    Gates of edges change the matrices at every step.
+    """
+    return prune.compact and lanes.eligible is None and not lanes.fixed
+
+
+def stops(prune: PruneConfig) -> list[int]:
+    """The numbers of steps after which gates are dropped; the last is the end."""
+    return sorted({max(1, round(stage * prune.steps / STAGES)) for stage in range(1, STAGES + 1)})
+
+
+def still_alive(logits: Gates, rate_R: np.ndarray, done: int, steps: int) -> dict[str, np.ndarray]:
+    """True [R, ...] for logits that may open again after `done` of the steps.
+
+    AdamW moves a logit by about its learning rate a step at most, and the rates fall linearly to 0: the way
+    left is rate * (steps - done)^2 / (2 steps).
+    """
+    lowest_R = -REACH * rate_R * (steps - done) ** 2 / (2 * steps)
+    # a logit that is not finite must go on being seen
+    return {name: ~(tau < lowest_R.reshape(-1, *[1] * (tau.ndim - 1))) for name, tau in logits.items()}
+
+
+def smallest_parts(config: ModelConfig, alive: Gates) -> np.ndarray:
+    """For each lane the largest number in PARTS by which all widths can be divided; `alive` [R, L, N]."""
+    counts = {name: mask.sum(axis=-1).max(axis=-1) for name, mask in _by_source(config, alive).items()}
+    fits = [
+        np.all([count <= chosen_width(config, name, part) for name, count in counts.items()], axis=0)
+        for part in PARTS
+    ]
+    return np.array(PARTS)[np.argmax(fits, axis=0)]
+
+
+def chosen_width(config: ModelConfig, source: str, part: int) -> int:
+    """How many channels of `source`, or heads, a program for `part` computes."""
+    width = config.n_heads if source == "heads" else sites.width(config, source)
+    return -(-width // part)
+
+
+def alive_nodes(config: ModelConfig, lane: Lane) -> Gates:
+    """True [L, N] for the nodes of the layers that are trained or fixed open."""
+    shapes = sites.node_shapes(config, sites.LAYER_SITES)
+    return {
+        site: (lane.eligible[site] > 0) | (lane.fixed.get(site, jnp.ones(shape)) > 0)
+        for site, shape in shapes.items()
+    }
+
+
+def compact_model(config: ModelConfig, params: Params, ablated: Gates, alive: Gates, part: int) -> Compact:
+    """The matrices between the nodes in `alive` [L, N] and as many others as fill up a width of 1 / `part`.
+
+    ablated: [L, N] by site, what all nodes that are not chosen carry. No more may be alive than fit.
+    """
+    found = _by_source(config, alive)
+    chosen = {
+        source: jnp.sort(jax.lax.top_k(mask.astype(jnp.float32), chosen_width(config, source, part))[1])
+        for source, mask in found.items()
+    }
+    width = config.d_head
+    channels = {**chosen, "heads": _channels(chosen["heads"], width)}
+    left_out = {
+        source: jax.vmap(lambda value, rows: value.at[rows].set(0))(
+            ablated["v" if source == "heads" else source], channels[source]
+        )
+        for source in SOURCES
+    }
+    kernels, gradients, biases = {}, {}, {}
+    for matrix, sublayer, source, target in MATRICES:
+        linear = params["layers"][sublayer][matrix]
+        kernels[matrix] = jnp.take_along_axis(linear["kernel"], channels[source][:, :, None], axis=1)
+        if target is not None:
+            gradients[matrix] = jnp.take_along_axis(kernels[matrix], channels[target][:, None, :], axis=2)
+        biases[matrix] = linear.get("bias", jnp.zeros_like(linear["kernel"][:, 0]))
+        if source != "heads":
+            biases[matrix] += jnp.einsum("li,lio->lo", left_out[source], linear["kernel"])
+    carried = left_out["heads"][:, :, None] * params["layers"]["attn"]["out"]["kernel"]
+    heads = (config.n_layers, config.n_heads, width)
+    scores = (ablated["q"] * ablated["k"]).reshape(heads).sum(axis=-1) * width**-0.5
+    constants = carried.reshape(*heads, -1).sum(axis=2)
+    return Compact(chosen, kernels, gradients, biases, constants, scores)
+
+
+def _by_source(config: ModelConfig, alive: Gates) -> Gates:
+    """What products read: channels, and heads that have any channel alive in q, k or v."""
+    attention = alive["q"] | alive.get("k", alive["q"]) | alive["v"]
+    heads = attention.reshape(*attention.shape[:-1], config.n_heads, config.d_head).any(axis=-1)
+    return {"heads": heads, **{source: alive[source] for source in SOURCES if source != "heads"}}
+
+
+def _channels(heads_LxJ: jax.Array, width: int) -> jax.Array:
+    """The channels [L, J * width] of heads."""
+    channels = heads_LxJ[:, :, None] * width + jnp.arange(width)
+    return channels.reshape(len(heads_LxJ), -1)

@@ -1,0 +1,60 @@
+"""Half-done lanes on disk, so that a killed run goes on where it was."""
+
+import io
+import os
+import time
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from sparse_jax.files import write_whole
+from sparse_jax.inputs import InputError
+
+# A file is not written again sooner than this: large states would take longer than the steps between.
+SECONDS = 20.0
+
+
+class LaneFile:
+    """Keeps host arrays of all lanes in one npz file at `path`; None keeps nothing."""
+
+    def __init__(self, path: str | os.PathLike | None, identity: str):
+        self._path, self._identity = Path(path) if path else None, identity
+        self._written = time.monotonic()
+
+    def load(self, arrays: object) -> object:
+        """The saved arrays, in the structure of `arrays`; `arrays` themselves if nothing is saved yet.
+
+        Raises InputError if the file is damaged, or of other lanes.
+        """
+        if self._path is None or not self._path.exists():
+            return arrays
+        leaves, structure = jax.tree.flatten(arrays)
+        try:
+            # from memory: a damaged file would be left open
+            with np.load(io.BytesIO(self._path.read_bytes())) as file:
+                identity = str(file["identity"])
+                saved = [file[str(i)] for i in range(len(leaves))] if identity == self._identity else None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self._path}: cannot be read ({error})") from None
+        if saved is None:
+            raise InputError(
+                f"{self._path}: holds other lanes; valid: a path of its own for every set of lanes"
+            )
+        return jax.tree.unflatten(structure, saved)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save what was done since the last time."""
+        return self._path is not None and time.monotonic() - self._written >= SECONDS
+
+    def save(self, arrays: object) -> None:
+        """Writes the arrays, whole or not at all."""
+        if self._path is None:
+            return
+        buffer = io.BytesIO()
+        leaves = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(arrays))}
+        np.savez(buffer, identity=self._identity, **leaves)
+        write_whole(self._path, buffer.getvalue())
+        self._written = time.monotonic()

@@ -1,0 +1,1 @@
+"""How a run lives on machines: processes, locks, preemption, checkpoints, what is written."""

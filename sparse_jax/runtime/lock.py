@@ -1,0 +1,90 @@
+"""One run at a time in a workdir."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from sparse_jax.inputs import InputError
+from sparse_jax.progress import finish_line
+from sparse_jax.runtime.processes import is_first
+
+NAME = ".lock"
+# How long another command may look whether the lock is free, which keeps it for that moment.
+LOOK_SECONDS = 0.5
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Keeps other runs out of `workdir`, which is made, until the block ends or the process dies.
+
+    The system lets go of a dead process's lock, so the file alone says nothing. In a run of several
+    processes the first one holds it. Raises InputError while another run lives there.
+    """
+    if not is_first():
+        yield
+        return
+    path = workdir / NAME
+    with _writable(path), contextlib.ExitStack() as stack:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = stack.enter_context(path.open("a+"))
+        _take(file, fcntl.LOCK_EX, workdir)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        kept = stack.pop_all()
+    with kept:
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def refuse_if_held(workdir: Path) -> None:
+    """Raises InputError if another run lives in `workdir`; leaves nothing behind."""
+    path = workdir / NAME
+    if is_first() and path.exists():
+        with _writable(path), path.open("a+") as file:
+            _take(file, fcntl.LOCK_SH, workdir)
+
+
+def _take(file: TextIO, kind: int, workdir: Path) -> None:
+    try:
+        _lock(file, kind)
+    except BlockingIOError:
+        file.seek(0)
+        raise InputError(
+            f"workdir: {workdir} is in use by {file.read() or 'another run'}; "
+            "valid: another workdir, or this one when that run has ended"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        finish_line()
+        said = f"workdir: {workdir} cannot be locked ({error.strerror}); start no other run in it"
+        sys.stderr.write(f"{said}\n")
+
+
+def _lock(file: TextIO, kind: int) -> None:
+    end = time.monotonic() + LOOK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"workdir: {path} cannot be written ({error.strerror})") from None

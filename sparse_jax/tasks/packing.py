@@ -1,0 +1,67 @@
+"""Pairs as single sequences: what the members have in common is computed once, which is exact."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sparse_jax.model.positions import Branches
+from sparse_jax.tasks.encode import EncodedPairs
+
+MULTIPLE = 8  # lengths are rounded up, so that few different shapes are ever compiled
+# Below this share of the members' own tokens a packed sequence is worth its longer rows of attention.
+WORTH = 0.8
+
+
+class PackedPairs(NamedTuple):
+    """P pairs; attention keeps the two members apart (`Branches`), and nothing else mixes tokens.
+
+    tokens: int32 [P, S], the common beginning, the rest of the prompt, that of the counterfactual, padding.
+    shared, middle: int32 [P], where the first and the second rest begin. last: int32 [P, 2], the place of
+    each member's last token. candidates: int32 [P, 2, 2] as in `EncodedPairs`.
+    """
+
+    tokens: np.ndarray
+    shared: np.ndarray
+    middle: np.ndarray
+    last: np.ndarray
+    candidates: np.ndarray
+
+    @property
+    def branches(self) -> Branches:
+        """Where the members part, as the forward function takes it."""
+        return Branches(self.shared, self.middle)
+
+
+Pairs = EncodedPairs | PackedPairs
+
+
+def pack_pairs(pairs: EncodedPairs) -> PackedPairs:
+    """The same pairs packed; S is the longest that is needed, rounded up to a multiple of 8."""
+    tokens, lengths = np.asarray(pairs.tokens), np.asarray(pairs.last) + 1
+    first, second = lengths.T
+    differ = tokens[:, 0] != tokens[:, 1]
+    parting = np.where(differ.any(axis=1), differ.argmax(axis=1), tokens.shape[-1])
+    shared = np.minimum(parting, lengths.min(axis=1)).astype(np.int32)
+    needed = first + second - shared
+    place = np.arange(-(-needed.max() // MULTIPLE) * MULTIPLE)
+    # the place in its own text of each token of the counterfactual, and of padding the text's padding or end
+    of_second = np.minimum(place - (first - shared)[:, None], tokens.shape[-1] - 1)
+    rows = np.arange(len(tokens))[:, None]
+    of_first = tokens[rows, 0, np.minimum(place, tokens.shape[-1] - 1)]
+    packed = np.where(place < first[:, None], of_first, tokens[rows, 1, np.maximum(of_second, 0)])
+    packed = np.where(place < needed[:, None], packed, 0).astype(np.int32)
+    last = np.stack([first - 1, np.where(second > shared, needed, second) - 1], axis=1)
+    candidates = np.asarray(pairs.candidates, np.int32)
+    return PackedPairs(packed, shared, first.astype(np.int32), last.astype(np.int32), candidates)
+
+
+def shortest(pairs: EncodedPairs, context: int, packed: bool = True) -> Pairs:
+    """The pairs in the form of the fewest tokens: padding cut, and packed unless that saves little.
+
+    Nothing gets longer than `context` a member. packed: False keeps the members apart.
+    """
+    longest = min(-(-int(pairs.last.max() + 1) // MULTIPLE) * MULTIPLE, context)
+    tokens = pairs.tokens[..., :longest]
+    apart = pairs._replace(tokens=np.pad(tokens, ((0, 0), (0, 0), (0, longest - tokens.shape[-1]))))
+    together = pack_pairs(apart) if packed else apart
+    return together if together.tokens.size <= WORTH * apart.tokens.size else apart

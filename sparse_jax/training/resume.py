@@ -1,0 +1,96 @@
+"""How a training run is kept in its workdir and taken up again: state and position as a checkpoint."""
+
+import json
+import os
+from pathlib import Path
+
+import optax
+from tokenizers import Tokenizer
+
+from sparse_jax.inputs import InputError, first_line
+from sparse_jax.runtime.checkpoint import CheckpointStore
+from sparse_jax.runtime.lock import refuse_if_held
+from sparse_jax.training.config import RunConfig, difference, run_config
+from sparse_jax.training.state import Position, TrainState
+
+CONFIG_NAME = "config.json"
+
+
+class Checkpoints(CheckpointStore):
+    """The checkpoints of a training run: what is needed to run, resume or publish its model."""
+
+    def __init__(self, workdir: Path, config: RunConfig, tokenizer: Tokenizer, fingerprint: str):
+        """fingerprint: of the corpus (tokenizer and tokens), which resuming must find unchanged."""
+        super().__init__(workdir, config.training.keep_checkpoints, config.training.keep_every)
+        self._config, self._tokenizer, self._fingerprint = config, tokenizer, fingerprint
+
+    def save_state(self, state: TrainState, position: Position) -> None:
+        """Starts writing `state`, as `save` does."""
+        trees = {"params": state.params, "optimizer": {"step": state.step, "state": state.opt_state}}
+        if position.masks is not None:
+            trees["masks"] = position.masks
+        facts = {
+            "config": self._config.to_json(),
+            "tokenizer": self._tokenizer.to_str(),
+            "corpus": self._fingerprint,
+            "data": position.data,
+            "rows": position.rows,
+            "skipped": position.skipped,
+        }
+        self.save(int(state.step), trees, facts)
+
+    def restore_state(self, shapes: TrainState) -> tuple[TrainState, Position]:
+        """The newest state that is whole, laid out as `shapes` (ShapeDtypeStructs with shardings) says.
+
+        Raises InputError as `restore` does, and if the run was of another config or other data.
+        """
+
+        def wanted(facts: dict) -> dict:
+            if facts["corpus"] != self._fingerprint:
+                raise InputError(
+                    f"data: the text has changed since {self.directory} was written (corpus "
+                    f"{facts['corpus']} there, {self._fingerprint} here); valid: the same data, or a "
+                    "new workdir"
+                )
+            # config.json beside the checkpoints is for people, and may be gone
+            _require_same(run_config(json.loads(facts["config"])), self._config, self.directory.parent)
+            trees = {
+                "params": shapes.params,
+                "optimizer": {"step": shapes.step, "state": shapes.opt_state},
+            }
+            if any(name.split("/")[0] == "masks" for name in facts.get("checksums", {})):
+                trees["masks"] = optax.tree.get(shapes.opt_state, "masks")
+            return trees
+
+        found, facts = self.restore(wanted)
+        rows = [tuple(row) for row in facts.get("rows", [])]
+        position = Position(facts["data"], rows, facts.get("skipped", 0), found.get("masks"))
+        optimizer = found["optimizer"]
+        return TrainState(optimizer["step"], found["params"], optimizer["state"]), position
+
+
+def check_workdir(workdir: Path, config: RunConfig) -> None:
+    """Raises InputError if `workdir` cannot hold this run: it cannot be written, another run lives there, or
+    it is of a run with another config."""
+    workdir = Path(workdir)
+    for folder in (workdir, workdir / "checkpoints"):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"workdir: {folder} is a file; valid: a directory, new or of this run")
+        there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+            raise InputError(f"workdir: {there} cannot be written; valid: a directory of yours")
+    refuse_if_held(workdir)
+    saved = workdir / CONFIG_NAME
+    if not saved.exists():
+        return
+    try:
+        old = run_config(json.loads(saved.read_text()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"workdir: {saved} is not the config of a run ({first_line(error)})") from None
+    _require_same(old, config, workdir)
+
+
+def _require_same(old: RunConfig, new: RunConfig, workdir: Path) -> None:
+    changed = difference(old, new)
+    if changed:
+        raise InputError(f"workdir: {workdir} holds a run with another config ({changed}); valid: a new one")

@@ -1,0 +1,241 @@
+"""The whole study on a model whose circuit is known, stopped and continued, and on models that cannot."""
+
+import dataclasses
+import json
+
+import jax
+import pytest
+from tokenizers import Tokenizer, models
+
+from experiments.studies.circuit_size import rows as rows_of_tasks
+from experiments.studies.circuit_size.plan import Plan, StudyConfig, keep_plan, read_plan
+from experiments.studies.circuit_size.sizes import BEYOND, MISSED, REACHED, SizeRows
+from experiments.studies.circuit_size.study import run_study
+from sparse_jax.circuits.graph import load_circuit
+from sparse_jax.data.config import data_config
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.models.model import Model
+from sparse_jax.pruning import search
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.prune import TaskData
+from sparse_jax.pruning.subject import Subject
+from sparse_jax.pruning.trials import SearchConfig
+from sparse_jax.sparsity.config import SparsityConfig
+from sparse_jax.training.config import RunConfig, TrainConfig
+from sparse_jax.training.optimizer import OptimizerConfig
+from tests.planted import CIRCUIT, CONFIG, planted_pairs, planted_params
+
+PRUNE = PruneConfig(
+    steps=60,
+    pairs_per_step=4,
+    train_pairs=8,
+    validation_pairs=4,
+    test_pairs=4,
+    learning_rate=0.02,
+    k_coef=0.01,
+)
+PLAN = Plan(
+    StudyConfig(targets=(0.1, 0.4), headline=0.1, edge_targets=(0.1,), edge_lanes=2, rankings=("random",)),
+    SearchConfig(lanes=2, rounds=2, targets=(0.1,)),
+    PRUNE,
+    dataclasses.replace(PRUNE, steps=20),
+)
+DATA = [TaskData(name, *(planted_pairs(n, seed=i) for n in (8, 4, 4))) for i, name in enumerate("ab")]
+
+
+def subject(name, directory, params=None):
+    run = RunConfig(
+        CONFIG,
+        SparsityConfig(),
+        OptimizerConfig(),
+        data_config({"sources": {"s": {"kind": "simple_python"}}}),
+        TrainConfig(),
+    )
+    params = planted_params() if params is None else params
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    means = {site: jax.numpy.zeros(shape) for site, shape in sites.node_shapes(CONFIG).items()}
+    return Subject(name, Model(CONFIG, params, tokenizer, run, "planted"), "x", means, directory / name)
+
+
+def run(directory, plan=PLAN, subjects=None):
+    subjects = subjects or [subject(name, directory) for name in ("sparse", "dense")]
+    rows = SizeRows(directory / "rows.jsonl")
+    run_study(subjects, {one.name: DATA for one in subjects}, plan, rows)
+    return rows.rows
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("study")
+    return directory, run(directory)
+
+
+def test_every_row_is_there_and_the_planted_circuit_is_found(finished):
+    _, rows = finished
+    keys = {row.key for row in rows}
+    pairs = [("nodes", 0.1), ("nodes", 0.4), ("edges", 0.1), ("random", 0.1), ("random", 0.4)]
+    assert keys == {(m, t, x, how) for m in ("sparse", "dense") for t in "ab" for how, x in pairs}
+    assert len(rows) == len(keys) == 20
+    for row in rows:
+        assert row.outcome == REACHED and row.validation <= row.target and row.unpruned < 0.1
+        if row.method == "random":
+            assert row.edges > 2 and row.prunings == 0 and row.discretized_nodes is None
+        elif row.target == 0.1:
+            assert (row.nodes, row.edges) == (len(CIRCUIT), 2)
+            assert row.discretized_nodes >= row.nodes
+            assert row.prunings == (4 if row.method == "nodes" else 6)
+            assert row.test == pytest.approx(row.validation, abs=0.05)
+
+
+def test_models_take_turns(finished):
+    order = list(dict.fromkeys((row.task, row.model) for row in finished[1]))
+    assert order == [("a", "sparse"), ("a", "dense"), ("b", "sparse"), ("b", "dense")]
+
+
+def test_circuits_are_kept_and_give_the_loss_of_their_row_again(finished):
+    directory, rows = finished
+    one = subject("sparse", directory)
+    for row in rows:
+        path = directory / row.model / "circuits" / row.task / f"{row.method}_{row.target:g}.json"
+        assert path.exists() == (row.method != "random")
+        if not path.exists() or row.model != "sparse":
+            continue
+        circuit = load_circuit(path)
+        assert circuit.edge_gated == (row.method == "edges")
+        assert (len(circuit.nodes), len(circuit.edges)) == (row.nodes, row.edges)
+        data = DATA["ab".index(row.task)]
+        loss = one.judge(data.test, PRUNE).losses(circuit.gates(CONFIG)).mean()
+        assert loss == pytest.approx(row.test, abs=1e-6)
+
+
+def test_a_study_stopped_anywhere_ends_with_the_same_rows(finished, tmp_path, monkeypatch):
+    """Stopped after a round of the search, and after a row; a finished one is not touched."""
+    optimize, calls = search.optimize_gates, []
+
+    def stopped(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return optimize(*arguments)
+
+    def again():
+        return run(tmp_path, subjects=[subject("sparse", tmp_path)])
+
+    monkeypatch.setattr(search, "optimize_gates", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        again()
+    assert not (tmp_path / "rows.jsonl").exists()
+    assert len((tmp_path / "sparse/search/a/trials.jsonl").read_text().splitlines()) == 2
+
+    append = SizeRows.append
+
+    def stop_at_the_fourth(self, row):
+        if len(self.rows) == 3:
+            raise KeyboardInterrupt
+        append(self, row)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SizeRows, "append", stop_at_the_fourth)
+        again()
+    assert len(SizeRows(tmp_path / "rows.jsonl").rows) == 3
+    expected = [row for row in finished[1] if row.model == "sparse"]
+    assert again() == expected
+    assert len(calls) == 2 + 1 + 2  # the round that was stopped once more, then the two of the other task
+    assert again() == expected and len(calls) == 5
+
+
+def test_tasks_searched_together_give_the_same(finished, tmp_path):
+    study = dataclasses.replace(PLAN.study, tasks_together=2, edge_targets=(), rankings=())
+    rows = run(tmp_path, dataclasses.replace(PLAN, study=study), [subject("dense", tmp_path)])
+    assert rows == [row for row in finished[1] if (row.model, row.method) == ("dense", "nodes")]
+
+
+def test_what_a_model_cannot_do_is_said_first_and_never_searched(tmp_path, capsys):
+    weak = subject("dense", tmp_path, jax.tree.map(lambda leaf: leaf * 0, planted_params()))
+    rows = run(tmp_path, subjects=[weak])
+    assert {row.outcome for row in rows} == {BEYOND} and len(rows) == 10
+    assert "dense, a: the full model is at 0.693 nats; left out: 0.1, 0.4" in capsys.readouterr().err
+    assert not weak.directory.exists()
+    assert run(tmp_path, subjects=[weak]) == rows
+
+
+def test_prunings_that_all_break_down_are_reported_as_missed(tmp_path, monkeypatch):
+    optimize = search.optimize_gates
+
+    def broken(*arguments):
+        found = optimize(*arguments)
+        return found._replace(failed=found.failed | True)
+
+    monkeypatch.setattr(search, "optimize_gates", broken)
+    rows = run(tmp_path, subjects=[subject("sparse", tmp_path)])
+    learned = [row for row in rows if row.method != "random"]
+    assert {row.outcome for row in learned} == {MISSED} and {row.nodes for row in learned} == {None}
+    assert {row.outcome for row in rows if row.method == "random"} == {REACHED}
+
+
+def test_edges_and_rankings_may_be_asked_for_later(finished, tmp_path, monkeypatch):
+    """From the circuits of nodes that are kept, which are not looked for again."""
+    later = dataclasses.replace(PLAN.study, edge_targets=(), rankings=())
+    subjects = [subject("dense", tmp_path)]
+    weights = {"sparse": "1", "dense": "2"}
+    for study in (later, PLAN.study):
+        keep_plan(dataclasses.replace(PLAN, study=study), weights, tmp_path)
+    run(tmp_path, dataclasses.replace(PLAN, study=later), subjects)
+    monkeypatch.setattr(rows_of_tasks, "reduce_nodes", None)
+    found = {row.key: row for row in run(tmp_path, subjects=subjects)}
+    assert found == {row.key: row for row in finished[1] if row.model == "dense"}
+    assert not list((tmp_path / "dense/search").glob("*.npz"))
+
+
+def test_other_pairs_under_a_tasks_name_are_refused(tmp_path):
+    one = subject("dense", tmp_path)
+    nodes = dataclasses.replace(PLAN.study, edge_targets=(), rankings=())
+    run(tmp_path, dataclasses.replace(PLAN, study=nodes), [one])
+    other = [DATA[0], DATA[1]._replace(train=planted_pairs(8, seed=9))]
+    with pytest.raises(InputError, match="tasks: b had other pairs"):
+        run_study([one], {"dense": other}, PLAN, SizeRows(tmp_path / "rows.jsonl"))
+
+
+def test_another_plan_or_other_weights_are_refused(tmp_path):
+    weights = {"sparse": "1", "dense": "2"}
+    keep_plan(PLAN, weights, tmp_path)
+    keep_plan(PLAN, weights, tmp_path)
+    faster = dataclasses.replace(PLAN, study=dataclasses.replace(PLAN.study, tasks_together=7))
+    keep_plan(faster, weights, tmp_path)
+    other = dataclasses.replace(PLAN, prune=dataclasses.replace(PRUNE, steps=7))
+    with pytest.raises(InputError, match=r"another plan \(prune.steps 60 there, 7 here\)"):
+        keep_plan(other, weights, tmp_path)
+    with pytest.raises(InputError, match=r"weights.dense '2' there, '3' here"):
+        keep_plan(PLAN, {**weights, "dense": "3"}, tmp_path)
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(InputError, match="plan.json is not the plan of a study"):
+        keep_plan(PLAN, weights, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "said"),
+    [
+        ("study", {"targets": (0.1, -0.2)}, "study.targets: .* above 0"),
+        ("study", {"headline": 0.2}, "study.headline: 0.2 .* among the targets"),
+        ("study", {"edge_targets": (0.7,)}, "study.edge_targets"),
+        ("study", {"rankings": ("attributoin",)}, "study.rankings: .* did you mean 'attribution'"),
+        ("study", {"finalists": 0}, "study.finalists: 0"),
+        ("study", {"lanes": 3}, "study.lanes: unknown field"),
+        ("search", {"targets": (0.01,)}, "search.targets: .* among study.targets"),
+        ("pruning", {"steps": 0}, "pruning.steps: 0"),
+        ("edge_pruning", {"frozen_norms": True}, "edge_pruning.frozen_norms: True .* that of pruning, False"),
+        ("edge_pruning", {"ablation": "zero"}, "edge_pruning.ablation: 'zero' .* 'mean'"),
+    ],
+)
+def test_a_wrong_plan_is_named(section, given, said):
+    sections = {
+        "study": dataclasses.asdict(PLAN.study),
+        "search": dataclasses.asdict(PLAN.search),
+        "pruning": dataclasses.asdict(PRUNE),
+        "edge_pruning": dataclasses.asdict(PRUNE),
+    }
+    assert read_plan(json.loads(json.dumps(sections))).prune == PRUNE
+    sections[section] = {**sections[section], **given}
+    with pytest.raises(InputError, match=said):
+        read_plan(sections)

@@ -1,0 +1,45 @@
+"""Geometric means and their bootstrap intervals."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.studies.intervals import geometric_mean
+from sparse_jax.inputs import InputError
+
+
+def test_the_mean_by_hand():
+    assert geometric_mean([4, 9]).value == pytest.approx(6)
+    assert geometric_mean([2, 4, 8], samples=10).value == pytest.approx(4)
+
+
+def test_equal_values_leave_nothing_open():
+    assert geometric_mean([7.0] * 5) == pytest.approx((7, 7, 7))
+
+
+def test_two_values_give_all_four_draws():
+    # the mean of two draws is 1, 10 (half of the time) or 100: the 2.5 % ends are the values themselves
+    assert geometric_mean([1, 100]) == pytest.approx((10, 1, 100))
+
+
+def test_the_interval_is_that_of_scipy_and_depends_on_the_seed_only():
+    values = np.exp(np.random.default_rng(0).normal(1, 1, 20))
+    found = geometric_mean(values, samples=20_000, seed=1)
+    theirs = stats.bootstrap((np.log(values),), np.mean, method="percentile", rng=2, n_resamples=20_000)
+    ends = np.exp(theirs.confidence_interval)
+    assert found[1:] == pytest.approx(ends, rel=0.02)
+    assert found == geometric_mean(values, samples=20_000, seed=1)
+    assert found != geometric_mean(values, samples=20_000, seed=2)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    found = [geometric_mean(np.exp(rng.normal(2, 1, 40)), samples=500) for _ in range(300)]
+    covered = np.mean([one.low <= np.exp(2) <= one.high for one in found])
+    assert 0.90 < covered < 0.98
+
+
+@pytest.mark.parametrize("values", [[], [1, 0], [2, -1]])
+def test_what_has_no_geometric_mean_is_refused(values):
+    with pytest.raises(InputError, match="positive numbers, at least one"):
+        geometric_mean(values)

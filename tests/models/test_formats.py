@@ -1,0 +1,85 @@
+"""Models of every format are recognized, and come back from each with the same bits."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models
+
+from sparse_jax.inputs import InputError
+from sparse_jax.model.forward import param_shapes
+from sparse_jax.models.compact import WEIGHTS
+from sparse_jax.models.formats import WRITABLE, load_model, save_model
+from sparse_jax.models.model import Model
+from sparse_jax.training.config import run_config
+from sparse_jax.trees import map_named, named_leaves
+
+
+@pytest.fixture
+def model(config):
+    numbers = np.random.default_rng(0)
+
+    def leaf(name, shape):
+        keep = numbers.random(shape.shape) < (0.1 if name.endswith("kernel") else 1)
+        return (numbers.normal(size=shape.shape) * keep).astype(np.float32)  # some zeros are -0.0
+
+    return Model(config.model, map_named(leaf, param_shapes(config.model)), Tokenizer(models.BPE()))
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+@pytest.mark.parametrize("run_known", [True, False])
+def test_there_and_back(tmp_path, model, config, kind, run_known):
+    run = json.loads(config.to_json()) if run_known else None
+    save_model(dataclasses.replace(model, run=run), tmp_path / "out", kind)
+    found = load_model(tmp_path / "out")
+    wanted, leaves = named_leaves(model.params), named_leaves(found.params)
+    assert wanted.keys() == leaves.keys()
+    for name, leaf in wanted.items():
+        assert np.asarray(leaves[name]).tobytes() == leaf.tobytes(), name
+    assert found.tokenizer.to_str() == model.tokenizer.to_str()
+    assert found.fingerprint == model.fingerprint
+    if kind in ("compact", "safetensors"):
+        assert found.run is None if run is None else run_config(found.run) == config
+
+
+def test_the_dense_file_is_the_larger_one(tmp_path, model):
+    for kind in ("compact", "safetensors"):
+        save_model(model, tmp_path / kind, kind)
+    sizes = {kind: (tmp_path / kind / WEIGHTS).stat().st_size for kind in ("compact", "safetensors")}
+    entries = sum(leaf.size for leaf in named_leaves(model.params).values())
+    assert sizes["safetensors"] > 4 * entries > 1.2 * sizes["compact"]
+
+
+def test_a_fingerprint_tells_weights_and_architectures_apart(model):
+    other = map_named(lambda name, leaf: leaf + (name == "logit_bias"), model.params)
+    same = dataclasses.replace(model, origin="elsewhere", tokenizer=None)
+    changed = dataclasses.replace(model.config, activation_fraction=0.5)
+    assert same.fingerprint == model.fingerprint
+    assert dataclasses.replace(model, params=other).fingerprint != model.fingerprint
+    assert dataclasses.replace(model, config=changed).fingerprint != model.fingerprint
+
+
+def test_without_a_tokenizer_a_model_is_converted_but_not_pruned(tmp_path, model):
+    save_model(Model(model.config, model.params), tmp_path / "out")
+    found = load_model(tmp_path / "out")
+    assert found.tokenizer is None
+    with pytest.raises(InputError, match=r"no tokenizer\.json"):
+        found.require_tokenizer()
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_an_existing_target_stays_as_it_is(tmp_path, model, kind):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="exists"):
+        save_model(model, tmp_path / "out", kind)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_unknown_format_and_an_empty_directory_are_named(tmp_path, model):
+    with pytest.raises(InputError, match="format: 'opnai' is unknown; did you mean 'openai'"):
+        save_model(model, tmp_path / "out", "opnai")
+    with pytest.raises(InputError, match="no model was found there"):
+        load_model(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        load_model(tmp_path / "nowhere")

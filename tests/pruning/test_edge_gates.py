@@ -1,0 +1,167 @@
+"""Closed edges against a float64 reference, against closed nodes, and found by training."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from sparse_jax.ablation.objective import last_logits
+from sparse_jax.circuits.edge_gates import gate_edges
+from sparse_jax.circuits.edges import edges_between
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import forward, initialize
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.lanes import make_lanes, optimize_gates
+from tests.planted import CIRCUIT, planted_gates, planted_pairs, planted_params
+from tests.planted import CONFIG as PLANTED
+
+CONFIG = ModelConfig(
+    vocab_size=12, context=8, n_layers=2, d_model=8, d_head=4, d_mlp=16, activation_fraction=None
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    params = initialize(CONFIG, jax.random.key(0))
+    params = jax.tree.map(lambda x: x * 15 if x.ndim > 2 else x, params)
+    # a sink that takes much of every row, and biases that count
+    attn = {**params["layers"]["attn"], "sink": jnp.array([[1.0, -1.0], [2.0, 0.5]])}
+    params = {**params, "layers": {**params["layers"], "attn": attn}}
+    params["layers"]["mlp"]["up"]["bias"] += 0.3
+    means = {
+        site: jax.random.normal(jax.random.key(7), shape) for site, shape in sites.node_shapes(CONFIG).items()
+    }
+    return params, means, jax.random.randint(jax.random.key(1), (3, 7), 0, 12)
+
+
+def edge_gates(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        key: rng.integers(0, 2, shape).astype(np.float32) for key, shape in sites.edge_shapes(CONFIG).items()
+    }
+
+
+def expected(source, target, layer, x, pattern, linear, mean, gate):
+    """What a target reads, each closed edge carrying its source's mean at every token, float64."""
+    kernel, bias = (np.asarray(linear[part][layer], np.float64) for part in ("kernel", "bias"))
+    outcome = np.zeros((*x.shape[:2], kernel.shape[1])) + bias
+    for i in range(kernel.shape[0]):
+        for carried, chosen in (
+            (x[..., i], gate[layer, i]),
+            (np.full(x.shape[:2], mean[layer, i]), 1 - gate[layer, i]),
+        ):
+            if source == "v":
+                carried = np.einsum("bts,bs->bt", pattern[:, i // CONFIG.d_head], carried)
+            outcome += carried[..., None] * kernel[i] * chosen
+    if target == "mlp_neuron":
+        outcome = outcome * scipy.special.ndtr(outcome)
+    return outcome
+
+
+def test_every_closed_edge_carries_its_source_s_mean(model):
+    params, means, tokens = model
+    gates = edge_gates()
+    names = (*sites.LAYER_SITES, "pattern")
+    found = forward(CONFIG, gate_edges(CONFIG, params, gates, means), tokens, Hooks(capture=names))[1]
+    found = {site: np.asarray(x, np.float64) for site, x in found.items()}
+    assert found["pattern"].sum(-1).mean() < 0.8
+    for source, target, sublayer, matrix in sites.EDGE_MATRICES:
+        for layer in range(2):
+            linear, key = params["layers"][sublayer][matrix], sites.edge_key(source, target)
+            x, pattern = found[source][layer], found["pattern"][layer]
+            wanted = expected(
+                source, target, layer, x, pattern, linear, np.asarray(means[source]), gates[key]
+            )
+            np.testing.assert_allclose(found[target][layer], wanted, atol=2e-4, err_msg=f"{key} {layer}")
+
+
+@pytest.mark.parametrize("source", ["attn_in", "v", "mlp_in", "mlp_neuron"])
+def test_closing_all_edges_of_a_node_is_closing_the_node(model, source):
+    params, means, tokens = model
+    node = jnp.ones(sites.node_shapes(CONFIG)[source]).at[:, 2].set(0)
+    edges = {
+        key: jnp.ones(shape).at[:, 2].set(0)
+        for key, shape in sites.edge_shapes(CONFIG).items()
+        if key.startswith(f"{source}->")
+    }
+    at = jnp.array([6, 2, 4])
+    hooks = Hooks({source: node}, {source: means[source]})
+    whole = forward(CONFIG, params, tokens, at_B=at)[0]
+    by_node = forward(CONFIG, params, tokens, hooks, at_B=at)[0]
+    by_edge = forward(CONFIG, gate_edges(CONFIG, params, edges, means), tokens, at_B=at)[0]
+    np.testing.assert_allclose(by_edge, by_node, atol=1e-4)
+    assert np.abs(by_node - whole).max() > 1e-2
+
+
+def test_open_edges_change_nothing(model):
+    params, means, tokens = model
+    gates = {key: jnp.ones(shape) for key, shape in sites.edge_shapes(CONFIG).items()}
+    same = forward(CONFIG, gate_edges(CONFIG, params, gates, means), tokens)[0]
+    np.testing.assert_allclose(same, forward(CONFIG, params, tokens)[0], atol=1e-5)
+
+
+def test_eligible_are_the_nonzero_weights_between_open_nodes():
+    params, nodes = planted_params(), planted_gates()
+    eligible = edges_between(PLANTED, params, nodes)
+    assert {key: int(mask.sum()) for key, mask in eligible.items() if mask.any()} == {
+        "mlp_in->mlp_neuron": 1,
+        "mlp_neuron->mlp_out": 1,
+    }
+    assert eligible["mlp_in->mlp_neuron"][0, 0, 3] == eligible["mlp_neuron->mlp_out"][0, 3, 1] == 1
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero"])
+def test_training_keeps_the_edges_that_the_task_needs(ablation):
+    params, pairs = planted_params(), planted_pairs(8)
+    means = {site: jnp.zeros(shape) for site, shape in sites.node_shapes(PLANTED).items()}
+    # the circuit and other nodes beside it, among which there are edges without use
+    nodes = {site: np.array(gate) for site, gate in planted_gates().items()}
+    for site in nodes:
+        nodes[site][0, 4:7] = 1
+    eligible = edges_between(PLANTED, params, nodes)
+    prune = PruneConfig(
+        steps=150, pairs_per_step=4, train_pairs=8, learning_rate=0.01, k_coef=0.01, ablation=ablation
+    )
+    lanes = dataclasses.replace(
+        make_lanes(prune, 2),
+        eligible={key: np.stack([mask, mask]) for key, mask in eligible.items()},
+        fixed={site: np.stack([gate, gate]) for site, gate in nodes.items()},
+    )
+    found = optimize_gates(PLANTED, prune, params, means, [pairs], lanes)
+    assert set(found.logits) == set(eligible) and found.history["open"][0, 0] > 20
+    for lane in range(2):
+        kept = {
+            (key, *place)
+            for key, tau in found.logits.items()
+            for place in np.argwhere((tau[lane] >= 0) * eligible[key]).tolist()
+        }
+        assert kept == {("mlp_in->mlp_neuron", 0, 0, 3), ("mlp_neuron->mlp_out", 0, 3, 1)}
+        assert found.history["open"][lane, -1] == 2 == len(CIRCUIT) - 1
+    gates = {**nodes, **{key: jnp.asarray(tau[0] >= 0, jnp.float32) for key, tau in found.logits.items()}}
+    logits = last_logits(PLANTED, params, gates, means, pairs)
+    assert (logits[:, 0, 4] > logits[:, 0, 5]).all() and (logits[:, 1, 5] > logits[:, 1, 4]).all()
+
+
+@pytest.mark.parametrize(
+    ("gates", "said"),
+    [
+        ({"mlp_in->mlp_neurons": (2, 8, 16)}, "gates: 'mlp_in->mlp_neurons' is no edge; did you mean"),
+        ({"attn_in->q": (2, 8, 7)}, "gates['attn_in->q']: shape (2, 8, 7); valid: (2, 8, 8)"),
+    ],
+)
+def test_gates_that_are_no_edges_of_the_model_are_refused(model, gates, said):
+    with pytest.raises(InputError) as error:
+        gate_edges(CONFIG, model[0], {key: jnp.ones(shape) for key, shape in gates.items()}, model[1])
+    assert said in str(error.value)
+
+
+def test_a_model_without_biases_has_no_place_for_means(model):
+    config = dataclasses.replace(CONFIG, bias=False)
+    with pytest.raises(InputError, match="model.bias: False"):
+        gate_edges(config, initialize(config, jax.random.key(0)), edge_gates(), model[1])

@@ -1,0 +1,58 @@
+"""The step, its gradient, and moving between arrays by site and one vector."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+
+from sparse_jax.circuits.gates import by_kind, count, flatten, tie, unflatten
+from sparse_jax.pruning.logits import initial_logits, logit_shapes, open_gates, step_gate
+from tests.planted import CONFIG
+
+
+def test_the_gate_is_a_step_that_is_open_at_zero():
+    np.testing.assert_array_equal(step_gate(jnp.array([-0.5, -1e-9, 0.0, 0.3])), [0, 0, 1, 1])
+
+
+def test_its_slope_is_that_of_a_logistic_function():
+    tau = jnp.array([-1.0, 0.0, 0.4])
+    for temperature in (1.0, 0.5):
+        gradient = jax.vmap(jax.grad(step_gate), (0, None))(tau, temperature)
+        above, below = (scipy.special.expit((tau + h) / temperature) for h in (1e-2, -1e-2))
+        np.testing.assert_allclose(gradient, (above - below) / 2e-2, rtol=1e-3)
+
+
+def test_initial_logits_are_normal_and_the_same_for_the_same_key():
+    shapes = logit_shapes(CONFIG, ("q", "mlp_in"), tied_qk=True)
+    logits = initial_logits(shapes, jax.random.key(0), 0.1, 0.01)
+    again = initial_logits(shapes, jax.random.key(0), 0.1, 0.01)
+    values = flatten(logits)
+    assert values.shape == (16,) and abs(values.mean() - 0.1) < 0.01 and 0.004 < values.std() < 0.02
+    np.testing.assert_array_equal(values, flatten(again))
+    assert count(open_gates(logits, 1.0)) == 16
+
+
+def test_flatten_and_back():
+    shapes = {"q": (1, 8), "mlp_in->mlp_neuron": (1, 8, 8), "final_resid": (8,)}
+    logits = initial_logits(shapes, jax.random.key(0), 0.0, 1.0)
+    back = unflatten(flatten(logits), logits)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), logits, back))
+
+
+def test_tied_q_and_k_have_one_gate_that_counts_as_two_nodes():
+    shapes = logit_shapes(CONFIG, ("q", "k", "mlp_in"), tied_qk=True)
+    assert set(shapes) == {"q", "mlp_in"}
+    assert set(logit_shapes(CONFIG, ("q", "k", "mlp_in"), tied_qk=False)) == {"q", "k", "mlp_in"}
+    logits = {"q": jnp.array([[0.1, -0.1, 0.2]]), "mlp_in": jnp.array([[-1.0, 1.0]])}
+    tied = open_gates(logits, 1.0, tied_qk=True)
+    np.testing.assert_array_equal(tied["k"], [[1, 0, 1]])
+    assert count(tied) == 5 and count(open_gates(logits, 1.0)) == 3
+    assert set(tie(logits)) == {"q", "k", "mlp_in"} and set(tie({"mlp_in": 0})) == {"mlp_in"}
+    # both ends of the tie pull at the one logit
+    gradient = jax.grad(lambda tau: count(open_gates({"q": tau}, 1.0, tied_qk=True)))(jnp.zeros((1, 1)))
+    np.testing.assert_allclose(gradient, [[2 / 4]])
+
+
+def test_gates_of_nodes_and_edges_are_told_apart():
+    nodes, edges = by_kind({"v": 1, "v->attn_out": 2, "final_resid": 3})
+    assert nodes == {"v": 1, "final_resid": 3} and edges == {"v->attn_out": 2}

@@ -1,0 +1,219 @@
+"""From a trained model and tasks to circuits on disk."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from sparse_jax.ablation import values as ablation
+from sparse_jax.ablation.values import (
+    ablation_values,
+    load_means,
+    publish_means,
+    save_means,
+    training_windows,
+)
+from sparse_jax.circuits.edges import count_edges
+from sparse_jax.circuits.graph import load_circuit, save_circuit
+from sparse_jax.data.config import data_config
+from sparse_jax.data.corpus import Corpus, SourceTokens
+from sparse_jax.data.tokenizer import END_OF_TEXT
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.models.model import Model
+from sparse_jax.pruning import suite
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.prune import (
+    TaskBeyondModelError,
+    circuit_of,
+    extract_circuit,
+    judge_on,
+    task_data,
+    task_loss,
+)
+from sparse_jax.pruning.reduce import Reduced
+from sparse_jax.pruning.suite import prune_tasks
+from sparse_jax.sparsity.config import SparsityConfig
+from sparse_jax.tasks.pair import Pair
+from sparse_jax.tasks.task import Task
+from sparse_jax.training.config import RunConfig, TrainConfig
+from sparse_jax.training.optimizer import OptimizerConfig
+from tests.planted import CIRCUIT, CONFIG, planted_params
+
+PRUNE = PruneConfig(
+    steps=200,
+    pairs_per_step=4,
+    train_pairs=8,
+    validation_pairs=4,
+    test_pairs=4,
+    learning_rate=0.004,
+    k_coef=0.01,
+    mean_windows=8,
+)
+
+
+class Planted(Task):
+    """A task whose tokens are single characters: the last of "1" and "2" decides between "4" and "5"."""
+
+    def pairs(self, split, count, seed):
+        rng = np.random.default_rng([len(split), seed])
+        starts = ["".join(rng.choice(["6", "7"], 2)) for _ in range(count)]
+        return [Pair(start + "1", start + "2", "4", "5") for start in starts]
+
+
+@pytest.fixture(scope="module")
+def model():
+    words = {END_OF_TEXT: 0, **{str(i): i for i in range(1, 8)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=END_OF_TEXT))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    data = data_config({"sources": {"s": {"kind": "simple_python"}}})
+    run = RunConfig(CONFIG, SparsityConfig(), OptimizerConfig(), data, TrainConfig())
+    return Model(CONFIG, planted_params(), tokenizer, run, "planted")
+
+
+@pytest.fixture(scope="module")
+def corpus(model):
+    tokens = np.random.default_rng(0).integers(0, 8, 400).astype(np.uint16)
+    sources = {"a": SourceTokens(tokens, tokens), "b": SourceTokens(tokens[:100] * 0, tokens)}
+    return Corpus(model.tokenizer, sources, {"a": 0.75, "b": 0.25}, "", {})
+
+
+def test_windows_come_from_the_sources_by_weight(corpus):
+    windows = training_windows(corpus, 8, 8)
+    assert windows.shape == (8, 8)
+    assert sorted(bool(row.any()) for row in windows) == [False] * 2 + [True] * 6
+
+
+def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path, capsys):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    found = prune_tasks(model, corpus, [data], PRUNE, tmp_path)["planted"]
+    assert [(node.site, node.index) for node in found.nodes] == list(CIRCUIT)
+    assert found.counts["edges"] == 2 and found.provenance["reached"]
+    before = found.provenance["discretized"]
+    assert before["nodes"] >= 3 and before["edges"] >= 2 and not found.edge_gated
+    losses = found.losses
+    for name in ("unpruned", "validation", "circuit", "calibrated"):
+        assert 0 <= losses[f"{name}_error"] < losses[name]
+    assert losses["circuit"] <= 0.15 and losses["calibrated"] <= losses["circuit"] + 1e-3
+    # the saved losses are what the saved gates and means give
+    saved, means = load_circuit(tmp_path / "planted.json"), load_means(tmp_path / "means.npz")
+    loss = task_loss(model, data.test, saved.gates(CONFIG), means)
+    assert loss == pytest.approx(losses["circuit"], abs=1e-6)
+    for node in found.nodes:
+        assert node.mean == pytest.approx(means[node.site][node.layer, node.index])
+    assert task_loss(model, data.test, {}, {}) == pytest.approx(losses["unpruned"], abs=1e-6)
+    assert load_circuit(tmp_path / "planted.json") == dataclasses.replace(
+        found, provenance=load_circuit(tmp_path / "planted.json").provenance
+    )
+
+    stamp = (tmp_path / "planted.json").stat().st_mtime_ns
+    again = prune_tasks(model, corpus, [data], PRUNE, tmp_path)["planted"]
+    assert again.nodes == found.nodes and (tmp_path / "planted.json").stat().st_mtime_ns == stamp
+
+    other = dataclasses.replace(PRUNE, steps=7)
+    with pytest.raises(InputError, match="was made with other pruning"):
+        prune_tasks(model, corpus, [data], other, tmp_path)
+    moved = dataclasses.replace(model, params=jax.tree.map(lambda x: x * 1.01, model.params))
+    with pytest.raises(InputError, match="was made with other weights"):
+        prune_tasks(moved, corpus, [data], PRUNE, tmp_path)
+    with pytest.raises(InputError, match="its tokenizer is another now"):
+        foreign = dataclasses.replace(corpus, tokenizer=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
+        prune_tasks(model, foreign, [data], PRUNE, tmp_path)
+    assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
+
+
+def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(model, corpus, tmp_path):
+    """Only channel 0 carries which token ends the prompt; the others are held at their means."""
+    prune = dataclasses.replace(PRUNE, sites=(*sites.LAYER_SITES, "embed"))
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
+    found = prune_tasks(model, corpus, [data], prune, tmp_path)["planted"]
+    assert [(node.site, node.index) for node in found.nodes] == [("embed", 0), *CIRCUIT]
+    assert found.provenance["reached"] and found.sites == prune.sites
+    counts = {name: found.counts[name] for name in ("nodes", "edges", "embedding")}
+    assert counts == {"nodes": 4, "edges": 2, "embedding": 2}
+    saved, means = load_circuit(tmp_path / "planted.json"), load_means(tmp_path / "means.npz")
+    assert (saved.nodes, saved.edges, saved.sites) == (found.nodes, found.edges, found.sites)
+    gates = saved.gates(CONFIG)
+    np.testing.assert_array_equal(gates["embed"], np.eye(8)[0])
+    assert found.nodes[0].mean == pytest.approx(means["embed"][0])
+    loss = task_loss(model, data.test, gates, means)
+    assert loss == pytest.approx(found.losses["circuit"], abs=1e-6)
+    # without that channel too the two members of a pair are the same
+    none = task_loss(model, data.test, {**gates, "embed": np.zeros(8, np.float32)}, means)
+    assert none > np.log(2) - 1e-6
+
+
+def test_published_means_serve_unless_the_embedding_is_gated_and_they_lack_it(
+    model, corpus, tmp_path, monkeypatch
+):
+    model = dataclasses.replace(model, origin=str(tmp_path))
+    monkeypatch.setattr(ablation, "prepare", lambda *_: corpus)
+    publish_means(model, tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = load_means(path)
+    old = {site: 0 * mean + 7 for site, mean in whole.items() if site != "embed"}
+    save_means(old, path, model.fingerprint)
+    made_again = ablation_values(model, sites.NODE_SITES)
+    assert set(made_again) == set(sites.NODE_SITES)
+    for site, mean in made_again.items():
+        np.testing.assert_array_equal(mean, whole[site])
+
+    def no_text(*_):
+        raise InputError("data: the text is gone")
+
+    monkeypatch.setattr(ablation, "prepare", no_text)
+    with pytest.raises(InputError, match="the text is gone"):
+        ablation_values(model, sites.NODE_SITES)
+    found = ablation_values(model)
+    assert set(found) == set(old) and all((mean == 7).all() for mean in found.values())
+    save_means(whole, path, model.fingerprint)
+    assert set(ablation_values(model, sites.NODE_SITES)) == set(whole)
+    assert set(ablation_values(model)) == set(old)
+
+
+def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, tmp_path):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    rng = np.random.default_rng(0)
+    shapes = sites.node_shapes(CONFIG)
+    means = {site: rng.normal(size=shape).astype(np.float32) for site, shape in shapes.items()}
+    gates = {site: np.ones(shapes[site], np.float32) for site in PRUNE.sites}
+    for key, shape in sites.edge_shapes(CONFIG).items():
+        gates[key] = (rng.random(shape) < 0.7).astype(np.float32)
+    reduced = Reduced(0.15, gates, means, {"nodes": 99, "edges": 98}, 0.1, 0.01, True)
+    save_circuit(circuit_of(model, data, means, PRUNE, reduced, {}), tmp_path / "edges.json")
+    found = load_circuit(tmp_path / "edges.json")
+    assert found.edge_gated and found.counts["edges"] == count_edges(model.params, gates)
+    assert found.losses["validation"] == 0.1 and found.losses["validation_error"] == 0.01
+    assert found.provenance["discretized"] == {"nodes": 99, "edges": 98}
+    judge = judge_on(model, data.test, means, PRUNE)
+    losses = judge.losses(found.gates(CONFIG))
+    assert losses.mean() == pytest.approx(found.losses["circuit"], abs=1e-6)
+    assert losses.std(ddof=1) / 2 == pytest.approx(found.losses["circuit_error"], abs=1e-6)
+    open_edges = judge.losses({site: gates[site] for site in PRUNE.sites})
+    assert abs(open_edges.mean() - losses.mean()) > 1e-3
+
+
+def test_closed_nodes_are_held_at_zero_where_that_was_trained(model, corpus, tmp_path, monkeypatch):
+    def stop(model, data, means, *_):
+        assert all((mean == 0).all() for mean in means.values())
+        raise TaskBeyondModelError("held at 0")
+
+    monkeypatch.setattr(suite, "extract_circuit", stop)
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    prune = dataclasses.replace(PRUNE, ablation="zero")
+    assert prune_tasks(model, corpus, [data], prune, tmp_path) == {}
+    assert all((mean == 0).all() for mean in load_means(tmp_path / "means.npz").values())
+
+
+def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path, capsys):
+    broken = jax.tree.map(lambda leaf: leaf * 0, model.params)
+    weak = dataclasses.replace(model, params=broken)
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), weak.tokenizer, 8, PRUNE)
+    with pytest.raises(TaskBeyondModelError, match="0.15 is below the loss 0.693 of the full model"):
+        extract_circuit(weak, data, {}, PRUNE, {})
+    assert prune_tasks(weak, corpus, [data], PRUNE, tmp_path) == {}
+    assert "planted: left out" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.json"))

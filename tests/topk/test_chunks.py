@@ -1,0 +1,49 @@
+"""Rows in turns: the same numbers, in parts that fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparse_jax.topk import chunks
+from sparse_jax.topk.chunks import in_chunks, rows_at_once
+
+
+@pytest.fixture(autouse=True)
+def lone_cpu(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(chunks, "CACHE_BYTES", 100)
+
+
+@pytest.mark.parametrize(
+    "rows, row_bytes, part",
+    [
+        (60, 10, 10),
+        (40, 10, 10),
+        (30, 10, 30),  # three parts would fit: not worth a loop
+        (63, 10, 9),
+        (62, 10, 62),  # parts of 2 would be mostly loop
+        (12, 1000, 1),
+    ],
+)
+def test_parts_divide_and_fit(rows, row_bytes, part):
+    assert rows_at_once(rows, row_bytes) == part
+
+
+def test_several_devices_get_all_rows_at_once(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert rows_at_once(60, 10) == 60
+
+
+def test_every_row_gets_its_own_result():
+    x, y = jnp.arange(120.0).reshape(60, 2), jnp.arange(60.0)
+    seen = []
+
+    def function(x, y):
+        seen.append(x.shape)
+        return {"sum": x.sum(axis=1) + y, "x": 2 * x}
+
+    found = in_chunks(function, [x, y], 10)
+    assert seen == [(10, 2)]
+    np.testing.assert_array_equal(found["sum"], x.sum(axis=1) + y)
+    np.testing.assert_array_equal(found["x"], 2 * x)
