@@ -21,7 +21,7 @@ from tests.planted import CONFIG, planted_pairs, planted_params
 def model():
     data = data_config({"sources": {"s": {"kind": "simple_python"}}})
     run = RunConfig(CONFIG, SparsityConfig(), OptimizerConfig(), data, TrainConfig())
-    return Model(CONFIG, planted_params(), None, run, "planted")
+    return Model(CONFIG, planted_params(), None, "planted")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """From a trained model and tasks to circuits on disk."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -71,7 +72,7 @@ def model():
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     data = data_config({"sources": {"s": {"kind": "simple_python"}}})
     run = RunConfig(CONFIG, SparsityConfig(), OptimizerConfig(), data, TrainConfig())
-    return Model(CONFIG, planted_params(), tokenizer, run, "planted")
+    return Model(CONFIG, planted_params(), tokenizer, "planted", json.loads(run.to_json()))
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_a_row_counts_what_is_there():
         return kept if name.startswith("layers") else leaf
 
     params = map_named(first_only, initialize(config, jax.random.key(0)))
-    run = SimpleNamespace(sparsity=SimpleNamespace(fraction=0.5))
+    run = {"sparsity": {"fraction": 0.5}}
     model = SimpleNamespace(config=config, params=params, run=run)
     circuits = {"a": circuit(12), "none": circuit(0), "missed": circuit(5, reached=False)}
     row = model_row("half", "", model, 2.5, circuits)

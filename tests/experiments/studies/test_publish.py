@@ -52,12 +52,12 @@ def test_the_table_counts_tasks_and_names_the_worst():
 def test_a_published_model_loads_with_its_rows_beside_it(tmp_path, workdirs):
     run = run_config(MAPPING | {"data": {"sources": {"simple": {"kind": "simple_python"}}}})
     params = initialize(run.model, jax.random.key(0))
-    model = Model(run.model, params, Tokenizer(models.BPE()), run, "here")
+    model = Model(run.model, params, Tokenizer(models.BPE()), run=json.loads(run.to_json()))
     output = tmp_path / "published"
     table = publish({"sparse": model, "dense": model}, {"test": ROWS}, workdirs, output)
     assert (output / "table.txt").read_text() == table + "\n"
     loaded = load_model(output / "dense")
-    assert isinstance(loaded.config, ModelConfig) and loaded.run == run
+    assert isinstance(loaded.config, ModelConfig) and run_config(loaded.run) == run
     assert validation_loss(output / "dense") == 1.504
     rows = [json.loads(line) for line in (output / "tasks.jsonl").read_text().splitlines()]
     assert [(row.pop("model"), row) for row in rows] == [(m, row) for m in ROWS for row in ROWS[m]]

@@ -55,7 +55,13 @@ def subject(name, directory, params=None):
     params = planted_params() if params is None else params
     tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     means = {site: jax.numpy.zeros(shape) for site, shape in sites.node_shapes(CONFIG).items()}
-    return Subject(name, Model(CONFIG, params, tokenizer, run, "planted"), "x", means, directory / name)
+    return Subject(
+        name,
+        Model(CONFIG, params, tokenizer, "planted", json.loads(run.to_json())),
+        "x",
+        means,
+        directory / name,
+    )
 
 
 def run(directory, plan=PLAN, subjects=None):
