@@ -8,19 +8,13 @@ import pytest
 from sparse_jax.ablation import score as task_table
 from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.ablation.score import format_tasks, measure_tasks
-from sparse_jax.data.config import data_config
 from sparse_jax.inputs import InputError
 from sparse_jax.models.model import Model
-from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.training.config import RunConfig, TrainConfig
-from sparse_jax.training.optimizer import OptimizerConfig
 from tests.planted import CONFIG, planted_pairs, planted_params
 
 
 @pytest.fixture(scope="module")
 def model():
-    data = data_config({"sources": {"s": {"kind": "simple_python"}}})
-    run = RunConfig(CONFIG, SparsityConfig(), OptimizerConfig(), data, TrainConfig())
     return Model(CONFIG, planted_params(), None, "planted")
 
 
