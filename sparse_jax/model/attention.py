@@ -109,7 +109,7 @@ def _gradients(sink_H, visible, *given):
     """Those of q, k, v [B, T, H*K] and of the sinks [B, H], from that of what was read."""
     *flat, logs = given
     q, k, v, read, gradient = (_split(x, len(sink_H)) for x in flat)
-    # small operands are turned, so that no product has to turn a block of weights
+    # small operands are transposed, so that no product has to transpose a block of weights
     q_T, k_T, v_T, gradient_T = (x.swapaxes(2, 3) for x in (q, k, v, gradient))
     along = jnp.sum((gradient * read).astype(jnp.float32), axis=-1, keepdims=True)
     scale = q.shape[-1] ** -0.5

@@ -45,13 +45,13 @@ def in_order(tokens: int, start: jax.Array | int = 0, keys: int | None = None) -
 
 def in_branches(tokens: int, branches: Branches) -> Positions:
     """Tokens of two texts with a common beginning."""
-    place = jnp.arange(tokens)
+    position = jnp.arange(tokens)
     shared, middle = branches.shared[:, None], branches.middle[:, None]
-    second = place >= middle
-    branch = (place >= shared) * 1 + second
-    before = place[None, :] <= place[:, None]
+    second = position >= middle
+    branch = (position >= shared) * 1 + second
+    before = position[None, :] <= position[:, None]
     same = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
-    return Positions(place - jnp.where(second, middle - shared, 0), before & same)
+    return Positions(position - jnp.where(second, middle - shared, 0), before & same)
 
 
 def take_tokens(x_BxTxN: jax.Array, at_BxA: jax.Array) -> jax.Array:

@@ -41,7 +41,7 @@ class Optimized(NamedTuple):
 class _Progressing(NamedTuple):
     """All that changes, as host arrays with R in front.
 
-    alive: by gate, which logits may open again (`compact.still_alive`); empty where none are ever dropped.
+    alive: by gate, which logits may open again (`drop.still_alive`); empty where none are ever dropped.
     """
 
     states: LaneState
@@ -74,7 +74,7 @@ def optimize_gates(
     groups that fit into memory; pairs are as short as their task needs, and what the members have in common
     is computed once. With a `path` the lanes' states are kept in that file, from which a killed run goes on,
     with the same bits on the same machine and as much free memory. With `prune.compact` gates are dropped on
-    the way (`compact`).
+    the way (`drop`).
 
     Raises InputError for lanes, means or gates that do not fit the model, tasks of unequal numbers of pairs,
     a `path` of other lanes, edges with another `prune.ablation` than mean or zero, or memory for not even one

@@ -81,9 +81,9 @@ def _reaching(x_RxN, threshold_R):
     return jnp.where(magnitude_keys(x_RxN) >= threshold_R[:, None], x_RxN, 0), threshold_R == 0
 
 
-def _backward(k: int, reused: bool, kept, slope_RxN):
+def _backward(k: int, reused: bool, kept, gradient_RxN):
     passes_RxN = _passes(*kept) if reused else kept
-    return (jnp.where(passes_RxN, slope_RxN, 0),)
+    return (jnp.where(passes_RxN, gradient_RxN, 0),)
 
 
 _abs_top_k.defvjp(_forward, _backward)
@@ -176,7 +176,7 @@ def _count(keys_RxN, threshold_R):
 
 
 def _in_lanes(keys_RxN):
-    """[R, N] -> [R, at most 32, lanes], filled up with zeros, which no trial counts."""
+    """[R, N] -> [R, at most 32, lanes], padded with zeros, which no trial counts."""
     rows, width = keys_RxN.shape
     lanes = 16 * -(-width // 512)
     padded = jnp.pad(keys_RxN, [(0, 0), (0, -width % lanes)])
