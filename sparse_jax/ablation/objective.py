@@ -11,7 +11,7 @@ from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.model.narrow import Compact
+from sparse_jax.model.narrow import Narrow
 from sparse_jax.tasks.metrics import LOSSES
 from sparse_jax.tasks.packing import PackedPairs, Pairs
 
@@ -23,12 +23,12 @@ def last_logits(
     ablated: Gates,
     pairs: Pairs,
     frozen_norms: bool = False,
-    compact: Compact | None = None,
+    narrow: Narrow | None = None,
 ) -> jax.Array:
     """Logits [P, 2, V] at the last token of both members of each pair, under the gates of nodes and edges.
 
     `ablated`: what closed nodes carry, by site. frozen_norms: every RMSNorm divides by what it divides by
-    in the full model (which has to be run for it), however little of the stream is left. With `compact` only
+    in the full model (which has to be run for it), however little of the stream is left. With `narrow` only
     its nodes are computed, and there are no gates of edges.
     """
     nodes, edges = by_kind(gates)
@@ -43,7 +43,7 @@ def last_logits(
     if edges:
         params = gate_edges(config, params, edges, ablated)
     hooks = Hooks(nodes, {site: ablated[site] for site in nodes}, norms=norms)
-    logits = forward(config, params, tokens, hooks, last, branches, compact)[0]
+    logits = forward(config, params, tokens, hooks, last, branches, narrow)[0]
     return logits.reshape(*pairs.last.shape, -1)
 
 
@@ -56,14 +56,14 @@ def pair_losses(
     objective: str = "binary",
     full_Px2xV: jax.Array | None = None,
     frozen_norms: bool = False,
-    compact: Compact | None = None,
+    narrow: Narrow | None = None,
 ) -> jax.Array:
     """The loss [P] of every pair under the gates; no gates at all give the full model's.
 
     `full_Px2xV` are the full model's log-probabilities, of which "kl" and "binary+kl" have need;
-    `frozen_norms` and `compact` as in `last_logits`.
+    `frozen_norms` and `narrow` as in `last_logits`.
     """
-    logits = last_logits(config, params, gates, ablated, pairs, frozen_norms, compact)
+    logits = last_logits(config, params, gates, ablated, pairs, frozen_norms, narrow)
     if objective in LOSSES:
         return LOSSES[objective](logits, pairs.candidates)
     divergence = kl_from_full(logits, full_Px2xV)

@@ -10,10 +10,10 @@ import numpy as np
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks
-from sparse_jax.model.narrow import Compact
+from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks, check_steady
+from sparse_jax.model.narrow import Narrow
 from sparse_jax.model.positions import Branches, in_branches, in_order
-from sparse_jax.model.transformer import Transformer
+from sparse_jax.model.transformer import Shardings, Transformer
 from sparse_jax.trees import named_leaves
 
 Params = Mapping[str, object]
@@ -26,17 +26,24 @@ def forward(
     hooks: Hooks = NO_HOOKS,
     at_B: jax.Array | None = None,
     branches: Branches | None = None,
-    compact: Compact | None = None,
+    narrow: Narrow | None = None,
+    stream: Shardings = (),
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Runs the model: tokens [B, T] -> (float32 logits [B, T, V], captured values by site).
 
-    With `at_B` (a place in each sequence, or A of them, [B, A]) only those tokens are unembedded: logits
-    [B, V] ([B, A, V]); and without patches and captures in the layers, the last layer's queries, outputs and
-    MLP are computed for those alone. With `branches` each sequence is two texts with a common beginning.
-    With `compact` the nodes of the layers that it leaves out count as closed, whatever their gates say; hooks
-    are then gates of all sites of the layers and ablated [L, N], no patches and no captures there.
+    With `at_B` (a position in each sequence, or A of them, [B, A]) only those tokens are unembedded: logits
+    [B, V] ([B, A, V]); and without patches, additions and captures in the layers, the last layer's queries,
+    outputs and MLP are computed for those alone. With `branches` each sequence is two texts with a common
+    beginning. With `narrow` the nodes of the layers that it leaves out count as closed, whatever their gates
+    say; hooks are then gates of all sites of the layers and ablation values [L, N]; patches, additions and
+    captures there are refused. `stream`: how the residual stream lies on devices, see `Transformer`.
     Captured values are [L, B, T, N] ([B, T, N] at `embed` and `final_resid`, the latter as the logits with
     `at_B`; "pattern" is [L, B, H, T, T]). Pure; jit it with `config` closed over.
+
+    Reverse mode only: attention and AbsTopK have gradients of their own, and JAX refuses `jax.jvp` with a
+    TypeError ("can't apply forward-mode ... to a custom_vjp function"). Transpose the reverse mode instead:
+    `y, pull = jax.vjp(f, x)`, then `jax.linear_transpose(lambda g: pull(g)[0], y)(dx)[0]` is the derivative
+    of `f` in the direction `dx`.
 
     Raises InputError for hooks that do not fit the model or more tokens than its context.
     """
@@ -44,11 +51,13 @@ def forward(
     if branches is None:
         _check_length(config, length)
     check_hooks(config, hooks, tokens_BxT.shape)
+    if narrow is not None:
+        _check_narrow(hooks)
     positions = in_order(length) if branches is None else in_branches(length, branches)
     single = at_B is not None and at_B.ndim == 1
     at_BxA = at_B[:, None] if single else at_B
-    logits, captured, _ = Transformer(config).apply(
-        {"params": params}, tokens_BxT, hooks, positions, at_BxA, compact=compact
+    logits, captured, _ = Transformer(config, stream).apply(
+        {"params": params}, tokens_BxT, hooks, positions, at_BxA, narrow=narrow
     )
     if single:
         of_end = {site: x[:, 0] for site, x in captured.items() if site == sites.FINAL_SITE}
@@ -56,11 +65,26 @@ def forward(
     return logits, captured
 
 
-def forward_cached(config: ModelConfig, params: Params, tokens_BxT: jax.Array, cache, start: jax.Array):
-    """Runs T more tokens at positions start.. after those in `cache` -> (logits [B, T, V], cache)."""
+def forward_cached(
+    config: ModelConfig,
+    params: Params,
+    tokens_BxT: jax.Array,
+    cache: Mapping[str, jax.Array],
+    start: jax.Array | int,
+    hooks: Hooks = NO_HOOKS,
+) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+    """Runs T more tokens at positions start.. after those in `cache` -> (logits [B, T, V], cache).
+
+    hooks: the same at every position, see `check_steady`. Raises InputError past the context; where `start`
+    is traced, the caller has to see to that.
+    """
+    check_hooks(config, hooks, tokens_BxT.shape)
+    check_steady(hooks)
+    if not isinstance(start, jax.core.Tracer):
+        _check_length(config, int(start) + tokens_BxT.shape[1])
     positions = in_order(tokens_BxT.shape[1], start, config.context)
     logits, _, cache = Transformer(config).apply(
-        {"params": params}, tokens_BxT, NO_HOOKS, positions, None, cache
+        {"params": params}, tokens_BxT, hooks, positions, None, cache
     )
     return logits, cache
 
@@ -105,3 +129,13 @@ def summary(params: Params) -> str:
 def _check_length(config: ModelConfig, tokens: int) -> None:
     if tokens > config.context:
         raise InputError(f"tokens: {tokens} a sequence; valid: at most context {config.context}")
+
+
+def _check_narrow(hooks: Hooks) -> None:
+    """Raises InputError for what a narrow layer would leave out without a word."""
+    asked = {"patches": hooks.patches, "additions": hooks.additions, "capture": hooks.capture}
+    for kind, names in asked.items():
+        for site in names:
+            if sites.in_layers(site):
+                valid = "the full model, or sites outside the layers"
+                raise InputError(f"hooks.{kind}: {site!r} in a narrow model; valid: {valid}")

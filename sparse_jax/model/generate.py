@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from sparse_jax.inputs import require
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, empty_cache, forward, forward_cached
+from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks, check_steady
 
 
 def generate(
@@ -18,12 +19,14 @@ def generate(
     key: jax.Array,
     temperature: float = 1.0,
     top_k: int | None = None,
+    hooks: Hooks = NO_HOOKS,
     cached: bool = True,
 ) -> jax.Array:
     """Continues each prompt [B, T] by `new_tokens` sampled tokens -> [B, T + new_tokens].
 
-    temperature 0 takes the most likely token; top_k samples among the k most likely only. `cached`
-    False runs the whole prefix again for every token: slower, the same tokens.
+    temperature 0 takes the most likely token; top_k samples among the k most likely only. hooks: the same
+    at every position (`check_steady`). `cached` False runs the whole prefix again for every token: slower,
+    the same tokens.
 
     Raises InputError if prompt and new tokens exceed the context, or a setting is out of range.
     """
@@ -36,8 +39,10 @@ def generate(
         top_k is None or 1 <= top_k <= config.vocab_size,
         "top_k", top_k, f"None, or 1 to {config.vocab_size}",
     )  # fmt: skip
+    check_hooks(config, hooks, prompt_BxT.shape)
+    check_steady(hooks)
     run = _generate_cached if cached else _generate_plain
-    return run(config, params, prompt_BxT, new_tokens, key, temperature, top_k)
+    return run(config, params, prompt_BxT, new_tokens, key, temperature, top_k, hooks)
 
 
 def sample(key: jax.Array, logits_BxV: jax.Array, temperature: float, top_k: int | None):
@@ -54,13 +59,14 @@ _static = functools.partial(jax.jit, static_argnums=(0, 3, 5, 6))
 
 
 @_static
-def _generate_cached(config, params, prompt, new_tokens, key, temperature, top_k):
-    logits, cache = forward_cached(config, params, prompt, empty_cache(config, prompt.shape[0]), jnp.int32(0))
+def _generate_cached(config, params, prompt, new_tokens, key, temperature, top_k, hooks):
+    empty = empty_cache(config, prompt.shape[0])
+    logits, cache = forward_cached(config, params, prompt, empty, 0, hooks)
 
     def step(carry, key):
         logits, cache, position = carry
         token = sample(key, logits, temperature, top_k)
-        logits, cache = forward_cached(config, params, token[:, None], cache, position)
+        logits, cache = forward_cached(config, params, token[:, None], cache, position, hooks)
         return (logits[:, -1], cache, position + 1), token
 
     start = (logits[:, -1], cache, jnp.int32(prompt.shape[1]))
@@ -69,13 +75,13 @@ def _generate_cached(config, params, prompt, new_tokens, key, temperature, top_k
 
 
 @_static
-def _generate_plain(config, params, prompt, new_tokens, key, temperature, top_k):
+def _generate_plain(config, params, prompt, new_tokens, key, temperature, top_k, hooks):
     length = prompt.shape[1]
 
     def step(carry, key):
         tokens, position = carry
         at = jnp.full(tokens.shape[:1], position - 1)
-        logits, _ = forward(config, params, tokens, at_B=at)
+        logits, _ = forward(config, params, tokens, hooks, at_B=at)
         token = sample(key, logits, temperature, top_k)
         return (tokens.at[:, position].set(token), position + 1), None
 

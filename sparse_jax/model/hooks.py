@@ -1,7 +1,7 @@
-"""What can be done at a site, given as data: gates with ablation values, patches and captures.
+"""What can be done at a site, given as data: gates with ablation values, additions, patches and captures.
 
 Hooks are arguments of the forward function, never context managers, which a jitted function would
-ignore. Every value passes its site once, in this order: AbsTopK, gate, patch, capture.
+ignore. Every value passes its site once, in this order: AbsTopK, gate, addition, patch, capture.
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,20 @@ class Patch:
     def per_layer(self, n_layers: int) -> "Patch":
         """The same patch with the layer axis written out, ready to be scanned over."""
 
-        def stack(x: jax.Array) -> jax.Array:
-            x = jnp.reshape(x, (1,) * (4 - jnp.ndim(x)) + jnp.shape(x))
-            return jnp.broadcast_to(x, (n_layers, *x.shape[1:]))
+        return Patch(_per_layer(self.where, n_layers), _per_layer(self.value, n_layers))
 
-        return Patch(stack(self.where), stack(self.value))
+
+def _per_layer(x: jax.Array, n_layers: int) -> jax.Array:
+    """x, which broadcasts to [L, B, T, N], with the layer axis written out."""
+    x = jnp.reshape(x, (1,) * (4 - jnp.ndim(x)) + jnp.shape(x))
+    return jnp.broadcast_to(x, (n_layers, *x.shape[1:]))
+
+
+def _at(value: jax.Array, at_BxA: jax.Array) -> jax.Array:
+    """Of what broadcasts to [B, T, N] the part for some tokens; the same at every position, it stays."""
+    if jnp.ndim(value) < 2 or jnp.shape(value)[-2] == 1:
+        return value
+    return take_tokens(jnp.broadcast_to(value, (len(at_BxA), *jnp.shape(value)[-2:])), at_BxA)
 
 
 @struct.dataclass
@@ -42,29 +51,28 @@ class Hooks:
     gates: [L, N] ([N] at `embed` and `final_resid`), 1 keeps a node and 0 replaces it by its ablation value.
     ablated: same shapes, or a value of its own at every token, [L, B, T, N] ([B, T, N] outside the layers);
     what a closed gate puts in place of the node (0 where absent).
+    additions: what is added at a site, broadcast as NumPy does to [L, B, T, N] ([B, T, N] outside the
+    layers): a vector [N] is added in every layer; with one of its own for each it is [L, 1, 1, N].
     patches: a Patch per site.
     norms: what an RMSNorm divides by in place of its input's own root mean square, by a name of NORMS,
     [L, B, T, 1] ([B, T, 1] for the last).
     capture: names of the sites whose values the forward function returns.
-    stream: how the residual stream [B, T, D] lies on devices, first at `embed`, one after the other; the last
-    also at the start of every layer. Where none is given, the compiler may split it along D as the parameters
-    are, and then moves it about in every layer.
     """
 
     gates: Arrays = struct.field(default_factory=dict)
     ablated: Arrays = struct.field(default_factory=dict)
+    additions: Arrays = struct.field(default_factory=dict, kw_only=True)
     patches: Mapping[str, Patch] = struct.field(default_factory=dict)
     norms: Arrays = struct.field(default_factory=dict)
     capture: tuple[str, ...] = struct.field(pytree_node=False, default=())
-    stream: tuple[jax.sharding.Sharding, ...] = struct.field(pytree_node=False, default=())
 
     def split(self, n_layers: int) -> tuple["Hooks", "Hooks"]:
         """The part that is scanned over the layers, and the part for what is outside them."""
-        unlayered = (*sites.UNLAYERED_SITES, sites.FINAL_NORM)
-        outside = self._select(lambda site: site in unlayered)
-        layers = self._select(lambda site: site not in unlayered)
+        outside = self._select(lambda site: not sites.in_layers(site))
+        layers = self._select(sites.in_layers)
         patches = {site: patch.per_layer(n_layers) for site, patch in layers.patches.items()}
-        return layers.replace(patches=patches), outside
+        additions = {site: _per_layer(value, n_layers) for site, value in layers.additions.items()}
+        return layers.replace(patches=patches, additions=additions), outside
 
     def _select(self, belongs) -> "Hooks":
         def pick(mapping):
@@ -72,34 +80,38 @@ class Hooks:
 
         captured = tuple(filter(belongs, self.capture))
         arrays = map(pick, (self.gates, self.ablated, self.patches, self.norms))
-        return Hooks(*arrays, captured, self.stream)
+        return Hooks(*arrays, captured, additions=pick(self.additions))
 
     @property
     def see_all_positions(self) -> bool:
-        """Whether a patch or a capture needs positions that no logit may depend on."""
-        return bool(self.patches or self.capture)
+        """Whether a patch, an addition or a capture may need positions that no logit may depend on."""
+        return bool(self.patches or self.additions or self.capture)
 
     def at(self, at_BxA: jax.Array) -> "Hooks":
-        """The same of one layer, for values [B, A, N] of some tokens of every sequence; no patches."""
+        """The same of one layer, for values [B, A, N] of some tokens of every sequence."""
         ablated = {
             s: value if value.ndim == 1 else take_tokens(value, at_BxA) for s, value in self.ablated.items()
         }
         norms = {site: take_tokens(rms, at_BxA) for site, rms in self.norms.items()}
-        return self.replace(ablated=ablated, norms=norms)
+        additions = {site: _at(value, at_BxA) for site, value in self.additions.items()}
+        patches = {
+            site: Patch(_at(patch.where, at_BxA), _at(patch.value, at_BxA))
+            for site, patch in self.patches.items()
+        }
+        return self.replace(ablated=ablated, norms=norms, additions=additions, patches=patches)
 
     def apply(self, site: str, x: jax.Array) -> jax.Array:
-        """Gate, then patch the value `x` [..., N] of `site`."""
-        if self.stream and site in sites.LAYER_STARTS:
-            for sharding in self.stream if site == sites.EMBED_SITE else self.stream[-1:]:
-                x = jax.lax.with_sharding_constraint(x, sharding)
+        """Gate, add to, then patch the value `x` [..., N] of `site`."""
         if site in self.gates:
             gate = self.gates[site].astype(x.dtype)
             x = x * gate
             if site in self.ablated:
                 x = x + self.ablated[site].astype(x.dtype) * (1 - gate)
+        if site in self.additions:
+            x = x + jnp.asarray(self.additions[site], x.dtype)
         if site in self.patches:
             patch = self.patches[site]
-            x = jnp.where(patch.where, patch.value.astype(x.dtype), x)
+            x = jnp.where(patch.where, jnp.asarray(patch.value, x.dtype), x)
         return x
 
 
@@ -110,25 +122,67 @@ def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, int]
     """Raises InputError for a site that does not exist, a wrong shape, or ablated without gates."""
     for site in hooks.capture:
         require_choice("hooks.capture", site, sites.CAPTURE_SITES)
-    for site in hooks.patches:
-        require_choice("hooks.patches", site, set(sites.CAPTURE_SITES) - {sites.PATTERN, *sites.NORMS})
+    for kind, given in (("additions", hooks.additions), ("patches", hooks.patches)):
+        for site, value in given.items():
+            require_choice(f"hooks.{kind}", site, sites.CHANGEABLE_SITES)
+            parts = {".where": value.where, ".value": value.value} if kind == "patches" else {"": value}
+            for part, array in parts.items():
+                _check_broadcast(config, f"hooks.{kind}[{site!r}]{part}", site, array, tokens_shape)
+    _check_norms(config, hooks, tokens_shape)
+    _check_gates(config, hooks, tokens_shape)
+
+
+def _check_broadcast(config: ModelConfig, field: str, site: str, array, tokens_shape) -> None:
+    """Raises InputError unless `array` broadcasts to the values of `site`."""
+    layers = (config.n_layers,) if sites.in_layers(site) else ()
+    whole = (*layers, *tokens_shape, sites.width(config, site))
+    given = tuple(jnp.shape(array))
+    fits = all(size in (1, full) for size, full in zip(given[::-1], whole[::-1]))
+    if len(given) > len(whole) or not fits:
+        raise InputError(f"{field}: shape {given}; valid: what broadcasts to {whole}")
+
+
+def _check_norms(config: ModelConfig, hooks: Hooks, tokens_shape) -> None:
     for site, rms in hooks.norms.items():
         require_choice("hooks.norms", site, sites.NORMS)
-        shape = (*tokens_shape, 1) if site == sites.FINAL_NORM else (config.n_layers, *tokens_shape, 1)
+        shape = (config.n_layers, *tokens_shape, 1) if sites.in_layers(site) else (*tokens_shape, 1)
         if config.norm != "rms" or tuple(rms.shape) != shape:
             valid = f"{shape} for a model with RMSNorm"
             raise InputError(f"hooks.norms[{site!r}]: shape {tuple(rms.shape)}; valid: {valid}")
+
+
+def _check_gates(config: ModelConfig, hooks: Hooks, tokens_shape) -> None:
     shapes = sites.node_shapes(config)
     for kind, arrays in (("gates", hooks.gates), ("ablated", hooks.ablated)):
         for site, array in arrays.items():
             if site not in shapes:
                 raise InputError(f"hooks.{kind}: {site!r} has no nodes; {nearest(site, shapes)}")
             per_token = (*shapes[site][:-1], *tokens_shape, shapes[site][-1])
-            fits = tuple(array.shape) == shapes[site] or (
-                kind == "ablated" and tuple(array.shape) == per_token
-            )
-            if not fits:
-                raise InputError(f"hooks.{kind}[{site!r}]: shape {tuple(array.shape)}; valid: {shapes[site]}")
+            valid = (shapes[site], per_token) if kind == "ablated" else (shapes[site],)
+            if tuple(array.shape) not in valid:
+                choices = " or ".join(map(str, valid))
+                raise InputError(f"hooks.{kind}[{site!r}]: shape {tuple(array.shape)}; valid: {choices}")
     for site in hooks.ablated:
         if site not in hooks.gates:
             raise InputError(f"hooks.ablated[{site!r}]: no gate there; valid: ablated of gated sites")
+
+
+def check_steady(hooks: Hooks) -> None:
+    """Raises InputError unless the hooks are the same at every position, as sampling token by token needs it.
+
+    Those are gates with ablation values [L, N], and additions and patches whose axis of positions has size 1
+    or is absent; no captures, and no frozen norms.
+    """
+    valid = "hooks that are the same at every position"
+    for kind, given in (("capture", hooks.capture), ("norms", hooks.norms)):
+        if given:
+            raise InputError(f"hooks.{kind}: {next(iter(given))!r} while sampling; valid: {valid}")
+    for site, value in hooks.ablated.items():
+        if jnp.ndim(value) != jnp.ndim(hooks.gates[site]):
+            raise InputError(f"hooks.ablated[{site!r}]: a value a token while sampling; valid: {valid}")
+    arrays = {f"additions[{site!r}]": value for site, value in hooks.additions.items()}
+    for site, patch in hooks.patches.items():
+        arrays |= {f"patches[{site!r}].where": patch.where, f"patches[{site!r}].value": patch.value}
+    for field, array in arrays.items():
+        if jnp.ndim(array) > 1 and jnp.shape(array)[-2] != 1:
+            raise InputError(f"hooks.{field}: shape {jnp.shape(array)} while sampling; valid: {valid}")

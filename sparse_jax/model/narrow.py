@@ -28,7 +28,7 @@ TARGET_BYTES = 8
 
 
 @struct.dataclass
-class Compact:
+class Narrow:
     """The chosen nodes of every layer, and the matrices between them (L in front of all shapes).
 
     chosen: whole numbers in ascending order: channels of "attn_in", "mlp_in" and "mlp_neuron", and "heads",
@@ -48,13 +48,13 @@ class Compact:
     head_scores: jax.Array
 
 
-class CompactAttention(nn.Module):
+class NarrowAttention(nn.Module):
     """`Attention` with gates, ablated and norms of the layer as hooks, no captures, patches or cache."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, position, hooks: Hooks, own: Compact, positions: Positions, at_BxA=None):
+    def __call__(self, x, position, hooks: Hooks, own: Narrow, positions: Positions, at_BxA=None):
         """x [B, T, D] -> what is added to the stream [B, T, D], or [B, A, D] with `at_BxA`."""
         config = self.config
         x = point(config, "attn_in", block_input(config, x, position, "attn_norm", hooks, {}), hooks, {})
@@ -77,13 +77,13 @@ class CompactAttention(nn.Module):
         return point(config, "attn_out", y, hooks, {})
 
 
-class CompactMlp(nn.Module):
+class NarrowMlp(nn.Module):
     """`Mlp` with gates, ablated and norms of the layer as hooks, no captures or patches."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x, position, hooks: Hooks, own: Compact):
+    def __call__(self, x, position, hooks: Hooks, own: Narrow):
         """x [B, T, D] -> what is added to the stream [B, T, D]."""
         config = self.config
         x = point(config, "mlp_in", block_input(config, x, position, "mlp_norm", hooks, {}), hooks, {})
@@ -92,12 +92,12 @@ class CompactMlp(nn.Module):
         return point(config, "mlp_out", product(x, own, "down"), hooks, {})
 
 
-def product(x, own: Compact, matrix: str) -> jax.Array:
+def product(x, own: Narrow, matrix: str) -> jax.Array:
     """x [..., K] of the chosen sources -> all targets, in the type of x."""
     return rows_times_matrix(x, own.kernels[matrix].astype(x.dtype)) + own.biases[matrix].astype(x.dtype)
 
 
-def targets(config: ModelConfig, site: str, matrix: str, x, hooks: Hooks, own: Compact, columns_C):
+def targets(config: ModelConfig, site: str, matrix: str, x, hooks: Hooks, own: Narrow, columns_C):
     """The values [..., C] of the chosen nodes of `site`, after AbsTopK among all and their gates."""
     kernels = [
         leaf.astype(x.dtype) for leaf in (own.kernels[matrix], own.biases[matrix], own.gradients[matrix])
@@ -111,7 +111,7 @@ def targets(config: ModelConfig, site: str, matrix: str, x, hooks: Hooks, own: C
     return Hooks(*of_chosen).apply(site, x)
 
 
-def other_heads(sink_H: jax.Array | None, own: Compact, visible_TxS: jax.Array) -> jax.Array:
+def other_heads(sink_H: jax.Array | None, own: Narrow, visible_TxS: jax.Array) -> jax.Array:
     """What the heads that are not chosen add, [T, D] or [B, T, D]; in them all keys have the same score."""
     seen_Tx1 = jnp.sum(visible_TxS, axis=-1, dtype=jnp.float32)[..., None]
     if sink_H is None:
@@ -133,9 +133,9 @@ def _take_forward(x, columns_K):
 
 def _take_backward(kept, gradient):
     columns_K, zeros_N = kept
-    place_N = (zeros_N - 1).at[columns_K].set(jnp.arange(len(columns_K), dtype=jnp.int32))
-    back = jnp.take(gradient, jnp.maximum(place_N, 0), axis=-1, mode="clip")
-    return jnp.where(place_N >= 0, back, 0), None
+    position_N = (zeros_N - 1).at[columns_K].set(jnp.arange(len(columns_K), dtype=jnp.int32))
+    back = jnp.take(gradient, jnp.maximum(position_N, 0), axis=-1, mode="clip")
+    return jnp.where(position_N >= 0, back, 0), None
 
 
 take_columns.defvjp(_take_forward, _take_backward)

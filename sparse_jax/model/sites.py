@@ -1,58 +1,140 @@
-"""Which named points a model has, and how wide each is.
+"""The named points of a model, in one table: where each lies, how wide it is, and what may be done there.
 
-A *node* is one channel of one node site (METHOD 2). The other points can be captured and patched, and
-two of them can be made sparse, but they hold no nodes.
+A *node* is one channel of one node site (METHOD 2). The other points can be captured, most of them also
+patched and added to, and two of them made sparse, but they hold no nodes. All tuples of names below are read
+off the table, in its order.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from sparse_jax.model.config import ModelConfig
 
-LAYER_SITES = ("attn_in", "q", "k", "v", "attn_out", "mlp_in", "mlp_neuron", "mlp_out")
-# The residual stream before the first layer, positions added, and after the last.
+class Dimensions(Protocol):
+    """What widths depend on; `ModelConfig` has it."""
+
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def d_model(self) -> int: ...
+    @property
+    def d_mlp(self) -> int: ...
+    @property
+    def d_attention(self) -> int: ...
+    @property
+    def d_block_input(self) -> int: ...
+
+
+class Product(NamedTuple):
+    """The matrix that a site's values come from: `sublayer.matrix` maps the channels of `source` to it."""
+
+    source: str
+    sublayer: str
+    matrix: str
+
+
+class Site(NamedTuple):
+    """A named point.
+
+    width: its number of channels. in_layers: whether every layer has one. nodes: whether its channels are
+    nodes. sparse: whether AbsTopK can act there. product: where its values come from by one matrix, each of
+    whose weights is an edge (METHOD 7). kept: whether a product with a matrix reads it as it is, and keeps it
+    for that matrix's gradient. changeable: whether values can be patched and added there.
+    """
+
+    name: str
+    width: Callable[[Dimensions], int]
+    in_layers: bool = True
+    nodes: bool = False
+    sparse: bool = False
+    product: Product | None = None
+    kept: bool = False
+    changeable: bool = True
+
+
+def _d_model(config: Dimensions) -> int:
+    return config.d_model
+
+
+def _d_mlp(config: Dimensions) -> int:
+    return config.d_mlp
+
+
+def _d_attention(config: Dimensions) -> int:
+    return config.d_attention
+
+
+def _d_block_input(config: Dimensions) -> int:
+    return config.d_block_input
+
+
+def _context(config: Dimensions) -> int:
+    return config.context
+
+
+def _one(_: Dimensions) -> int:
+    return 1
+
+
 EMBED_SITE, FINAL_SITE = "embed", "final_resid"
-UNLAYERED_SITES = (EMBED_SITE, FINAL_SITE)
-# What a product with a weight matrix reads as it is, and keeps for that matrix's gradient.
-PRODUCT_SITES = ("attn_in", "mlp_in", "mlp_neuron")
-# Where the residual stream enters the first and every layer.
-LAYER_STARTS = (EMBED_SITE, "resid_in")
-NODE_SITES = (EMBED_SITE, *LAYER_SITES, FINAL_SITE)
-
-RESIDUAL_SITES = ("resid_mid", "resid_out")
-TOPK_SITES = (*LAYER_SITES, *RESIDUAL_SITES)
-
 PATTERN = "pattern"
-# What each RMSNorm divides by: [L, B, T, 1], [B, T, 1] for the last.
 FINAL_NORM = "final_norm"
+
+TABLE = (
+    # the residual stream before the first layer, positions added
+    Site(EMBED_SITE, _d_model, in_layers=False, nodes=True),
+    Site("attn_in", _d_block_input, nodes=True, sparse=True, kept=True),
+    Site("q", _d_attention, nodes=True, sparse=True, product=Product("attn_in", "attn", "q")),
+    Site("k", _d_attention, nodes=True, sparse=True, product=Product("attn_in", "attn", "k")),
+    Site("v", _d_attention, nodes=True, sparse=True, product=Product("attn_in", "attn", "v")),
+    Site("attn_out", _d_model, nodes=True, sparse=True, product=Product("v", "attn", "out")),
+    Site("mlp_in", _d_block_input, nodes=True, sparse=True, kept=True),
+    Site("mlp_neuron", _d_mlp, nodes=True, sparse=True, product=Product("mlp_in", "mlp", "up"), kept=True),
+    Site("mlp_out", _d_model, nodes=True, sparse=True, product=Product("mlp_neuron", "mlp", "down")),
+    # the residual stream after the last layer
+    Site(FINAL_SITE, _d_model, in_layers=False, nodes=True),
+    Site("resid_in", _d_model),
+    Site("resid_mid", _d_model, sparse=True),
+    Site("resid_out", _d_model, sparse=True),
+    # what the heads read, before the output matrix
+    Site("heads", _d_attention),
+    # attention weights [L, B, H, T, T]
+    Site(PATTERN, _context, changeable=False),
+    # what each RMSNorm divides by: [L, B, T, 1], [B, T, 1] for the last
+    Site("attn_norm", _one, changeable=False),
+    Site("mlp_norm", _one, changeable=False),
+    Site(FINAL_NORM, _one, in_layers=False, changeable=False),
+)
+_BY_NAME = {site.name: site for site in TABLE}
+
+CAPTURE_SITES = tuple(_BY_NAME)
+NODE_SITES = tuple(site.name for site in TABLE if site.nodes)
+LAYER_SITES = tuple(site.name for site in TABLE if site.nodes and site.in_layers)
+UNLAYERED_SITES = tuple(site.name for site in TABLE if site.nodes and not site.in_layers)
+TOPK_SITES = tuple(site.name for site in TABLE if site.sparse)
+PRODUCT_SITES = tuple(site.name for site in TABLE if site.kept)
+# Where values can be patched and added.
+CHANGEABLE_SITES = tuple(site.name for site in TABLE if site.changeable)
 NORMS = ("attn_norm", "mlp_norm", FINAL_NORM)
-CAPTURE_SITES = (*NODE_SITES, "resid_in", *RESIDUAL_SITES, "heads", PATTERN, *NORMS)
 
 # (source site, target site, sub-layer, matrix): the matrix maps source channels to target channels, and each
 # of its weights is an edge (METHOD 7).
-EDGE_MATRICES = (
-    ("attn_in", "q", "attn", "q"),
-    ("attn_in", "k", "attn", "k"),
-    ("attn_in", "v", "attn", "v"),
-    ("v", "attn_out", "attn", "out"),
-    ("mlp_in", "mlp_neuron", "mlp", "up"),
-    ("mlp_neuron", "mlp_out", "mlp", "down"),
+EDGE_MATRICES = tuple(
+    (site.product.source, site.name, site.product.sublayer, site.product.matrix)
+    for site in TABLE
+    if site.product
 )
 
 
-def width(config: "ModelConfig", site: str) -> int:
+def width(config: Dimensions, site: str) -> int:
     """Number of channels of `site` (for "pattern": the context length)."""
-    if site in ("attn_in", "mlp_in"):
-        return config.d_block_input
-    if site in ("q", "k", "v", "heads"):
-        return config.d_attention
-    if site == "mlp_neuron":
-        return config.d_mlp
-    if site == PATTERN:
-        return config.context
-    if site in NORMS:
-        return 1
-    return config.d_model
+    return _BY_NAME[site].width(config)
+
+
+def in_layers(site: str) -> bool:
+    """Whether every layer has a `site` of its own; the others lie before or behind all layers."""
+    return _BY_NAME[site].in_layers
 
 
 def edge_key(source: str, target: str) -> str:
@@ -65,15 +147,15 @@ def is_edge(key: str) -> bool:
     return "->" in key
 
 
-def node_shapes(config: "ModelConfig", names: tuple[str, ...] = NODE_SITES) -> dict[str, tuple[int, ...]]:
+def node_shapes(config: Dimensions, names: tuple[str, ...] = NODE_SITES) -> dict[str, tuple[int, ...]]:
     """Shape of one value per node: [L, N] for the sites of a layer, [N] for those outside the layers."""
     return {
-        site: (width(config, site),) if site in UNLAYERED_SITES else (config.n_layers, width(config, site))
+        site: (config.n_layers, width(config, site)) if in_layers(site) else (width(config, site),)
         for site in names
     }
 
 
-def edge_shapes(config: "ModelConfig") -> dict[str, tuple[int, int, int]]:
+def edge_shapes(config: Dimensions) -> dict[str, tuple[int, int, int]]:
     """Shape of one value per edge, [L, Din, Dout] as the matrices themselves."""
     return {
         edge_key(source, target): (config.n_layers, width(config, source), width(config, target))

@@ -1,4 +1,4 @@
-"""The whole network in Flax Linen: embeddings, stacked blocks, and the way to the logits."""
+"""The network in Flax Linen: embeddings, stacked blocks, and the way to the logits."""
 
 import flax.linen as nn
 import jax
@@ -9,40 +9,46 @@ from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.model.layers import INIT_SCALE, Attention, Mlp, normed, point, rows_times_matrix
-from sparse_jax.model.narrow import CompactAttention, CompactMlp
+from sparse_jax.model.narrow import NarrowAttention, NarrowMlp
 from sparse_jax.model.positions import Positions, take_tokens
 
 BIGRAM_INIT_SCALE = 0.02
 
+Shardings = tuple[jax.sharding.Sharding, ...]
+
 
 class Block(nn.Module):
-    """Attention, then MLP, each added to the residual stream; one layer of the stack."""
+    """Attention, then MLP, each added to the residual stream; one layer of the stack.
+
+    stream: how the residual stream lies on devices, as in `Transformer`.
+    """
 
     config: ModelConfig
+    stream: Shardings = ()
 
     @nn.compact
     def __call__(self, x, per_layer, position, positions: Positions, at_BxA=None):
-        """x [B, T, D], per_layer = (hooks, cache, compact) of this layer -> x, (captured, cache).
+        """x [B, T, D], per_layer = (hooks, cache, narrow) of this layer -> x, (captured, cache).
 
         With `at_BxA` only those tokens are computed, x [B, A, D]; others are keys and values at most.
         """
-        hooks, cache, compact = per_layer
+        hooks, cache, narrow = per_layer
         captured = {}
-        x = point(self.config, "resid_in", x, hooks, captured)
-        if compact is None:
+        x = point(self.config, "resid_in", laid_out(x, self.stream[-1:]), hooks, captured)
+        if narrow is None:
             attention = Attention(self.config, name="attn")
             delta, cache = attention(x, position, hooks, captured, cache, positions, at_BxA)
         else:
-            attention = CompactAttention(self.config, name="attn")
-            delta = attention(x, position, hooks, compact, positions, at_BxA)
+            attention = NarrowAttention(self.config, name="attn")
+            delta = attention(x, position, hooks, narrow, positions, at_BxA)
         if at_BxA is not None:
             x, hooks = take_tokens(x, at_BxA), hooks.at(at_BxA)
             position = None if position is None else take_tokens(position, at_BxA)
         x = self._add(x, delta, "resid_mid", hooks, captured)
-        if compact is None:
+        if narrow is None:
             delta = Mlp(self.config, name="mlp")(x, position, hooks, captured)
         else:
-            delta = CompactMlp(self.config, name="mlp")(x, position, hooks, compact)
+            delta = NarrowMlp(self.config, name="mlp")(x, position, hooks, narrow)
         x = self._add(x, delta, "resid_out", hooks, captured)
         return x, (captured, cache)
 
@@ -54,12 +60,18 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Token ids to logits, with every node site open to hooks."""
+    """Token ids to logits, with every node site open to hooks.
+
+    stream: how the residual stream [B, T, D] lies on devices where it leaves the embedding, one after
+    the other; the last also at the start of every layer. Where none is given, the compiler may split it along
+    D as the parameters are, and then moves it about in every layer.
+    """
 
     config: ModelConfig
+    stream: Shardings = ()
 
     @nn.compact
-    def __call__(self, tokens_BxT, hooks: Hooks, positions: Positions, at_BxA=None, cache=None, compact=None):
+    def __call__(self, tokens_BxT, hooks: Hooks, positions: Positions, at_BxA=None, cache=None, narrow=None):
         """Returns (logits [B, T, V] or, with `at_BxA`, [B, A, V]; captured; cache)."""
         config = self.config
         layer_hooks, outer_hooks = hooks.split(config.n_layers)
@@ -68,8 +80,8 @@ class Transformer(nn.Module):
         x, position = self._positions(x, positions)
         captured = {}
         # every token of it: with `at_BxA` too, all are keys and values
-        x = point(config, sites.EMBED_SITE, x, outer_hooks, captured)
-        x, (in_layers, cache) = self._layers(x, (layer_hooks, cache, compact), position, positions, at_BxA)
+        x = point(config, sites.EMBED_SITE, laid_out(x, self.stream), outer_hooks, captured)
+        x, (in_layers, cache) = self._layers(x, (layer_hooks, cache, narrow), position, positions, at_BxA)
         captured |= in_layers
         if at_BxA is not None:
             outer_hooks = outer_hooks.at(at_BxA)
@@ -84,7 +96,7 @@ class Transformer(nn.Module):
         return logits, captured, cache
 
     def _layers(self, x, per_layer, position, positions, at_BxA):
-        """All blocks in turn; with `at_BxA`, x is [B, A, D] at the end."""
+        """All blocks, one after the other; with `at_BxA`, x is [B, A, D] at the end."""
         config = self.config
         if self.is_initializing():
             return self._declare_layers(x, per_layer, position, positions)
@@ -96,13 +108,13 @@ class Transformer(nn.Module):
 
         def body(x, of_layer):
             params, *rest = of_layer
-            return run_block(config, params, x, rest, position, positions)
+            return run_block(config, self.stream, params, x, rest, position, positions)
 
         unroll = max(1, count) if config.unroll else 1
         x, found = jax.lax.scan(body, x, first, length=count, unroll=unroll)
         if split:
             params, *rest = jax.tree.map(lambda leaf: leaf[-1], (layers, *per_layer))
-            x, found = run_block(config, params, x, rest, position, positions, at_BxA)
+            x, found = run_block(config, self.stream, params, x, rest, position, positions, at_BxA)
         elif at_BxA is not None:
             x = take_tokens(x, at_BxA)
         return x, found
@@ -142,11 +154,18 @@ class Transformer(nn.Module):
         return self._matrix("bigram", (size, size), nn.initializers.uniform(BIGRAM_INIT_SCALE))
 
 
-def run_block(config: ModelConfig, params, x, per_layer, position, positions, at_BxA=None):
+def laid_out(x: jax.Array, shardings: Shardings) -> jax.Array:
+    """x, made to lie on devices as the shardings say, one after the other."""
+    for sharding in shardings:
+        x = jax.lax.with_sharding_constraint(x, sharding)
+    return x
+
+
+def run_block(config, stream: Shardings, params, x, per_layer, position, positions, at_BxA=None):
     """One block on the parameters of its layer."""
 
     def run(params, x, per_layer, position, positions, at_BxA):
-        block = Block(config, parent=None)
+        block = Block(config, stream, parent=None)
         return block.apply({"params": params}, x, per_layer, position, positions, at_BxA)
 
     if config.remat:

@@ -13,7 +13,7 @@ from sparse_jax.circuits.gates import Gates
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
-from sparse_jax.model.narrow import Compact
+from sparse_jax.model.narrow import Narrow
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.step import Lane
 
@@ -84,7 +84,7 @@ def alive_nodes(config: ModelConfig, lane: Lane) -> Gates:
     }
 
 
-def compact_model(config: ModelConfig, params: Params, ablated: Gates, alive: Gates, part: int) -> Compact:
+def narrow_model(config: ModelConfig, params: Params, ablated: Gates, alive: Gates, part: int) -> Narrow:
     """The matrices between the nodes in `alive` [L, N] and as many others as fill up a width of 1 / `part`.
 
     ablated: [L, N] by site, what all nodes that are not chosen carry. No more may be alive than fit.
@@ -115,7 +115,7 @@ def compact_model(config: ModelConfig, params: Params, ablated: Gates, alive: Ga
     heads = (config.n_layers, config.n_heads, width)
     scores = (ablated["q"] * ablated["k"]).reshape(heads).sum(axis=-1) * width**-0.5
     constants = carried.reshape(*heads, -1).sum(axis=2)
-    return Compact(chosen, kernels, gradients, biases, constants, scores)
+    return Narrow(chosen, kernels, gradients, biases, constants, scores)
 
 
 def _by_source(config: ModelConfig, alive: Gates) -> Gates:

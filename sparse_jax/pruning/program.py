@@ -16,7 +16,7 @@ from jax.stages import Compiled
 from sparse_jax.ablation.kinds import constant_ablated
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.drop import alive_nodes, compact_model
+from sparse_jax.pruning.drop import alive_nodes, narrow_model
 from sparse_jax.pruning.step import Lane, LaneState, Shared, lane_step
 from sparse_jax.runtime import memory
 
@@ -74,7 +74,7 @@ def plan_lanes(
 ) -> Plan:
     """Compiles for all lanes [R] at once or, if memory is short, for groups of equal size, and says so.
 
-    part: what is alive in these lanes fits into 1 / part of the model's width (`compact_model`). Sizes are
+    part: what is alive in these lanes fits into 1 / part of the model's width (`narrow_model`). Sizes are
     multiples of the number of devices; on a CPU they are that number. Raises InputError if not even one lane
     a device fits.
     """
@@ -139,14 +139,14 @@ def lanes_program(config: ModelConfig, prune: PruneConfig, mesh: Mesh, part: int
     """
 
     def one_lane(length, shared, lane, state):
-        compact = None
+        narrow = None
         if part > 1:
             ablated = constant_ablated(prune.ablation, shared.means)
-            compact = compact_model(config, shared.params, ablated, alive_nodes(config, lane), part)
+            narrow = narrow_model(config, shared.params, ablated, alive_nodes(config, lane), part)
 
         def step(i, carry):
             state, history = carry
-            state, metrics = lane_step(config, prune, shared, lane, state, compact)
+            state, metrics = lane_step(config, prune, shared, lane, state, narrow)
             return state, jax.tree.map(lambda past, now: past.at[i].set(now), history, metrics)
 
         empty = {name: jnp.zeros(CHUNK) for name in ("loss", "open")}

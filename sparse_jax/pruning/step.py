@@ -12,7 +12,7 @@ from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.circuits.gates import Gates, count
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
-from sparse_jax.model.narrow import Compact
+from sparse_jax.model.narrow import Narrow
 from sparse_jax.pruning.config import Hyperparameters, PruneConfig
 from sparse_jax.pruning.logits import initial_logits, open_gates
 from sparse_jax.tasks.packing import Pairs
@@ -69,12 +69,12 @@ def lane_step(
     shared: Shared,
     lane: Lane,
     state: LaneState,
-    compact: Compact | None = None,
+    narrow: Narrow | None = None,
 ) -> tuple[LaneState, dict[str, jax.Array]]:
     """One update of the gate logits on `pairs_per_step` of the P training pairs of the lane's task.
 
     The loss is the mean task loss plus k_coef times the number of open gates; only the gates get
-    gradients (METHOD 6), and logits that are not eligible stay. With `compact` the nodes that it leaves out
+    gradients (METHOD 6), and logits that are not eligible stay. With `narrow` the nodes that it leaves out
     are not computed; none of them may be open. Returns the new state and {"loss", "open"} as they were before
     the update; a loss of NaN also where logits are NaN, which would pass for closed gates.
     """
@@ -87,7 +87,7 @@ def lane_step(
         trained = lane_gates(logits, lane, hyper.temperature, prune.tied_qk)
         gates = {**lane.fixed, **trained}
         judged_by = prune.objective, full, prune.frozen_norms
-        loss = pair_losses(config, shared.params, gates, ablated, batch, *judged_by, compact).mean()
+        loss = pair_losses(config, shared.params, gates, ablated, batch, *judged_by, narrow).mean()
         opened = count(trained if lane.eligible is None else _product(trained, lane.eligible))
         return loss + hyper.k_coef * opened, {"loss": loss, "open": opened}
 

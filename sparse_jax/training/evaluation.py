@@ -34,12 +34,12 @@ class Evaluator:
             name: [_spread(sharding, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
             for name, rows in windows.items()
         }
-        hooks = Hooks(stream=stream_sharding(sharding))
-        self._loss = jax.jit(lambda params, tokens: next_token_loss(config, params, tokens, hooks))
-        capture = hooks.replace(capture=("final_resid",))
+        stream = stream_sharding(sharding)
+        self._loss = jax.jit(lambda params, tokens: next_token_loss(config, params, tokens, stream))
+        capture = Hooks(capture=("final_resid",))
         self._kurtosis = jax.jit(
             lambda params, tokens: kurtosis(
-                forward(config, params, tokens[:, :-1], capture)[1]["final_resid"]
+                forward(config, params, tokens[:, :-1], capture, stream=stream)[1]["final_resid"]
             )
         )
 

@@ -8,7 +8,6 @@ import optax
 
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
-from sparse_jax.model.hooks import Hooks
 from sparse_jax.training.loss import next_token_loss
 from sparse_jax.training.state import TrainState
 
@@ -25,15 +24,14 @@ def make_train_step(
 
     accumulate: in how many microbatches, one after another, the gradient of the batch is made; B must be a
     multiple. It changes the memory that activations take, and sums only in their rounding.
-    stream: how the residual stream lies on several devices (`Hooks.stream`).
+    stream: how the residual stream lies on several devices (`Transformer.stream`).
 
     A step whose loss or gradients are not finite leaves the state as it was and says so in the metric
     "finite", so that the state in memory is always a good one.
     """
 
-    hooks = Hooks(stream=stream)
     loss_and_gradients = jax.value_and_grad(
-        lambda params, tokens: next_token_loss(config, params, tokens, hooks)
+        lambda params, tokens: next_token_loss(config, params, tokens, stream=stream)
     )
 
     def train_step(state: TrainState, tokens: jax.Array) -> tuple[TrainState, Metrics]:

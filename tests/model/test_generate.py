@@ -9,8 +9,11 @@ import pytest
 
 from sparse_jax.inputs import InputError
 from sparse_jax.model import forward as model
+from sparse_jax.model import generate as sampling
+from sparse_jax.model import sites
 from sparse_jax.model.forward import initialize
 from sparse_jax.model.generate import generate, sample
+from sparse_jax.model.hooks import Hooks, Patch
 
 forward = jax.jit(model.forward, static_argnums=0)
 
@@ -57,3 +60,73 @@ def test_settings_out_of_range_are_refused(tiny, settings, said):
     arguments = {"new_tokens": 2, "key": jax.random.key(0), **settings}
     with pytest.raises(InputError, match=said.split(";")[0]):
         generate(config, params, tokens, **arguments)
+
+
+def steady_hooks(config):
+    """Of every kind that sampling takes, all of which change what is written."""
+    shapes = sites.node_shapes(config)
+    gates = {"mlp_neuron": jnp.ones(shapes["mlp_neuron"]).at[:, ::2].set(0)}
+    ablated = {"mlp_neuron": jnp.full(shapes["mlp_neuron"], 0.3)}
+    additions = {"resid_mid": 2 * jax.random.normal(jax.random.key(3), (16,))}
+    patches = {"q": Patch(jnp.arange(16) == 2, jnp.float32(1.5))}
+    return Hooks(gates, ablated, patches, additions=additions)
+
+
+@pytest.mark.parametrize("kind", ["gates", "additions", "patches"])
+def test_hooks_act_while_sampling_with_the_cache_and_without(tiny, kind):
+    config, params, tokens = tiny
+    hooks = steady_hooks(config)
+    dropped = {"gates": {}, "ablated": {}, "additions": {}, "patches": {}}
+    for name in ("gates", "ablated") if kind == "gates" else (kind,):
+        dropped.pop(name)
+    hooks = hooks.replace(**dropped)
+    prompt, key = tokens[:, :4], jax.random.key(5)
+    cached = generate(config, params, prompt, 8, key, hooks=hooks, temperature=0)
+    plain = generate(config, params, prompt, 8, key, hooks=hooks, temperature=0, cached=False)
+    np.testing.assert_array_equal(cached, plain)
+    # the most likely tokens of the forward function under the same hooks
+    logits = forward(config, params, cached[:, :-1], hooks)[0]
+    np.testing.assert_array_equal(np.argmax(logits[:, 3:], axis=-1), cached[:, 4:])
+
+
+@pytest.mark.parametrize(
+    "hooks, said",
+    [
+        (Hooks(capture=("q",)), "hooks.capture: 'q' while sampling"),
+        (
+            Hooks(additions={"q": np.zeros((10, 16))}),
+            r"hooks.additions\['q'\]: shape .10, 16. while sampling",
+        ),
+        (
+            Hooks(patches={"q": Patch(np.ones((10, 1)) > 0, 1.0)}),
+            r"patches\['q'\].where: shape .10, 1. while",
+        ),
+        (Hooks({"q": np.ones((2, 16))}, {"q": np.ones((2, 3, 10, 16))}), "a value a token while sampling"),
+        (Hooks(norms={"attn_norm": np.ones((2, 3, 10, 1))}), "hooks.norms: 'attn_norm' while sampling"),
+    ],
+)
+def test_hooks_that_differ_by_position_are_refused(tiny, hooks, said):
+    config, params, tokens = tiny
+    with pytest.raises(InputError, match=said):
+        generate(config, params, tokens, 2, jax.random.key(0), hooks=hooks)
+
+
+def test_other_hooks_of_the_same_shapes_compile_nothing(tiny):
+    config, params, tokens = tiny
+    programs = {True: sampling._generate_cached, False: sampling._generate_plain}
+    for cached, program in programs.items():
+        texts, sizes = [], []
+        for scale in (0.0, 30.0):
+            hooks = Hooks(additions={"final_resid": scale * jax.random.normal(jax.random.key(3), (16,))})
+            arguments = {"temperature": 0, "hooks": hooks, "cached": cached}
+            texts.append(generate(config, params, tokens[:, :4], 8, jax.random.key(5), **arguments))
+            sizes.append(program._cache_size())
+        assert sizes[0] == sizes[1]
+        assert (texts[0] != texts[1]).any()
+
+
+def test_a_cache_is_not_run_past_the_context(tiny):
+    config, params, tokens = tiny
+    cache = model.empty_cache(config, 3)
+    with pytest.raises(InputError, match="tokens: 17 a sequence; valid: at most context 16"):
+        model.forward_cached(config, params, tokens, cache, 7)

@@ -1,4 +1,4 @@
-"""Gates, ablated, patches and captures do what they say, and nothing else."""
+"""Gates, ablation values, additions, patches and captures do what they say, and nothing else."""
 
 import jax
 import jax.numpy as jnp
@@ -68,8 +68,8 @@ def test_the_gradient_of_a_gate_is_that_of_interpolating_node_and_fill(tiny):
     gradient = jax.grad(loss)(gate)
     for neuron in (0, 17, 40):
         move = jnp.zeros(shape).at[1, neuron].set(step)
-        gradient = (loss(gate + move) - loss(gate - move)) / (2 * step)
-        np.testing.assert_allclose(gradient[1, neuron], gradient, atol=2e-3, rtol=2e-2)
+        difference = (loss(gate + move) - loss(gate - move)) / (2 * step)
+        np.testing.assert_allclose(gradient[1, neuron], difference, atol=2e-3, rtol=2e-2)
 
 
 def test_a_patch_replaces_only_where_it_says(tiny):
@@ -116,3 +116,103 @@ def test_hooks_that_do_not_fit_are_refused(tiny, hooks, said):
     with pytest.raises(InputError) as error:
         forward(config, params, tokens, hooks)
     assert said in str(error.value)
+
+
+def test_an_addition_is_a_patch_of_the_value_and_more(tiny):
+    config, params, tokens = tiny
+    names = ("embed", "resid_in", "v", "mlp_neuron", "heads", "resid_out", "final_resid")
+    values = forward(config, params, tokens, Hooks(capture=names))[1]
+    for site, value in values.items():
+        # the same vector at the last position of every sequence
+        added = np.zeros(value.shape, np.float32)
+        added[..., -1, :] = np.linspace(-1, 1, value.shape[-1])
+        if value.ndim == 4:
+            added[1] = 0  # in the first layer alone, whose own value it does not change
+        hooks = Hooks(patches={site: Patch(jnp.bool_(added != 0), value + added)}, capture=(site,))
+        expected, patched = forward(config, params, tokens, hooks)[0], value + added
+        found, captured = forward(config, params, tokens, Hooks(additions={site: added}, capture=(site,)))
+        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=site)
+        first = captured[site][0] if value.ndim == 4 else captured[site]
+        np.testing.assert_allclose(first, patched[0] if value.ndim == 4 else patched, atol=1e-6, err_msg=site)
+
+
+def test_a_patch_of_single_tokens_reaches_the_logits_that_are_asked_for(tiny):
+    config, params, tokens = tiny
+    at, where = jnp.array([9, 4, 6]), np.arange(10)[:, None] == np.array([4])
+    for site in ("final_resid", "resid_out"):
+        hooks = Hooks(patches={site: Patch(where, np.linspace(-1, 2, 16))})
+        logits = forward(config, params, tokens, hooks)[0][jnp.arange(3), at]
+        np.testing.assert_allclose(forward(config, params, tokens, hooks, at)[0], logits, atol=2e-5)
+        plain = forward(config, params, tokens)[0][jnp.arange(3), at]
+        assert (np.abs(logits - plain).max(axis=1) > 1e-2)[1]
+
+
+def test_additions_have_gradients_and_vmap_over_lanes(tiny):
+    config, params, tokens = tiny
+
+    def loss(added):
+        hooks = Hooks(additions={"resid_out": added})
+        return forward(config, params, tokens, hooks)[0][:, -1].var()
+
+    # of the last layer: nothing behind it chooses
+    lanes = jnp.zeros((2, 2, 1, 1, 16)).at[1, 1, 0, 0, 3].set(1e-2)
+    losses, gradients = jax.jit(jax.vmap(jax.value_and_grad(loss)))(lanes)
+    average = (gradients[0] + gradients[1])[1, 0, 0, 3] / 2
+    assert abs(losses[1] - losses[0]) > 1e-5
+    np.testing.assert_allclose((losses[1] - losses[0]) / 1e-2, average, rtol=2e-2)
+
+
+def test_a_directional_derivative_is_the_reverse_mode_transposed(tiny):
+    config, params, tokens = tiny
+    direction = np.random.default_rng(0).normal(size=(2, 3, 10, 16)).astype(np.float32)
+    # where no choice of AbsTopK lies behind, finite differences hold
+    direction[0] = 0
+
+    @jax.jit
+    def logits(added):
+        return forward(config, params, tokens, Hooks(additions={"resid_out": added}))[0]
+
+    with pytest.raises(TypeError, match="forward-mode .*custom_vjp"):
+        jax.jvp(logits, (0 * direction,), (direction,))
+    y, pull = jax.vjp(logits, 0 * direction)
+    (found,) = jax.linear_transpose(lambda gradient: pull(gradient)[0], y)(direction)
+    expected = (logits(5e-3 * direction) - logits(-5e-3 * direction)) / 1e-2
+    np.testing.assert_allclose(found, expected, atol=1e-2 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("site", ["resid_mid", "final_resid", "q"])
+def test_an_addition_reaches_the_logits_that_are_asked_for(tiny, site):
+    config, params, tokens = tiny
+    at = jnp.array([9, 4, 6])
+    vector = np.linspace(-1, 2, 16)
+    per_token = np.zeros((3, 10, 16), np.float32)
+    per_token[:] = vector
+    for value in (vector, per_token):
+        hooks = Hooks(additions={site: value})
+        logits = forward(config, params, tokens, hooks)[0]
+        found = forward(config, params, tokens, hooks, at)[0]
+        np.testing.assert_allclose(found, logits[jnp.arange(3), at], atol=2e-5)
+    assert np.abs(logits - forward(config, params, tokens)[0]).max() > 1e-2
+
+
+def test_a_gate_closes_before_something_is_added(tiny):
+    config, params, tokens = tiny
+    gates = {"q": jnp.zeros((2, 16))}
+    hooks = Hooks(gates, additions={"q": np.float32(0.25)}, capture=("q",))
+    np.testing.assert_array_equal(forward(config, params, tokens, hooks)[1]["q"], 0.25)
+
+
+@pytest.mark.parametrize(
+    "hooks, said",
+    [
+        (Hooks(additions={"q": np.zeros(15)}), r"hooks.additions\['q'\]: shape \(15,\); valid: .*3, 10, 16"),
+        (Hooks(additions={"embed": np.zeros((2, 3, 10, 16))}), r"hooks.additions\['embed'\]: shape"),
+        (Hooks(additions={"pattern": np.zeros(10)}), "hooks.additions: 'pattern' is unknown"),
+        (Hooks(patches={"q": Patch(np.ones(16) > 0, np.ones((4, 10, 16)))}), r"patches\['q'\].value: shape"),
+        (Hooks(patches={"q": Patch(np.ones(9) > 0, np.float32(1))}), r"patches\['q'\].where: shape"),
+    ],
+)
+def test_values_that_do_not_fit_a_site_are_refused(tiny, hooks, said):
+    config, params, tokens = tiny
+    with pytest.raises(InputError, match=said):
+        forward(config, params, tokens, hooks)

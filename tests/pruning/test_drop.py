@@ -1,4 +1,4 @@
-"""A compact model gives what the full model gives with the left out nodes closed; lanes that drop gates."""
+"""A narrow model gives what the full model gives with the left out nodes closed; lanes that drop gates."""
 
 import dataclasses
 
@@ -12,11 +12,12 @@ from sparse_jax.circuits.gates import tie
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import initialize
+from sparse_jax.model.forward import forward, initialize
+from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.pruning import drop as rules
 from sparse_jax.pruning import lanes as engine
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.drop import compact_model, smallest_parts
+from sparse_jax.pruning.drop import narrow_model, smallest_parts
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.packing import pack_pairs
@@ -65,7 +66,7 @@ def pairs_and_alive(config, part, silent):
         (LAYER_NORM, 8, False, "mlp_out", False, True),
     ],
 )
-def test_logits_and_slopes_are_those_of_the_whole_model(
+def test_logits_and_gradients_are_those_of_the_full_model(
     monkeypatch, changes, part, packed, silent, frozen, alone
 ):
     if alone:  # as on a machine with one device, where 4 rows of the 32 neurons are made at once
@@ -90,15 +91,15 @@ def test_logits_and_slopes_are_those_of_the_whole_model(
     pairs = jax.tree.map(jnp.asarray, pack_pairs(pairs) if packed else pairs)
     assert smallest_parts(config, {site: mask[None] for site, mask in alive.items()}) == [part]
 
-    def result(gates, params, ablated, pairs, compact):
-        logits = last_logits(config, params, gates, ablated, pairs, frozen, compact)
+    def result(gates, params, ablated, pairs, narrow):
+        logits = last_logits(config, params, gates, ablated, pairs, frozen, narrow)
         return (logits * weights).sum(), logits
 
     @jax.jit
     def both(gates, alive, params, ablated, pairs):
-        own = compact_model(config, params, ablated, alive, part)
+        own = narrow_model(config, params, ablated, alive, part)
         run = jax.value_and_grad(result, has_aux=True)
-        return [run(gates, params, ablated, pairs, compact) for compact in (None, own)]
+        return [run(gates, params, ablated, pairs, narrow) for narrow in (None, own)]
 
     ((_, whole), expected), ((_, found), gradients) = both(gates, alive, params, ablated, pairs)
     np.testing.assert_allclose(found, whole, atol=1e-4)
@@ -107,6 +108,31 @@ def test_logits_and_slopes_are_those_of_the_whole_model(
         largest = np.abs(expected[site] * mask).max()
         assert largest > 1e-3, site
         np.testing.assert_allclose(gradients[site] * mask, expected[site] * mask, atol=1e-3 * largest)
+
+
+def test_a_narrow_model_refuses_what_it_does_not_compute():
+    config = ModelConfig(vocab_size=24, context=16, n_layers=2, d_model=16, d_head=4, unroll=False)
+    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, initialize(config, jax.random.key(0)))
+    tokens = jax.random.randint(jax.random.key(1), (3, 10), 0, 24)
+    shapes = sites.node_shapes(config, sites.LAYER_SITES)
+    gates = {site: jnp.ones(shape).at[:, ::4].set(0) for site, shape in shapes.items()}
+    ablated = {site: jnp.zeros(shape) for site, shape in shapes.items()}
+    own = narrow_model(config, params, ablated, {site: gate > 0 for site, gate in gates.items()}, 1)
+    vector = jnp.full(16, 0.5)
+    outside = Hooks(gates, ablated, additions={"final_resid": vector}, capture=("final_resid",))
+    found, full = (
+        jax.jit(forward, static_argnums=0)(config, params, tokens, outside, narrow=narrow)
+        for narrow in (own, None)
+    )
+    np.testing.assert_allclose(found[0], full[0], atol=1e-4)
+    np.testing.assert_allclose(found[1]["final_resid"], full[1]["final_resid"], atol=1e-4)
+    for kind, given in {
+        "capture": ("q",),
+        "additions": {"q": vector},
+        "patches": {"q": Patch(jnp.bool_(True), vector)},
+    }.items():
+        with pytest.raises(InputError, match=f"hooks.{kind}: 'q' in a narrow model; valid: the full model"):
+            forward(config, params, tokens, Hooks(gates, ablated, **{kind: given}), narrow=own)
 
 
 def test_a_gate_is_dropped_that_could_hardly_come_back():
