@@ -13,7 +13,7 @@ from sparse_jax.circuits.gates import Gates
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
-from sparse_jax.model.hooks import Hooks, Patch
+from sparse_jax.model.hooks import Hooks
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.logits import logit_shapes
 from sparse_jax.tasks.encode import EncodedPairs
@@ -80,25 +80,17 @@ def _tied(scores: Scores, prune: PruneConfig) -> Scores:
 
 @functools.cache
 def _compiled_attribution(config: ModelConfig, names: tuple[str, ...], objective: str):
-    def loss(values, chosen, params, pairs):
-        """With the values of one site of one layer as an input; `chosen` says which."""
-        patches = {site: Patch(chosen[site], values[site]) for site in names}
-        hooks = Hooks(patches=patches)
-        logits, _ = forward(config, params, _flat(pairs.tokens), hooks, _ends(pairs))
-        return LOSSES[objective](logits.reshape(*pairs.last.shape, -1), pairs.candidates).sum()
+    def loss(added, params, pairs):
+        """The loss of all pairs with something added at every site, and the values there."""
+        hooks = Hooks(additions=added, capture=names)
+        logits, values = forward(config, params, _flat(pairs.tokens), hooks, _ends(pairs))
+        return LOSSES[objective](logits.reshape(*pairs.last.shape, -1), pairs.candidates).sum(), values
 
     def run(params, means, pairs):
-        hooks = Hooks(capture=names)
-        _, values = forward(config, params, _flat(pairs.tokens), hooks, _ends(pairs))
-        # one at a time: a value that is put in at one site hides what came before it
-        places = [(site, layer) for site in names for layer in range(_layers(config, site))]
-        one_hot = {site: jnp.stack([_chosen(config, site, place) for place in places]) for site in names}
-
-        def add(total, chosen):
-            gradients = jax.grad(loss)(values, chosen, params, pairs)
-            return jax.tree.map(jnp.add, total, gradients), None
-
-        gradients, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, values), one_hot)
+        shapes = jax.eval_shape(lambda: loss({}, params, pairs)[1])
+        nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        # nothing is added, so that one backward pass gives the gradient of every node's value
+        gradients, values = jax.grad(loss, has_aux=True)(nothing, params, pairs)
         return {site: _scores(site, gradients[site], values[site], means[site]) for site in names}
 
     return jax.jit(run)
@@ -112,16 +104,6 @@ def _flat(array_Px2: jax.Array) -> jax.Array:
 def _ends(pairs: EncodedPairs) -> jax.Array:
     """The last token of every prompt, [B, 1]: values at the final site keep an axis of positions."""
     return _flat(pairs.last)[:, None]
-
-
-def _layers(config: ModelConfig, site: str) -> int:
-    return 1 if site in sites.UNLAYERED_SITES else config.n_layers
-
-
-def _chosen(config: ModelConfig, site: str, place: tuple[str, int]) -> jax.Array:
-    """True for the layer of `place` if it is one of `site`, in a shape that fits the site's values."""
-    chosen = (jnp.arange(_layers(config, site)) == place[1]) & (site == place[0])
-    return chosen[:, None, None] if site in sites.UNLAYERED_SITES else chosen[:, None, None, None]
 
 
 def _scores(site: str, gradients, values, means) -> jax.Array:

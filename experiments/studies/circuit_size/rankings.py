@@ -14,7 +14,7 @@ from sparse_jax.pruning.subject import Subject
 Scores = Mapping[str, np.ndarray]
 # Their answers lie at thousands of nodes: sizes may be larger by this share than the smallest that would do.
 GROWTH = 0.05
-# Attribution is a mean over this many training pairs at most: it takes a backward pass a site and layer.
+# Attribution is a mean over this many training pairs at most.
 PAIRS = 128
 
 
