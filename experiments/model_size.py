@@ -41,7 +41,8 @@ def main() -> None:
         corpus = prepare(run.data, run.model.vocab_size)
         data = [task_data(task, corpus.tokenizer, run.model.context, prune) for task in tasks]
         model = train(run, workdir / name, f"train {name}")
-        circuits = prune_tasks(model, corpus, data, prune, workdir / name / "circuits", f"prune {name}")
+        found = prune_tasks(model, corpus, data, prune, workdir / name / "circuits", f"prune {name}")
+        circuits = {one.name: circuit for one, circuit in zip(data, found) if circuit is not None}
         changed = config["changed"].get(name, "")
         rows.append(model_row(name, changed, model, validation_loss(workdir / name), circuits))
     print(write_rows(rows, prune.target_loss, Path(OUTPUT.value)))

@@ -4,6 +4,7 @@ python -m experiments.prune --config=experiments/configs/prune.py --model=runs/q
     --tasks=single_double_quote,bracket_counting --output=runs/circuits
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -19,7 +20,11 @@ from sparse_jax.tasks.find import FORMS, find_task
 
 MODEL = flags.DEFINE_string("model", None, "the workdir of a training run", required=True)
 NAMES = flags.DEFINE_list("tasks", None, f"the tasks to prune for, each {FORMS}", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "where the circuits go, <task>.json each", required=True)
+LANES = flags.DEFINE_integer("lanes", 1, "prunings of each task from different seeds; the best one counts", 1)
+EDGES = flags.DEFINE_bool("edges", False, "gates on single edges as well, inside the circuit of nodes")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "where the circuits go, <task>.json each; two of one name get a hash", required=True
+)
 
 
 def main() -> None:
@@ -29,8 +34,15 @@ def main() -> None:
     tasks = [find_task(name) for name in NAMES.value]
     model = load_model(MODEL.value)
     data = [task_data(task, model.tokenizer, model.config.context, prune) for task in tasks]
-    circuits = prune_tasks(model, None, data, prune, Path(OUTPUT.value))
-    print(format_table(compare([task.name for task in tasks], circuits, {})))
+    found = prune_tasks(model, None, data, prune, Path(OUTPUT.value), lanes=LANES.value, edges=EDGES.value)
+    names = _told_apart(NAMES.value, [task.name for task in tasks])
+    circuits = {name: circuit for name, circuit in zip(names, found) if circuit is not None}
+    print(format_table(compare(names, circuits, {})))
+
+
+def _told_apart(given: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The tasks' names; where two have the same, what the user called them."""
+    return [name if names.count(name) == 1 else spec for spec, name in zip(given, names)]
 
 
 if __name__ == "__main__":

@@ -45,6 +45,10 @@ def main() -> None:
         for side in SIDES
     }
 
+    circuits = {
+        side: {one.name: c for one, c in zip(data[side], found) if c is not None}
+        for side, found in circuits.items()
+    }
     comparison = compare([task.name for task in tasks], circuits["sparse"], circuits["dense"])
     print(format_table(comparison))
     print(write(workdir, models, circuits, comparison, prune))

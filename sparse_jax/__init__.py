@@ -1,3 +1,79 @@
-"""Weight-sparse transformers and their circuits, in JAX."""
+"""Weight-sparse transformers and their circuits, in JAX: `import sparse_jax as sj`.
 
-__version__ = "0.1.0"
+The public names. Each is imported from its room when it is first used, so that this import is cheap.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.2.0"
+
+if TYPE_CHECKING:
+    from sparse_jax.circuits.graph import Circuit, load_circuit
+    from sparse_jax.inputs import InputError
+    from sparse_jax.interactive import Score, generate, prune, run, score, task, tasks, train
+    from sparse_jax.model.hooks import Patch
+    from sparse_jax.models.formats import load_model as load
+    from sparse_jax.models.formats import save_model as save
+    from sparse_jax.models.model import Model
+    from sparse_jax.training import presets
+    from sparse_jax.viewer.report import report, view
+
+# public name: (module, name there; None for the module itself)
+_PUBLIC = {
+    "Circuit": ("circuits.graph", "Circuit"),
+    "InputError": ("inputs", "InputError"),
+    "Model": ("models.model", "Model"),
+    "Patch": ("model.hooks", "Patch"),
+    "Score": ("interactive", "Score"),
+    "generate": ("interactive", "generate"),
+    "load": ("models.formats", "load_model"),
+    "load_circuit": ("circuits.graph", "load_circuit"),
+    "presets": ("training.presets", None),
+    "prune": ("interactive", "prune"),
+    "report": ("viewer.report", "report"),
+    "run": ("interactive", "run"),
+    "save": ("models.formats", "save_model"),
+    "score": ("interactive", "score"),
+    "task": ("interactive", "task"),
+    "tasks": ("interactive", "tasks"),
+    "train": ("interactive", "train"),
+    "view": ("viewer.report", "view"),
+}
+
+__all__ = [
+    "Circuit",
+    "InputError",
+    "Model",
+    "Patch",
+    "Score",
+    "generate",
+    "load",
+    "load_circuit",
+    "presets",
+    "prune",
+    "report",
+    "run",
+    "save",
+    "score",
+    "task",
+    "tasks",
+    "train",
+    "view",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(
+            f"module 'sparse_jax' has no attribute {name!r}; public names: {', '.join(__all__)}"
+        )
+    module, attribute = _PUBLIC[name]
+    found = importlib.import_module(f"sparse_jax.{module}")
+    found = found if attribute is None else getattr(found, attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

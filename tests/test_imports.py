@@ -14,6 +14,7 @@ FLOORS = (
     ("ablation",),
     ("pruning", "bridges"),
     ("faithfulness", "planning", "viewer"),
+    ("interactive",),
     ("experiments",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,6 +1,7 @@
 """A circuit as data: nodes, edges, counts, losses and provenance, to JSON and back."""
 
 import dataclasses
+import html
 import json
 import os
 import reprlib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sparse_jax.circuits.picture import circuit_svg
 from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.model import sites
@@ -49,7 +51,7 @@ class Edge:
     weight: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Circuit:
     """What is left of a model for one task.
 
@@ -101,11 +103,28 @@ class Circuit:
             gates[key][source.layer, source.index, target.index] = 1.0
         return gates
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the circuit as JSON to `path`, whole or not at all; `load_circuit` reads it."""
+        write_whole(path, self.to_json())
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name} {value:.3f}" for name, value in self._main_losses().items())
+        about = f"{self.provenance.get('task', 'unknown task')} in {self.provenance.get('model', 'a model')}"
+        missed = "" if self.provenance.get("reached", True) else ", target missed"
+        return f"Circuit({about}: {len(self.nodes)} nodes, {len(self.edges)} edges{missed}; nats: {said})"
+
+    def _repr_html_(self) -> str:
+        return f"<div>{html.escape(repr(self))}</div>{circuit_svg(self)}"
+
+    def _main_losses(self) -> dict[str, float]:
+        names = ("target", "unpruned", "validation", "circuit")
+        return {name: self.losses[name] for name in names if self.losses.get(name) is not None}
+
     def to_json(self) -> str:
         """One JSON object; nodes as objects, edges as [source, target, weight]."""
         fields = dataclasses.asdict(self)
         fields["edges"] = [[edge.source, edge.target, edge.weight] for edge in self.edges]
-        return json.dumps({"format": FORMAT, "version": VERSIONS[-1], **fields})
+        return json.dumps({"format": FORMAT, "version": VERSIONS[-1], **fields}, allow_nan=False)
 
 
 def from_json(text: str) -> Circuit:
@@ -189,13 +208,8 @@ def _is_number(value: object) -> bool:
     return number and abs(value) <= sys.float_info.max
 
 
-def save_circuit(circuit: Circuit, path: str | os.PathLike) -> None:
-    """Writes JSON to `path`, whole or not at all."""
-    write_whole(path, circuit.to_json())
-
-
 def load_circuit(path: str | os.PathLike) -> Circuit:
-    """Reads what `save_circuit` wrote. Raises InputError, naming `path`, for a missing or foreign file."""
+    """Reads what `Circuit.save` wrote. Raises InputError, naming `path`, for a missing or foreign file."""
     try:
         return from_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

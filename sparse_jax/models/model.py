@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import html
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,6 +40,29 @@ class Model:
     def fingerprint(self) -> str:
         """A hash of the architecture and of all weights: what results are found again by."""
         return fingerprint(self.config, self.params)
+
+    @functools.cached_property
+    def facts(self) -> dict[str, str]:
+        """What a person wants to know at first sight, by name."""
+        leaves = named_leaves(self.params).values()
+        size = sum(int(np.prod(leaf.shape)) for leaf in leaves)
+        nonzero = sum(int(np.count_nonzero(leaf)) for leaf in leaves)
+        config = self.config
+        widths = f"{config.n_layers} layers, {config.d_model} wide, {config.n_heads} heads"
+        return {
+            "architecture": f"{widths}, vocabulary {config.vocab_size:,}, context {config.context}",
+            "parameters": f"{size:,}",
+            "L0": f"{nonzero:,} ({100 * nonzero / size:.1f} %)",
+            "origin": self.origin,
+            "fingerprint": self.fingerprint,
+        }
+
+    def __repr__(self) -> str:
+        return f"Model({', '.join(f'{name}: {value}' for name, value in self.facts.items())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{n}</th><td>{html.escape(v)}</td></tr>" for n, v in self.facts.items())
+        return f"<table>{rows}</table>"
 
     def require_tokenizer(self) -> Tokenizer:
         """The tokenizer. Raises InputError if there is none."""

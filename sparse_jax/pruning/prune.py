@@ -1,6 +1,7 @@
 """Prunes one model for one task and gathers everything that is known of the circuit."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,10 +20,12 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
-from sparse_jax.pruning.reduce import Reduced, reduce_nodes, working_lanes
+from sparse_jax.pruning.reduce import Reduced, reduce_edges, reduce_nodes, working_lanes
+from sparse_jax.tasks.controls import ControlTask
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import LOSSES, summarize
 from sparse_jax.tasks.task import Task
+from sparse_jax.trees import fingerprint
 
 SPLITS = ("train", "validation", "test")
 
@@ -38,6 +41,17 @@ class TaskData(NamedTuple):
     train: EncodedPairs
     validation: EncodedPairs
     test: EncodedPairs
+    is_control: bool = False
+
+    @property
+    def splits(self) -> tuple[EncodedPairs, ...]:
+        """The three of them."""
+        return self.train, self.validation, self.test
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all pairs: two tasks of one name are two tasks."""
+        return fingerprint(*self.splits)
 
 
 def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig) -> TaskData:
@@ -51,7 +65,8 @@ def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig
         task.encode(split, count, prune.seed, tokenizer, context) for split, count in zip(SPLITS, counts)
     ]
     length = max(pairs.tokens.shape[-1] for pairs in encoded)
-    return TaskData(task.name, *(_pad(pairs, length) for pairs in encoded))
+    padded = (_pad(pairs, length) for pairs in encoded)
+    return TaskData(task.name, *padded, is_control=isinstance(task, ControlTask))
 
 
 def _pad(pairs: EncodedPairs, length: int) -> EncodedPairs:
@@ -62,7 +77,10 @@ def _pad(pairs: EncodedPairs, length: int) -> EncodedPairs:
 def same_length(data: Sequence[TaskData]) -> list[TaskData]:
     """Pads all tasks to the longest, so that one compiled program serves them all."""
     length = max(one.test.tokens.shape[-1] for one in data)
-    return [TaskData(one.name, *(_pad(pairs, length) for pairs in one[1:])) for one in data]
+    return [
+        TaskData(one.name, *(_pad(pairs, length) for pairs in one.splits), is_control=one.is_control)
+        for one in data
+    ]
 
 
 def judge_on(model: Model, pairs: EncodedPairs, means: Gates, prune: PruneConfig) -> Judge:
@@ -95,17 +113,26 @@ def extract_circuit(
     prune: PruneConfig,
     provenance: Mapping[str, object],
     label: str = "",
+    lanes: int = 1,
+    edges: bool = False,
 ) -> Circuit:
     """Optimizes the gates of nodes, discretizes, eliminates, and measures on the test split.
 
-    Raises TaskBeyondModelError, before that, if the unpruned model itself misses the target.
+    lanes: from so many seeds, of which the smallest circuit counts. edges: then gates on the edges inside it.
+    Raises TaskBeyondModelError, before that, if the unpruned model itself misses the target; a control, which
+    the model has no reason to do, is pruned all the same.
     """
-    require_ability(model, data, prune)
+    if not data.is_control:
+        require_ability(model, data, prune)
     config, params = model.config, model.params
-    found = optimize_gates(config, prune, params, means, [data.train], make_lanes(prune), label)
+    seeds = make_lanes(prune, lanes)
+    found = optimize_gates(config, prune, params, means, [data.train], seeds, label)
     judge = judge_on(model, data.validation, means, prune)
     reduced = next(reduce_nodes(judge, working_lanes(found), (prune.target_loss,), prune.tied_qk))
+    if edges:
+        reduced = reduce_edges(judge, data.train, reduced, prune, make_lanes(prune, lanes), f"{label} edges")
     optimized = {
+        "lanes": lanes,
         "optimized_gates": int(found.history["open"][0, -1]),
         "optimized_loss": float(found.history["loss"][0, -1]),
     }
@@ -141,6 +168,7 @@ def circuit_of(
         provenance={
             "model": model.origin,
             "task": data.name,
+            "pairs": data.fingerprint,
             "reached": reduced.reached,
             "discretized": reduced.discretized,
             "pruning": dataclasses.asdict(prune),
@@ -187,5 +215,6 @@ def _measure(
     }
     losses = {"target": reduced.target}
     for name, (mean, error) in figures.items():
-        losses |= {name: mean, f"{name}_error": error}
+        # a single pair has no standard error
+        losses |= {name: mean, f"{name}_error": error if math.isfinite(error) else None}
     return losses, calibration.to_json()

@@ -5,14 +5,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparse_jax.ablation.values import ablation_values, check_corpus, save_means
-from sparse_jax.circuits.graph import Circuit, load_circuit, save_circuit
+from sparse_jax.ablation.applied import values_hash
+from sparse_jax.ablation.values import ablation_values, check_corpus, load_means, save_means
+from sparse_jax.circuits.gates import Gates
+from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.data.corpus import Corpus
 from sparse_jax.inputs import InputError, require
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import TaskBeyondModelError, TaskData, extract_circuit, same_length
 from sparse_jax.runtime.provenance import provenance
+from sparse_jax.trees import fingerprint
 
 
 def prune_tasks(
@@ -22,46 +25,74 @@ def prune_tasks(
     prune: PruneConfig,
     directory: str | os.PathLike,
     label: str = "prune",
-) -> dict[str, Circuit]:
+    lanes: int = 1,
+    edges: bool = False,
+) -> list[Circuit | None]:
     """A circuit per task, written to `directory/<task>.json`; those that are there already are kept.
 
-    What closed nodes carry (`ablation_values` of `corpus`) goes to `directory/means.npz`: circuits run with
-    it. A task that the full model cannot do is said so and left out. Raises InputError,
-    before any pruning, if there is no task, if `corpus` is not the model's, or if `directory` holds circuits
-    of other weights or of another pruning config.
+    A circuit is found again by what it is of: the model, the pairs, the settings and the ablation values.
+    Where another one has the task's name already, its file is `<task>-<hash>.json`. lanes, edges: as in
+    `extract_circuit`. What closed nodes carry (`ablation_values` of `corpus`) goes to `directory/means.npz`,
+    or, where others lie there, to a file with a hash. None for a task that the full model cannot do, which
+    is said. Raises InputError, before any pruning, if there is no task or `corpus` is not the model's.
     """
     directory = Path(directory)
     require(len(tasks) > 0, "tasks", [], "at least one task")
     if corpus is not None:
         check_corpus(model, corpus)
-    origin = {"weights": model.fingerprint, **provenance()}
-    data = same_length(tasks)
-    circuits = {one.name: _existing(directory / f"{one.name}.json", origin["weights"], prune) for one in data}
-    if any(circuit is None for circuit in circuits.values()):
-        means = ablation_values(model, prune.ablation_sites, prune.mean_windows, prune.ablation, corpus)
-        save_means(means, directory / "means.npz", model.fingerprint)
-    for one in data:
-        if circuits[one.name] is not None:
-            continue
-        try:
-            circuit = extract_circuit(model, one, means, prune, origin, f"{label} {one.name}")
-        except TaskBeyondModelError as error:
-            print(f"{one.name}: left out: {error}")
-            continue
-        save_circuit(circuit, directory / f"{one.name}.json")
-        circuits[one.name] = circuit
-    return {name: circuit for name, circuit in circuits.items() if circuit is not None}
+    values = ablation_values(model, prune.ablation_sites, prune.mean_windows, prune.ablation, corpus)
+    origin = {"weights": model.fingerprint, "values": values_hash(values), **provenance()}
+    _keep_values(values, directory, model.fingerprint)
+    found: list[Circuit | None] = []
+    for one in same_length(tasks):
+        settings = {**_plain(dataclasses.asdict(prune)), "lanes": lanes, "edges": edges}
+        wanted = {name: origin[name] for name in ("weights", "values")} | {"pairs": one.fingerprint}
+        identity = fingerprint({**wanted, "settings": repr(settings)})[:16]
+        circuit = _existing(directory, one.name, identity)
+        if circuit is None:
+            circuit = _extracted(
+                model, one, values, prune, {**origin, "identity": identity}, label, lanes, edges
+            )
+            if circuit is not None:
+                circuit.save(_free_path(directory, one.name, identity))
+        found.append(circuit)
+    return found
 
 
-def _existing(path: Path, weights: str, prune: PruneConfig) -> Circuit | None:
-    if not path.exists():
+def _extracted(model, data, values, prune, origin, label, lanes, edges) -> Circuit | None:
+    try:
+        return extract_circuit(model, data, values, prune, origin, f"{label} {data.name}", lanes, edges)
+    except TaskBeyondModelError as error:
+        print(f"{data.name}: left out: {error}")
         return None
-    circuit = load_circuit(path)
-    wanted = {"weights": weights, "pruning": _plain(dataclasses.asdict(prune))}
-    for field, value in wanted.items():
-        if circuit.provenance.get(field) != value:
-            raise InputError(f"circuits: {path} was made with other {field}; valid: an empty directory")
-    return circuit
+
+
+def _existing(directory: Path, name: str, identity: str) -> Circuit | None:
+    """The circuit with this identity, whichever of the task's files it is in."""
+    for path in (directory / f"{name}.json", directory / f"{name}-{identity}.json"):
+        if path.exists():
+            circuit = load_circuit(path)
+            if circuit.provenance.get("identity") == identity:
+                return circuit
+    return None
+
+
+def _free_path(directory: Path, name: str, identity: str) -> Path:
+    path = directory / f"{name}.json"
+    return directory / f"{name}-{identity}.json" if path.exists() else path
+
+
+def _keep_values(values: Gates, directory: Path, model: str) -> None:
+    """Writes them beside the circuits, and over no others."""
+    path = directory / "means.npz"
+    if path.exists():
+        try:
+            if values_hash(load_means(path, model)) == values_hash(values):
+                return
+        except InputError:
+            pass  # another model's, or no means at all: it stays
+        path = directory / f"means-{values_hash(values)}.npz"
+    save_means(values, path, model)
 
 
 def _plain(value: object) -> object:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import runpy
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
@@ -94,6 +94,34 @@ def read_task(path: str) -> FileTask:
     return FileTask(Path(path).stem, "own", f"{len(pairs)} pairs of {path}", tuple(pairs))
 
 
+def pairs_task(pairs: Sequence[object], name: str = "pairs") -> FileTask:
+    """The task of pairs in memory: each a Pair, a mapping of its four fields, or the four in order.
+
+    Raises InputError naming the pair for anything else, and for a prompt that comes twice.
+    """
+    found: list[Pair] = []
+    seen: dict[str, int] = {}
+    for number, given in enumerate(pairs):
+        where = f"pairs[{number}]"
+        if isinstance(given, Pair):
+            pair = given
+        elif isinstance(given, Mapping):
+            pair = _pair_of(given, where)
+        elif isinstance(given, (list, tuple)) and len(given) == len(_FIELDS):
+            pair = _pair_of(dict(zip(_FIELDS, given)), where)
+        else:
+            raise InputError(f"{where}: {given!r}; valid: a Pair, or {', '.join(_FIELDS)}")
+        check_pair(pair, where)
+        for prompt in (pair.prompt, pair.counterfactual):
+            if prompt in seen:
+                raise InputError(f"{where}: {prompt!r} is in pairs[{seen[prompt]}] too; valid: only once")
+            seen[prompt] = number
+        found.append(pair)
+    if not found:
+        raise InputError("pairs: none; valid: at least one pair")
+    return FileTask(name, "own", f"{len(found)} pairs", tuple(found))
+
+
 def load_function(path: str, name: str) -> FunctionTask:
     """The task of the function `name` in the Python file `path`.
 
@@ -119,6 +147,12 @@ def _parse(line: str, where: str) -> Pair:
         raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(values, dict):
         raise InputError(f"{where}: {type(values).__name__}; valid: an object with {', '.join(_FIELDS)}")
+    pair = _pair_of(values, where)
+    check_pair(pair, where)
+    return pair
+
+
+def _pair_of(values: Mapping[str, object], where: str) -> Pair:
     for name, value in values.items():
         if name not in _FIELDS:
             raise InputError(f"{where}: field {name!r} is unknown; {nearest(name, _FIELDS)}")
@@ -127,9 +161,7 @@ def _parse(line: str, where: str) -> Pair:
     for name in _FIELDS:
         if name not in values:
             raise InputError(f"{where}: field {name!r} is missing; valid: {', '.join(_FIELDS)}")
-    pair = Pair(**values)
-    check_pair(pair, where)
-    return pair
+    return Pair(**values)
 
 
 def _is_marked(text: object) -> bool:

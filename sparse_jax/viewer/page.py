@@ -35,6 +35,11 @@ def write_report(path: str | os.PathLike, payload: Mapping[str, object]) -> None
 
     The file loads nothing from anywhere. Raises ValueError for numbers that JSON does not have.
     """
+    write_whole(path, render(payload))
+
+
+def render(payload: Mapping[str, object]) -> str:
+    """The page as text."""
     parts = {
         "title": html.escape(str(payload["title"])),
         "style": _template("page.css"),
@@ -42,8 +47,7 @@ def write_report(path: str | os.PathLike, payload: Mapping[str, object]) -> None
         "data": embedded(payload),
     }
     # One pass over the template alone: what is put in is never searched for further marks.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _template("page.html"))
-    write_whole(path, page)
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _template("page.html"))
 
 
 def embedded(payload: Mapping[str, object]) -> str:

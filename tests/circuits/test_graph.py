@@ -8,7 +8,7 @@ import pytest
 
 from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.gates import only_between_open
-from sparse_jax.circuits.graph import Circuit, Edge, Node, from_json, load_circuit, save_circuit
+from sparse_jax.circuits.graph import Circuit, Edge, Node, from_json, load_circuit
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from tests.planted import CONFIG, planted_gates
@@ -30,7 +30,7 @@ def circuit():
 
 def test_json_and_back_is_the_same_circuit(circuit, tmp_path):
     path = tmp_path / "circuits" / "planted.json"
-    save_circuit(circuit, path)
+    circuit.save(path)
     assert load_circuit(path) == circuit
     assert [p.name for p in path.parent.iterdir()] == ["planted.json"]
 

@@ -17,7 +17,7 @@ from sparse_jax.ablation.values import (
     training_windows,
 )
 from sparse_jax.circuits.edges import count_edges
-from sparse_jax.circuits.graph import load_circuit, save_circuit
+from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import END_OF_TEXT
@@ -28,6 +28,7 @@ from sparse_jax.pruning import suite
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import (
     TaskBeyondModelError,
+    TaskData,
     circuit_of,
     extract_circuit,
     judge_on,
@@ -90,7 +91,7 @@ def test_windows_come_from_the_sources_by_weight(corpus):
 
 def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path, capsys):
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
-    found = prune_tasks(model, corpus, [data], PRUNE, tmp_path)["planted"]
+    found = prune_tasks(model, corpus, [data], PRUNE, tmp_path)[0]
     assert [(node.site, node.index) for node in found.nodes] == list(CIRCUIT)
     assert found.counts["edges"] == 2 and found.provenance["reached"]
     before = found.provenance["discretized"]
@@ -111,15 +112,19 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
     )
 
     stamp = (tmp_path / "planted.json").stat().st_mtime_ns
-    again = prune_tasks(model, corpus, [data], PRUNE, tmp_path)["planted"]
+    again = prune_tasks(model, corpus, [data], PRUNE, tmp_path)[0]
     assert again.nodes == found.nodes and (tmp_path / "planted.json").stat().st_mtime_ns == stamp
 
-    other = dataclasses.replace(PRUNE, steps=7)
-    with pytest.raises(InputError, match="was made with other pruning"):
-        prune_tasks(model, corpus, [data], other, tmp_path)
+    # another pruning, other weights and other pairs under the same name each have a file of their own
+    prune_tasks(model, corpus, [data], dataclasses.replace(PRUNE, steps=7), tmp_path)
     moved = dataclasses.replace(model, params=jax.tree.map(lambda x: x * 1.01, model.params))
-    with pytest.raises(InputError, match="was made with other weights"):
-        prune_tasks(moved, corpus, [data], PRUNE, tmp_path)
+    prune_tasks(moved, corpus, [data], PRUNE, tmp_path)
+    edited = data._replace(train=data.train._replace(tokens=data.train.tokens[:, :, ::-1].copy()))
+    prune_tasks(model, corpus, [edited], PRUNE, tmp_path)
+    assert len(list(tmp_path.glob("planted*.json"))) == 4
+    assert len(list(tmp_path.glob("means*.npz"))) == 2
+    paths = sorted(tmp_path.glob("planted*.json"))
+    assert len({load_circuit(path).provenance["identity"] for path in paths}) == 4
     with pytest.raises(InputError, match="its tokenizer is another now"):
         foreign = dataclasses.replace(corpus, tokenizer=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
         prune_tasks(model, foreign, [data], PRUNE, tmp_path)
@@ -130,7 +135,7 @@ def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(model, c
     """Only channel 0 carries which token ends the prompt; the others are held at their means."""
     prune = dataclasses.replace(PRUNE, sites=(*sites.LAYER_SITES, "embed"))
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
-    found = prune_tasks(model, corpus, [data], prune, tmp_path)["planted"]
+    found = prune_tasks(model, corpus, [data], prune, tmp_path)[0]
     assert [(node.site, node.index) for node in found.nodes] == [("embed", 0), *CIRCUIT]
     assert found.provenance["reached"] and found.sites == prune.sites
     counts = {name: found.counts[name] for name in ("nodes", "edges", "embedding")}
@@ -184,7 +189,7 @@ def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, t
     for key, shape in sites.edge_shapes(CONFIG).items():
         gates[key] = (rng.random(shape) < 0.7).astype(np.float32)
     reduced = Reduced(0.15, gates, means, {"nodes": 99, "edges": 98}, 0.1, 0.01, True)
-    save_circuit(circuit_of(model, data, means, PRUNE, reduced, {}), tmp_path / "edges.json")
+    circuit_of(model, data, means, PRUNE, reduced, {}).save(tmp_path / "edges.json")
     found = load_circuit(tmp_path / "edges.json")
     assert found.edge_gated and found.counts["edges"] == count_edges(model.params, gates)
     assert found.losses["validation"] == 0.1 and found.losses["validation_error"] == 0.01
@@ -205,7 +210,7 @@ def test_closed_nodes_are_held_at_zero_where_that_was_trained(model, corpus, tmp
     monkeypatch.setattr(suite, "extract_circuit", stop)
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
     prune = dataclasses.replace(PRUNE, ablation="zero")
-    assert prune_tasks(model, corpus, [data], prune, tmp_path) == {}
+    assert prune_tasks(model, corpus, [data], prune, tmp_path) == [None]
     assert all((mean == 0).all() for mean in load_means(tmp_path / "means.npz").values())
 
 
@@ -215,6 +220,31 @@ def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), weak.tokenizer, 8, PRUNE)
     with pytest.raises(TaskBeyondModelError, match="0.15 is below the loss 0.693 of the full model"):
         extract_circuit(weak, data, {}, PRUNE, {})
-    assert prune_tasks(weak, corpus, [data], PRUNE, tmp_path) == {}
+    assert prune_tasks(weak, corpus, [data], PRUNE, tmp_path) == [None]
     assert "planted: left out" in capsys.readouterr().out
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_control_is_pruned_although_the_model_misses_it(model, corpus, tmp_path):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    wrong = [pairs._replace(candidates=pairs.candidates[..., ::-1].copy()) for pairs in data.splits]
+    control = TaskData("planted.control", *wrong, is_control=True)
+    assert prune_tasks(model, corpus, [control._replace(is_control=False)], PRUNE, tmp_path) == [None]
+    (circuit,) = prune_tasks(model, corpus, [control], PRUNE, tmp_path)
+    assert circuit is not None and circuit.losses["unpruned"] > 0.15
+
+
+def test_a_single_test_pair_has_no_standard_error_and_its_file_is_json(model, corpus, tmp_path):
+    prune = dataclasses.replace(PRUNE, test_pairs=1, validation_pairs=1, steps=2)
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
+    (circuit,) = prune_tasks(model, corpus, [data], prune, tmp_path)
+    assert circuit.losses["circuit_error"] is None and circuit.losses["validation_error"] is None
+    text = (tmp_path / "planted.json").read_text()
+    assert "NaN" not in text and json.loads(text)["losses"]["circuit_error"] is None
+    assert load_circuit(tmp_path / "planted.json").losses == circuit.losses
+
+
+def test_edges_and_lanes_are_asked_for_by_the_same_road(model, corpus, tmp_path):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    (circuit,) = prune_tasks(model, corpus, [data], PRUNE, tmp_path, lanes=2, edges=True)
+    assert circuit.edge_gated and circuit.counts["edges"] == 2 and circuit.provenance["lanes"] == 2

@@ -11,7 +11,7 @@ from experiments.studies.circuit_size.rankings import RANKINGS, ranked_circuits
 from experiments.studies.circuit_size.sizes import LEARNED, MISSED, REACHED, SizeRow
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.circuits.edges import count_edges, count_nodes
-from sparse_jax.circuits.graph import Circuit, load_circuit, save_circuit
+from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Discretized
 from sparse_jax.pruning.lanes import make_lanes
@@ -97,7 +97,7 @@ class Case:
         origin = {"weights": self.subject.weights, "search": search, "prunings": prunings}
         subject = self.subject
         circuit = circuit_of(subject.model, self.data, subject.means, prune, reduced, origin)
-        save_circuit(circuit, self._circuit_path(method, reduced.target))
+        circuit.save(self._circuit_path(method, reduced.target))
         return self._row_of(circuit, method, reduced, prunings)
 
     def _row_of(self, circuit: Circuit, method: str, reduced: Reduced, prunings: int) -> SizeRow:

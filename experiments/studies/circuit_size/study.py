@@ -16,7 +16,6 @@ from sparse_jax.pruning.prune import TaskData, task_loss
 from sparse_jax.pruning.search import search_tasks
 from sparse_jax.pruning.subject import Subject
 from sparse_jax.sparsity.statistics import total_nonzero
-from sparse_jax.trees import fingerprint
 
 
 def run_study(
@@ -52,7 +51,7 @@ def _pairs_file(subject: Subject, data: TaskData) -> Path:
 
 def _require_same_pairs(subject: Subject, data: TaskData) -> None:
     path = _pairs_file(subject, data)
-    if path.exists() and path.read_text() != fingerprint(*data[1:]):
+    if path.exists() and path.read_text() != data.fingerprint:
         raise InputError(
             f"tasks: {data.name} had other pairs when {path} was written; "
             "valid: a new workdir, or another name"
@@ -104,7 +103,7 @@ def _study_group(
     # the same group again after a stop: an unfinished round of its search is found by who is in it
     group = [data for data in group if targets[data.name]]
     for data in group:
-        write_whole(_pairs_file(subject, data), fingerprint(*data[1:]))
+        write_whole(_pairs_file(subject, data), data.fingerprint)
     journals = search_tasks(subject, group, targets, plan.search, plan.prune)
     for data in group:
         case = Case(subject, data, journals[data.name], losses[data.name], targets[data.name], plan)

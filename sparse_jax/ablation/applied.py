@@ -1,0 +1,75 @@
+"""A circuit applied whole to its model: all gates, ablation values, frozen norms, calibration."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_jax.ablation.values import MEAN_WINDOWS, ablation_values
+from sparse_jax.circuits.calibration import Calibration
+from sparse_jax.circuits.edge_gates import gate_edges
+from sparse_jax.circuits.gates import Gates, by_kind
+from sparse_jax.circuits.graph import Circuit
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.model.forward import Params, forward
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.models.model import Model
+from sparse_jax.trees import fingerprint
+
+
+def check_circuit(model: Model, circuit: Circuit) -> None:
+    """Raises InputError for a circuit of another model."""
+    found = circuit.provenance.get("weights")
+    if found is not None and found != model.fingerprint:
+        raise InputError(
+            f"circuit: it is of model {found} ({circuit.provenance.get('model')}); "
+            f"valid: circuits of {model.fingerprint} ({model.origin})"
+        )
+
+
+def values_of(model: Model, circuit: Circuit) -> Gates:
+    """What the closed nodes of a circuit carry, by site, as they did when it was found.
+
+    They are measured again on the model's training text, or read beside a published model. Raises InputError
+    if they are not the same any more, and for a circuit of another model.
+    """
+    check_circuit(model, circuit)
+    pruning = circuit.provenance.get("pruning", {})
+    windows, kind = pruning.get("mean_windows", MEAN_WINDOWS), pruning.get("ablation", "mean")
+    names = [s for s in sites.NODE_SITES if s != sites.EMBED_SITE or s in circuit.sites]
+    values = ablation_values(model, names, windows, kind)
+    wanted = circuit.provenance.get("values")
+    if wanted is not None and values_hash(values) != wanted:
+        raise InputError(
+            f"circuit: its ablation values have the hash {wanted}, those of {model.origin} now "
+            f"{values_hash(values)}; valid: the text and the means that the circuit was found with"
+        )
+    return values
+
+
+def values_hash(values: Gates) -> str:
+    """Tells two sets of ablation values apart."""
+    return fingerprint({site: np.asarray(value, np.float32) for site, value in values.items()})[:16]
+
+
+def circuit_hooks(
+    model: Model, circuit: Circuit, values: Gates, tokens_BxT: jax.Array
+) -> tuple[Params, Hooks]:
+    """Parameters and hooks with which `forward` computes the circuit, but for its calibration."""
+    nodes, edges = by_kind(circuit.gates(model.config))
+    params = model.params
+    if edges:
+        params = gate_edges(model.config, params, {key: jnp.asarray(g) for key, g in edges.items()}, values)
+    norms = {}
+    if circuit.provenance.get("pruning", {}).get("frozen_norms", False):
+        norms = forward(model.config, model.params, tokens_BxT, Hooks(capture=sites.NORMS))[1]
+    gates = {site: jnp.asarray(gate) for site, gate in nodes.items()}
+    return params, Hooks(gates, {site: jnp.asarray(values[site]) for site in gates}, norms=norms)
+
+
+def calibration_of(circuit: Circuit, vocab_size: int) -> Calibration:
+    """The fit of its logits that a circuit carries; the identity where it carries none."""
+    shift = np.zeros(vocab_size, np.float32)
+    for token, value in circuit.calibration.get("shift", {}).items():
+        shift[int(token)] = value
+    return Calibration(jnp.float32(circuit.calibration.get("scale", 1.0)), jnp.asarray(shift))

@@ -1,0 +1,318 @@
+"""What a person writes in a notebook: a thin layer on the rooms below, `import sparse_jax as sj`.
+
+Examples use the models under experiments/results/small of a checkout.
+"""
+
+import dataclasses
+import functools
+import html
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_jax.ablation.applied import calibration_of, check_circuit, circuit_hooks, values_hash, values_of
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.ablation.score import measure_tasks
+from sparse_jax.ablation.values import ablation_values
+from sparse_jax.circuits.graph import Circuit
+from sparse_jax.inputs import InputError, from_mapping, require, require_choice
+from sparse_jax.model import generate as sampling
+from sparse_jax.model import sites
+from sparse_jax.model.forward import forward
+from sparse_jax.model.hooks import Hooks, Patch
+from sparse_jax.model.nodes import close
+from sparse_jax.models.model import Model
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.prune import extract_circuit, same_length, task_data
+from sparse_jax.runtime.provenance import provenance
+from sparse_jax.tasks.built_in import TASKS
+from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.metrics import METRICS, summarize
+from sparse_jax.tasks.own import pairs_task
+from sparse_jax.tasks.task import Task
+from sparse_jax.training.config import RunConfig
+from sparse_jax.training.loop import train as train_run
+
+Text = str | Sequence[str] | np.ndarray | jax.Array
+Ablate = str | Iterable[str] | Mapping[str, str]
+Arrays = Mapping[str, jax.Array]
+
+
+def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
+    """Trains a model in `workdir`, or goes on there; the same bits as `python -m experiments.train`.
+
+    config: as `sj.presets` makes them. Raises InputError for a config that cannot work or another run's
+    workdir, before any work.
+    """
+    return train_run(config, workdir)
+
+
+def run(
+    model: Model,
+    text: Text,
+    *,
+    capture: str | Sequence[str] = (),
+    ablate: Ablate = (),
+    add: Arrays | None = None,
+    patch: Mapping[str, Patch] | None = None,
+    circuit: Circuit | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Runs the model -> (float32 logits [B, T, V], captured values by site, [L, B, T, N]).
+
+    text: a text, several (padded on the right to the longest: logits after a text's own end mean nothing),
+    or token ids [T] or [B, T]. ablate: nodes or sites by name ("1.mlp_neuron.17", "0.attn_in", "q"), to
+    their mean over training text, or to what a mapping says ("mean", "zero"). add: by site, or "layer.site",
+    a value that is added there. patch: by site. circuit: everything outside it is ablated as when it was
+    found, with its frozen norms and its calibration.
+
+    Raises InputError for names, shapes and tokens that are not the model's, and a circuit of another model.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> logits, acts = sj.run(model, "for x", capture=("q",))
+    >>> logits.shape, acts["q"].shape
+    ((1, 2, 1024), (2, 1, 2, 256))
+    """
+    tokens = token_ids(model, text)
+    capture = (capture,) if isinstance(capture, str) else tuple(capture)
+    params, hooks, calibrate = _intervention(model, tokens, ablate, add, circuit)
+    hooks = hooks.replace(patches=dict(patch or {}), capture=capture)
+    logits, captured = _compiled_forward(model.config)(params, tokens, hooks)
+    return calibrate(logits), captured
+
+
+def generate(
+    model: Model,
+    prompt: str = "",
+    tokens: int = 64,
+    *,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    seed: int = 0,
+    ablate: Ablate = (),
+    add: Arrays | None = None,
+    circuit: Circuit | None = None,
+) -> str:
+    """The prompt and what the model writes after it, at most `tokens` tokens more.
+
+    temperature 0 takes the most likely token. ablate, add and circuit as in `run`; a circuit's calibration
+    has no part in sampling, and one with frozen norms is refused. Raises InputError past the model's context.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> sj.generate(model, "for item in", 1, temperature=0)
+    'for item in items'
+    """
+    ids = token_ids(model, prompt)
+    room = model.config.context - ids.shape[1]
+    require(0 <= tokens <= room, "tokens", tokens, f"0 to {room} after this prompt")
+    params, hooks, _ = _intervention(model, ids, ablate, add, circuit)
+    key = jax.random.key(seed)
+    found = sampling.generate(model.config, params, ids, tokens, key, temperature, top_k, hooks)
+    return model.require_tokenizer().decode(found[0].tolist(), skip_special_tokens=False)
+
+
+def token_ids(model: Model, text: Text) -> jax.Array:
+    """Token ids [B, T] of a text, of texts, or of ids. Raises InputError for what the model cannot read."""
+    if isinstance(text, str) or (isinstance(text, (list, tuple)) and text and isinstance(text[0], str)):
+        texts = [text] if isinstance(text, str) else list(text)
+        tokenizer = model.require_tokenizer()
+        rows = [tokenizer.encode(one, add_special_tokens=False).ids for one in texts]
+        longest = max(map(len, rows))
+        ids = np.array([row + [0] * (longest - len(row)) for row in rows], np.int32)
+    else:
+        ids = np.atleast_2d(np.asarray(text))
+    require(ids.ndim == 2 and ids.shape[1] > 0, "text", np.shape(ids), "a text of at least one token")
+    require(np.issubdtype(ids.dtype, np.integer), "text", str(ids.dtype), "texts, or whole numbers")
+    vocab = model.config.vocab_size
+    low, high = int(ids.min()), int(ids.max())
+    require(low >= 0 and high < vocab, "text", f"ids {low} to {high}", f"token ids 0 to {vocab - 1}")
+    return jnp.asarray(ids, jnp.int32)
+
+
+def task(spec: str | Task | Sequence[object]) -> Task:
+    """A task: its name (`sj.tasks()`), NAME.CONTROL, a .jsonl file, "FILE.py:FUNCTION", or a list of pairs.
+
+    A pair is a mapping with prompt, counterfactual, answer and wrong, or those four in that order. Raises
+    InputError naming what is wrong and what is nearest.
+
+    >>> import sparse_jax as sj
+    >>> sj.task("for_while").about
+    'what follows a name after for or while'
+    """
+    return _task_of(spec)
+
+
+def tasks() -> tuple[str, ...]:
+    """The names of the twenty built-in tasks."""
+    return tuple(TASKS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How well a model, or a circuit of it, does a task: means over pairs with their standard errors.
+
+    values: by name, (mean, standard error; None for a single pair): loss in nats, accuracy, logit_difference,
+    full_vocabulary_loss.
+    """
+
+    task: str
+    split: str
+    pairs: int
+    of: str
+    values: Mapping[str, tuple[float, float | None]]
+
+    @property
+    def loss(self) -> float:
+        """The task loss in nats; chance is ln 2 = 0.693."""
+        return self.values["loss"][0]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of prompts answered correctly."""
+        return self.values["accuracy"][0]
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name} {_with_error(*value)}" for name, value in self.values.items())
+        return f"{self.task} ({self.split}, {self.pairs} pairs, {self.of}): {said}"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in self.values)
+        cells = "".join(f"<td>{_with_error(*value)}</td>" for value in self.values.values())
+        about = html.escape(f"{self.task} ({self.split} split, {self.pairs} pairs, {self.of})")
+        return f"<table><caption>{about}</caption><tr>{head}</tr><tr>{cells}</tr></table>"
+
+
+def score(
+    model: Model,
+    task: str | Task | Sequence[object],
+    *,
+    circuit: Circuit | None = None,
+    split: str = "test",
+    pairs: int = 256,
+    seed: int = 0,
+) -> Score:
+    """How well the model does a task; with `circuit`, how well that circuit of it does, not calibrated.
+
+    Raises InputError for a task that the model's tokenizer cannot write, and a circuit of another model.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> sj.score(model, "for_while", pairs=32).accuracy
+    1.0
+    """
+    chosen = _task_of(task)
+    encoded = chosen.encode(split, pairs, seed, model.require_tokenizer(), model.config.context)
+    if circuit is None:
+        (row,) = measure_tasks(model, {chosen.name: encoded}, split)
+        values = {name: (row[name], row[f"{name}_error"]) for name in METRICS}
+        return Score(chosen.name, split, pairs, "full model", values)
+    frozen = bool(circuit.provenance.get("pruning", {}).get("frozen_norms", False))
+    values = values_of(model, circuit)
+    judge = Judge(model.config, model.params, values, encoded, frozen_norms=frozen)
+    logits = judge.logits(circuit.gates(model.config))
+    found = {}
+    for name, metric in METRICS.items():
+        mean, error = summarize(metric(logits, encoded.candidates))
+        found[name] = mean, None if math.isnan(error) else error
+    return Score(chosen.name, split, pairs, f"circuit of {circuit.counts['edges']} edges", found)
+
+
+def prune(
+    model: Model,
+    task: str | Task | Sequence[str | Task],
+    *,
+    lanes: int = 1,
+    edges: bool = False,
+    **settings: object,
+) -> Circuit | list[Circuit]:
+    """The smallest circuit that does a task at `target_loss`; for a list of tasks, one each.
+
+    lanes: prunings from different seeds, of which the best counts. edges: gates on single edges as well,
+    inside the circuit of nodes. settings: fields of PruneConfig (`target_loss`, `steps`, `k_coef`, ...).
+    Whether the target was reached is in `circuit.provenance["reached"]`.
+
+    Raises InputError for settings that are unknown or do not fit, and for a task that the model itself
+    cannot do at the target.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> sj.prune(model, "for_while", stepz=3)
+    Traceback (most recent call last):
+    sparse_jax.inputs.InputError: pruning.stepz: unknown field; did you mean 'steps'? ...
+    """
+    config = from_mapping(PruneConfig, settings, "pruning")
+    require(lanes >= 1, "lanes", lanes, "at least 1")
+    several = isinstance(task, (list, tuple)) and all(isinstance(one, (str, Task)) for one in task)
+    require(not several or len(task) > 0, "tasks", [], "at least one task")
+    chosen = [_task_of(one) for one in (task if several else [task])]
+    tokenizer = model.require_tokenizer()
+    data = same_length([task_data(one, tokenizer, model.config.context, config) for one in chosen])
+    values = ablation_values(model, config.ablation_sites, config.mean_windows, config.ablation)
+    origin = {"weights": model.fingerprint, "values": values_hash(values), **provenance()}
+    found = [
+        extract_circuit(model, one, values, config, origin, f"prune {one.name}", lanes, edges) for one in data
+    ]
+    return found if several else found[0]
+
+
+def _task_of(spec: str | Task | Sequence[object]) -> Task:
+    if isinstance(spec, Task):
+        return spec
+    return find_task(spec) if isinstance(spec, str) else pairs_task(spec)
+
+
+def _with_error(mean: float, error: float | None) -> str:
+    return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"
+
+
+def _intervention(model: Model, tokens, ablate: Ablate, add: Arrays | None, circuit: Circuit | None):
+    """Parameters, hooks, and what is done to the logits."""
+    params, hooks, calibrate = model.params, Hooks(), _unchanged
+    if circuit is not None:
+        check_circuit(model, circuit)
+        params, hooks = circuit_hooks(model, circuit, values_of(model, circuit), tokens)
+        calibrate = calibration_of(circuit, model.config.vocab_size).apply
+    if ablate:
+        if circuit is not None:
+            raise InputError("ablate: given beside a circuit, which ablates by itself; valid: one of them")
+        gates, ablated = close(model.config, ablate, _means(model, ablate))
+        hooks = hooks.replace(gates=gates, ablated=ablated)
+    return params, hooks.replace(additions=_additions(model, add or {})), calibrate
+
+
+def _means(model: Model, ablate: Ablate) -> Arrays | None:
+    if isinstance(ablate, Mapping) and "mean" not in ablate.values():
+        return None
+    return ablation_values(model, sites.NODE_SITES)
+
+
+def _additions(model: Model, add: Arrays) -> dict[str, jax.Array]:
+    """By site; a value for "layer.site" is 0 in the other layers."""
+    found: dict[str, jax.Array] = {}
+    for name, value in add.items():
+        layer, dot, site = name.rpartition(".")
+        value = jnp.asarray(value, jnp.float32)
+        if dot and site not in sites.UNLAYERED_SITES:
+            known = layer.isdecimal() and int(layer) < model.config.n_layers
+            require(known, f"add[{name!r}]", layer, f"a layer, 0 to {model.config.n_layers - 1}")
+            require_choice(f"add[{name!r}]", site, sites.CHANGEABLE_SITES)
+            require(value.ndim <= 3, f"add[{name!r}]", value.shape, "what broadcasts to [B, T, N]")
+            value = jnp.reshape(value, (1,) * (3 - value.ndim) + value.shape)
+            layers = jnp.arange(model.config.n_layers) == int(layer)
+            value = jnp.where(layers[:, None, None, None], value, 0)
+        found[site] = found[site] + value if site in found else value
+    return found
+
+
+def _unchanged(logits: jax.Array) -> jax.Array:
+    return logits
+
+
+@functools.cache
+def _compiled_forward(config):
+    return jax.jit(functools.partial(forward, config))

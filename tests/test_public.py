@@ -1,0 +1,168 @@
+"""The public face: what it gives is what the rooms below give, typed in as in a notebook."""
+
+import dataclasses
+import doctest
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import sparse_jax as sj
+from sparse_jax import interactive
+from sparse_jax.ablation.score import measure_tasks
+from sparse_jax.ablation.values import load_means
+from sparse_jax.model.forward import forward
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.training import presets
+from sparse_jax.trees import named_leaves
+
+ROOT = Path(__file__).parents[1]
+SMALL = ROOT / "experiments" / "results" / "small"
+SHORT = {"steps": 20, "pairs_per_step": 4, "train_pairs": 16, "validation_pairs": 8, "test_pairs": 8}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return sj.load(SMALL / "sparse")
+
+
+@pytest.fixture(scope="module")
+def circuit(model):
+    return sj.prune(model, "for_while", target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)
+
+
+def test_importing_is_cheap_and_names_are_what_they_say():
+    code = "import sys, sparse_jax as sj; assert 'jax' not in sys.modules; print(sorted(dir(sj)))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert eval(said.stdout) == sorted([*sj.__all__, "__version__"])
+    for name in sj.__all__:
+        assert getattr(sj, name) is not None
+    with pytest.raises(AttributeError, match="public names: "):
+        sj.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("module", [interactive, presets])
+def test_the_examples_run(module, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_running_a_text_is_the_forward_function(model):
+    tokens = np.array([model.tokenizer.encode("for x").ids])
+    expected, captured = forward(model.config, model.params, tokens, Hooks(capture=("q",)))
+    for given in ("for x", tokens, tokens[0]):
+        logits, acts = sj.run(model, given, capture="q")
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+        np.testing.assert_allclose(acts["q"], captured["q"], atol=1e-5)
+
+
+def test_several_texts_are_padded_behind_their_ends(model):
+    logits, _ = sj.run(model, ["for x", "for item in items"])
+    alone, _ = sj.run(model, "for x")
+    np.testing.assert_allclose(logits[0, : alone.shape[1]], alone[0], atol=1e-4)
+
+
+def test_ablating_by_name_is_a_gate_with_the_published_mean(model):
+    means = load_means(SMALL / "sparse" / "means_128.npz", model.fingerprint)
+    tokens = np.array([model.tokenizer.encode("for x").ids])
+    gate = np.ones_like(means["mlp_neuron"])
+    gate[1, 17] = 0
+    hooks = Hooks({"mlp_neuron": gate}, {"mlp_neuron": means["mlp_neuron"]})
+    expected = forward(model.config, model.params, tokens, hooks)[0]
+    for names in ({"1.mlp_neuron.17": "mean"}, ["1.mlp_neuron.17"], "1.mlp_neuron.17"):
+        np.testing.assert_allclose(sj.run(model, "for x", ablate=names)[0], expected, atol=1e-4)
+
+
+def test_adding_in_one_layer_adds_nothing_in_the_others(model):
+    vector = np.linspace(-1, 1, 256).astype(np.float32)
+    added = np.zeros((2, 1, 1, 256), np.float32)
+    added[0] = vector
+    tokens = np.array([model.tokenizer.encode("for x").ids])
+    expected = forward(model.config, model.params, tokens, Hooks(additions={"resid_mid": added}))[0]
+    np.testing.assert_allclose(sj.run(model, "for x", add={"0.resid_mid": vector})[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (lambda m: sj.run(m, [1, 5000]), "text: 'ids 1 to 5000' is not valid; valid: token ids 0 to 1023"),
+        (lambda m: sj.run(m, [-1]), "ids -1 to -1"),
+        (lambda m: sj.run(m, ""), "a text of at least one token"),
+        (lambda m: sj.run(m, "x", ablate="2.q"), "no layer 2"),
+        (lambda m: sj.run(m, "x", add={"7.q": 1.0}), "add.*a layer, 0 to 1"),
+        (lambda m: sj.run(m, "x", capture="qq"), "hooks.capture: 'qq' is unknown"),
+        (lambda m: sj.task("for_whil"), "did you mean 'for_while'"),
+        (lambda m: sj.task([("a", "b", "c")]), "pairs.0.: .*; valid: a Pair, or prompt"),
+        (lambda m: sj.prune(m, "for_while", lanes=0), "lanes: 0 is not valid"),
+        (lambda m: sj.presets.tiny(**{"training.stps": 3}), "did you mean 'training.steps'"),
+        (lambda m: sj.generate(m, "x", 5000), "tokens: 5000 is not valid"),
+    ],
+)
+def test_wrong_input_is_named(model, call, said):
+    with pytest.raises(sj.InputError, match=said):
+        call(model)
+
+
+def test_a_score_is_a_row_of_the_table_of_tasks(model):
+    pairs = sj.task("for_while").encode("test", 16, 0, model.tokenizer, 128)
+    (row,) = measure_tasks(model, {"for_while": pairs}, "test")
+    found = sj.score(model, "for_while", pairs=16)
+    assert found.loss == row["loss"] and found.values["loss"][1] == row["loss_error"]
+    assert "loss" in repr(found) and "<table>" in found._repr_html_()
+
+
+def test_a_circuit_comes_back_from_its_file_with_its_loss(model, circuit, tmp_path):
+    circuit.save(tmp_path / "c.json")
+    again = sj.load_circuit(tmp_path / "c.json")
+    found = sj.score(model, "for_while", circuit=again, pairs=8)
+    assert found.loss == pytest.approx(circuit.losses["circuit"], abs=1e-5)
+    logits, _ = sj.run(model, "for x", circuit=again)
+    gates = again.gates(model.config)
+    means = load_means(SMALL / "sparse" / "means_128.npz")
+    tokens = np.array([model.tokenizer.encode("for x").ids])
+    plain = forward(model.config, model.params, tokens, Hooks(gates, {s: means[s] for s in gates}))[0]
+    shift = np.zeros(1024)
+    for token, value in again.calibration["shift"].items():
+        shift[int(token)] = value
+    np.testing.assert_allclose(logits, again.calibration["scale"] * plain + shift, atol=1e-3)
+
+
+def test_a_circuit_of_another_model_is_refused(model, circuit):
+    other = dataclasses.replace(model, params=jax.tree.map(lambda x: x * 1.01, model.params))
+    for call in (
+        lambda: sj.run(other, "x", circuit=circuit),
+        lambda: sj.score(other, "for_while", circuit=circuit),
+    ):
+        with pytest.raises(sj.InputError, match=f"it is of model {model.fingerprint}"):
+            call()
+
+
+def test_things_show_themselves(model, circuit, tmp_path):
+    assert "2 layers, 256 wide" in repr(model) and model.fingerprint in model._repr_html_()
+    assert "for_while" in repr(circuit) and "\n" not in repr(circuit)
+    assert circuit._repr_html_().count("<circle") == len(circuit.nodes)
+    assert "<iframe" in sj.view(circuit)._repr_html_()
+    sj.report([circuit], tmp_path / "report.html")
+    assert "for_while" in (tmp_path / "report.html").read_text()
+
+
+def test_pairs_in_memory_are_a_task():
+    pairs = [{"prompt": f"a{i}", "counterfactual": f"b{i}", "answer": "x", "wrong": "y"} for i in range(9)]
+    task = sj.task(pairs)
+    assert sum(len(task.pairs(split, 1, 0)) for split in ("train",)) == 1
+    with pytest.raises(sj.InputError, match=r"pairs\[1\]: 'a0' is in pairs\[0\] too"):
+        sj.task([pairs[0], pairs[0]])
+
+
+def test_training_gives_the_bits_of_the_loop(tmp_path, config):
+    from sparse_jax.training.loop import train
+
+    ours, theirs = sj.train(config, tmp_path / "a"), train(config, tmp_path / "b")
+    for name, leaf in named_leaves(ours.params).items():
+        np.testing.assert_array_equal(leaf, named_leaves(theirs.params)[name])
+    assert json.loads(config.to_json()) == ours.run
