@@ -29,7 +29,7 @@ def test_open_gates_change_nothing(tiny):
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_a_closed_gate_puts_its_fill_or_zero_at_every_position(tiny, filled):
+def test_a_closed_gate_puts_its_ablation_value_or_zero_at_every_position(tiny, filled):
     config, params, tokens = tiny
     shapes = sites.node_shapes(config)
     gates = {site: jnp.ones(shape).at[..., 3].set(0) for site, shape in shapes.items()}
@@ -55,7 +55,7 @@ def test_a_closed_gate_changes_the_logits_like_removing_the_weights(tiny):
     )
 
 
-def test_the_gradient_of_a_gate_is_that_of_interpolating_node_and_fill(tiny):
+def test_the_gradient_of_a_gate_is_that_of_interpolating_node_and_ablation_value(tiny):
     config, params, tokens = tiny
     shape = sites.node_shapes(config)["mlp_neuron"]
     ablated = {"mlp_neuron": jax.random.normal(jax.random.key(0), shape)}

@@ -14,7 +14,7 @@ from sparse_jax.model.hooks import Hooks, Patch
 AT = jnp.array([0, 9, 4])
 
 
-def gates_and_fills(config, tokens):
+def gates_and_ablated(config, tokens):
     """Half of the gates closed; some ablated are one for all tokens, some are of each token."""
     shapes, keys = sites.node_shapes(config), jax.random.split(jax.random.key(3), 32)
     gates = {s: (jax.random.uniform(k, n) > 0.4) * 1.0 for k, (s, n) in zip(keys, shapes.items())}
@@ -35,12 +35,12 @@ def gates_and_fills(config, tokens):
         {"positions": "added", "residual_activation": "relu", "norm": "layer"},
     ],
 )
-def test_logits_and_slopes_are_those_of_the_whole_computation(tiny, changes):
+def test_logits_and_gradients_are_those_of_the_full_computation(tiny, changes):
     config, _, tokens = tiny
     config = dataclasses.replace(config, **changes)
     params = initialize(config, jax.random.key(2))
     params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, params)
-    gates, ablated = gates_and_fills(config, tokens)
+    gates, ablated = gates_and_ablated(config, tokens)
 
     weights = jax.random.normal(jax.random.key(4), (3, config.vocab_size))
 

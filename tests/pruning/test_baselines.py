@@ -51,7 +51,7 @@ def score_by_hand(site, place):
     return np.mean(scores)
 
 
-def test_attribution_is_slope_times_distance_from_the_mean():
+def test_attribution_is_gradient_times_distance_from_the_mean():
     judge = noisy()
     found = attribution(CONFIG, judge.params, judge.ablated, PAIRS, APART)
     for site, shape in sites.node_shapes(CONFIG).items():
