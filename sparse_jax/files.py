@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sparse_jax.inputs import InputError
 
@@ -66,7 +67,7 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def read_json_object(path: Path) -> dict[str, object]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """The object that `path` holds. Raises InputError for a file that is missing, or holds anything else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"{hint}valid: {', '.join(choices)}"
 
 
-def require_choice(field: str, value: str, choices: Iterable[str]) -> None:
+def require_choice(field: str, value: object, choices: Iterable[str]) -> None:
     """Raises InputError unless `value` is one of `choices`."""
     choices = list(choices)
     if value not in choices:

@@ -35,7 +35,7 @@ def list_files(
     read are noted in `skipped`: reason -> names.
     Raises InputError for a path that is no directory, and where nothing is found or fits.
     """
-    found = []
+    found: list[SourceFile] = []
     for root in [Path(path).expanduser() for path in paths] or [Path(sysconfig.get_path("stdlib"))]:
         if not root.is_dir():
             raise InputError(f"paths: {str(root)!r} is not a directory; valid: directories of .py files")

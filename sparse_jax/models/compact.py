@@ -51,7 +51,8 @@ def read_weights(path: str | os.PathLike, config: ModelConfig) -> Params:
     Raises InputError for a missing, damaged or foreign file, or one that does not fit `config`.
     """
     path = Path(path)
-    tensors, metadata = read_safetensors(path)
+    found_tensors, metadata = read_safetensors(path)
+    tensors: dict[str, Source] = {**found_tensors}
     found = metadata.get("format")
     if found == DENSE:
         leaves = named_leaves(param_shapes(config))
@@ -59,7 +60,7 @@ def read_weights(path: str | os.PathLike, config: ModelConfig) -> Params:
         return read_leaves(tensors, wanted, config, path)
     if found != NONZERO:
         raise InputError(f"model: {path} has format {found!r}; valid: {NONZERO!r}, {DENSE!r}")
-    return _read_nonzero(dict(tensors), config, path)
+    return _read_nonzero(tensors, config, path)
 
 
 def _read_nonzero(tensors: dict[str, Source], config: ModelConfig, path: Path) -> Params:

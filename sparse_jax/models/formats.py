@@ -63,5 +63,7 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
     hold the model.
     """
     require_choice("format", format, WRITABLE)
+    write = FORMATS[format].write
+    assert write is not None  # by WRITABLE
     with new_directory(directory) as unfinished:
-        FORMATS[format].write(model, unfinished)
+        write(model, unfinished)

@@ -62,8 +62,13 @@ class Given:
 class Source(Protocol):
     """A tensor that is read when it is asked for."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of its entries."""
 
     def read(self) -> np.ndarray:
         """The entries, of `shape`."""

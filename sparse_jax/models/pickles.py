@@ -2,6 +2,7 @@
 
 import pickletools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from sparse_jax.inputs import InputError
 
@@ -43,7 +44,9 @@ class _Machine:
     """The stack and the memo of one pickle."""
 
     def __init__(self, names: Mapping[str, object], persistent: Callable[[object], object]):
-        self.stack, self._memo, self._names, self._persistent = [], {}, names, persistent
+        self.stack: list[Any] = []
+        self._memo: dict[object, Any] = {}
+        self._names, self._persistent = names, persistent
 
     def step(self, name: str, argument: object) -> None:
         stack = self.stack

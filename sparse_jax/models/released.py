@@ -17,6 +17,7 @@ from sparse_jax.models.model import Model, read_tokenizer, write_tokenizer
 from sparse_jax.models.released_config import read_released_config, write_released_config
 from sparse_jax.models.torch_reader import read_torch_file
 from sparse_jax.models.torch_writer import write_torch_file
+from sparse_jax.trees import named_leaves
 
 CONFIG, WEIGHTS = "beeg_config.json", "final_model.pt"
 EMBEDDING, UNEMBEDDING = "transformer.wte.weight", "lm_head.weight"
@@ -112,7 +113,7 @@ def released_tensors(model: Model) -> Iterator[tuple[str, np.ndarray]]:
     if config.positions == "none":
         extra.append((POSITIONS, np.zeros((config.context, config.d_model), np.float32)))
     if config.tied_embedding:
-        extra.append((UNEMBEDDING, np.asarray(model.params["embed"]["kernel"])))
+        extra.append((UNEMBEDDING, np.asarray(named_leaves(model.params)["embed/kernel"])))
     return itertools.chain(write_leaves(model.params, wanted, config), extra)
 
 

@@ -8,7 +8,9 @@ import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +48,7 @@ class Storage:
             return np.zeros(0, self.dtype)
         size = self.count * self.dtype.itemsize
         content = np.memmap(self.path, np.uint8, "r", self.start, size)
-        if zlib.crc32(content) != self.checksum:
+        if zlib.crc32(content.data) != self.checksum:
             raise InputError(f"{self.path}: damaged: wrong checksum of {size} bytes from {self.start}")
         return content.view(np.ndarray).view(self.dtype)
 
@@ -115,7 +117,7 @@ class _Archive:
         self._start(name)
         return self._archive.read(name)
 
-    def _storage(self, identity: object) -> Storage:
+    def _storage(self, identity: Any) -> Storage:
         kind, dtype, key, _, count = identity
         if kind != "storage" or not isinstance(dtype, np.dtype) or not isinstance(key, str):
             raise InputError("a persistent id is no storage; valid: tensors only")
@@ -140,7 +142,7 @@ class _Archive:
         return start
 
 
-def _mapping(items: object = ()) -> dict:
+def _mapping(items: Iterable = ()) -> dict:
     return dict(items)
 
 

@@ -39,6 +39,7 @@ def _tpu_devices(topology: Topology) -> list[jax.Device]:
     kind, _, count = topology.name.partition("-")
     accelerator = {"v5e": "v5litepod"}.get(kind, kind)
     os.environ.update(_COMPILE_ONLY, TPU_ACCELERATOR_TYPE=f"{accelerator}-{count}")
+    assert topology.shape is not None  # every slice has one
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology.shape).devices)
 
 
@@ -46,6 +47,7 @@ def _gpu_devices(topology: Topology) -> list[jax.Device]:
     _require_compiler(topology, "jax_cuda13_plugin", "plan-gpu")
     os.environ["XLA_FLAGS"] = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), _UNTRIED]))
     chip = topology.chip
+    assert chip is not None and topology.shape is not None  # only simulated devices are without
     described = target_config(topology.shape, chip.memory, chip.memory_bandwidth)
     # machines, processes of each, devices of each
     shape = f"1x1x{topology.devices}"

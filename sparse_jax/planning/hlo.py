@@ -42,7 +42,8 @@ Computation = dict[str, Instruction]
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
     """Every computation of an HLO module by its name, and which of them is run."""
-    computations, entry, current = {}, "", None
+    computations: dict[str, Computation] = {}
+    entry, current = "", None
     for line in text.splitlines():
         if (match := _COMPUTATION.match(line)) is not None and not line.startswith("HloModule"):
             current = computations[match[2]] = {}

@@ -55,7 +55,7 @@ class SparsityConfig:
         return self.fraction == 1 and all(fraction in (None, 1) for _, fraction in self.rules)
 
 
-def _check_rule(rule: object) -> None:
+def _check_rule(rule: tuple[str, float | None]) -> None:
     valid = "a pair (regular expression, fraction in (0, 1] or None), like ('embed/.*', 0.1)"
     is_pair = isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)
     require(is_pair, "sparsity.rules", rule, valid)

@@ -21,7 +21,7 @@ class ProjectionState(NamedTuple):
     thresholds: int32, one for each matrix of the sparse leaves, where the next search starts.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # optax names it so, over tuple.count
     masks: object
     thresholds: jax.Array
 
