@@ -114,7 +114,7 @@ class TextFiles(DocumentBuilder):
 def _shown(
     documents: Iterable[Document], label: str, size: int, skipped: dict[str, list[str]]
 ) -> Iterator[Document]:
-    """`documents` with their progress through `size` bytes, of which some may turn out of no use."""
+    """`documents` with their progress through `size` bytes, some of which may turn out to be unusable."""
     progress, done, count = Progress(label, size, "bytes"), 0, 0
     for count, document in enumerate(documents, start=1):
         yield document

@@ -1,4 +1,4 @@
-"""What prepared data depends on, as a short key: the same key, the same data."""
+"""A short key of everything that prepared data depends on: same key, same data."""
 
 import hashlib
 import json

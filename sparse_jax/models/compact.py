@@ -71,14 +71,14 @@ def _read_nonzero(tensors: dict[str, Source], config: ModelConfig, path: Path) -
             raise InputError(f"model: {path} has no {name} of shape {shape.shape}; valid: its own config")
         nonzero = np.unpackbits(bits, count=size).astype(bool)
         if values.size != np.count_nonzero(nonzero):
-            raise InputError(f"model: {path} holds {values.size} values of {name}; valid: one a set bit")
+            raise InputError(f"model: {path} has {values.size} values of {name}; valid: one for each set bit")
         flat = np.zeros(size, np.float32)
         flat[nonzero] = values
         return flat.reshape(shape.shape)
 
     params = map_named(leaf, param_shapes(config))
     if tensors:
-        raise InputError(f"model: {path} holds {min(tensors)}, which its config has no leaf for")
+        raise InputError(f"model: {path} contains {min(tensors)}, for which its config has no leaf")
     return params
 
 

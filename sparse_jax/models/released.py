@@ -69,7 +69,7 @@ def read_released(directory: str | os.PathLike) -> Model:
     config = read_released_config(read_json_object(directory / CONFIG))
     tensors = read_torch_file(directory / WEIGHTS)
     if not isinstance(tensors, dict):
-        raise InputError(f"{directory / WEIGHTS}: holds no dict of tensors by name")
+        raise InputError(f"{directory / WEIGHTS}: is not a dict of tensors by name")
     return read_released_tensors(config, tensors, directory / WEIGHTS, read_tokenizer(directory))
 
 
@@ -77,7 +77,7 @@ def read_released_tensors(config: ModelConfig, tensors: dict, origin: Path, toke
     """The model of `config` with tensors under their released names, taken out of the dict `tensors`."""
     for name, tensor in tensors.items():
         if not hasattr(tensor, "read"):
-            raise InputError(f"{origin}: {name!r} is no tensor")
+            raise InputError(f"{origin}: {name!r} is not a tensor")
     tensors.setdefault(LOGIT_BIAS, Given(np.zeros(config.vocab_size, np.float32)))
     _drop_causal_masks(config, tensors, origin)
     if config.tied_embedding:
@@ -132,4 +132,6 @@ def _drop_causal_masks(config: ModelConfig, tensors: dict, origin: Path) -> None
             continue
         if tuple(mask.shape) != shape or not np.array_equal(mask.read()[0, 0], np.tri(config.context)):
             name = CAUSAL_MASK.format(layer=layer)
-            raise InputError(f"{origin}: {name!r} is no causal mask; valid: lower triangle of ones, {shape}")
+            raise InputError(
+                f"{origin}: {name!r} is not a causal mask; valid: a lower triangle of ones, {shape}"
+            )

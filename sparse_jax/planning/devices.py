@@ -1,4 +1,4 @@
-"""Devices to compile for that need not be there."""
+"""Devices to compile for, which this machine need not have."""
 
 import importlib.util
 import os
@@ -70,7 +70,7 @@ def _cpu_devices(topology: Topology) -> list[jax.Device]:
     except RuntimeError:  # JAX has started: what there is must do
         if len(jax.devices("cpu")) < wanted:
             raise InputError(
-                f"--topology: {topology.name} needs {wanted} simulated devices and JAX has started with "
+                f"--topology: {topology.name} needs {wanted} simulated devices but JAX has started with "
                 f"{len(jax.devices('cpu'))}; valid: a process of its own"
             ) from None
     return jax.devices("cpu")[:wanted]

@@ -1,4 +1,4 @@
-"""Work of a program, counted from what it says, not from what a compiler made of it."""
+"""FLOPs of a program, counted from its jaxpr and not from the compiled result."""
 
 import math
 from collections import Counter

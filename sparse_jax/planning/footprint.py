@@ -1,4 +1,4 @@
-"""What a compiled program needs on each device, and the largest size of it that fits."""
+"""Memory that a compiled program needs on each device, and the largest size that fits."""
 
 import math
 from collections.abc import Callable

@@ -26,7 +26,7 @@ from sparse_jax.training.sharding import batch_multiple
 from sparse_jax.trees import named_leaves
 
 Record = dict[str, Any]
-# More lanes on a device are not asked for: a task's search has no more.
+# The most lanes per device that are tried: a task's search has no more.
 MOST_LANES = 64
 
 
@@ -35,8 +35,8 @@ def plan_training(
 ) -> Record:
     """What one step needs, and the run of `config`. price: dollars an hour for a device, if not the listed.
 
-    If the batch does not fit, everything is told of about the largest that does ("batch_size"; "asked" is
-    what was asked for; None if none fits). Raises InputError for a mesh, batch or width that does not fit the
+    If the batch does not fit, everything is about roughly the largest that does ("batch_size"; None if none
+    fits); "asked" is the configured one. Raises InputError for a mesh, batch or width that does not fit the
     devices.
     """
     training, context = config.training, config.model.context
@@ -110,7 +110,7 @@ def plan_pruning(
 def plan_update(config: RunConfig, topology: Topology, devices: Sequence[jax.Device]) -> Record:
     """What the optimizer's update moves between devices, with the top-k of the weights and without it.
 
-    "matrix" is the smallest share of a matrix's bytes on a device: what is smaller is no weight.
+    "matrix" is the smallest share of a matrix's bytes on a device: anything smaller is not a weight.
     Raises InputError for a mesh, batch or width that does not fit the devices.
     """
     record = {"program": "update", **_of_topology(topology)}
@@ -173,7 +173,7 @@ def _needs(program: Program, compiled: Compiled, topology: Topology) -> Record:
 
 
 def _of_run(record: Record, topology: Topology, steps: float, price: float | None) -> Record:
-    """Time and money for all steps; nothing for a CPU, of which no peak is known."""
+    """Time and money for all steps; empty for a CPU, whose peak is not known."""
     if topology.chip is None:
         return {}
     seconds = record["seconds"]

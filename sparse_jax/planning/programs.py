@@ -1,4 +1,4 @@
-"""The programs that machines are rented for, and the shapes of their arguments: nothing is computed."""
+"""The programs to plan, with the shapes of their arguments; nothing is computed."""
 
 import functools
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Program(NamedTuple):
     """A jitted function and its arguments as shapes with shardings.
 
     held: by name, the shapes of what stays on the devices from step to step. mesh: its axes' sizes.
-    loop_guess: how often a loop is taken to run of which the program does not say it.
+    loop_guess: how often a loop is assumed to run if the program does not say.
     """
 
     function: jax.stages.Wrapped
@@ -53,7 +53,7 @@ def training(config: RunConfig, devices: Sequence[jax.Device]) -> Program:
 
 
 def optimizer_update(config: RunConfig, devices: Sequence[jax.Device]) -> Program:
-    """What a step does after the gradients are there: moments, top-k of the weights, masks."""
+    """The part of a step after the gradients: moments, top-k of the weights, masks."""
     program = train_program(config, devices)
     state = program.placed
     given = state.params, state.opt_state, state.params

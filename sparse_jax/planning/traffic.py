@@ -1,4 +1,4 @@
-"""What a compiled program moves, through memory and between devices, loops counted as often as they run."""
+"""Bytes that a compiled program moves through memory and between devices, loops counted as they run."""
 
 import math
 import re

@@ -75,4 +75,4 @@ def project(config: SparsityConfig, total_updates: int) -> optax.GradientTransfo
 def _require_float32(name: str, weight: jax.Array, change: jax.Array) -> None:
     for what, array in (("params", weight), ("updates", change)):
         if array.dtype != jnp.float32:
-            raise InputError(f"{what}: {name} is {array.dtype}; valid: float32 where weights get sparse")
+            raise InputError(f"{what}: {name} is {array.dtype}; valid: float32 for sparse weights")

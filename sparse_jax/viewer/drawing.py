@@ -1,4 +1,4 @@
-"""Circuits as the compact lists that the report's pictures are drawn from."""
+"""Circuits as compact lists, from which the report draws its pictures."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
     texts: dict[str, int] = {}
     for entry in circuits:
         if any((entry.task, entry.model) == (other["task"], other["model"]) for other in drawn):
-            raise InputError(f"circuits: {entry.model!r} comes twice for {entry.task!r}; valid: once")
+            raise InputError(f"circuits: {entry.model!r} appears twice for {entry.task!r}; valid: once")
         nodes = _shown(entry.circuit.nodes)
         drawn.append(_drawn(entry, nodes))
         by_name = told.setdefault(entry.model, {})

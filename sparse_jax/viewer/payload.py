@@ -62,7 +62,7 @@ def comparison(rows: Sequence[Row], mean: Row | None, tasks: Sequence[str]) -> d
     names = [row["task"] for row in table]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"table.task: {name!r} comes twice; valid: one row per task")
+            raise InputError(f"table.task: {name!r} appears twice; valid: one row per task")
     return {"rows": table, "mean": {**_compared(mean or {"task": "mean"}), "tasks": list(tasks)}}
 
 

@@ -1,4 +1,4 @@
-"""Numbers and facts as JSON can hold them and a page can show them."""
+"""Numbers and facts in a form that JSON can hold and a page can show."""
 
 import math
 from collections.abc import Mapping

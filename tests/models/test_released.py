@@ -98,9 +98,12 @@ TENSOR_FAULTS = {
     "missing": (lambda t: t.pop(QUERY), f"{QUERY}' is missing.*192, 64"),
     "extra": (lambda t: t.update(more=np.zeros(3)), "no tensor 'more'"),
     "shape": (lambda t: t.update({QUERY: t[QUERY].T}), r"\(64, 192\); valid: \(192, 64\)"),
-    "nan": (lambda t: t[QUERY].__setitem__((3, 4), np.nan), f"{QUERY}' holds 1 values that are not finite"),
+    "nan": (
+        lambda t: t[QUERY].__setitem__((3, 4), np.nan),
+        f"{QUERY}' contains 1 values that are not finite",
+    ),
     "infinity": (lambda t: t[QUERY].__setitem__((3, 4), np.inf), "not finite"),
-    "untied": (lambda t: t["lm_head.weight"].__setitem__((0, 0), 9), "is not 'transformer.wte.weight'"),
+    "untied": (lambda t: t["lm_head.weight"].__setitem__((0, 0), 9), "differs from 'transformer.wte.weight'"),
 }
 
 
