@@ -141,7 +141,7 @@ def test_a_config_that_contradicts_the_tensors_is_refused(released, tmp_path, fi
 def test_a_mask_that_is_not_causal_is_refused(released, tmp_path):
     directory = shutil.copytree(released / "legacy_catpos_bigrambuf", tmp_path / "model")
     change_tensors(directory, lambda t: t["transformer.h.0.attn.bias"].__setitem__((0, 0, 0, 1), 1))
-    with pytest.raises(InputError, match="no causal mask"):
+    with pytest.raises(InputError, match="is not a causal mask; valid: a lower triangle of ones"):
         read_released(directory)
 
 
