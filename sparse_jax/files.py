@@ -1,4 +1,4 @@
-"""Files and directories that are there whole or not at all."""
+"""Files and directories that are written whole or not at all."""
 
 import contextlib
 import json
@@ -7,17 +7,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sparse_jax.inputs import InputError
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
-    """Puts `content` (text as UTF-8) at `path`, making its folders; what was there stays until then.
+    """Writes `content` (text as UTF-8) to `path`, making its directories; the old file stays until then.
 
     Raises InputError naming the file if it cannot be written, and leaves nothing half-written.
     """
     path = Path(path)
-    # of this process alone: two may write the same file at once, and the last one's is there then
+    # Named by process: two may write the same file at once, and the last one wins.
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
     try:
@@ -32,10 +33,10 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 
 
 def require_writable(path: str | os.PathLike) -> None:
-    """Raises InputError naming the file unless `write_whole` can put one at `path`; makes its folders."""
+    """Raises InputError naming the file unless `write_whole` can write to `path`; makes its directories."""
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; valid: a file")
+        raise InputError(f"{path}: is a directory; valid: a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -46,7 +47,7 @@ def require_writable(path: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def new_directory(path: str | os.PathLike) -> Iterator[Path]:
-    """A directory to fill, which becomes `path` when the block ends well and goes away when it does not.
+    """A directory to fill, which becomes `path` if the block succeeds and is deleted if it does not.
 
     Raises InputError if there is something at `path`, which stays as it is, or if it cannot be written.
     """
@@ -66,12 +67,12 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def read_json_object(path: Path) -> dict[str, object]:
-    """The object that `path` holds. Raises InputError for a file that is missing, or holds anything else."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in the file `path`. Raises InputError if it is missing or contains anything else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}); valid: a JSON object") from None
     if not isinstance(found, dict):
-        raise InputError(f"{path}: holds a {type(found).__name__}; valid: a JSON object")
+        raise InputError(f"{path}: contains a {type(found).__name__}; valid: a JSON object")
     return found

@@ -1,4 +1,4 @@
-"""Clear errors for what a user gives: one line naming the field, the value and what is valid."""
+"""Clear errors for user input: one line naming the field, the value and what is valid."""
 
 import dataclasses
 import difflib
@@ -8,23 +8,23 @@ from collections.abc import Iterable, Mapping
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message is one line, shown as it is."""
+    """User input that cannot be used; the message is one line, to be shown as it is."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of a library says, as part of a line of ours; its type where it says nothing."""
+    """The first line of an exception's message, to be quoted in ours; its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Says which of `choices` is meant by a misspelt `name`, and lists them all."""
+    """Suggests which of `choices` a misspelled `name` means, and lists them all."""
     choices = sorted(choices)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}valid: {', '.join(choices)}"
 
 
-def require_choice(field: str, value: str, choices: Iterable[str]) -> None:
+def require_choice(field: str, value: object, choices: Iterable[str]) -> None:
     """Raises InputError unless `value` is one of `choices`."""
     choices = list(choices)
     if value not in choices:
@@ -52,7 +52,7 @@ def require_sections(mapping: Mapping[str, object], names: Iterable[str]) -> Map
 def from_mapping(cls: type, mapping: Mapping[str, object], section: str):
     """Builds the dataclass `cls` from `mapping`, refusing unknown names and wrong types.
 
-    Lists become tuples and whole numbers are taken where floats are due; nothing else is converted.
+    Lists become tuples, and integers are accepted for floats; nothing else is converted.
     Raises InputError naming `section.field`.
     """
     hints = typing.get_type_hints(cls)

@@ -12,7 +12,7 @@ _unfinished = False
 
 
 def finish_line() -> None:
-    """Ends the progress line that a terminal may show, so that what is printed next has its own line."""
+    """Ends a terminal's progress line, so that the next output starts on a line of its own."""
     global _unfinished
     if _unfinished:
         _unfinished = False
@@ -21,7 +21,7 @@ def finish_line() -> None:
 
 
 class Progress:
-    """Reports work that is counted in `unit`s up to `total`, of which `start` were done before.
+    """Reports work counted in `unit`s up to `total`, of which `start` were already done.
 
     shown: False where another process reports the same work.
     """
@@ -34,7 +34,7 @@ class Progress:
         self._done, self._figures = start, ""
 
     def update(self, done: int, **figures: float) -> None:
-        """Notes that `done` units are done in all, with figures to show; prints if it is time to."""
+        """Records that `done` units are done in all, with figures to show; prints now and then."""
         self._done = done
         self._figures = "".join(f" | {name} {_figure(value)}" for name, value in figures.items())
         now = time.monotonic()

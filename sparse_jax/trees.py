@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -19,12 +19,12 @@ def path_name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def named_leaves(tree: object) -> dict[str, object]:
-    """Every leaf under its name, in tree order; None counts as no leaf."""
+def named_leaves(tree: object) -> dict[str, Any]:
+    """Every leaf by its name, in tree order; None is not a leaf."""
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def map_named(function: Callable, tree: object, *rest: object) -> object:
+def map_named(function: Callable, tree: object, *rest: object) -> Any:
     """`jax.tree.map` whose function takes the leaf's name first."""
     return jax.tree_util.tree_map_with_path(
         lambda path, *leaves: function(path_name(path), *leaves), tree, *rest
@@ -34,7 +34,7 @@ def map_named(function: Callable, tree: object, *rest: object) -> object:
 def first_match(rules: Rules[T], name: str) -> T:
     """The value of the first rule whose regular expression matches the whole of `name`.
 
-    Raises InputError if none does: a leaf that nobody decided about is a mistake, not a default.
+    Raises InputError if none does: a leaf that no rule covers is a mistake, not a default.
     """
     for pattern, value in rules:
         if re.fullmatch(pattern, name):

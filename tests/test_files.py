@@ -44,7 +44,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path, write):
 def test_a_file_that_can_be_written_is_not(tmp_path):
     require_writable(tmp_path / "a" / "b.txt")
     assert list((tmp_path / "a").iterdir()) == []
-    with pytest.raises(InputError, match="a: is a folder"):
+    with pytest.raises(InputError, match="a: is a directory"):
         require_writable(tmp_path / "a")
 
 

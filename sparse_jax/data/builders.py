@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -29,7 +30,7 @@ class DocumentBuilder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(
-        self, *, validation_fraction: float = 0.05, file_format: str = "array_record", **kwargs: object
+        self, *, validation_fraction: float = 0.05, file_format: str = "array_record", **kwargs: Any
     ):
         self._validation_fraction = validation_fraction
         super().__init__(file_format=file_format, **kwargs)
@@ -50,7 +51,8 @@ class DocumentBuilder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        skipped = self.info.metadata["skipped"] = {}
+        skipped: dict[str, list[str]] = {}
+        self.info.metadata["skipped"] = skipped
         split = Split(self.documents(skipped), self._validation_fraction)
         return {
             "train": self._generate_examples(split.train()),
@@ -69,7 +71,7 @@ class DocumentBuilder(tfds.core.GeneratorBasedBuilder):
 class SimplePython(DocumentBuilder):
     """Simple, repetitive, varied Python programs, generated."""
 
-    def __init__(self, *, examples: int = 40_000, seed: int = 0, **kwargs: object):
+    def __init__(self, *, examples: int = 40_000, seed: int = 0, **kwargs: Any):
         self._examples, self._seed = examples, seed
         super().__init__(**kwargs)
 
@@ -85,7 +87,7 @@ class SimplePython(DocumentBuilder):
 class PythonSource(DocumentBuilder):
     """Real Python source files, the standard library unless told otherwise."""
 
-    def __init__(self, *, paths: Sequence[str] = (), max_bytes: int | None = None, **kwargs: object):
+    def __init__(self, *, paths: Sequence[str] = (), max_bytes: int | None = None, **kwargs: Any):
         self._paths, self._max_bytes = paths, max_bytes
         super().__init__(**kwargs)
 
@@ -98,7 +100,7 @@ class PythonSource(DocumentBuilder):
 class TextFiles(DocumentBuilder):
     """The user's own text, plain or in JSON lines."""
 
-    def __init__(self, *, paths: Sequence[str], **kwargs: object):
+    def __init__(self, *, paths: Sequence[str], **kwargs: Any):
         self._paths = paths
         super().__init__(**kwargs)
 
@@ -112,7 +114,7 @@ class TextFiles(DocumentBuilder):
 def _shown(
     documents: Iterable[Document], label: str, size: int, skipped: dict[str, list[str]]
 ) -> Iterator[Document]:
-    """`documents` with their progress through `size` bytes, of which some may turn out of no use."""
+    """`documents` with their progress through `size` bytes, some of which may turn out to be unusable."""
     progress, done, count = Progress(label, size, "bytes"), 0, 0
     for count, document in enumerate(documents, start=1):
         yield document

@@ -4,11 +4,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice
 
 # The fields that each kind of source uses, with their defaults; any other field must stay None.
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "simple_python": {"examples": 40_000, "seed": 0},
     "python_source": {"paths": (), "max_bytes": None},
     "text": {"paths": ()},

@@ -50,7 +50,7 @@ def build_corpus(config: DataConfig, vocab_size: int, datasets: Mapping[str, Pat
 
 
 def _dataset(name: str, source: SourceConfig, validation_fraction: float, folder: Path) -> DocumentBuilder:
-    """The source's data set, ready to be read; built unless it is there from another corpus."""
+    """The source's data set, ready to be read; built unless another corpus has already built it."""
 
     def builder(root: Path) -> DocumentBuilder:
         options = {key: getattr(source, key) for key in KINDS[source.kind]}

@@ -1,4 +1,4 @@
-"""What prepared data depends on, as a short key: the same key, the same data."""
+"""A short key of everything that prepared data depends on: same key, same data."""
 
 import hashlib
 import json
@@ -30,9 +30,9 @@ def dataset_key(name: str, source: SourceConfig, validation_fraction: float) -> 
         if source.kind == "simple_python":
             parts += [source.seed, source.examples]
         elif source.kind == "python_source":  # what parses depends on the Python that runs
-            parts += [platform.python_version(), list_files(source.paths, source.max_bytes, {})]
+            parts += [platform.python_version(), list_files(source.paths or (), source.max_bytes, {})]
         else:
-            states = [(str(path.resolve()), path.stat()) for path in list_texts(source.paths)]
+            states = [(str(path.resolve()), path.stat()) for path in list_texts(source.paths or ())]
             parts += [(path, state.st_size, state.st_mtime_ns) for path, state in states]
     except InputError as error:
         raise InputError(f"data.sources.{name}.{error}") from None

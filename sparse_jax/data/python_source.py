@@ -33,9 +33,9 @@ def list_files(
 
     Files that would bring the sum of sizes above `max_bytes` are left out. Directories that cannot be
     read are noted in `skipped`: reason -> names.
-    Raises InputError for a path that is no directory, and where nothing is found or fits.
+    Raises InputError for a path that is not a directory, and if nothing is found or fits.
     """
-    found = []
+    found: list[SourceFile] = []
     for root in [Path(path).expanduser() for path in paths] or [Path(sysconfig.get_path("stdlib"))]:
         if not root.is_dir():
             raise InputError(f"paths: {str(root)!r} is not a directory; valid: directories of .py files")
@@ -53,7 +53,7 @@ def list_files(
             total += file.size
     if not chosen:
         smallest = min(file.size for file in found)
-        raise InputError(f"max_bytes: {max_bytes} is less than any file has; valid: at least {smallest}")
+        raise InputError(f"max_bytes: {max_bytes} is smaller than every file; valid: at least {smallest}")
     return chosen
 
 

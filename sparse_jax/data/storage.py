@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all, and one builder at a time."""
+"""Directories that are written whole or not at all, by one builder at a time."""
 
 import contextlib
 import errno

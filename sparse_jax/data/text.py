@@ -15,7 +15,7 @@ LEAST_PIECES = 20
 
 
 def list_texts(paths: Sequence[str]) -> list[Path]:
-    """The files at `paths`. Raises InputError for one that is not there or is no file."""
+    """The files at `paths`. Raises InputError for one that does not exist or is not a file."""
     files = [Path(path).expanduser() for path in paths]
     for file in files:
         if not file.is_file():
@@ -27,7 +27,7 @@ def read_texts(files: Sequence[Path], skipped: dict[str, list[str]]) -> Iterator
     """The documents of `files`: one a line of JSON, or pieces of a plain text, cut at line ends.
 
     Notes in `skipped` which were left out: reason -> names.
-    Raises InputError that names the file, and the line that is no JSON or the byte that is no UTF-8.
+    Raises InputError that names the file, and the line that is not JSON or the byte that is not UTF-8.
     """
     for file in files:
         documents = _json_lines(file) if file.suffix in JSON_LINES else _pieces(file)
@@ -49,10 +49,10 @@ def _text_of(line: str, where: str) -> str:
         row = json.loads(line.rstrip())
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{where}, column {error.colno}: no JSON ({error.msg}); valid: an object a line"
+            f"{where}, column {error.colno}: not JSON ({error.msg}); valid: one object per line"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: no usable JSON ({error}); valid: an object a line") from None
+        raise InputError(f"{where}: unusable JSON ({error}); valid: one object per line") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: a JSON {type(row).__name__}; valid: an object with a text")
     if "text" not in row:

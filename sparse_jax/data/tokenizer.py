@@ -63,7 +63,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
     try:
         return Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception for whatever is wrong
-        raise InputError(f"tokenizer: {str(path)!r} holds no tokenizer ({error})") from None
+        raise InputError(f"tokenizer: {str(path)!r} is not a tokenizer ({error})") from None
 
 
 def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], batch: int = 256) -> Iterator[np.ndarray]:

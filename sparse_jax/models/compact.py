@@ -51,7 +51,8 @@ def read_weights(path: str | os.PathLike, config: ModelConfig) -> Params:
     Raises InputError for a missing, damaged or foreign file, or one that does not fit `config`.
     """
     path = Path(path)
-    tensors, metadata = read_safetensors(path)
+    found_tensors, metadata = read_safetensors(path)
+    tensors: dict[str, Source] = {**found_tensors}
     found = metadata.get("format")
     if found == DENSE:
         leaves = named_leaves(param_shapes(config))
@@ -59,7 +60,7 @@ def read_weights(path: str | os.PathLike, config: ModelConfig) -> Params:
         return read_leaves(tensors, wanted, config, path)
     if found != NONZERO:
         raise InputError(f"model: {path} has format {found!r}; valid: {NONZERO!r}, {DENSE!r}")
-    return _read_nonzero(dict(tensors), config, path)
+    return _read_nonzero(tensors, config, path)
 
 
 def _read_nonzero(tensors: dict[str, Source], config: ModelConfig, path: Path) -> Params:
@@ -70,14 +71,14 @@ def _read_nonzero(tensors: dict[str, Source], config: ModelConfig, path: Path) -
             raise InputError(f"model: {path} has no {name} of shape {shape.shape}; valid: its own config")
         nonzero = np.unpackbits(bits, count=size).astype(bool)
         if values.size != np.count_nonzero(nonzero):
-            raise InputError(f"model: {path} holds {values.size} values of {name}; valid: one a set bit")
+            raise InputError(f"model: {path} has {values.size} values of {name}; valid: one for each set bit")
         flat = np.zeros(size, np.float32)
         flat[nonzero] = values
         return flat.reshape(shape.shape)
 
     params = map_named(leaf, param_shapes(config))
     if tensors:
-        raise InputError(f"model: {path} holds {min(tensors)}, which its config has no leaf for")
+        raise InputError(f"model: {path} contains {min(tensors)}, for which its config has no leaf")
     return params
 
 

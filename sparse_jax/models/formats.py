@@ -1,4 +1,4 @@
-"""The one table of the forms that a model has on disk: how each is recognized, read and written."""
+"""The one table of model formats on disk: how to recognize, read and write each."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ from sparse_jax.models.workdir import is_workdir, read_workdir
 
 
 class Format(NamedTuple):
-    """about: for messages. is_there: whether a directory has this form. write: fills a new directory."""
+    """about: for messages. is_there: whether a directory has this format. write: fills a new directory."""
 
     about: str
     is_there: Callable[[Path], bool]
@@ -30,7 +30,7 @@ def _write_dense(model: Model, directory: Path) -> None:
     write_compact(model, directory, dense=True)
 
 
-# In the order in which a directory is looked at.
+# In the order in which they are tried on a directory.
 FORMATS = {
     "openai": Format("a released model (beeg_config.json)", is_released, read_released, write_released),
     "hf": Format("a Hugging Face model", is_hugging_face, read_hugging_face, write_hugging_face),
@@ -42,9 +42,9 @@ WRITABLE = tuple(name for name, one in FORMATS.items() if one.write is not None)
 
 
 def load_model(directory: str | os.PathLike) -> Model:
-    """The model that a directory holds, in whatever form.
+    """The model in a directory, in any format of FORMATS.
 
-    Raises InputError if no known form is there, or it is damaged or not supported.
+    Raises InputError if the directory has no known format, or the model is damaged or not supported.
     """
     directory = Path(directory).expanduser()
     for one in FORMATS.values():
@@ -59,9 +59,11 @@ def load_model(directory: str | os.PathLike) -> Model:
 def save_model(model: Model, directory: str | os.PathLike, format: str = "compact") -> None:
     """Writes `model` as a new directory of the given format, a name of WRITABLE.
 
-    Raises InputError if the directory exists, which is left alone, if the format is unknown, or if it cannot
-    hold the model.
+    Raises InputError if the directory exists (it is left alone), if the format is unknown, or if it cannot
+    represent the model.
     """
     require_choice("format", format, WRITABLE)
+    write = FORMATS[format].write
+    assert write is not None  # by WRITABLE
     with new_directory(directory) as unfinished:
-        FORMATS[format].write(model, unfinished)
+        write(model, unfinished)

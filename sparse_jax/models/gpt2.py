@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.models.leaves import Given, Row, drop_copy, places, read_leaves, write_leaves
+from sparse_jax.models.leaves import Given, Row, Source, drop_copy, places, read_leaves, write_leaves
 from sparse_jax.models.model import Model
+from sparse_jax.trees import named_leaves
 
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 # Other values of these make another function of the same tensors.
@@ -45,13 +47,13 @@ ROWS = (
 )
 
 
-def read_gpt2(fields: Mapping[str, object], tensors: Mapping[str, object], origin: object) -> Model:
+def read_gpt2(fields: Mapping[str, Any], tensors: Mapping[str, Source], origin: object) -> Model:
     """The model of a `config.json` and of tensors by name, with or without "transformer." in front.
 
     Raises InputError naming the field or the tensor that is missing, left over, wrong or not supported.
     """
     config = _config(fields)
-    found = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    found: dict[str, Source] = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     found = {name: tensor for name, tensor in found.items() if not name.endswith(MASKS)}
     require(LOGIT_BIAS not in found, f"{origin}: tensor", LOGIT_BIAS, "those of GPT-2")
     if config.tied_embedding:
@@ -60,12 +62,14 @@ def read_gpt2(fields: Mapping[str, object], tensors: Mapping[str, object], origi
     return Model(config, read_leaves(found, places(ROWS, config), config, origin))
 
 
-def _config(fields: Mapping[str, object]) -> ModelConfig:
+def _config(fields: Mapping[str, Any]) -> ModelConfig:
     for name, value in FIXED.items():
         require(fields.get(name, value) == value, f"config.{name}", fields.get(name), repr(value))
     activation = fields.get("activation_function", "gelu_new")
     require_choice("config.activation_function", activation, ACTIVATIONS)
-    sizes = {name: fields.get(name) for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")}
+    sizes: dict[str, Any] = {
+        name: fields.get(name) for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+    }
     if fields.get("n_inner") is not None:
         sizes["n_inner"] = fields["n_inner"]
     for name, value in sizes.items():
@@ -87,7 +91,7 @@ def _config(fields: Mapping[str, object]) -> ModelConfig:
 
 
 # What every GPT-2 has, and has not.
-DENSE = {
+DENSE: dict[str, Any] = {
     "norm": "layer",
     "norm_bias": True,
     "bias": True,
@@ -104,7 +108,9 @@ def is_gpt2(model: Model) -> bool:
     config = dataclasses.asdict(model.config)
     fits = all(config[name] == value for name, value in DENSE.items())
     return (
-        fits and model.config.d_attention == model.config.d_model and not np.any(model.params["logit_bias"])
+        fits
+        and model.config.d_attention == model.config.d_model
+        and not np.any(named_leaves(model.params)["logit_bias"])
     )
 
 

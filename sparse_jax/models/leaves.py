@@ -30,7 +30,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Which part of our tree one tensor of another format is, and the shape that it must have."""
+    """The part of our tree that one tensor of another format is, and its required shape."""
 
     shape: tuple[int, ...]
     leaves: tuple[str, ...]
@@ -40,7 +40,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """An array where a tensor of a file is expected."""
+    """An array in place of a tensor in a file."""
 
     values: np.ndarray
 
@@ -60,10 +60,15 @@ class Given:
 
 
 class Source(Protocol):
-    """A tensor that is read when it is asked for."""
+    """A tensor that is read on demand."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of its entries."""
 
     def read(self) -> np.ndarray:
         """The entries, of `shape`."""
@@ -101,7 +106,9 @@ def check_names(found: Mapping[str, Source], wanted: Mapping[str, Place], origin
             valid = f"{wanted[name].shape} by the config"
             raise InputError(f"{origin}: {name!r} has shape {tuple(tensor.shape)}; valid: {valid}")
         if tensor.dtype not in WEIGHT_DTYPES:
-            raise InputError(f"{origin}: {name!r} is of {tensor.dtype}; valid: float32, float16 or bfloat16")
+            raise InputError(
+                f"{origin}: {name!r} has dtype {tensor.dtype}; valid: float32, float16 or bfloat16"
+            )
 
 
 def read_leaves(
@@ -127,17 +134,19 @@ def finite(values: np.ndarray, name: str, origin: object) -> np.ndarray:
     """`values` themselves. Raises InputError if one is not a finite number."""
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
-        raise InputError(f"{origin}: {name!r} holds {bad} values that are not finite numbers")
+        raise InputError(f"{origin}: {name!r} contains {bad} values that are not finite")
     return values
 
 
 def drop_copy(found: dict[str, Source], copy: str, original: str, origin: object) -> None:
-    """Takes out a tensor that a tied embedding makes superfluous. Raises InputError if it is no copy."""
+    """Removes a tensor that a tied embedding makes redundant. Raises InputError if it is not a copy."""
     if copy not in found or original not in found:
         return
     wanted = finite(found[original].read(), original, origin)
     if not np.array_equal(found.pop(copy).read(), wanted):
-        raise InputError(f"{origin}: {copy!r} is not {original!r}; valid: equal, as the config ties them")
+        raise InputError(
+            f"{origin}: {copy!r} differs from {original!r}; valid: equal, because the config ties them"
+        )
 
 
 def write_leaves(

@@ -25,8 +25,8 @@ _NO_NUMBERS = ("unroll", "remat")
 class Model:
     """Config, parameters and tokenizer of a trained model.
 
-    tokenizer: None where none was given; such a model can be converted and run on token ids. origin: where it
-    was read from, for people. run: the config that it was trained by, as JSON has it; None if it was made
+    tokenizer: None if there was none; such a model can be converted, and run on token ids. origin: where it
+    was read from, for display. run: the config of its training run, as read from JSON; None if it was trained
     elsewhere.
     """
 
@@ -38,7 +38,7 @@ class Model:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of the architecture and of all weights: what results are found again by."""
+        """A hash of the architecture and of all weights, by which results are found again."""
         return fingerprint(self.config, self.params)
 
     @functools.cached_property
@@ -72,7 +72,7 @@ class Model:
 
 
 def fingerprint(config: ModelConfig, params: Params) -> str:
-    """Tells two models apart, wherever they are kept: 16 hexadecimal digits."""
+    """Identifies a model by its content, wherever it is kept: 16 hexadecimal digits."""
     fields = {n: v for n, v in sorted(dataclasses.asdict(config).items()) if n not in _NO_NUMBERS}
     digest = hashlib.blake2b(repr(fields).encode(), digest_size=8)
     for name, leaf in named_leaves(params).items():
@@ -82,12 +82,12 @@ def fingerprint(config: ModelConfig, params: Params) -> str:
 
 
 def read_tokenizer(directory: Path) -> Tokenizer | None:
-    """What `tokenizer.json` there holds, if there is one. Raises InputError for a damaged one."""
+    """The tokenizer in `tokenizer.json` there, or None. Raises InputError if it is damaged."""
     path = directory / TOKENIZER
     return load_tokenizer(path) if path.exists() else None
 
 
 def write_tokenizer(tokenizer: Tokenizer | None, directory: Path) -> None:
-    """Puts it beside a model, if there is one."""
+    """Writes it beside a model, unless it is None."""
     if tokenizer is not None:
         save_tokenizer(tokenizer, directory / TOKENIZER)

@@ -1,7 +1,8 @@
-"""Reads pickles as data: a stack machine that looks names up in a table, imports nothing, runs nothing."""
+"""Reads pickles as data: a stack machine that looks names up in a table and imports and runs nothing."""
 
 import pickletools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from sparse_jax.inputs import InputError
 
@@ -20,10 +21,10 @@ def read_pickle(
 ) -> object:
     """What `data` says: dicts, lists, tuples, numbers, strings, and what `names` and `persistent` make.
 
-    names: "module name" of every global that may occur -> what stands for it, a function if it may be called.
+    names: "module name" of every global that may occur -> its replacement, a function if it may be called.
     persistent: persistent id -> object. source: what the errors name.
 
-    Raises InputError for any other global or operation, and for what is no pickle.
+    Raises InputError for any other global or operation, and for anything that is not a pickle.
     """
     machine = _Machine(names, persistent)
     try:
@@ -36,14 +37,16 @@ def read_pickle(
         raise InputError(f"{source}: {error}") from None
     except Exception as error:  # damage shows as a wrong stack, a wrong type or a wrong length
         raise InputError(f"{source}: its pickle is damaged ({type(error).__name__})") from None
-    raise InputError(f"{source}: its pickle has no end")
+    raise InputError(f"{source}: its pickle is incomplete")
 
 
 class _Machine:
     """The stack and the memo of one pickle."""
 
     def __init__(self, names: Mapping[str, object], persistent: Callable[[object], object]):
-        self.stack, self._memo, self._names, self._persistent = [], {}, names, persistent
+        self.stack: list[Any] = []
+        self._memo: dict[object, Any] = {}
+        self._names, self._persistent = names, persistent
 
     def step(self, name: str, argument: object) -> None:
         stack = self.stack
@@ -102,12 +105,12 @@ class _Machine:
 
     def _top(self, kind: type):
         if type(self.stack[-1]) is not kind:
-            raise InputError(f"its pickle ablated what is no {kind.__name__}")
+            raise InputError(f"its pickle adds to a value that is not a {kind.__name__}")
         return self.stack[-1]
 
     def _global(self, name: str) -> None:
         if name not in self._names:
-            raise InputError(f"its pickle asks for {name.replace(' ', '.')!r}; valid: tensors only")
+            raise InputError(f"its pickle refers to {name.replace(' ', '.')!r}; valid: tensors only")
         self.stack.append(self._names[name])
 
     def _stack_global(self, _) -> None:
@@ -117,7 +120,7 @@ class _Machine:
     def _reduce(self, _) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not any(function is known and callable(known) for known in self._names.values()):
-            raise InputError("its pickle calls what is no function of tensors")
+            raise InputError("its pickle calls something that is not a function of tensors")
         self.stack.append(function(*arguments))
 
     def _build(self, _) -> None:

@@ -17,6 +17,7 @@ from sparse_jax.models.model import Model, read_tokenizer, write_tokenizer
 from sparse_jax.models.released_config import read_released_config, write_released_config
 from sparse_jax.models.torch_reader import read_torch_file
 from sparse_jax.models.torch_writer import write_torch_file
+from sparse_jax.trees import named_leaves
 
 CONFIG, WEIGHTS = "beeg_config.json", "final_model.pt"
 EMBEDDING, UNEMBEDDING = "transformer.wte.weight", "lm_head.weight"
@@ -68,7 +69,7 @@ def read_released(directory: str | os.PathLike) -> Model:
     config = read_released_config(read_json_object(directory / CONFIG))
     tensors = read_torch_file(directory / WEIGHTS)
     if not isinstance(tensors, dict):
-        raise InputError(f"{directory / WEIGHTS}: holds no dict of tensors by name")
+        raise InputError(f"{directory / WEIGHTS}: is not a dict of tensors by name")
     return read_released_tensors(config, tensors, directory / WEIGHTS, read_tokenizer(directory))
 
 
@@ -76,7 +77,7 @@ def read_released_tensors(config: ModelConfig, tensors: dict, origin: Path, toke
     """The model of `config` with tensors under their released names, taken out of the dict `tensors`."""
     for name, tensor in tensors.items():
         if not hasattr(tensor, "read"):
-            raise InputError(f"{origin}: {name!r} is no tensor")
+            raise InputError(f"{origin}: {name!r} is not a tensor")
     tensors.setdefault(LOGIT_BIAS, Given(np.zeros(config.vocab_size, np.float32)))
     _drop_causal_masks(config, tensors, origin)
     if config.tied_embedding:
@@ -112,7 +113,7 @@ def released_tensors(model: Model) -> Iterator[tuple[str, np.ndarray]]:
     if config.positions == "none":
         extra.append((POSITIONS, np.zeros((config.context, config.d_model), np.float32)))
     if config.tied_embedding:
-        extra.append((UNEMBEDDING, np.asarray(model.params["embed"]["kernel"])))
+        extra.append((UNEMBEDDING, np.asarray(named_leaves(model.params)["embed/kernel"])))
     return itertools.chain(write_leaves(model.params, wanted, config), extra)
 
 
@@ -131,4 +132,6 @@ def _drop_causal_masks(config: ModelConfig, tensors: dict, origin: Path) -> None
             continue
         if tuple(mask.shape) != shape or not np.array_equal(mask.read()[0, 0], np.tri(config.context)):
             name = CAUSAL_MASK.format(layer=layer)
-            raise InputError(f"{origin}: {name!r} is no causal mask; valid: lower triangle of ones, {shape}")
+            raise InputError(
+                f"{origin}: {name!r} is not a causal mask; valid: a lower triangle of ones, {shape}"
+            )

@@ -1,4 +1,4 @@
-"""Safetensors files as named tensors that are read when they are asked for."""
+"""Safetensors files as named tensors that are read on demand."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "F64": np.
 
 @dataclasses.dataclass(frozen=True)
 class FileTensor:
-    """One tensor of an open file; a dtype that no weight has shows as object."""
+    """One tensor of an open file; dtypes that no weight has show as object."""
 
     file: safetensors.safe_open
     name: str

@@ -1,6 +1,6 @@
 """Reads `.pt` files without PyTorch: a zip of plain numbers with a pickle that says where each tensor is.
 
-Nothing of the file is run, and numbers are mapped from the disk when a tensor is asked for.
+Nothing in the file is executed, and numbers are memory-mapped when a tensor is read.
 """
 
 import dataclasses
@@ -8,7 +8,9 @@ import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,12 +43,12 @@ class Storage:
     checksum: int
 
     def read(self) -> np.ndarray:
-        """The numbers, mapped. Raises InputError if they are not those that were written."""
+        """The numbers, memory-mapped. Raises InputError if their checksum is wrong."""
         if self.count == 0:
             return np.zeros(0, self.dtype)
         size = self.count * self.dtype.itemsize
         content = np.memmap(self.path, np.uint8, "r", self.start, size)
-        if zlib.crc32(content) != self.checksum:
+        if zlib.crc32(content.data) != self.checksum:
             raise InputError(f"{self.path}: damaged: wrong checksum of {size} bytes from {self.start}")
         return content.view(np.ndarray).view(self.dtype)
 
@@ -66,7 +68,7 @@ class StoredTensor:
         return self.storage.dtype
 
     def read(self) -> np.ndarray:
-        """The entries as a read-only view of the mapped file, gone from memory with its last user."""
+        """The entries as a read-only view of the mapped file."""
         numbers = self.storage.read()[self.offset :]
         strides = [step * self.dtype.itemsize for step in self.strides]
         return np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False)
@@ -85,7 +87,7 @@ def read_torch_file(path: str | os.PathLike) -> object:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (zipfile.BadZipFile, struct.error, EOFError, RuntimeError) as error:
-        raise InputError(f"{path}: no complete zip file of torch.save ({error})") from None
+        raise InputError(f"{path}: not a complete zip file of torch.save ({error})") from None
 
 
 class _Archive:
@@ -97,7 +99,9 @@ class _Archive:
     def load(self) -> object:
         found = [name for name in self._entries if name.split("/")[1:] == ["data.pkl"]]
         if len(found) != 1:
-            raise InputError(f"{self._path}: {len(found)} entries data.pkl; valid: one, as torch.save writes")
+            raise InputError(
+                f"{self._path}: found {len(found)} entries named data.pkl; valid: one, as torch.save writes"
+            )
         self._folder = found[0].split("/")[0]
         order = f"{self._folder}/byteorder"
         if order in self._entries and self._content(order) != b"little":
@@ -115,20 +119,20 @@ class _Archive:
         self._start(name)
         return self._archive.read(name)
 
-    def _storage(self, identity: object) -> Storage:
+    def _storage(self, identity: Any) -> Storage:
         kind, dtype, key, _, count = identity
         if kind != "storage" or not isinstance(dtype, np.dtype) or not isinstance(key, str):
-            raise InputError("a persistent id is no storage; valid: tensors only")
+            raise InputError("a persistent id is not a storage; valid: tensors only")
         name = f"{self._folder}/data/{key}"
         if name not in self._entries:
             raise InputError(f"the numbers {name!r} are missing; valid: a complete file")
         entry = self._entries[name]
         if entry.file_size != count * dtype.itemsize:
-            raise InputError(f"{name!r} holds {entry.file_size} bytes; valid: {count} numbers of {dtype}")
+            raise InputError(f"{name!r} has {entry.file_size} bytes; valid: {count} numbers of {dtype}")
         return Storage(self._path, self._start(name), count, dtype, entry.CRC)
 
     def _start(self, name: str) -> int:
-        """Where the content of an entry begins; its own header says how long that header is."""
+        """The offset of an entry's content; the local header gives its own length."""
         entry = self._entries[name]
         self._file.seek(entry.header_offset)
         signature, *_, name_length, extra_length = struct.unpack("<4s22sHH", self._file.read(30))
@@ -140,14 +144,14 @@ class _Archive:
         return start
 
 
-def _mapping(items: object = ()) -> dict:
+def _mapping(items: Iterable = ()) -> dict:
     return dict(items)
 
 
 def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None) -> StoredTensor:
     whole = (*shape, *strides, offset)
     if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in whole):
-        raise InputError("a tensor has no storage, or a size that is no whole number")
+        raise InputError("a tensor without storage, or with a size that is not a whole number")
     last = offset + sum((size - 1) * step for size, step in zip(shape, strides, strict=True))
     if 0 not in shape and last >= storage.count:
         raise InputError(f"a tensor of shape {tuple(shape)} reaches beyond its {storage.count} numbers")

@@ -42,7 +42,8 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes | memoryview) -> No
 
 def _tensor(key: int, shape: tuple[int, ...]) -> bytes:
     """The call that rebuilds a contiguous tensor from the storage `key`."""
-    strides, count = [], 1
+    strides: list[int] = []
+    count = 1
     for size in reversed(shape):
         strides.insert(0, count)
         count *= size

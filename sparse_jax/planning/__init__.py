@@ -1,1 +1,1 @@
-"""What a run will need on machines that are not there: memory, work, traffic, time and money."""
+"""What a run will need on machines this one does not have: memory, FLOPs, traffic, time and money."""

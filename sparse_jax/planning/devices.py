@@ -1,4 +1,4 @@
-"""Devices to compile for that need not be there."""
+"""Devices to compile for, which this machine need not have."""
 
 import importlib.util
 import os
@@ -39,6 +39,7 @@ def _tpu_devices(topology: Topology) -> list[jax.Device]:
     kind, _, count = topology.name.partition("-")
     accelerator = {"v5e": "v5litepod"}.get(kind, kind)
     os.environ.update(_COMPILE_ONLY, TPU_ACCELERATOR_TYPE=f"{accelerator}-{count}")
+    assert topology.shape is not None  # every slice has one
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology.shape).devices)
 
 
@@ -46,6 +47,7 @@ def _gpu_devices(topology: Topology) -> list[jax.Device]:
     _require_compiler(topology, "jax_cuda13_plugin", "plan-gpu")
     os.environ["XLA_FLAGS"] = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), _UNTRIED]))
     chip = topology.chip
+    assert chip is not None and topology.shape is not None  # only simulated devices are without
     described = target_config(topology.shape, chip.memory, chip.memory_bandwidth)
     # machines, processes of each, devices of each
     shape = f"1x1x{topology.devices}"
@@ -68,7 +70,7 @@ def _cpu_devices(topology: Topology) -> list[jax.Device]:
     except RuntimeError:  # JAX has started: what there is must do
         if len(jax.devices("cpu")) < wanted:
             raise InputError(
-                f"--topology: {topology.name} needs {wanted} simulated devices and JAX has started with "
+                f"--topology: {topology.name} needs {wanted} simulated devices but JAX has started with "
                 f"{len(jax.devices('cpu'))}; valid: a process of its own"
             ) from None
     return jax.devices("cpu")[:wanted]

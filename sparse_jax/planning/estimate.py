@@ -1,4 +1,4 @@
-"""How long a step takes at least, and what that costs: a roofline of work, memory and network."""
+"""A lower bound on the time of a step, and its cost: a roofline of FLOPs, memory and network."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Work of a program, counted from what it says, not from what a compiler made of it."""
+"""FLOPs of a program, counted from its jaxpr and not from the compiled result."""
 
 import math
 from collections import Counter
@@ -15,29 +15,35 @@ def matmul_flops(jaxpr: Jaxpr) -> Counter[str]:
     where that is not known; of branches the one with most work counts. What is not a matrix product is left
     out, as in every quoted peak.
     """
-    total = Counter()
+    total: Counter[str] = Counter()
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
         if name == "dot_general":
-            total[str(equation.invars[0].aval.dtype)] += _of_product(equation)
+            kind, count = _of_product(equation)
+            total[kind] += count
         elif name == "cond":
-            total += max((matmul_flops(branch.jaxpr) for branch in params["branches"]), key=Counter.total)
+            branches: list[Counter[str]] = [matmul_flops(branch.jaxpr) for branch in params["branches"]]
+            heaviest: Counter[str] = max(branches, key=lambda work: work.total())
+            total += heaviest
         else:
-            times = {"scan": params.get("length"), "shard_map": _size(params.get("mesh"))}.get(name, 1)
+            times = _times(name, params)
             for inner in _inside(params):
                 total += Counter({kind: times * count for kind, count in matmul_flops(inner).items()})
     return total
 
 
-def _of_product(equation) -> int:
+def _of_product(equation) -> tuple[str, int]:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
-    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+    left = equation.invars[0].aval
+    inner = math.prod(left.shape[axis] for axis in contracted)
+    return str(left.dtype), 2 * math.prod(equation.outvars[0].aval.shape) * inner
 
 
-def _size(mesh) -> int:
-    """Devices of a mesh: what is inside of a `shard_map` is the work of one of them."""
-    return 1 if mesh is None else mesh.size
+def _times(name: str, params: dict) -> int:
+    """How often the body of a primitive runs; that of a `shard_map` is the work of one device of its mesh."""
+    if name == "scan":
+        return params["length"]
+    return params["mesh"].size if name == "shard_map" else 1
 
 
 def _inside(params: dict) -> Iterator[Jaxpr]:

@@ -1,4 +1,4 @@
-"""What a compiled program needs on each device, and the largest size of it that fits."""
+"""Memory that a compiled program needs on each device, and the largest size that fits."""
 
 import math
 from collections.abc import Callable
@@ -19,11 +19,9 @@ def held_bytes(tree) -> int:
 def memory_of(program: Program, compiled: Compiled) -> dict[str, int]:
     """Bytes on each device: of what is held, by name; of temporaries; of everything at the peak."""
     found = {name: held_bytes(tree) for name, tree in program.held.items()}
-    return {
-        **found,
-        "temporaries": compiled.memory_analysis().temp_size_in_bytes,
-        "peak": needed_bytes(compiled),
-    }
+    analysis = compiled.memory_analysis()
+    assert analysis is not None  # `needed_bytes` has read it before
+    return {**found, "temporaries": analysis.temp_size_in_bytes, "peak": needed_bytes(compiled)}
 
 
 def compile_if_it_fits(program: Program, limit: float) -> Compiled | None:

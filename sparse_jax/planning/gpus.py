@@ -1,4 +1,4 @@
-"""GPUs as XLA's compiler wants them described, where there is none to ask."""
+"""Descriptions of GPUs for XLA's compiler, on machines that have none to ask."""
 
 # What a kernel may use of a Hopper GPU, compute capability 9.0. The limits: the table "Technical
 # Specifications per Compute Capability" of NVIDIA's CUDA C++ Programming Guide. 132 multiprocessors of 128

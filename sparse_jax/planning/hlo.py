@@ -20,7 +20,7 @@ class Array(NamedTuple):
 
 class Instruction(NamedTuple):
     """One line: the arrays that it makes, the instructions that it reads, what else it is given (as text),
-    and the attributes behind."""
+    and the attributes after them."""
 
     name: str
     opcode: str
@@ -42,7 +42,8 @@ Computation = dict[str, Instruction]
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
     """Every computation of an HLO module by its name, and which of them is run."""
-    computations, entry, current = {}, "", None
+    computations: dict[str, Computation] = {}
+    entry, current = "", None
     for line in text.splitlines():
         if (match := _COMPUTATION.match(line)) is not None and not line.startswith("HloModule"):
             current = computations[match[2]] = {}
@@ -66,7 +67,7 @@ def _instruction(name: str, text: str, is_root: bool) -> Instruction:
 
 
 def _closing(text: str) -> int:
-    """Where the parenthesis that `text` begins with is closed: the place behind it."""
+    """The position after the parenthesis that closes the one `text` begins with."""
     depth = 0
     for place, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.stages import Compiled
@@ -24,8 +25,8 @@ from sparse_jax.training.config import RunConfig
 from sparse_jax.training.sharding import batch_multiple
 from sparse_jax.trees import named_leaves
 
-Record = dict[str, object]
-# More lanes on a device are not asked for: a task's search has no more.
+Record = dict[str, Any]
+# The most lanes per device that are tried: a task's search has no more.
 MOST_LANES = 64
 
 
@@ -34,15 +35,16 @@ def plan_training(
 ) -> Record:
     """What one step needs, and the run of `config`. price: dollars an hour for a device, if not the listed.
 
-    If the batch does not fit, everything is told of about the largest that does ("batch_size"; "asked" is
-    what was asked for; None if none fits). Raises InputError for a mesh, batch or width that does not fit the
+    If the batch does not fit, everything is about roughly the largest that does ("batch_size"; None if none
+    fits); "asked" is the configured one. Raises InputError for a mesh, batch or width that does not fit the
     devices.
     """
     training, context = config.training, config.model.context
     began = time.monotonic()
     program, limit = programs.training(config, devices), device_memory(topology)
     multiple = batch_multiple(program.mesh, training.accumulate)
-    asked = batch = training.batch_size
+    asked = training.batch_size
+    batch: int | None = asked
 
     def of_batch(parts: int) -> Program:
         smaller = dataclasses.replace(training, batch_size=parts * multiple)
@@ -50,9 +52,9 @@ def plan_training(
 
     compiled = compile_if_it_fits(program, limit)
     if compiled is None:
-        found = largest_that_fits(of_batch, asked // multiple, limit)
-        batch = found and found[0] * multiple
-        program, compiled = (None, None) if found is None else (of_batch(found[0]), found[1])
+        batch = None
+        if (found := largest_that_fits(of_batch, asked // multiple, limit)) is not None:
+            batch, program, compiled = found[0] * multiple, of_batch(found[0]), found[1]
     record = {
         "program": "training",
         **_of_topology(topology),
@@ -64,7 +66,7 @@ def plan_training(
         "tokens": training.steps * asked * context,
         "compile_seconds": round(time.monotonic() - began, 1),
     }
-    if compiled is None:
+    if compiled is None or batch is None:
         return record
     record |= _needs(program, compiled, topology)
     steps = record["tokens"] / (batch * context)
@@ -108,14 +110,14 @@ def plan_pruning(
 def plan_update(config: RunConfig, topology: Topology, devices: Sequence[jax.Device]) -> Record:
     """What the optimizer's update moves between devices, with the top-k of the weights and without it.
 
-    "matrix" is the smallest share of a matrix's bytes on a device: what is smaller is no weight.
+    "matrix" is the smallest share of a matrix's bytes on a device: anything smaller is not a weight.
     Raises InputError for a mesh, batch or width that does not fit the devices.
     """
     record = {"program": "update", **_of_topology(topology)}
     for name, sparsity in {"top_k": config.sparsity, "dense": SparsityConfig()}.items():
         program = programs.optimizer_update(dataclasses.replace(config, sparsity=sparsity), devices)
         compiled = program.function.lower(*program.arguments).compile()
-        moved = traffic(compiled.as_text(), topology.devices, program.loop_guess)
+        moved = traffic(_text(compiled), topology.devices, program.loop_guess)
         record[name] = by_kind(moved.collectives)
     kernels = [leaf for name, leaf in named_leaves(program.held["parameters"]).items() if "kernel" in name]
     return record | {"mesh": program.mesh, "matrix": min(held_bytes(kernel) for kernel in kernels)}
@@ -126,6 +128,12 @@ def device_memory(topology: Topology) -> int:
     if topology.chip is not None:
         return topology.chip.memory
     return free_on_host() // topology.devices
+
+
+def _text(compiled: Compiled) -> str:
+    text = compiled.as_text()
+    assert text is not None  # every backend that is planned for has it
+    return text
 
 
 def _of_topology(topology: Topology) -> Record:
@@ -148,7 +156,7 @@ def _basis(topology: Topology) -> str:
 
 def _needs(program: Program, compiled: Compiled, topology: Topology) -> Record:
     """Of one step: memory, work and traffic; bytes on each device, FLOPs on all together."""
-    moved = traffic(compiled.as_text(), topology.devices, program.loop_guess)
+    moved = traffic(_text(compiled), topology.devices, program.loop_guess)
     flops = matmul_flops(program.function.trace(*program.arguments).jaxpr.jaxpr)
     record = {
         "mesh": program.mesh,
@@ -165,7 +173,7 @@ def _needs(program: Program, compiled: Compiled, topology: Topology) -> Record:
 
 
 def _of_run(record: Record, topology: Topology, steps: float, price: float | None) -> Record:
-    """Time and money for all steps; nothing for a CPU, of which no peak is known."""
+    """Time and money for all steps; empty for a CPU, whose peak is not known."""
     if topology.chip is None:
         return {}
     seconds = record["seconds"]

@@ -1,8 +1,8 @@
-"""The programs that machines are rented for, and the shapes of their arguments: nothing is computed."""
+"""The programs to plan, with the shapes of their arguments; nothing is computed."""
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ class Program(NamedTuple):
     """A jitted function and its arguments as shapes with shardings.
 
     held: by name, the shapes of what stays on the devices from step to step. mesh: its axes' sizes.
-    loop_guess: how often a loop is taken to run of which the program does not say it.
+    loop_guess: how often a loop is assumed to run if the program does not say.
     """
 
     function: jax.stages.Wrapped
@@ -53,7 +53,7 @@ def training(config: RunConfig, devices: Sequence[jax.Device]) -> Program:
 
 
 def optimizer_update(config: RunConfig, devices: Sequence[jax.Device]) -> Program:
-    """What a step does after the gradients are there: moments, top-k of the weights, masks."""
+    """The part of a step after the gradients: moments, top-k of the weights, masks."""
     program = train_program(config, devices)
     state = program.placed
     given = state.params, state.opt_state, state.params
@@ -71,27 +71,29 @@ def pruning(
     everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
     means = _float32(node_shapes(config, prune.ablation_sites))
     pairs = _pairs(prune.train_pairs, config.context)
-    shared = placed(Shared(param_shapes(config), means, pairs), everywhere)
+    shared: Any = placed(Shared(param_shapes(config), means, pairs), everywhere)
     lanes = typed_lanes(make_lanes(prune, seeds=lanes_per_device * len(devices)), prune)
     logits = logit_shapes(config, prune.sites, prune.tied_qk)
     states = jax.eval_shape(jax.vmap(functools.partial(new_lane, logits)), lanes)
-    lanes, states = placed(lanes, split), placed(states, split)
+    placed_lanes, placed_states = placed(lanes, split), placed(states, split)
     held = {
         "parameters": shared.params,
         "pairs": shared.tasks,
         "means": shared.means,
-        "lanes": (lanes, states),
+        "lanes": (placed_lanes, placed_states),
     }
     function = lanes_program(config, compiled_part(prune), mesh)
     steps = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
     # how many steps is an argument: the loop over them is the one of unknown length
-    return Program(function, (steps, shared, lanes, states), held, dict(mesh.shape), 1)
+    return Program(function, (steps, shared, placed_lanes, placed_states), held, dict(mesh.shape), 1)
 
 
 def _pairs(count: int, length: int) -> EncodedPairs:
+    """Pairs of which only the shapes are there."""
     shapes = (1, count, 2, length), (1, count, 2), (1, count, 2, 2)
-    return EncodedPairs(*(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes))
+    arrays: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
+    return EncodedPairs(*arrays)
 
 
-def _float32(shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.ShapeDtypeStruct]:
+def _float32(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}

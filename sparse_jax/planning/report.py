@@ -1,4 +1,4 @@
-"""A plan for a person: records as lines of text."""
+"""Plans as text: a record as lines for a person to read."""
 
 from collections.abc import Callable, Mapping
 
@@ -32,7 +32,7 @@ def _of_size(record: Record) -> dict[str, str]:
     rows = {"parameters": f"{record['parameters']:,}"}
     if record["fits"]:
         return rows | {"batch": f"{batch} x {record['context']} tokens fit"}
-    largest = f"about the largest batch that does is {batch}, of which all that follows is"
+    largest = f"about the largest batch that does is {batch}, and all that follows is for it"
     what = "no batch fits" if batch is None else largest
     return rows | {"batch": f"{asked} x {record['context']} tokens: DOES NOT FIT; {what}"}
 

@@ -1,4 +1,4 @@
-"""The machines that can be planned for: what each device has, by the makers' own figures."""
+"""The machines that can be planned for, with the makers' figures for each device."""
 
 import re
 from typing import NamedTuple
@@ -77,7 +77,7 @@ class Topology(NamedTuple):
 
 
 def find_topology(name: str, field: str = "--topology") -> Topology:
-    """The topology of a name. Raises InputError naming `field` and the known ones if it is none of them."""
+    """The topology of a name. Raises InputError naming `field` and the known names if it is none of them."""
     slices = _slices()
     if name in slices:
         return slices[name]

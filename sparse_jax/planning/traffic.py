@@ -1,4 +1,4 @@
-"""What a compiled program moves, through memory and between devices, loops counted as often as they run."""
+"""Bytes that a compiled program moves through memory and between devices, loops counted as they run."""
 
 import math
 import re
@@ -69,7 +69,7 @@ class _Walk:
         if name not in self.known:
             inside = self.computations[name]
             found = [self._of_instruction(one, inside) for one in inside.values()]
-            fused = {}
+            fused: dict[str, Collective] = {}
             for one in inside.values():
                 if one.opcode == "fusion":
                     fused |= self._fused(one)
@@ -105,7 +105,7 @@ class _Walk:
         On a TPU the fusions that begin a collective, work while it goes on, and end it, each hold all of it;
         and an all-reduce of which every device keeps its part is a reduce-scatter.
         """
-        found = {}
+        found: dict[str, Collective] = {}
         for name in fusion.called:
             inside = self.computations[name]
             for one in inside.values():
@@ -133,7 +133,8 @@ class _Walk:
         """
         if (match := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)) is not None:
             return int(match[1])
-        condition = self.computations[re.search(r"condition=%?([\w.\-]+)", loop.attributes)[1]]
+        (condition_name,) = re.findall(r"condition=%?([\w.\-]+)", loop.attributes)
+        condition = self.computations[condition_name]
         test = _root(condition)
         limits = [condition[name] for name in test.operands if condition[name].opcode == "constant"]
         while test.opcode in ("fusion", "call"):

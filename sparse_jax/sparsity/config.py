@@ -21,7 +21,7 @@ class SparsityConfig:
         before the preset.
     schedule: 'linear' or 'power' ((1 - progress)**power of the surplus is left) between `anneal_start` and
         `anneal_end`, both shares of training; 'constant' starts at the target.
-    min_per_channel: weights that no neuron or attention channel goes below; 0 protects nothing.
+    min_per_channel: the fewest weights that a neuron or attention channel keeps; 0 protects nothing.
     """
 
     fraction: float = 1.0
@@ -51,11 +51,11 @@ class SparsityConfig:
 
     @property
     def is_dense(self) -> bool:
-        """Whether no leaf is sparse, so that nothing has to be projected."""
+        """Whether every leaf is dense, so that there is nothing to project."""
         return self.fraction == 1 and all(fraction in (None, 1) for _, fraction in self.rules)
 
 
-def _check_rule(rule: object) -> None:
+def _check_rule(rule: tuple[str, float | None]) -> None:
     valid = "a pair (regular expression, fraction in (0, 1] or None), like ('embed/.*', 0.1)"
     is_pair = isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)
     require(is_pair, "sparsity.rules", rule, valid)

@@ -1,4 +1,4 @@
-"""Which weights come first when only some can stay: a minimum for every channel, then the largest."""
+"""Which weights to keep first: a minimum for every channel, then the largest."""
 
 import jax
 import jax.numpy as jnp

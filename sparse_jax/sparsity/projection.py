@@ -21,7 +21,7 @@ class ProjectionState(NamedTuple):
     thresholds: int32, one for each matrix of the sparse leaves, where the next search starts.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # optax names it so, over tuple.count
     masks: object
     thresholds: jax.Array
 
@@ -75,4 +75,4 @@ def project(config: SparsityConfig, total_updates: int) -> optax.GradientTransfo
 def _require_float32(name: str, weight: jax.Array, change: jax.Array) -> None:
     for what, array in (("params", weight), ("updates", change)):
         if array.dtype != jnp.float32:
-            raise InputError(f"{what}: {name} is {array.dtype}; valid: float32 where weights get sparse")
+            raise InputError(f"{what}: {name} is {array.dtype}; valid: float32 for sparse weights")

@@ -51,7 +51,7 @@ class SparseLeaf:
 def leaf_fractions(config: SparsityConfig, params: object) -> dict[str, float]:
     """The final fraction kept of every leaf that becomes sparse, by its name, in tree order.
 
-    Raises InputError for a rule that decides about no leaf, and for a leaf that nothing decides about.
+    Raises InputError for a rule that matches no leaf, and for a leaf that no rule covers.
     """
     names = [name for name in named_leaves(params) if not re.fullmatch(_ALWAYS_DENSE, name)]
     for pattern, _ in config.rules:

@@ -1,4 +1,4 @@
-"""Annealing: how much of what will be pruned is still there after so many updates."""
+"""Annealing: the share of the weights to be pruned that remains after a number of updates."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from sparse_jax.sparsity.config import SparsityConfig
 
 
 def surplus(config: SparsityConfig, updates: jax.Array, total_updates: int) -> jax.Array:
-    """Share of the finally pruned weights still kept after `updates` updates: 1 at first, 0 in the end.
+    """Share of the weights to be pruned that is still kept after `updates` updates: from 1 down to 0.
 
     A leaf with target fraction f keeps the fraction f + (1 - f) * surplus. `updates` may be traced.
     """

@@ -1,4 +1,4 @@
-"""What a sparse model looks like: nonzero weights, mask changes, dead neurons, activation kurtosis."""
+"""Statistics of a sparse model: nonzero weights, mask changes, dead neurons, activation kurtosis."""
 
 from collections.abc import Mapping
 
@@ -42,7 +42,7 @@ def mask_turnover(before: object, after: object) -> jax.Array:
 def dead_neurons(params: Mapping) -> dict[str, jax.Array]:
     """Counts mlp neurons without a nonzero incoming ('no_input') or outgoing ('no_output') weight, [L] each.
 
-    'dead': without either. A bias is no incoming weight: such a neuron is a constant.
+    'dead': without either. A bias does not count as an incoming weight: such a neuron is a constant.
     """
     mlp = params["layers"]["mlp"]
     no_input_LxF = jnp.all(mlp["up"]["kernel"] == 0, axis=1)

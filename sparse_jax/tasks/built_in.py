@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
 
 from sparse_jax.data.programs import branches, loops
 from sparse_jax.data.programs.assignments import bind_comparison, bind_membership, bind_number, step, swap
@@ -337,7 +336,9 @@ class BuiltInTask(DrawnTask):
 
     generate: Generate
 
-    splits: ClassVar[tuple[str, ...]] = tuple(SETTINGS)
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(SETTINGS)
 
     def draw(self, rng: Random, split: str) -> tuple[Member, Member]:
         one, other = self.generate(SETTINGS[split](rng))

@@ -74,7 +74,7 @@ class ControlTask(Task):
 
 
 def unrelated_words(task: Task, tokenizer: Tokenizer) -> tuple[int, int]:
-    """Two tokens that are a space and a word, chosen by the task's name, none of them a completion of it.
+    """Two tokens that are a space and a word, chosen by the task's name; neither is a completion of the task.
 
     Raises InputError if the vocabulary has no two such tokens.
     """

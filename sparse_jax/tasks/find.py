@@ -1,4 +1,4 @@
-"""From what a user calls a task to the task: the one entry of every command."""
+"""Finds a task from what a user calls it; every command goes through here."""
 
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import get_task

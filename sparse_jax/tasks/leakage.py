@@ -1,7 +1,7 @@
-"""What a task gives away besides the tokens that are meant to decide it.
+"""Whether a task can be solved from anything but the tokens that are meant to decide it.
 
-Two logistic regressions try to tell which of the pair's two answers is due, from what they should not be
-able to tell it from. Their accuracy on pairs that they have not seen should be one half.
+Two logistic regressions predict which of a pair's two answers is right, from features that should not reveal
+it. Their accuracy on held-out pairs should be one half.
 """
 
 import numpy as np
@@ -14,14 +14,14 @@ _RIDGE = 1e-2  # of a squared weight, for every pair; features are scaled to a d
 
 
 def leaks(encoded: EncodedPairs, seed: int = 0) -> dict[str, float]:
-    """Held-out accuracy of telling the answer from "context" and from "layout"; half of the pairs are fitted.
+    """Held-out accuracy of predicting the answer from "context" and "layout"; half of the pairs are fitted.
 
     context: how often every token occurs outside of those that decide, which are all between the first and
-    the last in which the members differ. By that definition both members of a pair have it in common, so
-    only the first is asked about: what can be found is a context that tells which member comes first.
-    layout: the length of the prompt and the position after the last deciding token, of both members. (Where
-    the first one is would tell how many there are, and they may well differ in that too.)
-    The answer is told by whether its token has the smaller id of the two.
+    the last in which the members differ. By that definition both members of a pair share it, so only
+    the first is used: what can be found is a context that reveals which member comes first.
+    layout: the length of the prompt and the position after the last deciding token, of both members. (The
+    position of the first would reveal how many there are, and members may differ in that too.)
+    The label is whether the answer's token has the smaller id of the two.
     """
     label_Px2 = (encoded.candidates[..., 0] < encoded.candidates[..., 1]).astype(np.float64)
     vocabulary = int(encoded.tokens.max()) + 1
@@ -51,7 +51,7 @@ def _outside(tokens: list[int], span: slice, vocabulary: int) -> np.ndarray:
 
 
 def _accuracy(fit: tuple[np.ndarray, np.ndarray], held: tuple[np.ndarray, np.ndarray]) -> float:
-    """Fits features [N, F] to labels [N] by Newton's method; the share right of the others, a tie a half."""
+    """Fits features [N, F] to labels [N] by Newton's method: accuracy on those held out, a tie a half."""
     mean, scale = fit[0].mean(axis=0), fit[0].std(axis=0)
     scale = np.where(scale > 0, scale, 1)
     fit_NxF, held_NxF = (np.c_[(x - mean) / scale, np.ones(len(x))] for x, _ in (fit, held))

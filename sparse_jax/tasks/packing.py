@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from sparse_jax.model.positions import Branches
@@ -29,7 +30,7 @@ class PackedPairs(NamedTuple):
     @property
     def branches(self) -> Branches:
         """Where the members part, as the forward function takes it."""
-        return Branches(self.shared, self.middle)
+        return Branches(jnp.asarray(self.shared), jnp.asarray(self.middle))
 
 
 Pairs = EncodedPairs | PackedPairs

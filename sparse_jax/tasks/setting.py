@@ -1,4 +1,4 @@
-"""What prompts are made of: names, texts and lines, and what a kind of prompts has to add to them."""
+"""What prompts are made of: names, texts and lines, and what each kind of prompt adds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -67,7 +67,7 @@ class Setting(ABC):
 
     @abstractmethod
     def between(self, names: Scope) -> list[str]:
-        """What stands between the binding of a variable and its use, none of it about the variable."""
+        """Lines between the binding of a variable and its use that do not mention the variable."""
 
     def text_line(self) -> str:
         mark = quote(self.rng)
@@ -84,7 +84,7 @@ class Setting(ABC):
         return f"{self.rng.choice(self.words.adjectives)}_{self.noun()}"
 
     def distinct(self, count: int, *taken: str) -> list[str]:
-        """`count` different variables, none of them among `taken`."""
+        """`count` different variables that are not in `taken`."""
         names: list[str] = []
         while len(names) < count:
             if (name := self.variable()) not in (*names, *taken):

@@ -1,4 +1,4 @@
-"""Tasks and pairs as text for a terminal: what decides and what is due stand out."""
+"""Tasks and pairs as text for a terminal, with the deciding tokens and the answers highlighted."""
 
 from collections.abc import Callable, Iterable
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -25,7 +25,10 @@ class Task(ABC):
     family: str
     about: str
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits, of which no two share a prompt."""
+        return ("train", "validation", "test")
 
     @abstractmethod
     def pairs(self, split: str, count: int, seed: int) -> list[Pair]:

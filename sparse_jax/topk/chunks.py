@@ -1,19 +1,19 @@
-"""Work on many rows, a few at a time: a CPU goes over what lies in its cache several times faster."""
+"""Work on many rows in chunks: a CPU reads what lies in its cache several times faster."""
 
 from collections.abc import Callable, Sequence
 
 import jax
 
-# of one part's values; what is not several times as large is left whole
+# Of one chunk's values; arrays that are not several times as large are left whole.
 CACHE_BYTES = 1 << 20
 
 
 def in_chunks(function: Callable, arrays: Sequence[jax.Array], row_bytes: int):
     """function(*arrays); arrays and results (a pytree) all begin with the same axis of independent rows.
 
-    row_bytes: of the values that the function goes over again and again, for each row. A lone CPU takes
-    parts that fit into its cache; several devices, which may hold different rows, and numbers of rows that
-    do not divide well, get all rows at once.
+    row_bytes: bytes per row of the values that the function reads repeatedly. A single CPU takes chunks that
+    fit into its cache. Several devices, which may hold different rows, get all rows at once; so do numbers of
+    rows that do not divide well.
     """
     rows = len(arrays[0])
     part = rows_at_once(rows, row_bytes)
@@ -25,7 +25,7 @@ def in_chunks(function: Callable, arrays: Sequence[jax.Array], row_bytes: int):
 
 
 def rows_at_once(rows: int, row_bytes: int) -> int:
-    """A divisor of `rows`."""
+    """Rows per chunk, a divisor of `rows`."""
     fit = max(1, CACHE_BYTES // row_bytes)
     if jax.device_count() > 1 or rows < 4 * fit:
         return rows

@@ -90,7 +90,7 @@ def _run(x_RxN, k: int, backend: str):
 def block_rows(rows: int, width: int, backend: str) -> int:
     """How many rows a block has, if there are `rows` in all.
 
-    On a GPU they fill every block: Triton reads and writes what lies behind the last row as well. A TPU
+    On a GPU they fill every block: Triton also reads and writes past the last row. A TPU
     leaves that out, and wants whole registers.
     """
     block = min(max(BLOCK_ENTRIES[backend] // width, 1), 256)

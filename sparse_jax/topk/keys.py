@@ -1,4 +1,4 @@
-"""Magnitudes as integers: order, ties and zeros are exact, and nothing flushes denormals."""
+"""Magnitudes as integers, whose order, ties and zeros are exact, with no flushing of denormals."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ def magnitude_keys(x: jax.Array) -> jax.Array:
     """The bit pattern of |x| as a non-negative signed integer of the same width (16 bits for bfloat16).
 
     Keys order exactly as magnitudes do: 0 and -0 have key 0, infinity comes after every number and NaN last.
-    The largest integer is no key, so that it can stand for "above every key".
+    The largest integer is not a key, so it can mean "above every key".
     """
     pattern = jnp.dtype(f"int{8 * x.dtype.itemsize}")
     above_all = jnp.iinfo(pattern).max

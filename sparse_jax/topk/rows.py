@@ -1,4 +1,4 @@
-"""AbsTopK: in every row (last axis) only the entries of largest magnitude stay."""
+"""AbsTopK: keeps the entries of largest magnitude in every row (last axis)."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from sparse_jax.topk import kernel
 from sparse_jax.topk.chunks import in_chunks
 from sparse_jax.topk.keys import magnitude_keys
 
-# What a CPU goes over for an entry: the number and its key.
+# Bytes per entry that a CPU reads: the number and its key.
 ENTRY_BYTES = 8
 _MANY = jnp.iinfo(jnp.int32).max
 
@@ -19,8 +19,8 @@ _MANY = jnp.iinfo(jnp.int32).max
 def abs_top_k(x: jax.Array, k: int, reused: bool = True) -> jax.Array:
     """`x` [..., N] with every entry set to 0 whose magnitude is below the k-th largest of its row.
 
-    reused: whether what reads the result keeps it for a gradient of its own, as a product does; the gradient
-    here then costs no memory. It is kept as a byte an entry otherwise. Numbers do not depend on it.
+    reused: whether the consumer keeps the result for its own gradient, as a matrix product does; then the
+    gradient here costs no memory. Otherwise a byte per entry is kept. The numbers do not depend on it.
 
     Ties: every entry as large as the k-th stays, so a row keeps at least k entries, and more only where
     magnitudes tie exactly at the cut (usual in bfloat16). NaN counts as the largest magnitude and stays.

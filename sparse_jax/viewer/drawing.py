@@ -1,7 +1,8 @@
-"""Circuits as the compact lists that the report's pictures are drawn from."""
+"""Circuits as compact lists, from which the report draws its pictures."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any, SupportsFloat
 
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.inputs import InputError
@@ -13,7 +14,7 @@ NODE_LIMIT = 3000
 EDGE_LIMIT = 8000
 DIGITS = 4
 
-Exemplars = Mapping[str, Sequence[Mapping[str, object]]]
+Exemplars = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +41,12 @@ def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
 
     Raises InputError where a task has two circuits of the same model.
     """
-    drawn, told, texts = [], {}, {}
+    drawn: list[dict[str, Any]] = []
+    told: dict[str, dict[str, list]] = {}
+    texts: dict[str, int] = {}
     for entry in circuits:
         if any((entry.task, entry.model) == (other["task"], other["model"]) for other in drawn):
-            raise InputError(f"circuits: {entry.model!r} comes twice for {entry.task!r}; valid: once")
+            raise InputError(f"circuits: {entry.model!r} appears twice for {entry.task!r}; valid: once")
         nodes = _shown(entry.circuit.nodes)
         drawn.append(_drawn(entry, nodes))
         by_name = told.setdefault(entry.model, {})
@@ -83,10 +86,10 @@ def _strongest(circuit: Circuit, nodes: Sequence[Node]) -> list[list]:
     return [[ends[e.source], ends[e.target], _short(e.weight)] for e in kept[:EDGE_LIMIT]]
 
 
-def _compact(found: Mapping[str, object], texts: dict[str, int]) -> list:
+def _compact(found: Mapping[str, Any], texts: dict[str, int]) -> list:
     shared = [texts.setdefault(found[part], len(texts)) for part in ("before", "token", "after")]
     return [*shared, _short(found["value"])]
 
 
-def _short(value: object) -> float | int | None:
+def _short(value: SupportsFloat | None) -> float | int | None:
     return number(value, DIGITS)

@@ -28,9 +28,9 @@ def exemplars(
 ) -> dict[str, list[dict[str, object]]]:
     """By node name, where in `windows` (int32 [W, T]) the node's |activation| is largest.
 
-    At most `per_node` places a node, strongest first and at most one a window (the earliest of equals);
-    a place where the node is 0 is none. Each is {"before", "token", "after", "value"}: the token, up
-    to `reach` tokens of text on either side, and the signed activation of the whole, unpruned model.
+    At most `per_node` positions per node, strongest first, and at most one per window (the earliest if
+    equal); positions where the node is 0 do not count. Each is {"before", "token", "after", "value"}: the
+    token, up to `reach` tokens of text on either side, and the signed activation in the full, unpruned model.
     Pass the nodes of all circuits of a model at once; repeated ones cost nothing.
 
     Raises InputError for windows that are not [W, T] with T at most the model's context.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sparse_jax.inputs import InputError, nearest, require_choice
 from sparse_jax.viewer.drawing import TaskCircuit, drawings
@@ -18,14 +19,14 @@ MEASURES = ("unpruned", "circuit", "calibrated", "nodes", "edges", "reached")
 STEP, TRAIN, FRACTION, VALIDATION = "step", "loss", "fraction_kept", "validation/"
 POINT_LIMIT = 1000
 
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 
 
 def gather(
     title: str,
     provenance: Mapping[str, object],
     target: float,
-    table: Mapping[str, object],
+    table: Mapping[str, Any],
     runs: Mapping[str, Sequence[Row]],
     circuits: Sequence[TaskCircuit],
 ) -> dict[str, object]:
@@ -61,7 +62,7 @@ def comparison(rows: Sequence[Row], mean: Row | None, tasks: Sequence[str]) -> d
     names = [row["task"] for row in table]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"table.task: {name!r} comes twice; valid: one row per task")
+            raise InputError(f"table.task: {name!r} appears twice; valid: one row per task")
     return {"rows": table, "mean": {**_compared(mean or {"task": "mean"}), "tasks": list(tasks)}}
 
 
@@ -75,14 +76,14 @@ def curves(name: str, metrics: Sequence[Row]) -> list[dict[str, object]]:
     if any(STEP not in row for row in metrics):
         raise InputError(f"runs[{name!r}]: a metric row has no {STEP!r}; valid: a step in every row")
     fields = dict.fromkeys(field for row in metrics for field in row)
-    kinds = [(field, *_kind(field)) for field in fields if _kind(field)]
+    kinds = [(field, *kind) for field in fields if (kind := _kind(field))]
     if not kinds:
         drawn = f"{TRAIN}, {FRACTION}, {VALIDATION}<source>"
         raise InputError(f"runs[{name!r}]: fields {', '.join(fields)}; valid: at least one of {drawn}")
-    found = []
-    for field, kind, source in kinds:
+    found: list[dict[str, object]] = []
+    for field, what, source in kinds:
         points = [[row[STEP], number(row[field])] for row in metrics if field in row]
-        found.append({"kind": kind, "source": source, "points": _thinned(points)})
+        found.append({"kind": what, "source": source, "points": _thinned(points)})
     return found
 
 

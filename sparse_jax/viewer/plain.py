@@ -1,10 +1,11 @@
-"""Numbers and facts as JSON can hold them and a page can show them."""
+"""Numbers and facts in a form that JSON can hold and a page can show."""
 
 import math
 from collections.abc import Mapping
+from typing import SupportsFloat
 
 
-def number(value: object, digits: int | None = None) -> int | float | bool | None:
+def number(value: SupportsFloat | None, digits: int | None = None) -> int | float | bool | None:
     """A plain number, to `digits` significant digits if given; None for what is missing or not finite."""
     if value is None or isinstance(value, (bool, int)):
         return value

@@ -63,7 +63,7 @@ def test_text_files(tmp_path):
 def test_a_bad_source_leaves_nothing(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"text": "one"}\n{"text": "two"}\noops\n')
     builder = TextFiles(paths=[str(tmp_path / "x.jsonl")], data_dir=tmp_path / "data")
-    with pytest.raises(InputError, match=r"^paths: .*x\.jsonl, line 3, column 1: no JSON"):
+    with pytest.raises(InputError, match=r"^paths: .*x\.jsonl, line 3, column 1: not JSON"):
         builder.download_and_prepare()
     assert not list(tmp_path.glob("data/text_files/*"))
 

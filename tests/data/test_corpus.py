@@ -249,7 +249,7 @@ def test_the_tokenizer_is_trained_on_so_many_bytes(home, monkeypatch):
         ({"kind": "text", "paths": ["{}/latin.txt"]}, r"^data\.sources\.bad\.paths: .*byte 4 is not UTF-8"),
         (
             {"kind": "text", "paths": ["{}/bad.jsonl"]},
-            r"^data\.sources\.bad\.paths: .*line 2, column 1: no JSON",
+            r"^data\.sources\.bad\.paths: .*line 2, column 1: not JSON",
         ),
         ({"kind": "text", "paths": ["{}/one.txt"]}, r"^data\.sources\.bad\.documents: 1 different; valid"),
         ({"kind": "text", "paths": ["{}/none.txt"]}, r"^data\.sources\.bad\.documents: 0 different; valid"),

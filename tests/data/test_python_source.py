@@ -86,7 +86,7 @@ def test_max_bytes_keeps_the_order_and_the_limit(tree):
 
 def test_max_bytes_below_every_file(tree):
     (tree / "blank.py").unlink()
-    with pytest.raises(InputError, match=r"^max_bytes: 5 is less than any file has; valid: at least 6$"):
+    with pytest.raises(InputError, match=r"^max_bytes: 5 is smaller than every file; valid: at least 6$"):
         list_files([str(tree)], 5, {})
 
 

@@ -72,16 +72,16 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"text": "a"', r"line 3, column 13: no JSON"),
-        ("hello", r"line 3, column 1: no JSON"),
+        ('{"text": "a"', r"line 3, column 13: not JSON"),
+        ("hello", r"line 3, column 1: not JSON"),
         ("[1]", r"line 3: a JSON list; valid: an object"),
         ('"text"', r"line 3: a JSON str; valid: an object"),
         ('{"txt": "a", "id": 1}', r"""line 3: no "text" among \['id', 'txt'\]"""),
         ('{"text": 5}', r'line 3: "text" is a int; valid: a string'),
         ('{"text": null}', r'line 3: "text" is a NoneType; valid: a string'),
         ('{"text": "ab\\ud800"}', r'line 3: "text" has half a surrogate pair at character 2'),
-        ("[" * 100_000, r"line 3: no usable JSON"),
-        (f'{{"text": "a", "n": {"9" * 5000}}}', r"line 3: no usable JSON"),
+        ("[" * 100_000, r"line 3: unusable JSON"),
+        (f'{{"text": "a", "n": {"9" * 5000}}}', r"line 3: unusable JSON"),
     ],
 )
 def test_lines_that_are_no_documents(tmp_path, line, message):

@@ -54,7 +54,7 @@ def test_a_plan_takes_the_config_of_pruning_and_a_place_that_can_be_written(tmp_
     )
     assert lines == [
         f"refused: {tmp_path}/file/plan.jsonl: cannot be written (File exists)",
-        f"refused: {tmp_path}: is a folder; valid: a file",
+        f"refused: {tmp_path}: is a directory; valid: a file",
         "64",
         "7",
     ]

@@ -96,5 +96,5 @@ def test_a_truncated_file_is_named(folder, name):
 
 def test_a_foreign_tokenizer_is_named(folder):
     (folder / "tokenizer.json").write_text(json.dumps({"some": "thing"}))
-    with pytest.raises(InputError, match="tokenizer.json' holds no tokenizer"):
+    with pytest.raises(InputError, match="tokenizer.json' is not a tokenizer"):
         load_model(folder)

@@ -98,9 +98,12 @@ TENSOR_FAULTS = {
     "missing": (lambda t: t.pop(QUERY), f"{QUERY}' is missing.*192, 64"),
     "extra": (lambda t: t.update(more=np.zeros(3)), "no tensor 'more'"),
     "shape": (lambda t: t.update({QUERY: t[QUERY].T}), r"\(64, 192\); valid: \(192, 64\)"),
-    "nan": (lambda t: t[QUERY].__setitem__((3, 4), np.nan), f"{QUERY}' holds 1 values that are not finite"),
+    "nan": (
+        lambda t: t[QUERY].__setitem__((3, 4), np.nan),
+        f"{QUERY}' contains 1 values that are not finite",
+    ),
     "infinity": (lambda t: t[QUERY].__setitem__((3, 4), np.inf), "not finite"),
-    "untied": (lambda t: t["lm_head.weight"].__setitem__((0, 0), 9), "is not 'transformer.wte.weight'"),
+    "untied": (lambda t: t["lm_head.weight"].__setitem__((0, 0), 9), "differs from 'transformer.wte.weight'"),
 }
 
 
@@ -138,7 +141,7 @@ def test_a_config_that_contradicts_the_tensors_is_refused(released, tmp_path, fi
 def test_a_mask_that_is_not_causal_is_refused(released, tmp_path):
     directory = shutil.copytree(released / "legacy_catpos_bigrambuf", tmp_path / "model")
     change_tensors(directory, lambda t: t["transformer.h.0.attn.bias"].__setitem__((0, 0, 0, 1), 1))
-    with pytest.raises(InputError, match="no causal mask"):
+    with pytest.raises(InputError, match="is not a causal mask; valid: a lower triangle of ones"):
         read_released(directory)
 
 

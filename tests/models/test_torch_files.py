@@ -182,7 +182,7 @@ def test_a_compressed_or_foreign_zip_is_refused(tmp_path):
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("word/document.xml", "<x/>")
     (tmp_path / "f.pt").write_bytes(stream.getvalue())
-    with pytest.raises(InputError, match="0 entries data.pkl"):
+    with pytest.raises(InputError, match="found 0 entries named data.pkl"):
         read_torch_file(tmp_path / "f.pt")
 
 

@@ -59,7 +59,7 @@ def test_exemplars_are_shared_by_the_tasks_of_a_model(circuit):
 
 def test_a_circuit_twice_is_refused(circuit):
     entry = TaskCircuit("quotes", "sparse", circuit)
-    with pytest.raises(InputError, match="'sparse' comes twice for 'quotes'"):
+    with pytest.raises(InputError, match="'sparse' appears twice for 'quotes'"):
         drawings([entry, entry])
 
 

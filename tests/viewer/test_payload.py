@@ -43,7 +43,7 @@ def test_missing_is_missing_and_not_zero():
         ([{"task": "a", "sparse": {"edge": 3}}], "table['a'].sparse.edge: unknown; did you mean 'edges'?"),
         ([{"task": "a", "spars": {}}], "table['a']: 'spars' is unknown; did you mean 'sparse'?"),
         ([{"sparse": {}}], "table.task: missing"),
-        ([row("a", 1, 1), row("a", 1, 1)], "table.task: 'a' comes twice"),
+        ([row("a", 1, 1), row("a", 1, 1)], "table.task: 'a' appears twice"),
     ],
 )
 def test_table_names_what_it_refuses(rows, said):
