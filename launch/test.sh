@@ -1,10 +1,26 @@
 #!/usr/bin/env bash
 # Sets up and runs the linter and the tests. Arguments go to pytest: bash launch/test.sh tests/model -k sink
 #
+# bash launch/test.sh        what every change must pass
+# bash launch/test.sh --all  also the tests that need minutes (marked slow)
+#
+# Without other arguments, the folders whose code does otherwise on a lone device are run a second time with one, as
+# most users have. Tests of one file stay in one worker, which makes their fixtures once and compiles nothing twice.
+#
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail
 export SPARSE_JAX_EXTRAS="test"
 source "$(dirname "$0")/environment.sh"
+chosen=()
+if [ "${1:-}" = --all ]; then
+  chosen=(-m "slow or not slow")
+  shift
+fi
 ruff check .
 ruff format --check --quiet .
-exec python -m pytest -n 2 "$@"
+python -m pytest -n 2 --dist loadfile "${chosen[@]}" "$@"
+if [ $# -eq 0 ]; then
+  export SPARSE_JAX_TEST_DEVICES=1
+  exec python -m pytest -n 2 --dist loadfile "${chosen[@]}" \
+    tests/topk tests/sparsity tests/model/test_attention.py tests/training/test_step.py tests/training/test_golden.py
+fi

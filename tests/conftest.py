@@ -1,16 +1,66 @@
-"""Settings for every test: four simulated CPU devices, so that sharding is never left out."""
+"""Settings for every test: simulated CPU devices, so that sharding is never left out, and one compile cache.
 
+SPARSE_JAX_TEST_DEVICES  how many devices (default 4); with 1, as most users have, tests that ask for
+                         `several_devices` are left out. launch/test.sh runs some folders both ways.
+JAX_COMPILATION_CACHE_DIR  where programs are kept (default: a folder that goes with the run); each worker has
+                         a part of its own, since JAX does not write its entries atomically.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
+
+def _compile_once() -> None:
+    """No program is compiled twice in a run, be it by a test or by a process that a test starts."""
+    kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if kept is None:
+        kept = tempfile.mkdtemp(prefix="sparse_jax-compiled-")
+        atexit.register(shutil.rmtree, kept, ignore_errors=True)
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and Path(kept).name != worker:
+        kept = str(Path(kept) / worker)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = kept
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
+
+_compile_once()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+DEVICES = int(os.environ.get("SPARSE_JAX_TEST_DEVICES", "4"))
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 from sparse_jax.training.config import run_config  # noqa: E402
 from tests.tiny_run import tiny  # noqa: E402
 
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", DEVICES)
+
+
+def pytest_runtest_setup(item):
+    if DEVICES == 1 and item.get_closest_marker("several_devices"):
+        pytest.skip("asks for several devices")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs():
+    """What a module has compiled is dropped at its end: a worker would grow to gigabytes."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def compiled_anew():
+    """Nothing is taken from the compile cache, for tests that look at what the compiler says."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

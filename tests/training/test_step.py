@@ -45,6 +45,7 @@ def run(config, tokens, mesh, steps=6):
     return losses, state
 
 
+@pytest.mark.several_devices
 def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces):
     config, _, tokens = pieces
     one, expected = run(config, tokens, (1, 1, 1))
@@ -68,7 +69,8 @@ def streams(function, *arguments) -> set[str]:
     return set(re.findall(r"f32\[\d+,16,\d+\]", compiled.as_text()))
 
 
-def test_what_the_embedding_gives_is_never_whole_on_a_device(pieces, capfd):
+@pytest.mark.several_devices
+def test_what_the_embedding_gives_is_never_whole_on_a_device(pieces, capfd, compiled_anew):
     """Where rows lie on both axes and widths on one, the compiler sees no way but a copy, and warns."""
     config, _, _ = pieces
     program = program_on(config, (2, 2, 1))
@@ -76,6 +78,7 @@ def test_what_the_embedding_gives_is_never_whole_on_a_device(pieces, capfd):
     assert "rematerialization" not in capfd.readouterr().err
 
 
+@pytest.mark.several_devices
 def test_no_device_holds_the_stream_of_rows_that_are_not_its_own(pieces):
     """Left alone, the compiler splits the stream along the width, as the parameters are."""
     config, optimizer, tokens = pieces
