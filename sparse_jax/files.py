@@ -54,12 +54,13 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     if path.exists() or path.is_symlink():
         raise InputError(f"{path}: exists; valid: a directory that does not exist yet")
-    unfinished = path.with_name(f"{path.name}.unfinished")
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a name that nobody has: whatever lies beside `path` is somebody's
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{path.name}.unfinished.", dir=path.parent))
         try:
             yield unfinished
+            unfinished.chmod(0o755)
             os.rename(unfinished, path)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -32,35 +32,41 @@ class Progress:
         self._every = TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
         self._began = self._shown = time.monotonic()
         self._done, self._figures = start, ""
+        # the first update: what comes before it includes compilation, which says nothing of the rate
+        self._first: tuple[float, int] | None = None
 
     def update(self, done: int, **figures: float) -> None:
         """Records that `done` units are done in all, with figures to show; prints now and then."""
         self._done = done
         self._figures = "".join(f" | {name} {_figure(value)}" for name, value in figures.items())
         now = time.monotonic()
+        self._first = self._first or (now, done)
         if now - self._shown >= self._every:
             self._shown = now
-            self._write(self._line(now - self._began))
+            self._write(self._line(now))
 
     def close(self) -> None:
         """Prints the last line: what was done and how long it took."""
         seconds = time.monotonic() - self._began
         done = f"{self._done:,}" if self._done == self._total else f"{self._done:,} of {self._total:,}"
-        rate = f" ({_amount(self._rate(seconds))} {self._unit}/s)" if self._done > self._start else ""
+        overall = (self._done - self._start) / max(seconds, 1e-9)
+        rate = f" ({_amount(overall)} {self._unit}/s)" if self._done > self._start else ""
         self._write(f"{self._label}: {done} {self._unit} in {_duration(seconds)}{rate}{self._figures}")
         finish_line()
 
-    def _line(self, seconds: float) -> str:
+    def _line(self, now: float) -> str:
         share = f"{100 * self._done / self._total:.0f} %" if self._total else ""
         line = f"{self._label}: {self._done:,}/{self._total:,} {self._unit} {share}"
-        rate = self._rate(seconds)
+        rate = self._rate(now)
         if rate > 0:
             left = max(self._total - self._done, 0) / rate
             line += f" | {_amount(rate)} {self._unit}/s | {_duration(left)} left"
         return line + self._figures
 
-    def _rate(self, seconds: float) -> float:
-        return (self._done - self._start) / max(seconds, 1e-9)
+    def _rate(self, now: float) -> float:
+        """Units a second since the first update; 0 while that is not known."""
+        began, done = self._first or (now, self._done)
+        return (self._done - done) / (now - began) if now > began else 0.0
 
     def _write(self, line: str) -> None:
         global _unfinished

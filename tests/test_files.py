@@ -63,6 +63,17 @@ def test_a_new_directory_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_new_directory_leaves_what_lies_beside_it(tmp_path):
+    (tmp_path / "a.unfinished").mkdir()
+    (tmp_path / "a.unfinished" / "mine").write_text("mine")
+    with new_directory(tmp_path / "a") as unfinished:
+        (unfinished / "x").write_text("x")
+    with pytest.raises(KeyError), new_directory(tmp_path / "b"):
+        raise KeyError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.unfinished"]
+    assert (tmp_path / "a.unfinished" / "mine").read_text() == "mine"
+
+
 def test_a_new_directory_replaces_nothing(tmp_path):
     with pytest.raises(InputError, match="exists; valid"), new_directory(tmp_path):
         raise AssertionError

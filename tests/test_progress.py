@@ -22,7 +22,9 @@ def clock(monkeypatch):
 
 def test_plain_lines_come_at_most_every_ten_seconds(clock, capsys):
     progress = Progress("train", 100, "steps")
-    clock[0] += 9
+    clock[0] += 8
+    progress.update(40)
+    clock[0] += 1
     progress.update(45)
     assert capsys.readouterr().err == ""
     clock[0] += 1
@@ -55,9 +57,24 @@ def test_work_that_stops_early_says_so(clock, capsys):
 
 def test_resumed_work_is_rated_by_what_was_done_now(clock, capsys):
     progress = Progress("train", 100, "steps", start=80)
+    progress.update(80)
     clock[0] += 20
     progress.update(90)
     assert "90/100 steps 90 % | 0.5 steps/s | 20 s left" in capsys.readouterr().err
+
+
+def test_what_comes_before_the_first_update_is_no_part_of_the_rate(clock, capsys):
+    progress = Progress("prune", 1000, "steps")
+    clock[0] += 60  # the program is compiled
+    progress.update(1)
+    assert capsys.readouterr().err == "prune: 1/1,000 steps 0 %\n"
+    clock[0] += 10
+    progress.update(101)
+    assert capsys.readouterr().err == "prune: 101/1,000 steps 10 % | 10 steps/s | 1 min 30 s left\n"
+    clock[0] += 90
+    progress.update(1000)
+    progress.close()
+    assert capsys.readouterr().err.endswith("prune: 1,000 steps in 2 min 40 s (6.25 steps/s)\n")
 
 
 def test_nothing_to_do(clock, capsys):

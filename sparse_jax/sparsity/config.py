@@ -50,6 +50,13 @@ class SparsityConfig:
             _check_rule(rule)
 
     @property
+    def final_fraction(self) -> float:
+        """The share that the model is annealed to: `fraction`, or the smallest of `rules` that act alone."""
+        if self.fraction < 1:
+            return self.fraction
+        return min((fraction for _, fraction in self.rules if fraction is not None), default=1.0)
+
+    @property
     def is_dense(self) -> bool:
         """Whether every leaf is dense, so that there is nothing to project."""
         return self.fraction == 1 and all(fraction in (None, 1) for _, fraction in self.rules)

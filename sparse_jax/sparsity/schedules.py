@@ -19,8 +19,8 @@ def surplus(config: SparsityConfig, updates: jax.Array, total_updates: int) -> j
 
 
 def fraction_kept(config: SparsityConfig, updates: jax.Array, total_updates: int) -> jax.Array:
-    """The model's `fraction` after `updates` updates: annealed from 1 to its target."""
-    return config.fraction + (1 - config.fraction) * surplus(config, updates, total_updates)
+    """The model's `final_fraction` after `updates` updates: annealed from 1 to its target."""
+    return config.final_fraction + (1 - config.final_fraction) * surplus(config, updates, total_updates)
 
 
 def count_kept(target: int, size: int, surplus_now: jax.Array) -> jax.Array:

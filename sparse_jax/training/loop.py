@@ -24,7 +24,7 @@ from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.metrics import Recorder
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
 from sparse_jax.training.program import TrainProgram, train_program
-from sparse_jax.training.resume import CONFIG_NAME, Checkpoints, check_workdir
+from sparse_jax.training.resume import CONFIG_NAME, Checkpoints, check_config, check_workdir
 from sparse_jax.training.sharding import on_host, own_rows, spread_batch
 from sparse_jax.training.state import Position, TrainState
 
@@ -62,6 +62,7 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
         _closed(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
         naming_lost(),  # here too: closing the checkpoints would wait for a process that nobody knows is lost
     ):
+        check_config(workdir, config)  # once more: another command may have begun a run meanwhile
         agree({"the newest checkpoint": checkpoints.latest})
         state = _last_state(config, workdir, label, program, corpus, loader, checkpoints)
         step, params = int(state.step), on_host(state.params)

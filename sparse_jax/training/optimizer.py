@@ -86,7 +86,7 @@ def learning_rate(
     rate = config.learning_rate * jnp.minimum(rising, jnp.clip(falling, 0, 1))
     if not config.sharkfin:
         return rate
-    return rate * jnp.sqrt(sparsity.fraction / fraction_kept(sparsity, updates, total_updates))
+    return rate * jnp.sqrt(sparsity.final_fraction / fraction_kept(sparsity, updates, total_updates))
 
 
 def _is_decayed(name: str) -> bool:

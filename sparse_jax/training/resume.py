@@ -80,6 +80,11 @@ def check_workdir(workdir: Path, config: RunConfig) -> None:
         if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
             raise InputError(f"workdir: {there} cannot be written; valid: a directory of yours")
     refuse_if_held(workdir)
+    check_config(workdir, config)
+
+
+def check_config(workdir: Path, config: RunConfig) -> None:
+    """Raises InputError if `config.json` in `workdir` is that of a run with another config, or of none."""
     saved = workdir / CONFIG_NAME
     if not saved.exists():
         return

@@ -209,6 +209,35 @@ def test_a_dense_run_saves_and_resumes_too(mapping, tmp_path, monkeypatch):
     assert np.count_nonzero(whole.params["layers"]["mlp"]["up"]["kernel"]) == 2 * 16 * 64
 
 
+def test_another_config_is_refused_though_its_file_is_gone(mapping, tmp_path):
+    mapping["training"].update(steps=2, checkpoint_every=2, evaluate_every=0)
+    train(run_config(mapping), tmp_path)
+    (tmp_path / "config.json").unlink()
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    mapping["optimizer"]["learning_rate"] = 0.5
+    with pytest.raises(InputError, match="another config .optimizer.learning_rate 0.02 there, 0.5 here"):
+        train(run_config(mapping), tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    mapping["optimizer"]["learning_rate"] = 0.02
+    train(run_config(mapping), tmp_path)
+    assert (tmp_path / "config.json").exists()
+
+
+def test_the_config_is_compared_again_while_nobody_else_can_write(mapping, tmp_path, monkeypatch):
+    """Another command begins a run between the first look and the lock."""
+    original = loop.held
+
+    def overtaken(workdir):
+        workdir.mkdir(exist_ok=True)
+        other = {**mapping, "optimizer": {"learning_rate": 0.5}}
+        (workdir / "config.json").write_text(run_config(other).to_json())
+        return original(workdir)
+
+    monkeypatch.setattr(loop, "held", overtaken)
+    with pytest.raises(InputError, match="another config .optimizer.learning_rate 0.5 there, 0.02 here"):
+        train(run_config(mapping), tmp_path / "run")
+
+
 def test_a_config_survives_json(config):
     assert run_config(json.loads(config.to_json())) == config
 

@@ -34,6 +34,16 @@ def test_sharkfin_by_hand():
     np.testing.assert_allclose(rates(config, sparsity, 10), plain * factor, rtol=1e-6)
 
 
+def test_sharkfin_of_rules_alone_is_that_of_the_smallest_of_them():
+    rules = (("embed/.*", 0.5), ("layers/.*", 0.25), ("unembed/.*", None))
+    alone = SparsityConfig(1.0, rules=rules, anneal_start=0.0, anneal_end=0.4)
+    common = SparsityConfig(0.25, anneal_start=0.0, anneal_end=0.4)
+    config = OptimizerConfig(learning_rate=9.0, warmup=0.2)
+    found = rates(config, alone, 10)
+    np.testing.assert_array_equal(found, rates(config, common, 10))
+    assert found[0] == pytest.approx(4.5 * 0.5)
+
+
 def test_no_warmup_starts_at_the_peak():
     assert rates(OptimizerConfig(learning_rate=1.0, warmup=0.0), DENSE, 4).tolist() == [1, 0.75, 0.5, 0.25, 0]
 
