@@ -85,6 +85,13 @@ def test_names_say_something():
     assert [path for path in FILES if set(path.relative_to(ROOT).with_suffix("").parts) & empty] == []
 
 
+def test_two_modules_of_one_name_mean_the_same():
+    """Every room may have its config; training and pruning each have a pure step and its compiled program."""
+    shared = {"__init__", "config", "step", "program"}
+    names = [path.stem for path in FILES if path.relative_to(ROOT).parts[0] == "sparse_jax"]
+    assert [name for name in sorted(set(names)) if names.count(name) > 1 and name not in shared] == []
+
+
 def test_every_module_says_what_it_is():
     silent = [path for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))]
     assert silent == []

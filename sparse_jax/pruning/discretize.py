@@ -1,5 +1,6 @@
 """From gate logits to a circuit: the fewest best-ranked units whose loss reaches the target."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -122,7 +123,11 @@ class LossCurve:
         found = self.smallest(target)
         if found is not None:
             return found
-        # none is below the target: now they must be told apart
+        return self._closest
+
+    @functools.cached_property
+    def _closest(self) -> Discretized:
+        """The k of the lowest loss. Every k is evaluated to the end, so this is done once for all targets."""
         losses_KxP = self._judge.variants(self.all_open, self.ranks, self._closed(self._ks))
         place = int(np.argmin(losses_KxP.mean(axis=1)))
         return self._found(place, losses_KxP[place], reached=False)

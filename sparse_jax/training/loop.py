@@ -21,9 +21,9 @@ from sparse_jax.runtime.processes import ProcessError, agree, code_version, is_f
 from sparse_jax.runtime.writers import JsonLinesWriter, TensorBoardWriter, Writer
 from sparse_jax.training.config import RunConfig, TrainConfig, named_fields
 from sparse_jax.training.evaluation import Evaluator
-from sparse_jax.training.metrics import Recorder
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
 from sparse_jax.training.program import TrainProgram, train_program
+from sparse_jax.training.recorder import Recorder
 from sparse_jax.training.resume import CONFIG_NAME, Checkpoints, check_config, check_workdir
 from sparse_jax.training.sharding import on_host, own_rows, spread_batch
 from sparse_jax.training.state import Position, TrainState

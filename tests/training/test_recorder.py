@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from sparse_jax.training.metrics import RUN_AHEAD, Recorder
+from sparse_jax.training.recorder import RUN_AHEAD, Recorder
 from sparse_jax.training.state import Position
 
 
