@@ -36,7 +36,7 @@ _PUBLIC = {
     "save": ("models.formats", "save_model"),
     "score": ("interactive", "score"),
     "task": ("interactive", "task"),
-    "tasks": ("interactive", "tasks"),
+    "tasks": ("tasks", None),
     "train": ("interactive", "train"),
     "view": ("viewer.report", "view"),
 }

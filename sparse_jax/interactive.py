@@ -28,6 +28,7 @@ from sparse_jax.model.nodes import close
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import extract_circuit, same_length, task_data
+from sparse_jax.runtime.pages import advise
 from sparse_jax.runtime.provenance import provenance
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.find import find_task
@@ -48,6 +49,7 @@ def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
     config: as `sj.presets` makes them. Raises InputError for a config that cannot work or another run's
     workdir, before any work.
     """
+    advise()
     return train_run(config, workdir)
 
 
@@ -148,7 +150,12 @@ def task(spec: str | Task | Sequence[object]) -> Task:
 
 
 def tasks() -> tuple[str, ...]:
-    """The names of the twenty built-in tasks."""
+    """The names of the twenty built-in tasks.
+
+    >>> import sparse_jax as sj
+    >>> len(sj.tasks()), "for_while" in sj.tasks()
+    (20, True)
+    """
     return tuple(TASKS)
 
 
@@ -253,6 +260,7 @@ def prune(
     tokenizer = model.require_tokenizer()
     data = same_length([task_data(one, tokenizer, model.config.context, config) for one in chosen])
     values = ablation_values(model, config.ablation_sites, config.mean_windows, config.ablation)
+    advise()
     origin = {"weights": model.fingerprint, "values": values_hash(values), **provenance()}
     found = [
         extract_circuit(model, one, values, config, origin, f"prune {one.name}", lanes, edges) for one in data

@@ -15,8 +15,10 @@ import sparse_jax as sj
 from sparse_jax import interactive
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import load_means
+from sparse_jax.circuits import graph
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
+from sparse_jax.models import formats
 from sparse_jax.training import presets
 from sparse_jax.trees import named_leaves
 
@@ -45,7 +47,7 @@ def test_importing_is_cheap_and_names_are_what_they_say():
         sj.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("module", [interactive, presets])
+@pytest.mark.parametrize("module", [interactive, presets, formats, graph])
 def test_the_examples_run(module, monkeypatch):
     monkeypatch.chdir(ROOT)
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
@@ -166,3 +168,10 @@ def test_training_gives_the_bits_of_the_loop(tmp_path, config):
     for name, leaf in named_leaves(ours.params).items():
         np.testing.assert_array_equal(leaf, named_leaves(theirs.params)[name])
     assert json.loads(config.to_json()) == ours.run
+
+
+@pytest.mark.parametrize("first", ["sparse_jax", "sparse_jax.tasks.built_in", "sparse_jax.interactive"])
+def test_the_names_of_tasks_are_there_whatever_was_imported_before(first):
+    code = f"import {first}; import sparse_jax as sj; print(len(sj.tasks()), 'for_while' in sj.tasks())"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert said.stdout == "20 True\n", said.stderr

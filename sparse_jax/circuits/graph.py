@@ -209,7 +209,16 @@ def _is_number(value: object) -> bool:
 
 
 def load_circuit(path: str | os.PathLike) -> Circuit:
-    """Reads what `Circuit.save` wrote. Raises InputError, naming `path`, for a missing or foreign file."""
+    """Reads what `Circuit.save` wrote. Raises InputError, naming `path`, for a missing or foreign file.
+
+    >>> import tempfile
+    >>> nodes = (Node(0, "q", 3), Node(1, "mlp_neuron", 17))
+    >>> circuit = Circuit(nodes, (), ("q", "mlp_neuron"), {}, {}, {}, {"task": "for_while"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     circuit.save(f"{folder}/circuit.json")
+    ...     load_circuit(f"{folder}/circuit.json")
+    Circuit(for_while in a model: 2 nodes, 0 edges; nats: )
+    """
     try:
         return from_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -45,6 +45,9 @@ def load_model(directory: str | os.PathLike) -> Model:
     """The model in a directory, in any format of FORMATS.
 
     Raises InputError if the directory has no known format, or the model is damaged or not supported.
+
+    >>> load_model("experiments/results/small/sparse").config.d_model
+    256
     """
     directory = Path(directory).expanduser()
     for one in FORMATS.values():
@@ -61,6 +64,13 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
 
     Raises InputError if the directory exists (it is left alone), if the format is unknown, or if it cannot
     represent the model.
+
+    >>> import tempfile
+    >>> model = load_model("experiments/results/small/sparse")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(model, f"{folder}/copy")
+    ...     load_model(f"{folder}/copy").fingerprint == model.fingerprint
+    True
     """
     require_choice("format", format, WRITABLE)
     write = FORMATS[format].write
