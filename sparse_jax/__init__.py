@@ -11,13 +11,13 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from sparse_jax.circuits.graph import Circuit, load_circuit
     from sparse_jax.inputs import InputError
-    from sparse_jax.interactive import Score, generate, prune, run, score, task, tasks, train
+    from sparse_jax.interactive import Score, generate, prune, run, score, task, task_names, train
     from sparse_jax.model.hooks import Patch
     from sparse_jax.models.formats import load_model as load
     from sparse_jax.models.formats import save_model as save
     from sparse_jax.models.model import Model
     from sparse_jax.training import presets
-    from sparse_jax.viewer.report import report, view
+    from sparse_jax.viewer.circuit_page import report, view
 
 # public name: (module, name there; None for the module itself)
 _PUBLIC = {
@@ -31,14 +31,14 @@ _PUBLIC = {
     "load_circuit": ("circuits.graph", "load_circuit"),
     "presets": ("training.presets", None),
     "prune": ("interactive", "prune"),
-    "report": ("viewer.report", "report"),
+    "report": ("viewer.circuit_page", "report"),
     "run": ("interactive", "run"),
     "save": ("models.formats", "save_model"),
     "score": ("interactive", "score"),
     "task": ("interactive", "task"),
-    "tasks": ("tasks", None),
+    "task_names": ("interactive", "task_names"),
     "train": ("interactive", "train"),
-    "view": ("viewer.report", "view"),
+    "view": ("viewer.circuit_page", "view"),
 }
 
 __all__ = [
@@ -57,7 +57,7 @@ __all__ = [
     "save",
     "score",
     "task",
-    "tasks",
+    "task_names",
     "train",
     "view",
 ]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.applied import calibration_of, check_circuit, circuit_hooks, values_hash, values_of
+from sparse_jax.ablation.applied import calibration_of, check_circuit, circuit_hooks, values_of
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import ablation_values
@@ -27,9 +27,9 @@ from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.model.nodes import close
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.prune import extract_circuit, same_length, task_data
+from sparse_jax.pruning.prune import task_data
+from sparse_jax.pruning.suite import prune_tasks
 from sparse_jax.runtime.pages import advise
-from sparse_jax.runtime.provenance import provenance
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.find import find_task
 from sparse_jax.tasks.metrics import METRICS, summarize
@@ -137,7 +137,7 @@ def token_ids(model: Model, text: Text) -> jax.Array:
 
 
 def task(spec: str | Task | Sequence[object]) -> Task:
-    """A task: its name (`sj.tasks()`), NAME.CONTROL, a .jsonl file, "FILE.py:FUNCTION", or a list of pairs.
+    """A task: its name (`sj.task_names()`), NAME.CONTROL, a .jsonl file, "FILE.py:FUNCTION", or pairs.
 
     A pair is a mapping with prompt, counterfactual, answer and wrong, or those four in that order. Raises
     InputError naming what is wrong and what is nearest.
@@ -149,11 +149,11 @@ def task(spec: str | Task | Sequence[object]) -> Task:
     return _task_of(spec)
 
 
-def tasks() -> tuple[str, ...]:
+def task_names() -> tuple[str, ...]:
     """The names of the twenty built-in tasks.
 
     >>> import sparse_jax as sj
-    >>> len(sj.tasks()), "for_while" in sj.tasks()
+    >>> len(sj.task_names()), "for_while" in sj.task_names()
     (20, True)
     """
     return tuple(TASKS)
@@ -235,13 +235,15 @@ def prune(
     *,
     lanes: int = 1,
     edges: bool = False,
+    directory: str | os.PathLike | None = None,
     **settings: object,
 ) -> Circuit | list[Circuit]:
     """The smallest circuit that does a task at `target_loss`; for a list of tasks, one each.
 
     lanes: prunings from different seeds, of which the best counts. edges: gates on single edges as well,
-    inside the circuit of nodes. settings: fields of PruneConfig (`target_loss`, `steps`, `k_coef`, ...).
-    Whether the target was reached is in `circuit.provenance["reached"]`.
+    inside the circuit of nodes. directory: where circuits are kept, and found again by what they are of, as
+    `python -m experiments.prune` does. settings: fields of PruneConfig (`target_loss`, `steps`,
+    `k_coef`, ...). Whether the target was reached is in `circuit.provenance["reached"]`.
 
     Raises InputError for settings that are unknown or do not fit, and for a task that the model itself
     cannot do at the target.
@@ -258,13 +260,9 @@ def prune(
     require(not several or len(task) > 0, "tasks", [], "at least one task")
     chosen = [_task_of(one) for one in (task if several else [task])]
     tokenizer = model.require_tokenizer()
-    data = same_length([task_data(one, tokenizer, model.config.context, config) for one in chosen])
-    values = ablation_values(model, config.ablation_sites, config.mean_windows, config.ablation)
+    data = [task_data(one, tokenizer, model.config.context, config) for one in chosen]
     advise()
-    origin = {"weights": model.fingerprint, "values": values_hash(values), **provenance()}
-    found = [
-        extract_circuit(model, one, values, config, origin, f"prune {one.name}", lanes, edges) for one in data
-    ]
+    found = prune_tasks(model, None, data, config, directory, lanes=lanes, edges=edges, leave_out=False)
     return found if several else found[0]
 
 

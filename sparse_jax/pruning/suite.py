@@ -23,48 +23,49 @@ def prune_tasks(
     corpus: Corpus | None,
     tasks: Sequence[TaskData],
     prune: PruneConfig,
-    directory: str | os.PathLike,
+    directory: str | os.PathLike | None,
     label: str = "prune",
     lanes: int = 1,
     edges: bool = False,
+    leave_out: bool = True,
 ) -> list[Circuit | None]:
     """A circuit per task, written to `directory/<task>.json`; those that are there already are kept.
 
     A circuit is found again by what it is of: the model, the pairs, the settings and the ablation values.
     Where another one has the task's name already, its file is `<task>-<hash>.json`. lanes, edges: as in
     `extract_circuit`. What closed nodes carry (`ablation_values` of `corpus`) goes to `directory/means.npz`,
-    or, where others lie there, to a file with a hash. None for a task that the full model cannot do, which
-    is said. Raises InputError, before any pruning, if there is no task or `corpus` is not the model's.
+    or, where others lie there, to a file with a hash. Without a directory nothing is kept. None for a task
+    that the full model cannot do, which is said; if not `leave_out`, TaskBeyondModelError is raised then.
+    Raises InputError, before any pruning, if there is no task or `corpus` is not the model's.
     """
-    directory = Path(directory)
+    directory = None if directory is None else Path(directory)
     require(len(tasks) > 0, "tasks", [], "at least one task")
     if corpus is not None:
         check_corpus(model, corpus)
     values = ablation_values(model, prune.ablation_sites, prune.mean_windows, prune.ablation, corpus)
     origin = {"weights": model.fingerprint, "values": values_hash(values), **provenance()}
-    _keep_values(values, directory, model.fingerprint)
+    if directory is not None:
+        _keep_values(values, directory, model.fingerprint)
     found: list[Circuit | None] = []
     for one in same_length(tasks):
         settings = {**_plain(dataclasses.asdict(prune)), "lanes": lanes, "edges": edges}
         wanted = {name: origin[name] for name in ("weights", "values")} | {"pairs": one.fingerprint}
         identity = fingerprint({**wanted, "settings": repr(settings)})[:16]
-        circuit = _existing(directory, one.name, identity)
+        circuit = None if directory is None else _existing(directory, one.name, identity)
         if circuit is None:
-            circuit = _extracted(
-                model, one, values, prune, {**origin, "identity": identity}, label, lanes, edges
-            )
-            if circuit is not None:
+            about = {**origin, "identity": identity}
+            try:
+                circuit = extract_circuit(
+                    model, one, values, prune, about, f"{label} {one.name}", lanes, edges
+                )
+            except TaskBeyondModelError as error:
+                if not leave_out:
+                    raise
+                print(f"{one.name}: left out: {error}")
+            if circuit is not None and directory is not None:
                 circuit.save(_free_path(directory, one.name, identity))
         found.append(circuit)
     return found
-
-
-def _extracted(model, data, values, prune, origin, label, lanes, edges) -> Circuit | None:
-    try:
-        return extract_circuit(model, data, values, prune, origin, f"{label} {data.name}", lanes, edges)
-    except TaskBeyondModelError as error:
-        print(f"{data.name}: left out: {error}")
-        return None
 
 
 def _existing(directory: Path, name: str, identity: str) -> Circuit | None:
