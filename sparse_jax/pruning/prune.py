@@ -131,10 +131,11 @@ def extract_circuit(
     reduced = next(reduce_nodes(judge, working_lanes(found), (prune.target_loss,), prune.tied_qk))
     if edges:
         reduced = reduce_edges(judge, data.train, reduced, prune, make_lanes(prune, lanes), f"{label} edges")
+    working = int(np.flatnonzero(~found.failed)[0])  # the first lane that did not break down
     optimized = {
         "lanes": lanes,
-        "optimized_gates": int(found.history["open"][0, -1]),
-        "optimized_loss": float(found.history["loss"][0, -1]),
+        "optimized_gates": int(found.history["open"][working, -1]),
+        "optimized_loss": float(found.history["loss"][working, -1]),
     }
     return circuit_of(model, data, means, prune, reduced, {**provenance, **optimized})
 

@@ -47,13 +47,15 @@ def prune_tasks(
     if directory is not None:
         _keep_values(values, directory, model.fingerprint)
     found: list[Circuit | None] = []
-    for one in same_length(tasks):
+    # hashed before they are padded to one length: a task is the same in any company
+    pairs = [one.fingerprint for one in tasks]
+    for one, own in zip(same_length(tasks), pairs):
         settings = {**_plain(dataclasses.asdict(prune)), "lanes": lanes, "edges": edges}
-        wanted = {name: origin[name] for name in ("weights", "values")} | {"pairs": one.fingerprint}
+        wanted = {name: origin[name] for name in ("weights", "values")} | {"pairs": own}
         identity = fingerprint({**wanted, "settings": repr(settings)})[:16]
         circuit = None if directory is None else _existing(directory, one.name, identity)
         if circuit is None:
-            about = {**origin, "identity": identity}
+            about = {**origin, "pairs": own, "identity": identity}
             try:
                 circuit = extract_circuit(
                     model, one, values, prune, about, f"{label} {one.name}", lanes, edges

@@ -248,3 +248,21 @@ def test_edges_and_lanes_are_asked_for_by_the_same_road(model, corpus, tmp_path)
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
     (circuit,) = prune_tasks(model, corpus, [data], PRUNE, tmp_path, lanes=2, edges=True)
     assert circuit.edge_gated and circuit.counts["edges"] == 2 and circuit.provenance["lanes"] == 2
+
+
+def test_a_task_is_the_same_alone_and_beside_a_longer_one(model, corpus, tmp_path):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    longer = TaskData(
+        "longer",
+        *(
+            pairs._replace(tokens=np.pad(pairs.tokens, ((0, 0), (0, 0), (0, 8 - pairs.tokens.shape[-1]))))
+            for pairs in data.splits
+        ),
+    )
+    shorter = TaskData("planted", *(pairs._replace(tokens=pairs.tokens[..., :3]) for pairs in data.splits))
+    (alone,) = prune_tasks(model, corpus, [shorter], PRUNE, tmp_path)
+    stamp = (tmp_path / "planted.json").stat().st_mtime_ns
+    beside, _ = prune_tasks(model, corpus, [shorter, longer], PRUNE, tmp_path)
+    assert beside.provenance["identity"] == alone.provenance["identity"]
+    assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
+    assert [path.name for path in tmp_path.glob("planted*.json")] == ["planted.json"]
