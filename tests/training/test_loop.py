@@ -88,7 +88,7 @@ def test_a_run_learns_stays_sparse_and_resumes_bit_for_bit(config, tmp_path, mon
 
     loaded = load_model(tmp_path / "whole")
     assert same_parameters(loaded.params, whole.params)
-    assert loaded.run == config and loaded.config == config.model
+    assert run_config(loaded.run) == config and loaded.config == config.model
     assert loaded.tokenizer.to_str() == whole.tokenizer.to_str()
     assert loaded.tokenizer.encode("def f(x):").ids == whole.tokenizer.encode("def f(x):").ids
 
