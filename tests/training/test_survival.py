@@ -249,7 +249,7 @@ def test_a_run_goes_on_on_another_mesh(short, whole, tmp_path, monkeypatch):
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(short, whole, tmp_path, monkeypatch):
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    original = Checkpoints.save
+    original = Checkpoints.save_state
 
     def short_of_room(self, state, position):
         if int(state.step) != 8:
@@ -263,7 +263,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(short, whol
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", short_of_room)
+        patch.setattr(Checkpoints, "save_state", short_of_room)
         with pytest.raises(InputError, match="checkpoint: cannot write .*complete steps there: 4"):
             train(short, tmp_path / "run")
     assert same_parameters(train(short, tmp_path / "run").params, whole[0])
