@@ -21,7 +21,7 @@ PAIRS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """What gates are judged by: a model, what closed nodes are held at, and a split's pairs.
+    """What gates are judged by: a model, what closed nodes are ablated to, and a split's pairs.
 
     ablated: means by site, as `Hooks.ablated`. objective: a task loss of METHOD 5 by name, never negative.
     frozen_norms: as in PruneConfig.

@@ -1,4 +1,4 @@
-"""What closed nodes of a model are held at: their means over its training text."""
+"""What closed nodes of a model are ablated to: their means over its training text."""
 
 import io
 import os

@@ -119,7 +119,7 @@ NO_HOOKS = Hooks()
 
 
 def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, int]) -> None:
-    """Raises InputError for a site that does not exist, a wrong shape, or ablated without gates."""
+    """Raises InputError for a site that does not exist, a wrong shape, or ablation values without gates."""
     for site in hooks.capture:
         require_choice("hooks.capture", site, sites.CAPTURE_SITES)
     for kind, given in (("additions", hooks.additions), ("patches", hooks.patches)):

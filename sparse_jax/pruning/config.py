@@ -25,7 +25,7 @@ class PruneConfig:
     sites: what is gated: all sites of the layers, and if wanted `embed` and `final_resid`.
     compact: nodes whose logits are too low to open again are closed for good while gates are trained, and no
     longer computed. Two more programs are compiled, so that it pays for many lanes or large models. Needs
-    constant ablated ("mean", "zero"). Of gates of edges, which are trained after the nodes, none are dropped.
+    constant ablations ("mean", "zero"). Gates of edges, which are trained after the nodes, are not dropped.
     steps, pairs: of the gate optimization; `*_pairs` count pairs of each split; `k_coef` is the price
     of an open gate in nats; `init_mean` and `init_scale` are those of the gate logits.
 
@@ -92,7 +92,7 @@ class PruneConfig:
     def ablation_sites(self) -> tuple[str, ...]:
         """The sites whose means a run is given: all, but the embedding's only where it has gates.
 
-        Random ablated are drawn for these sites in turn, so that a run without those gates draws what it
+        Random values are drawn for these sites in turn, so that a run without those gates draws what it
         always did.
         """
         return tuple(site for site in sites.NODE_SITES if site != sites.EMBED_SITE or site in self.sites)

@@ -84,7 +84,7 @@ def same_length(data: Sequence[TaskData]) -> list[TaskData]:
 
 
 def judge_on(model: Model, pairs: EncodedPairs, means: Gates, prune: PruneConfig) -> Judge:
-    """What circuits of the model are judged by on these pairs; closed nodes are held at `means`."""
+    """What circuits of the model are judged by on these pairs; closed nodes are ablated to `means`."""
     model = model.config, model.params
     return Judge(*model, means, pairs, prune.judged_by, prune.frozen_norms)
 

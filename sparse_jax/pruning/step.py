@@ -37,7 +37,7 @@ class Shared:
 class Lane:
     """What a pruning run is (the arrays of R lanes have R in front).
 
-    task: which of the K tasks. seed: of its first logits, the order of its pairs and its ablated.
+    task: which of the K tasks. seed: of its first logits, the order of its pairs and its draws.
     eligible: 0/1 by gate, which ones are trained; None for all. fixed: the gates that are not.
     """
 

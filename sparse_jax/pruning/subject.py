@@ -1,4 +1,4 @@
-"""A model under study, with what its closed nodes are held at."""
+"""A model under study, with what its closed nodes are ablated to."""
 
 import dataclasses
 from pathlib import Path
@@ -31,7 +31,7 @@ class Subject:
 
 
 def prepare_subject(name: str, model: Model, weights: str, prune: PruneConfig, workdir: Path) -> Subject:
-    """The subject under `workdir`, where what its closed nodes are held at is kept.
+    """The subject under `workdir`, where its ablation values are kept.
 
     Raises InputError if that must be computed and the text is not what the model was trained on any more.
     """
