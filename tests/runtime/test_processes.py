@@ -128,7 +128,8 @@ def test_two_processes_of_which_one_is_told_to_stop_save_and_go_on_bit_for_bit(m
 def test_a_mistake_in_one_process_ends_the_others_too(mapping, tmp_path):
     options = {1: ["--before=3", "--what=fail"]}
     (status, _, said), (failed, _, why) = end(start(2, mapping, tmp_path / "run", options=options))
-    assert failed == 1 and "Traceback" in why and why.endswith("error: LookupError: a mistake\n"), why
+    both = f"{status}\n{said}\n{why}"
+    assert failed == 1 and "Traceback" in why and why.endswith("error: LookupError: a mistake\n"), both
     assert status == 4 and "process 1 ended: LookupError: a mistake" in said and clean(said), said
 
 

@@ -127,8 +127,8 @@ def spoil(monkeypatch, config, batches=BAD):
     marks = jnp.array([np.float64(tokens[batch]).sum() for batch in batches])
     original = step.next_token_loss
 
-    def spoilt(config, params, tokens, hooks):
-        return jnp.where(jnp.any(tokens.sum() == marks), jnp.nan, original(config, params, tokens, hooks))
+    def spoilt(config, params, tokens, **options):
+        return jnp.where(jnp.any(tokens.sum() == marks), jnp.nan, original(config, params, tokens, **options))
 
     monkeypatch.setattr(step, "next_token_loss", spoilt)
     return [tokens[batch] for batch in batches]
