@@ -21,8 +21,8 @@ from experiments.studies.circuit_size.study import describe_model, run_study
 from experiments.studies.times import read_times, recorded
 from sparse_jax.inputs import require, require_sections
 from sparse_jax.models.formats import load_model
-from sparse_jax.pruning.prune import task_data
 from sparse_jax.pruning.subject import prepare_subject
+from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
 
 RESULTS = "experiments/results"
@@ -43,19 +43,17 @@ def main() -> None:
         name: [task_data(task, model.tokenizer, model.config.context, plan.prune) for task in tasks]
         for name, model in models.items()
     }
+    pairs = {name: {one.name: one.fingerprint for one in group} for name, group in data.items()}
     path, times = workdir / "rows.jsonl", workdir / "times.jsonl"
     require(path.exists() or not REPORT.value, "--report", REPORT.value, f"without it: there is no {path}")
-    keep_plan(plan, weights, workdir)
+    keep_plan(plan, weights, pairs, workdir)
     if not REPORT.value:
         with recorded(times, shlex.join(["python", "-m", "experiments.circuit_size", *sys.argv[1:]])):
-            subjects = [
-                prepare_subject(name, model, weights[name], plan.prune, workdir)
-                for name, model in models.items()
-            ]
+            subjects = {
+                name: prepare_subject(model, plan.prune, workdir / name) for name, model in models.items()
+            }
             run_study(subjects, data, plan, SizeRows(path))
-    described = {
-        name: describe_model(model, weights[name], Path(PLACES[name].value)) for name, model in models.items()
-    }
+    described = {name: describe_model(model, Path(PLACES[name].value)) for name, model in models.items()}
     about = {"models": described, "config": config, "times": read_times(times)}
     rows = SizeRows(path).rows  # another command may have added some meanwhile
     output = Path(OUTPUT.value or workdir / "report")

@@ -16,8 +16,9 @@ from experiments.studies.publish import validation_loss
 from sparse_jax.data.corpus import prepare
 from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.prune import task_data
-from sparse_jax.pruning.suite import prune_tasks
+from sparse_jax.pruning.prune import prune_tasks
+from sparse_jax.pruning.recipe import Recipe
+from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
@@ -41,7 +42,8 @@ def main() -> None:
         corpus = prepare(run.data, run.model.vocab_size)
         data = [task_data(task, corpus.tokenizer, run.model.context, prune) for task in tasks]
         model = train(run, workdir / name, f"train {name}")
-        found = prune_tasks(model, corpus, data, prune, workdir / name / "circuits", f"prune {name}")
+        circuits_in = workdir / name / "circuits"
+        found = prune_tasks(model, corpus, data, Recipe(prune), circuits_in, f"prune {name}")
         circuits = {one.name: circuit for one, circuit in zip(data, found) if circuit is not None}
         changed = config["changed"].get(name, "")
         rows.append(model_row(name, changed, model, validation_loss(workdir / name), circuits))

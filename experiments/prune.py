@@ -14,13 +14,20 @@ from experiments.studies.comparison import compare, format_table
 from sparse_jax.inputs import from_mapping, require
 from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.prune import task_data
-from sparse_jax.pruning.suite import prune_tasks
+from sparse_jax.pruning.prune import prune_tasks
+from sparse_jax.pruning.recipe import Recipe, SearchConfig, for_edges
+from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import FORMS, find_task
 
 MODEL = flags.DEFINE_string("model", None, "the workdir of a training run", required=True)
 NAMES = flags.DEFINE_list("tasks", None, f"the tasks to prune for, each {FORMS}", required=True)
-LANES = flags.DEFINE_integer("lanes", 1, "prunings of each task from different seeds; the best one counts", 1)
+LANES = flags.DEFINE_integer("lanes", 1, "prunings of each task side by side; the smallest circuit counts", 1)
+SEARCH = flags.DEFINE_integer(
+    "search",
+    0,
+    "rounds of a search for hyperparameters, of --lanes prunings each; 0: lanes differ in seed",
+    0,
+)
 EDGES = flags.DEFINE_bool("edges", False, "gates on single edges as well, inside the circuit of nodes")
 OUTPUT = flags.DEFINE_string(
     "output", None, "where the circuits go, <task>.json each; two of one name get a hash", required=True
@@ -30,11 +37,15 @@ OUTPUT = flags.DEFINE_string(
 def main() -> None:
     """Writes a circuit per task and prints their sizes."""
     prune = from_mapping(PruneConfig, command.config().to_dict(), "pruning")
+    search = SearchConfig(LANES.value, SEARCH.value)
+    recipe = Recipe(
+        prune, search, edge_prune=for_edges(prune) if EDGES.value else None, edge_lanes=LANES.value
+    )
     require(len(NAMES.value) > 0, "--tasks", NAMES.value, f"one or more, each {FORMS}")
     tasks = [find_task(name) for name in NAMES.value]
     model = load_model(MODEL.value)
     data = [task_data(task, model.tokenizer, model.config.context, prune) for task in tasks]
-    found = prune_tasks(model, None, data, prune, Path(OUTPUT.value), lanes=LANES.value, edges=EDGES.value)
+    found = prune_tasks(model, None, data, recipe, Path(OUTPUT.value))
     names = _told_apart(NAMES.value, [task.name for task in tasks])
     circuits = {name: circuit for name, circuit in zip(names, found) if circuit is not None}
     print(format_table(compare(names, circuits, {})))

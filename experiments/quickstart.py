@@ -14,8 +14,9 @@ from experiments.studies.comparison import SIDES, compare, format_table
 from sparse_jax.data.corpus import prepare
 from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.prune import task_data
-from sparse_jax.pruning.suite import prune_tasks
+from sparse_jax.pruning.prune import prune_tasks
+from sparse_jax.pruning.recipe import Recipe
+from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
@@ -40,7 +41,12 @@ def main() -> None:
     models = {side: train(runs[side], workdir / side, f"train {side}") for side in SIDES}
     circuits = {
         side: prune_tasks(
-            models[side], corpora[side], data[side], prune, workdir / side / "circuits", f"prune {side}"
+            models[side],
+            corpora[side],
+            data[side],
+            Recipe(prune),
+            workdir / side / "circuits",
+            f"prune {side}",
         )
         for side in SIDES
     }

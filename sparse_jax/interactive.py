@@ -27,8 +27,9 @@ from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.model.nodes import close
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.prune import task_data
-from sparse_jax.pruning.suite import prune_tasks
+from sparse_jax.pruning.prune import prune_tasks
+from sparse_jax.pruning.recipe import Recipe, SearchConfig, for_edges
+from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.pages import advise
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.find import find_task
@@ -234,15 +235,17 @@ def prune(
     task: str | Task | Sequence[str | Task],
     *,
     lanes: int = 1,
+    search: int = 0,
     edges: bool = False,
     directory: str | os.PathLike | None = None,
     **settings: object,
 ) -> Circuit | list[Circuit]:
     """The smallest circuit that does a task at `target_loss`; for a list of tasks, one each.
 
-    lanes: prunings from different seeds, of which the best counts. edges: gates on single edges as well,
-    inside the circuit of nodes. directory: where circuits are kept, and found again by what they are of, as
-    `python -m experiments.prune` does. settings: fields of PruneConfig (`target_loss`, `steps`,
+    lanes: prunings side by side, from different seeds, of which the smallest circuit counts. search: rounds
+    of `lanes` prunings each, whose hyperparameters are searched. edges: gates on single edges as well, inside
+    the circuit of nodes. directory: where circuits and unfinished work are kept, and found again by what they
+    are of, as `python -m experiments.prune` does. settings: fields of PruneConfig (`target_loss`, `steps`,
     `k_coef`, ...). Whether the target was reached is in `circuit.provenance["reached"]`.
 
     Raises InputError for settings that are unknown or do not fit, and for a task that the model itself
@@ -256,13 +259,16 @@ def prune(
     """
     config = from_mapping(PruneConfig, settings, "pruning")
     require(lanes >= 1, "lanes", lanes, "at least 1")
+    require(search >= 0, "search", search, "a number of rounds, 0 for none")
+    edge_prune = for_edges(config) if edges else None
+    recipe = Recipe(config, SearchConfig(lanes, search), edge_prune=edge_prune, edge_lanes=lanes)
     several = isinstance(task, (list, tuple)) and all(isinstance(one, (str, Task)) for one in task)
     require(not several or len(task) > 0, "tasks", [], "at least one task")
     chosen = [_task_of(one) for one in (task if several else [task])]
     tokenizer = model.require_tokenizer()
     data = [task_data(one, tokenizer, model.config.context, config) for one in chosen]
     advise()
-    found = prune_tasks(model, None, data, config, directory, lanes=lanes, edges=edges, leave_out=False)
+    found = prune_tasks(model, None, data, recipe, directory, leave_out=False)
     return found if several else found[0]
 
 

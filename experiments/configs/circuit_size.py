@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from experiments.configs.arguments import parse
 from experiments.configs.sections import pruning_section
 from experiments.studies.circuit_size.plan import StudyConfig
-from sparse_jax.pruning.trials import SearchConfig
+from sparse_jax.pruning.recipe import SearchConfig
 from sparse_jax.tasks.built_in import TASKS
 
 
@@ -38,8 +38,8 @@ def get_config(argument: str = "") -> ConfigDict:
         {
             "workdir": "runs/circuit_size" if size == "full" else f"runs/circuit_size_{size}",
             "tasks": tuple(TASKS),
-            "study": dataclasses.asdict(StudyConfig(finalists=1, edge_lanes=2)),
-            "search": dataclasses.asdict(SearchConfig(lanes=8, rounds=1, targets=(0.15,))),
+            "study": dataclasses.asdict(StudyConfig(edge_lanes=2)),
+            "search": dataclasses.asdict(SearchConfig(lanes=8, rounds=1, targets=(0.15,), finalists=1)),
             "pruning": pruning_section(**pruning),
             "edge_pruning": pruning_section(**pruning),
         }

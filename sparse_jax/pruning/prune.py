@@ -1,221 +1,231 @@
-"""Prunes one model for one task and gathers everything that is known of the circuit."""
+"""The road from a task to its circuits: search, discretize, eliminate, edges, measure, keep."""
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+import functools
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from tokenizers import Tokenizer
 
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.circuits.calibration import calibrate
-from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
-from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.inputs import InputError
-from sparse_jax.model import sites
-from sparse_jax.model.config import ModelConfig
+from sparse_jax.data.corpus import Corpus
+from sparse_jax.inputs import InputError, require
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.lanes import make_lanes, optimize_gates
-from sparse_jax.pruning.reduce import Reduced, reduce_edges, reduce_nodes, working_lanes
-from sparse_jax.tasks.controls import ControlTask
-from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.tasks.metrics import LOSSES, summarize
-from sparse_jax.tasks.task import Task
+from sparse_jax.pruning.extract import circuit_of, reduced_of
+from sparse_jax.pruning.lanes import make_lanes
+from sparse_jax.pruning.recipe import Recipe
+from sparse_jax.pruning.reduce import Reduced, reduce_edges, reduce_nodes
+from sparse_jax.pruning.search import search_tasks
+from sparse_jax.pruning.step import Lane
+from sparse_jax.pruning.subject import Subject, prepare_subject
+from sparse_jax.pruning.task_data import TaskData, same_length
+from sparse_jax.pruning.trials import Trials
+from sparse_jax.runtime.provenance import provenance
 from sparse_jax.trees import fingerprint
 
-SPLITS = ("train", "validation", "test")
+# How far apart the prices of an edge are that lanes of edges try side by side.
+PRICE_FACTOR = 3.0
 
 
 class TaskBeyondModelError(InputError):
     """The full model misses the target loss, so no circuit of it can be judged by that target."""
 
 
-class TaskData(NamedTuple):
-    """A task's encoded pairs: gates are trained on `train`, chosen on `validation`, judged on `test`."""
+class Found(NamedTuple):
+    """A circuit of "nodes" or "edges" for a task at a target; None where every pruning broke down."""
 
-    name: str
-    train: EncodedPairs
-    validation: EncodedPairs
-    test: EncodedPairs
-    is_control: bool = False
-
-    @property
-    def splits(self) -> tuple[EncodedPairs, ...]:
-        """The three of them."""
-        return self.train, self.validation, self.test
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all pairs: two tasks of one name are two tasks."""
-        return fingerprint(*self.splits)
+    data: TaskData
+    method: str
+    target: float
+    circuit: Circuit | None
 
 
-def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig) -> TaskData:
-    """Encodes a task's splits, all padded to the same length.
+def reachable(subject: Subject, data: TaskData, recipe: Recipe) -> tuple[float, tuple[float, ...]]:
+    """The full model's validation loss, and the targets that it reaches.
 
-    Raises InputError if a completion is not one token, a prompt does not fit the context, or the task has
-    fewer pairs.
+    A control, which the model has no reason to do, is judged at all of them.
     """
-    counts = (prune.train_pairs, prune.validation_pairs, prune.test_pairs)
-    encoded = [
-        task.encode(split, count, prune.seed, tokenizer, context) for split, count in zip(SPLITS, counts)
-    ]
-    length = max(pairs.tokens.shape[-1] for pairs in encoded)
-    padded = (_pad(pairs, length) for pairs in encoded)
-    return TaskData(task.name, *padded, is_control=isinstance(task, ControlTask))
+    loss = subject.full_loss(data, recipe.prune)
+    return loss, tuple(target for target in recipe.targets if data.is_control or loss <= target)
 
 
-def _pad(pairs: EncodedPairs, length: int) -> EncodedPairs:
-    missing = length - pairs.tokens.shape[-1]
-    return pairs._replace(tokens=np.pad(pairs.tokens, ((0, 0), (0, 0), (0, missing))))
+def find_circuits(
+    subject: Subject,
+    tasks: Sequence[TaskData],
+    recipe: Recipe,
+    targets: Mapping[str, Sequence[float]],
+    label: str = "prune",
+) -> Iterator[Found]:
+    """Yields the circuits of nodes and then of edges for each task, the strictest target first.
+
+    targets: by task, those that the full model reaches. All tasks are searched together; each circuit is in
+    the subject's store before it is yielded, and one that is there already is not looked for again.
+    """
+    roads = [_Road(subject, data, recipe, tuple(targets[data.name]), label) for data in tasks]
+    missing = [road for road in roads if road.missing("nodes")]
+    trials = search_tasks(subject, [road.data for road in roads], targets, recipe, label) if missing else {}
+    for road in roads:
+        yield from road.nodes(trials.get(road.data.name))
+        yield from road.edges()
 
 
-def same_length(data: Sequence[TaskData]) -> list[TaskData]:
-    """Pads all tasks to the longest, so that one compiled program serves them all."""
-    length = max(one.test.tokens.shape[-1] for one in data)
-    return [
-        TaskData(one.name, *(_pad(pairs, length) for pairs in one.splits), is_control=one.is_control)
-        for one in data
-    ]
+@dataclasses.dataclass(frozen=True)
+class _Road:
+    """One task of `find_circuits`."""
+
+    subject: Subject
+    data: TaskData
+    recipe: Recipe
+    targets: tuple[float, ...]
+    label: str
+
+    def missing(self, method: str) -> list[float]:
+        """The targets at which there is no circuit yet, the strictest first."""
+        wanted = [target for kind, target in self.recipe.learned if kind == method and target in self.targets]
+        return [target for target in wanted if self._kept(method, target) is None]
+
+    def nodes(self, trials: Trials | None) -> Iterator[Found]:
+        """Looser targets build on stricter ones, so that all are made where one is missing."""
+        recipe, missing = self.recipe, self.missing("nodes")
+        made: Iterator[Reduced] = iter(())
+        if missing and trials is not None:
+            finalists = trials.finalists(recipe.search, self.targets)
+            if finalists:
+                made = reduce_nodes(self._judge, finalists, self.targets, recipe.prune.tied_qk)
+        about = None if trials is None else _about(trials)
+        for target in sorted(self.targets):
+            circuit, reduced = self._kept("nodes", target), next(made, None)
+            if circuit is None and reduced is not None and about is not None:
+                circuit = self._keep("nodes", reduced, recipe.prune, about)
+            yield Found(self.data, "nodes", target, circuit)
+
+    def edges(self) -> Iterator[Found]:
+        """Inside the circuits of nodes that are kept; goes on within the training."""
+        for method, target in self.recipe.learned:
+            if method == "edges" and target in self.targets:
+                circuit = self._kept("edges", target) or self._edges(target)
+                yield Found(self.data, "edges", target, circuit)
+
+    def _edges(self, target: float) -> Circuit | None:
+        nodes, prune = self._kept("nodes", target), self.recipe.edge_prune
+        if nodes is None or prune is None:
+            return None
+        subject, lanes = self.subject, _edge_lanes(prune, self.recipe.edge_lanes)
+        path = subject.store.search(f"{self.data.name}-edges-{self._identity('edges', target)}.npz")
+        reduced = reduce_edges(
+            self._judge,
+            self.data.train,
+            reduced_of(nodes, subject.model.config),
+            prune,
+            lanes,
+            f"{self.label} edges",
+            path,
+        )
+        count = nodes.provenance["prunings"] + len(lanes.seed)
+        circuit = self._keep("edges", reduced, prune, {"prunings": count})
+        if path is not None:
+            path.unlink(missing_ok=True)
+        return circuit
+
+    @functools.cached_property
+    def _judge(self) -> Judge:
+        return self.subject.judge(self.data.validation, self.recipe.prune)
+
+    def _kept(self, method: str, target: float) -> Circuit | None:
+        return self.subject.store.circuit(self._identity(method, target))
+
+    def _keep(
+        self, method: str, reduced: Reduced, prune: PruneConfig, about: Mapping[str, object]
+    ) -> Circuit:
+        identity = self._identity(method, reduced.target)
+        search = dataclasses.asdict(self.recipe.search)
+        origin = {**provenance(), "identity": identity, "search": search, **about}
+        circuit = circuit_of(self.subject, self.data, prune, reduced, origin)
+        self.subject.store.keep(circuit, self._name(method, reduced.target))
+        return circuit
+
+    def _name(self, method: str, target: float) -> str:
+        """For people: as short as tells the circuits of a recipe apart."""
+        parts = [self.data.name]
+        parts += [f"{target:g}"] if len(self.recipe.targets) > 1 else []
+        parts += ["nodes"] if method == "nodes" and self.recipe.edge_prune else []
+        return "-".join(parts)
+
+    def _identity(self, method: str, target: float) -> str:
+        """A hash of all that decides what is found: weights, values, pairs, settings."""
+        recipe, edges = self.recipe, ()
+        if method == "edges":
+            edges = recipe.edge_prune, recipe.edge_lanes
+        settings = recipe.prune, recipe.search, self.targets, method, target, edges
+        about = {**self.subject.origin, "pairs": self.data.fingerprint}
+        return fingerprint({**about, "settings": repr(settings)})[:16]
 
 
-def judge_on(model: Model, pairs: EncodedPairs, means: Gates, prune: PruneConfig) -> Judge:
-    """What circuits of the model are judged by on these pairs; closed nodes are ablated to `means`."""
-    model = model.config, model.params
-    return Judge(*model, means, pairs, prune.judged_by, prune.frozen_norms)
+def _about(trials: Trials) -> dict[str, object]:
+    """What a circuit tells of the prunings that it was chosen from."""
+    first = next((trial for trial in trials.trials if not trial.failed), None)
+    optimized = {"optimized_gates": first.open_gates, "optimized_loss": first.loss} if first else {}
+    return {"prunings": len(trials.trials), **optimized}
 
 
-def task_loss(
-    model: Model, pairs: EncodedPairs, gates: Gates, ablated: Gates, objective: str = "binary"
-) -> float:
-    """Mean loss in nats on `pairs`; no gates at all give the unpruned model's."""
-    return float(Judge(model.config, model.params, ablated, pairs, objective).losses(gates).mean())
+def _edge_lanes(prune: PruneConfig, count: int) -> Lane:
+    lanes = make_lanes(prune, count)
+    factors = PRICE_FACTOR ** (np.arange(count) - (count - 1) / 2)
+    return lanes.replace(hyper=lanes.hyper.replace(k_coef=lanes.hyper.k_coef * factors))
 
 
-def require_ability(model: Model, data: TaskData, prune: PruneConfig) -> None:
-    """Raises TaskBeyondModelError if the unpruned model misses the target loss on the validation split."""
-    unpruned = task_loss(model, data.validation, {}, {}, prune.judged_by)
-    if not unpruned <= prune.target_loss:
+def prune_tasks(
+    model: Model,
+    corpus: Corpus | None,
+    tasks: Sequence[TaskData],
+    recipe: Recipe,
+    directory: str | os.PathLike | None,
+    label: str = "prune",
+    leave_out: bool = True,
+) -> list[Circuit | None]:
+    """A circuit per task at the only target of `recipe`: of edges where it asks for them, else of nodes.
+
+    They are kept in `directory` (see `Store`), as `<task>.json`; without one nothing is kept. None for a task
+    that the full model cannot do, which is said; if not `leave_out`, TaskBeyondModelError is raised then.
+    Raises InputError, before any pruning, if there is no task or `corpus` is not the model's, and if every
+    pruning of a task broke down.
+    """
+    require(len(tasks) > 0, "tasks", [], "at least one task")
+    (target,) = recipe.targets
+    subject = prepare_subject(model, recipe.prune, directory, corpus)
+    circuits: list[Circuit | None] = []
+    for data in same_length(tasks):
+        circuit = None
+        try:
+            _require_ability(subject, data, recipe)
+            (*_, found) = find_circuits(
+                subject, [data], recipe, {data.name: (target,)}, f"{label} {data.name}"
+            )
+            circuit = found.circuit
+            if circuit is None:
+                raise InputError(
+                    f"pruning: all {recipe.search.lanes} lanes broke down (a loss or logits are not finite); "
+                    "valid: a lower pruning.learning_rate, or a model with finite weights"
+                )
+        except TaskBeyondModelError as error:
+            if not leave_out:
+                raise
+            print(f"{data.name}: left out: {error}")
+        circuits.append(circuit)
+    return circuits
+
+
+def _require_ability(subject: Subject, data: TaskData, recipe: Recipe) -> None:
+    """Raises TaskBeyondModelError if the full model misses the target; of a control its loss is said."""
+    loss, targets = reachable(subject, data, recipe)
+    if data.is_control:
+        print(f"{data.name}: a control; the full model is at {loss:.3f} nats", file=sys.stderr)
+    elif not targets:
         raise TaskBeyondModelError(
-            f"pruning.target_loss: {prune.target_loss} is below the loss {unpruned:.3f} of the full model "
+            f"pruning.target_loss: {recipe.prune.target_loss} is below the loss {loss:.3f} of the full model "
             f"on {data.name}; valid: a target above it, or a task that the model can do"
         )
-
-
-def extract_circuit(
-    model: Model,
-    data: TaskData,
-    means: Gates,
-    prune: PruneConfig,
-    provenance: Mapping[str, object],
-    label: str = "",
-    lanes: int = 1,
-    edges: bool = False,
-) -> Circuit:
-    """Optimizes the gates of nodes, discretizes, eliminates, and measures on the test split.
-
-    lanes: from so many seeds, of which the smallest circuit counts. edges: then gates on the edges inside it.
-    Raises TaskBeyondModelError, before that, if the unpruned model itself misses the target; a control, which
-    the model has no reason to do, is pruned all the same.
-    """
-    if not data.is_control:
-        require_ability(model, data, prune)
-    config, params = model.config, model.params
-    seeds = make_lanes(prune, lanes)
-    found = optimize_gates(config, prune, params, means, [data.train], seeds, label)
-    judge = judge_on(model, data.validation, means, prune)
-    reduced = next(reduce_nodes(judge, working_lanes(found), (prune.target_loss,), prune.tied_qk))
-    if edges:
-        reduced = reduce_edges(judge, data.train, reduced, prune, make_lanes(prune, lanes), f"{label} edges")
-    working = int(np.flatnonzero(~found.failed)[0])  # the first lane that did not break down
-    optimized = {
-        "lanes": lanes,
-        "optimized_gates": int(found.history["open"][working, -1]),
-        "optimized_loss": float(found.history["loss"][working, -1]),
-    }
-    return circuit_of(model, data, means, prune, reduced, {**provenance, **optimized})
-
-
-def circuit_of(
-    model: Model,
-    data: TaskData,
-    means: Gates,
-    prune: PruneConfig,
-    reduced: Reduced,
-    provenance: Mapping[str, object],
-) -> Circuit:
-    """The circuit as data, calibrated on the training pairs and measured once on the test split.
-
-    Its `losses`: "unpruned" and "circuit" (test split), "validation" (what the size was chosen by),
-    "calibrated" (test split, after the fit), each with its standard error over pairs as "<name>_error", and
-    "target". Its provenance says whether the target was reached, and the sizes before elimination.
-    """
-    losses, calibration = _measure(model, data, means, prune, reduced)
-    held = jax.device_get({site: means[site] for site in prune.sites})
-    nodes = kept_nodes(reduced.gates, held, reduced.scores, model.config.n_layers)
-    edges = find_edges(model.config, model.params, nodes, reduced.gates)
-    others = other_counts(model.config, model.params, nodes, prune.sites)
-    return Circuit(
-        nodes=nodes,
-        edges=edges,
-        sites=prune.sites,
-        counts={"nodes": len(nodes), "edges": len(edges), **others},
-        losses=losses,
-        calibration=calibration,
-        provenance={
-            "model": model.origin,
-            "task": data.name,
-            "pairs": data.fingerprint,
-            "reached": reduced.reached,
-            "discretized": reduced.discretized,
-            "pruning": dataclasses.asdict(prune),
-            "config": model.run or {"model": dataclasses.asdict(model.config)},
-            **provenance,
-        },
-        edge_gated=any(map(sites.is_edge, reduced.gates)),
-    )
-
-
-def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
-    """What `circuit_of` was given, for a circuit of nodes; nodes outside of it have a score of 0."""
-    shapes = sites.node_shapes(config, circuit.sites)
-    scores = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
-    for node in circuit.nodes:
-        place = (node.index,) if node.site in sites.UNLAYERED_SITES else (node.layer, node.index)
-        scores[node.site][place] = node.score
-    about, losses = circuit.provenance, circuit.losses
-    return Reduced(
-        losses["target"],
-        circuit.gates(config),
-        scores,
-        about["discretized"],
-        losses["validation"],
-        losses["validation_error"],
-        about["reached"],
-    )
-
-
-def _measure(
-    model: Model, data: TaskData, means: Gates, prune: PruneConfig, reduced: Reduced
-) -> tuple[dict[str, float], dict[str, object]]:
-    loss = LOSSES[prune.judged_by]
-    train, test = (judge_on(model, pairs, means, prune) for pairs in (data.train, data.test))
-    # the training pairs are many: the few that the size was chosen by would be fitted too well
-    fit_logits = train.logits(reduced.gates)
-    calibration = calibrate(fit_logits, data.train.candidates, prune.calibration_steps, prune.judged_by)
-    logits = test.logits(reduced.gates)
-    figures = {
-        "unpruned": summarize(test.losses({})),
-        "validation": (reduced.loss, reduced.standard_error),
-        "circuit": summarize(loss(logits, data.test.candidates)),
-        "calibrated": summarize(loss(calibration.apply(logits), data.test.candidates)),
-    }
-    losses = {"target": reduced.target}
-    for name, (mean, error) in figures.items():
-        # a single pair has no standard error
-        losses |= {name: mean, f"{name}_error": error if math.isfinite(error) else None}
-    return losses, calibration.to_json()

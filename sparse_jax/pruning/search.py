@@ -1,110 +1,149 @@
-"""Searches the prunings of one model for many tasks: all lanes of a round run side by side."""
+"""Prunes one model for many tasks, in lanes and rounds: all lanes of a round run side by side."""
 
 import dataclasses
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sparse_jax.circuits.edges import count_edges, count_nodes
-from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import discretize_many
-from sparse_jax.pruning.lanes import optimize_gates
-from sparse_jax.pruning.propose import hyperparameters, search_space
-from sparse_jax.pruning.prune import TaskData
+from sparse_jax.pruning.lanes import Optimized, optimize_gates
+from sparse_jax.pruning.proposals import hyperparameters, require_optuna, search_space
+from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.step import Lane
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.trials import Outcome, SearchConfig, Trial, Trials, next_round
+from sparse_jax.pruning.task_data import TaskData
+from sparse_jax.pruning.trials import Outcome, Trial, Trials, next_round
+from sparse_jax.trees import fingerprint
 
 # Trials are compared by sizes that may be this share too large: exact ones would take longer than pruning.
-# The circuits that a study reports are exact.
+# The circuits that are reported are exact.
 GROWTH = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSearch:
+    """The trials for one task, and the targets that they are judged at."""
+
+    data: TaskData
+    targets: tuple[float, ...]
+    trials: Trials
+    identity: str
+
+    def proposed_for(self, recipe: Recipe) -> tuple[float, ...]:
+        """The targets that proposals are made for: those of the search that the full model reaches."""
+        wanted = recipe.search.targets or recipe.targets
+        return tuple(target for target in wanted if target in self.targets) or (min(self.targets),)
 
 
 def search_tasks(
     subject: Subject,
     tasks: Sequence[TaskData],
     targets: Mapping[str, Sequence[float]],
-    search: SearchConfig,
-    prune: PruneConfig,
+    recipe: Recipe,
+    label: str = "prune",
 ) -> dict[str, Trials]:
-    """`search.rounds` rounds of `search.lanes` prunings for each task, all tasks of a round together.
+    """Rounds of `search.lanes` prunings for each task, the lanes of all tasks side by side.
 
-    targets: by task, the losses that it is judged at, which the full model must reach. Every round is kept
-    as soon as it is there; a search that was stopped goes on where it was, within a round too.
+    `search.rounds` of them, or one without a search. targets: by task, the losses that it is judged at, which
+    the full model must reach. Every round is kept in the subject's store as soon as it is there, under a hash
+    of what it is of; a search that was stopped goes on where it was, within a round too, and one of more
+    rounds goes on from fewer.
     """
-    directory = subject.directory / "search"
-    journals = {data.name: Trials(directory / data.name) for data in tasks}
-    group = zlib.crc32(" ".join(journals).encode())
-    for number in range(search.rounds):
-        if any(len(one.trials) <= number * search.lanes for one in journals.values()):
-            path = directory / f"round_{number}_{group:08x}.npz"
-            _search_round(subject, tasks, journals, targets, search, prune, number, path)
-            path.unlink()
-    return journals
+    if recipe.search.rounds > 1:
+        require_optuna()  # its second round would be the first to need it
+    searches = [_open_search(subject, data, tuple(targets[data.name]), recipe) for data in tasks]
+    group = fingerprint([one.identity for one in searches])[:16]
+    count = max(1, recipe.search.rounds)
+    for number in range(count):
+        if any(len(one.trials.trials) <= number * recipe.search.lanes for one in searches):
+            path = subject.store.search(f"{group}-round-{number}.npz")
+            said = label if count == 1 else f"{label}, round {number + 1} of {count}"
+            _search_round(subject, searches, recipe, number, said, path)
+            if path is not None:
+                path.unlink(missing_ok=True)
+    return {one.data.name: one.trials for one in searches}
+
+
+def _open_search(subject: Subject, data: TaskData, targets: tuple[float, ...], recipe: Recipe) -> TaskSearch:
+    search = dataclasses.asdict(recipe.search)
+    # a longer search has the same beginning, and what is done with its trials does not change them
+    search = {**search, "rounds": search["rounds"] > 0, "finalists": 0}
+    prune = dataclasses.replace(recipe.prune, target_loss=1.0)  # the targets count
+    about = {**subject.origin, "pairs": data.fingerprint, "search": repr(search), "targets": repr(targets)}
+    identity = fingerprint({**about, "prune": repr(prune)})[:16]
+    trials = Trials(subject.store.search(f"{data.name}-{identity}"))
+    return TaskSearch(data, targets, trials, identity)
 
 
 def _search_round(
     subject: Subject,
-    tasks: Sequence[TaskData],
-    journals: Mapping[str, Trials],
-    targets: Mapping[str, Sequence[float]],
-    search: SearchConfig,
-    prune: PruneConfig,
+    searches: Sequence[TaskSearch],
+    recipe: Recipe,
     number: int,
-    path: Path,
+    label: str,
+    path: Path | None,
 ) -> None:
     """One round; a task whose trials of it are there already runs along, from the file, and adds nothing."""
-    first, space = number * search.lanes, search_space(prune)
+    search, prune = recipe.search, recipe.prune
+    first, space = number * search.lanes, search_space(prune) if search.rounds else {}
     proposals = []
-    for data in tasks:
-        reachable = tuple(target for target in search.targets if target in targets[data.name])
-        own = dataclasses.replace(search, targets=reachable or (min(targets[data.name]),))
-        proposals += next_round(space, journals[data.name].trials[:first], own)
+    for one in searches:
+        proposals += next_round(space, one.trials.trials[:first], search, one.proposed_for(recipe))
     numbers = np.arange(first, first + search.lanes)
     lanes = Lane(
-        task=np.repeat(np.arange(len(tasks)), search.lanes),
-        seed=prune.seed + np.tile(numbers, len(tasks)),
+        task=np.repeat(np.arange(len(searches)), search.lanes),
+        seed=prune.seed + np.tile(numbers, len(searches)),
         hyper=hyperparameters(prune, proposals),
     )
-    model = subject.model
-    names = tasks[0].name if len(tasks) == 1 else f"{len(tasks)} tasks"
-    label = f"{subject.name}, {names}, round {number + 1} of {search.rounds}"
-    train = [data.train for data in tasks]
-    found = optimize_gates(model.config, prune, model.params, subject.means, train, lanes, label, path)
-    for task, data in enumerate(tasks):
-        if len(journals[data.name].trials) > first:
+    model, train = subject.model, [one.data.train for one in searches]
+    found = optimize_gates(model.config, prune, model.params, subject.values, train, lanes, label, path)
+    for task, one in enumerate(searches):
+        if len(one.trials.trials) > first:
             continue
         chosen = slice(task * search.lanes, (task + 1) * search.lanes)
-        logits = {name: tau[chosen] for name, tau in found.logits.items()}
-        outcomes = _outcomes(subject, data, prune, logits, found.failed[chosen], targets[data.name])
-        parts = zip(numbers.tolist(), proposals[chosen], outcomes, strict=True)
-        journals[data.name].append_round([Trial(*part) for part in parts], logits)
+        own = _lanes(found, chosen)
+        outcomes = _outcomes(subject, one, recipe, own) if search.rounds else [()] * search.lanes
+        trials = [
+            Trial(int(n), parameters, outcome, int(opened), None if failed else float(loss))
+            for n, parameters, outcome, failed, opened, loss in zip(
+                numbers,
+                proposals[chosen],
+                outcomes,
+                own.failed,
+                np.nan_to_num(own.history["open"][:, -1]),
+                own.history["loss"][:, -1],
+                strict=True,
+            )
+        ]
+        one.trials.append_round(trials, own.logits)
+
+
+def _lanes(found: Optimized, chosen: slice) -> Optimized:
+    """Some of the lanes."""
+    logits = {name: np.asarray(tau)[chosen] for name, tau in found.logits.items()}
+    history = {name: values[chosen] for name, values in found.history.items()}
+    return Optimized(logits, history, found.failed[chosen])
 
 
 def _outcomes(
-    subject: Subject,
-    data: TaskData,
-    prune: PruneConfig,
-    logits_R: Mapping[str, np.ndarray],
-    failed_R: np.ndarray,
-    targets: Sequence[float],
+    subject: Subject, search: TaskSearch, recipe: Recipe, found: Optimized
 ) -> list[tuple[Outcome, ...]]:
     """What every lane of a task reaches, at every target."""
-    judge = subject.judge(data.validation, prune)
+    judge = subject.judge(search.data.validation, recipe.prune)
     outcomes = []
-    for lane, failed in enumerate(failed_R):
+    for lane, failed in enumerate(found.failed):
         if failed:
-            outcomes.append(tuple(Outcome(target, 0, 0, None) for target in targets))
+            outcomes.append(tuple(Outcome(target, 0, 0, None) for target in search.targets))
             continue
-        logits = {name: tau[lane] for name, tau in logits_R.items()}
-        found = discretize_many(judge, logits, targets, growth=GROWTH)
+        logits = {name: tau[lane] for name, tau in found.logits.items()}
+        smallest = discretize_many(judge, logits, search.targets, growth=GROWTH)
         params = subject.model.params
         outcomes.append(
             tuple(
                 Outcome(target, count_nodes(one.gates), count_edges(params, one.gates), one.loss)
-                for target, one in zip(targets, found, strict=True)
+                for target, one in zip(search.targets, smallest, strict=True)
             )
         )
     return outcomes

@@ -1,44 +1,63 @@
-"""A model under study, with what its closed nodes are ablated to."""
+"""A model to prune, with what its closed nodes are ablated to and where its circuits are kept."""
 
 import dataclasses
-from pathlib import Path
+import functools
+import os
+from collections.abc import Mapping
 
+from sparse_jax.ablation.applied import values_hash
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.values import ablation_values, load_means, save_means
+from sparse_jax.ablation.values import ablation_values, check_corpus
 from sparse_jax.circuits.gates import Gates
+from sparse_jax.data.corpus import Corpus
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.prune import judge_on
+from sparse_jax.pruning.store import Store
+from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.tasks.encode import EncodedPairs
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A model by the name that it has in a study.
+    """A model, its ablation values by site, and a store."""
 
-    weights: a hash of them. means: by site, of this model. directory: where its trials and circuits go.
-    """
-
-    name: str
     model: Model
-    weights: str
-    means: Gates
-    directory: Path
+    values: Gates
+    store: Store
+
+    @functools.cached_property
+    def origin(self) -> dict[str, str]:
+        """Hashes of the weights and of the ablation values."""
+        return {"weights": self.model.fingerprint, "values": values_hash(self.values)}
 
     def judge(self, pairs: EncodedPairs, prune: PruneConfig) -> Judge:
         """What circuits of the model are judged by on the pairs of a split."""
-        return judge_on(self.model, pairs, self.means, prune)
+        config, params = self.model.config, self.model.params
+        return Judge(config, params, self.values, pairs, prune.judged_by, prune.frozen_norms)
+
+    def loss(self, pairs: EncodedPairs, prune: PruneConfig, gates: Mapping | None = None) -> float:
+        """The mean loss in nats on `pairs` of a circuit, or without gates of the full model."""
+        return float(self.judge(pairs, prune).losses(gates or {}).mean())
+
+    def full_loss(self, data: TaskData, prune: PruneConfig) -> float:
+        """The full model's loss on the validation split."""
+        return self.loss(data.validation, prune)
 
 
-def prepare_subject(name: str, model: Model, weights: str, prune: PruneConfig, workdir: Path) -> Subject:
-    """The subject under `workdir`, where its ablation values are kept.
+def prepare_subject(
+    model: Model,
+    prune: PruneConfig,
+    directory: str | os.PathLike | None = None,
+    corpus: Corpus | None = None,
+) -> Subject:
+    """Measures the ablation values of `model` on its training text, and keeps them in `directory`.
 
-    Raises InputError if that must be computed and the text is not what the model was trained on any more.
+    corpus: that text, if it is at hand. Raises InputError if it is not the model's, or is not what the model
+    was trained on any more.
     """
-    directory = workdir / name
-    path = directory / "means.npz"
-    if not path.exists():
-        save_means(
-            ablation_values(model, prune.ablation_sites, prune.mean_windows, prune.ablation), path, weights
-        )
-    return Subject(name, model, weights, load_means(path, weights), directory)
+    if corpus is not None:
+        check_corpus(model, corpus)
+    values = ablation_values(model, prune.ablation_sites, prune.mean_windows, prune.ablation, corpus)
+    store = Store(directory)
+    store.keep_values(values, model.fingerprint)
+    return Subject(model, values, store)

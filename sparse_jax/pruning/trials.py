@@ -4,43 +4,19 @@ import dataclasses
 import io
 import json
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sparse_jax.files import write_whole
-from sparse_jax.inputs import InputError, from_mapping, require
-from sparse_jax.pruning.propose import Range, Told, cost, propose
+from sparse_jax.inputs import InputError, from_mapping
+from sparse_jax.pruning.proposals import Range, Told, cost, propose
+from sparse_jax.pruning.recipe import SearchConfig
 from sparse_jax.runtime.writers import read_rows
 
 JOURNAL = "trials.jsonl"
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchConfig:
-    """How much is searched for a task: `rounds` of `lanes` prunings side by side.
-
-    targets: the losses that proposals are made for, in turns; every pruning is told to all of them.
-    Raises InputError naming `search.<field>`.
-    """
-
-    lanes: int = 8
-    rounds: int = 4
-    targets: tuple[float, ...] = (0.05, 0.15, 0.3)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("lanes", "rounds"):
-            require(getattr(self, name) >= 1, f"search.{name}", getattr(self, name), "at least 1")
-        require(self.seed >= 0, "search.seed", self.seed, "at least 0")
-        require_targets("search.targets", self.targets)
-
-
-def require_targets(field: str, targets: Sequence[float]) -> None:
-    """Raises InputError unless `targets` are one or more losses above 0, none twice."""
-    valid = len(targets) > 0 and min(targets) > 0 and len(set(targets)) == len(targets)
-    require(valid, field, targets, "one or more losses above 0, none twice")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +39,21 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One pruning: its number (from 0), its searched parameters, and an outcome a target."""
+    """One pruning: its number (from 0), its searched parameters, and, in a search, an outcome a target.
+
+    open_gates, loss: at the end of the optimization, on its batch; the loss is None where it broke down.
+    """
 
     number: int
     parameters: dict[str, float]
     outcomes: tuple[Outcome, ...]
+    open_gates: int = 0
+    loss: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it broke down."""
+        return self.loss is None
 
     def at(self, target: float) -> Outcome:
         """The outcome at one of the targets."""
@@ -75,63 +61,85 @@ class Trial:
 
 
 class Trials:
-    """Trials under a directory: a journal of JSON lines, and the gate logits of each trial as npz.
+    """The trials so far, and the gate logits of each; under a directory a journal and an npz a trial.
 
     A round is there whole or not at all, so that a search that was killed makes its last round again.
     """
 
-    def __init__(self, directory: str | Path):
-        self._directory = Path(directory)
-        path = self._directory / JOURNAL
-        try:
-            self.trials = [_trial(row) for row in read_rows(path)]
-        except (InputError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: {error}; valid: the journal of a search") from None
+    def __init__(self, directory: str | Path | None):
+        self._directory = None if directory is None else Path(directory)
+        self._logits: dict[int, dict[str, np.ndarray]] = {}
+        self.trials: list[Trial] = []
+        if self._directory is not None:
+            path = self._directory / JOURNAL
+            try:
+                self.trials = [_trial(row) for row in read_rows(path)]
+            except (InputError, KeyError, TypeError) as error:
+                raise InputError(f"{path}: {error}; valid: the journal of a search") from None
 
     def append_round(self, trials: Sequence[Trial], logits_R: Mapping[str, np.ndarray]) -> None:
         """Adds the trials of a round with their gate logits, stacked [R, ...] by name."""
         for i, trial in enumerate(trials):
+            logits = {name: np.asarray(tau[i]) for name, tau in logits_R.items()}
+            if self._directory is None:
+                self._logits[trial.number] = logits
+                continue
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, **{name: np.asarray(tau[i]) for name, tau in logits_R.items()})
-            write_whole(self._logits_path(trial), buffer.getvalue())
+            np.savez_compressed(buffer, **logits)
+            write_whole(_logits_path(self._directory, trial), buffer.getvalue())
         self.trials += trials
-        lines = [json.dumps(dataclasses.asdict(trial)) + "\n" for trial in self.trials]
-        write_whole(self._directory / JOURNAL, "".join(lines))
+        if self._directory is not None:
+            lines = [json.dumps(dataclasses.asdict(one), allow_nan=False) + "\n" for one in self.trials]
+            write_whole(self._directory / JOURNAL, "".join(lines))
 
     def logits(self, trial: Trial) -> dict[str, np.ndarray]:
         """The gate logits of a trial. Raises InputError if their file is missing or damaged."""
-        path = self._logits_path(trial)
+        if self._directory is None:
+            return self._logits[trial.number]
+        path = _logits_path(self._directory, trial)
         try:
             with np.load(path) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"trials: {path} cannot be read ({error})") from None
 
     def best(self, target: float, count: int = 1) -> list[Trial]:
         """The `count` best trials at `target`, best first; misses come behind, the closest first."""
         return sorted(self.trials, key=lambda trial: (trial.at(target).cost, trial.number))[:count]
 
-    def _logits_path(self, trial: Trial) -> Path:
-        return self._directory / "logits" / f"{trial.number:04d}.npz"
+    def finalists(self, search: SearchConfig, targets: Sequence[float]) -> list[dict[str, np.ndarray]]:
+        """The gate logits of what is compared exactly; none if every pruning broke down."""
+        chosen = {trial.number: trial for trial in self.trials}
+        if search.rounds:
+            best = [trial for target in targets for trial in self.best(target, search.finalists)]
+            chosen = {trial.number: trial for trial in best}
+        return [self.logits(trial) for trial in chosen.values() if not trial.failed]
+
+
+def _logits_path(directory: Path, trial: Trial) -> Path:
+    return directory / "logits" / f"{trial.number:04d}.npz"
 
 
 def _trial(row: dict) -> Trial:
     outcomes = tuple(from_mapping(Outcome, one, "outcome") for one in row["outcomes"])
-    return Trial(row["number"], dict(row["parameters"]), outcomes)
+    return Trial(row["number"], dict(row["parameters"]), outcomes, row["open_gates"], row["loss"])
 
 
 def next_round(
-    space: Mapping[str, Range], trials: Sequence[Trial], search: SearchConfig
+    space: Mapping[str, Range], trials: Sequence[Trial], search: SearchConfig, targets: Sequence[float]
 ) -> list[dict[str, float]]:
     """The parameters of the next `lanes` prunings; the same for the same trials.
 
-    The first round is that of no task and no model: all start with the same draws around the center.
+    targets: those that proposals are made for, in turn. The first round is that of no task and no model: all
+    start with the same draws around the center. Without rounds every lane is at the center.
     """
+    if not search.rounds:
+        return [{}] * search.lanes
     if not trials:
         return propose(space, [], search.lanes, search.seed)
-    turns = np.arange(len(trials), len(trials) + search.lanes) % len(search.targets)
+    turns = np.arange(len(trials), len(trials) + search.lanes) % len(targets)
     proposals = []
-    for turn, target in enumerate(search.targets):
+    for turn, target in enumerate(targets):
         count = int((turns == turn).sum())
         told = [Told(trial.parameters, trial.at(target).cost) for trial in trials]
         seed = int(np.random.SeedSequence([search.seed, turn]).generate_state(1)[0])

@@ -11,7 +11,7 @@ import pytest
 from experiments.configs.circuit_size import get_config
 from experiments.studies.circuit_size.plan import StudyConfig, read_plan
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.trials import SearchConfig
+from sparse_jax.pruning.recipe import SearchConfig
 from sparse_jax.tasks.built_in import TASKS
 
 ROOT = Path(__file__).parents[2]

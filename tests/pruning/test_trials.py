@@ -7,11 +7,13 @@ import pytest
 
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.propose import search_space
-from sparse_jax.pruning.trials import Outcome, SearchConfig, Trial, Trials, next_round
+from sparse_jax.pruning.proposals import search_space
+from sparse_jax.pruning.recipe import SearchConfig
+from sparse_jax.pruning.trials import Outcome, Trial, Trials, next_round
 
 SPACE = search_space(PruneConfig())
-SEARCH = SearchConfig(lanes=4, rounds=3, targets=(0.1, 0.4), seed=5)
+TARGETS = (0.1, 0.4)
+SEARCH = SearchConfig(lanes=4, rounds=3, seed=5)
 
 
 def pruned(proposals, first):
@@ -20,7 +22,8 @@ def pruned(proposals, first):
     for i, parameters in enumerate(proposals):
         price = parameters["k_coef"] / SPACE["k_coef"].center
         loss, edges = 0.05 * price, int(100 / price) + i
-        trials.append(Trial(first + i, parameters, tuple(Outcome(t, 9, edges, loss) for t in (0.1, 0.4))))
+        outcomes = tuple(Outcome(t, 9, edges, loss) for t in TARGETS)
+        trials.append(Trial(first + i, parameters, outcomes, edges, loss))
     return trials
 
 
@@ -32,7 +35,7 @@ def logits_of(trials):
 def run(directory, rounds):
     journal = Trials(directory)
     while len(journal.trials) < rounds * SEARCH.lanes:
-        trials = pruned(next_round(SPACE, journal.trials, SEARCH), len(journal.trials))
+        trials = pruned(next_round(SPACE, journal.trials, SEARCH, TARGETS), len(journal.trials))
         journal.append_round(trials, logits_of(trials))
     return journal
 
@@ -70,25 +73,29 @@ def test_the_best_are_the_smallest_that_reach_the_target(tmp_path):
 
 def test_targets_take_turns_and_each_learns_from_every_trial(tmp_path):
     trials = run(tmp_path, 2).trials
-    one = SearchConfig(lanes=1, targets=(0.1, 0.4), seed=5)
-    both = next_round(SPACE, trials, SEARCH)
+    one = SearchConfig(lanes=1, rounds=3, seed=5)
+    both = next_round(SPACE, trials, SEARCH, TARGETS)
     assert len(both) == 4 and len({p["k_coef"] for p in both}) == 4
     # two proposals of each; a round of a single lane serves the target whose turn it is
-    assert next_round(SPACE, trials, one)[0] == both[0]
-    assert next_round(SPACE, trials[:7], one)[0] == next_round(SPACE, trials[:7], SEARCH)[2]
+    assert next_round(SPACE, trials, one, TARGETS)[0] == both[0]
+    assert next_round(SPACE, trials[:7], one, TARGETS)[0] == next_round(SPACE, trials[:7], SEARCH, TARGETS)[2]
 
 
 def test_the_first_round_is_the_same_for_every_search():
-    other = SearchConfig(lanes=4, targets=(0.3,), seed=5)
-    assert next_round(SPACE, [], other) == next_round(SPACE, [], SEARCH)
+    other = SearchConfig(lanes=4, rounds=1, seed=5)
+    assert next_round(SPACE, [], other, (0.3,)) == next_round(SPACE, [], SEARCH, TARGETS)
+
+
+def test_without_rounds_all_lanes_are_at_the_center():
+    assert next_round(SPACE, [], SearchConfig(lanes=3), TARGETS) == [{}, {}, {}]
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"lanes": 0}, "search.lanes: 0 is not valid; valid: at least 1"),
-        ({"rounds": 0}, "search.rounds: 0"),
-        ({"targets": ()}, "search.targets: "),
+        ({"rounds": -1}, "search.rounds: -1"),
+        ({"finalists": 0}, "search.finalists: 0"),
         ({"targets": (0.1, 0.0)}, "search.targets: .* above 0"),
         ({"targets": (0.1, 0.1)}, "search.targets: .* none twice"),
         ({"seed": -1}, "search.seed: -1"),

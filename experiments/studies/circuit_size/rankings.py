@@ -8,8 +8,8 @@ import numpy as np
 from sparse_jax.pruning.baselines import attribution, random_scores, weight_magnitudes
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Discretized, discretize_many
-from sparse_jax.pruning.prune import TaskData
 from sparse_jax.pruning.subject import Subject
+from sparse_jax.pruning.task_data import TaskData
 
 Scores = Mapping[str, np.ndarray]
 # Their answers lie at thousands of nodes: sizes may be larger by this share than the smallest that would do.
@@ -29,7 +29,7 @@ def ranked_circuits(
 def _attribution(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:
     model = subject.model
     pairs = jax.tree.map(lambda array: array[:PAIRS], data.train)
-    return attribution(model.config, model.params, subject.means, pairs, prune)
+    return attribution(model.config, model.params, subject.values, pairs, prune)
 
 
 def _random(subject: Subject, data: TaskData, prune: PruneConfig, seed: int) -> Scores:

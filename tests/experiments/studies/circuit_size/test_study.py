@@ -7,7 +7,6 @@ import jax
 import pytest
 from tokenizers import Tokenizer, models
 
-from experiments.studies.circuit_size import rows as rows_of_tasks
 from experiments.studies.circuit_size.plan import Plan, StudyConfig, keep_plan, read_plan
 from experiments.studies.circuit_size.sizes import BEYOND, MISSED, REACHED, SizeRows
 from experiments.studies.circuit_size.study import run_study
@@ -16,11 +15,12 @@ from sparse_jax.data.config import data_config
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.models.model import Model
-from sparse_jax.pruning import search
+from sparse_jax.pruning import prune, search
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.prune import TaskData
+from sparse_jax.pruning.recipe import SearchConfig
+from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.trials import SearchConfig
+from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.config import RunConfig, TrainConfig
 from sparse_jax.training.optimizer import OptimizerConfig
@@ -41,6 +41,7 @@ PLAN = Plan(
     PRUNE,
     dataclasses.replace(PRUNE, steps=20),
 )
+PAIRS = {"dense": {"a": "p"}}
 DATA = [TaskData(name, *(planted_pairs(n, seed=i) for n in (8, 4, 4))) for i, name in enumerate("ab")]
 
 
@@ -54,20 +55,15 @@ def subject(name, directory, params=None):
     )
     params = planted_params() if params is None else params
     tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
-    means = {site: jax.numpy.zeros(shape) for site, shape in sites.node_shapes(CONFIG).items()}
-    return Subject(
-        name,
-        Model(CONFIG, params, tokenizer, "planted", json.loads(run.to_json())),
-        "x",
-        means,
-        directory / name,
-    )
+    values = {site: jax.numpy.zeros(shape) for site, shape in sites.node_shapes(CONFIG).items()}
+    model = Model(CONFIG, params, tokenizer, "planted", json.loads(run.to_json()))
+    return Subject(model, values, Store(directory / name))
 
 
-def run(directory, plan=PLAN, subjects=None):
-    subjects = subjects or [subject(name, directory) for name in ("sparse", "dense")]
+def run(directory, plan=PLAN, names=("sparse", "dense"), params=None):
+    subjects = {name: subject(name, directory, params) for name in names}
     rows = SizeRows(directory / "rows.jsonl")
-    run_study(subjects, {one.name: DATA for one in subjects}, plan, rows)
+    run_study(subjects, dict.fromkeys(names, DATA), plan, rows)
     return rows.rows
 
 
@@ -103,9 +99,11 @@ def test_circuits_are_kept_and_give_the_loss_of_their_row_again(finished):
     directory, rows = finished
     one = subject("sparse", directory)
     for row in rows:
-        path = directory / row.model / "circuits" / row.task / f"{row.method}_{row.target:g}.json"
-        assert path.exists() == (row.method != "random")
-        if not path.exists() or row.model != "sparse":
+        name = f"{row.task}-{row.target:g}"
+        path = directory / row.model / f"{name}-nodes.json"
+        if row.method == "edges":
+            path = directory / row.model / f"{name}.json"
+        if row.method == "random" or row.model != "sparse":
             continue
         circuit = load_circuit(path)
         assert circuit.edge_gated == (row.method == "edges")
@@ -126,13 +124,14 @@ def test_a_study_stopped_anywhere_ends_with_the_same_rows(finished, tmp_path, mo
         return optimize(*arguments)
 
     def again():
-        return run(tmp_path, subjects=[subject("sparse", tmp_path)])
+        return run(tmp_path, names=["sparse"])
 
     monkeypatch.setattr(search, "optimize_gates", stopped)
     with pytest.raises(KeyboardInterrupt):
         again()
     assert not (tmp_path / "rows.jsonl").exists()
-    assert len((tmp_path / "sparse/search/a/trials.jsonl").read_text().splitlines()) == 2
+    (journal,) = (tmp_path / "sparse/search").glob("a-*/trials.jsonl")
+    assert len(journal.read_text().splitlines()) == 2
 
     append = SizeRows.append
 
@@ -153,17 +152,17 @@ def test_a_study_stopped_anywhere_ends_with_the_same_rows(finished, tmp_path, mo
 
 def test_tasks_searched_together_give_the_same(finished, tmp_path):
     study = dataclasses.replace(PLAN.study, tasks_together=2, edge_targets=(), rankings=())
-    rows = run(tmp_path, dataclasses.replace(PLAN, study=study), [subject("dense", tmp_path)])
+    rows = run(tmp_path, dataclasses.replace(PLAN, study=study), ["dense"])
     assert rows == [row for row in finished[1] if (row.model, row.method) == ("dense", "nodes")]
 
 
 def test_what_a_model_cannot_do_is_said_first_and_never_searched(tmp_path, capsys):
-    weak = subject("dense", tmp_path, jax.tree.map(lambda leaf: leaf * 0, planted_params()))
-    rows = run(tmp_path, subjects=[weak])
+    weak = jax.tree.map(lambda leaf: leaf * 0, planted_params())
+    rows = run(tmp_path, names=["dense"], params=weak)
     assert {row.outcome for row in rows} == {BEYOND} and len(rows) == 10
     assert "dense, a: the full model is at 0.693 nats; left out: 0.1, 0.4" in capsys.readouterr().err
-    assert not weak.directory.exists()
-    assert run(tmp_path, subjects=[weak]) == rows
+    assert not (tmp_path / "dense").exists()
+    assert run(tmp_path, names=["dense"], params=weak) == rows
 
 
 def test_prunings_that_all_break_down_are_reported_as_missed(tmp_path, monkeypatch):
@@ -174,7 +173,7 @@ def test_prunings_that_all_break_down_are_reported_as_missed(tmp_path, monkeypat
         return found._replace(failed=found.failed | True)
 
     monkeypatch.setattr(search, "optimize_gates", broken)
-    rows = run(tmp_path, subjects=[subject("sparse", tmp_path)])
+    rows = run(tmp_path, names=["sparse"])
     learned = [row for row in rows if row.method != "random"]
     assert {row.outcome for row in learned} == {MISSED} and {row.nodes for row in learned} == {None}
     assert {row.outcome for row in rows if row.method == "random"} == {REACHED}
@@ -183,40 +182,33 @@ def test_prunings_that_all_break_down_are_reported_as_missed(tmp_path, monkeypat
 def test_edges_and_rankings_may_be_asked_for_later(finished, tmp_path, monkeypatch):
     """From the circuits of nodes that are kept, which are not looked for again."""
     later = dataclasses.replace(PLAN.study, edge_targets=(), rankings=())
-    subjects = [subject("dense", tmp_path)]
     weights = {"sparse": "1", "dense": "2"}
     for study in (later, PLAN.study):
-        keep_plan(dataclasses.replace(PLAN, study=study), weights, tmp_path)
-    run(tmp_path, dataclasses.replace(PLAN, study=later), subjects)
-    monkeypatch.setattr(rows_of_tasks, "reduce_nodes", None)
-    found = {row.key: row for row in run(tmp_path, subjects=subjects)}
+        keep_plan(dataclasses.replace(PLAN, study=study), weights, {}, tmp_path)
+    run(tmp_path, dataclasses.replace(PLAN, study=later), ["dense"])
+    monkeypatch.setattr(prune, "reduce_nodes", None)
+    found = {row.key: row for row in run(tmp_path, names=["dense"])}
     assert found == {row.key: row for row in finished[1] if row.model == "dense"}
     assert not list((tmp_path / "dense/search").glob("*.npz"))
 
 
-def test_other_pairs_under_a_tasks_name_are_refused(tmp_path):
-    one = subject("dense", tmp_path)
-    nodes = dataclasses.replace(PLAN.study, edge_targets=(), rankings=())
-    run(tmp_path, dataclasses.replace(PLAN, study=nodes), [one])
-    other = [DATA[0], DATA[1]._replace(train=planted_pairs(8, seed=9))]
-    with pytest.raises(InputError, match="tasks: b had other pairs"):
-        run_study([one], {"dense": other}, PLAN, SizeRows(tmp_path / "rows.jsonl"))
-
-
-def test_another_plan_or_other_weights_are_refused(tmp_path):
+def test_another_plan_other_weights_and_other_pairs_are_refused(tmp_path):
     weights = {"sparse": "1", "dense": "2"}
-    keep_plan(PLAN, weights, tmp_path)
-    keep_plan(PLAN, weights, tmp_path)
+    keep_plan(PLAN, weights, PAIRS, tmp_path)
+    keep_plan(PLAN, weights, PAIRS, tmp_path)
+    more = {"dense": {"a": "p", "b": "q"}}  # a task that was not there before
     faster = dataclasses.replace(PLAN, study=dataclasses.replace(PLAN.study, tasks_together=7))
-    keep_plan(faster, weights, tmp_path)
+    keep_plan(faster, weights, more, tmp_path)
     other = dataclasses.replace(PLAN, prune=dataclasses.replace(PRUNE, steps=7))
     with pytest.raises(InputError, match=r"another plan \(prune.steps 60 there, 7 here\)"):
-        keep_plan(other, weights, tmp_path)
+        keep_plan(other, weights, PAIRS, tmp_path)
     with pytest.raises(InputError, match=r"weights.dense '2' there, '3' here"):
-        keep_plan(PLAN, {**weights, "dense": "3"}, tmp_path)
+        keep_plan(PLAN, {**weights, "dense": "3"}, PAIRS, tmp_path)
+    with pytest.raises(InputError, match="tasks: b had other pairs when"):
+        keep_plan(PLAN, weights, {"dense": {"b": "r"}}, tmp_path)
     (tmp_path / "plan.json").write_text("{")
-    with pytest.raises(InputError, match="plan.json is not the plan of a study"):
-        keep_plan(PLAN, weights, tmp_path)
+    with pytest.raises(InputError, match="plan.json: cannot be read"):
+        keep_plan(PLAN, weights, PAIRS, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -226,9 +218,9 @@ def test_another_plan_or_other_weights_are_refused(tmp_path):
         ("study", {"headline": 0.2}, "study.headline: 0.2 .* among the targets"),
         ("study", {"edge_targets": (0.7,)}, "study.edge_targets"),
         ("study", {"rankings": ("attributoin",)}, "study.rankings: .* did you mean 'attribution'"),
-        ("study", {"finalists": 0}, "study.finalists: 0"),
+        ("search", {"finalists": 0}, "search.finalists: 0"),
         ("study", {"lanes": 3}, "study.lanes: unknown field"),
-        ("search", {"targets": (0.01,)}, "search.targets: .* among study.targets"),
+        ("search", {"targets": (0.01,)}, "search.targets: .* among the targets"),
         ("pruning", {"steps": 0}, "pruning.steps: 0"),
         ("edge_pruning", {"frozen_norms": True}, "edge_pruning.frozen_norms: True .* that of pruning, False"),
         ("edge_pruning", {"ablation": "zero"}, "edge_pruning.ablation: 'zero' .* 'mean'"),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -96,10 +96,7 @@ def propose(
     seed = int(np.random.SeedSequence([seed, len(told)]).generate_state(1)[0])
     if not told:
         return _around_center(space, count, np.random.default_rng(seed))
-    try:
-        import optuna
-    except ImportError:
-        raise InputError("search: needs optuna; valid: pip install 'sparse_jax[study]'") from None
+    optuna = require_optuna()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     ranges = {
         name: optuna.distributions.FloatDistribution(one.low, one.high, log=True)
@@ -114,6 +111,15 @@ def propose(
         ]
     )
     return [study.ask(ranges).params for _ in range(count)]
+
+
+def require_optuna() -> Any:
+    """The module. Raises InputError if it is missing."""
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("search: needs optuna; valid: pip install 'sparse_jax[study]'") from None
+    return optuna
 
 
 def _around_center(

@@ -8,7 +8,7 @@ import pytest
 
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import Hyperparameters, PruneConfig
-from sparse_jax.pruning.propose import Told, cost, hyperparameters, propose, search_space
+from sparse_jax.pruning.proposals import Told, cost, hyperparameters, propose, search_space
 
 PRUNE = PruneConfig(k_coef=3e-3, learning_rate=0.02)
 SPACE = search_space(PRUNE)

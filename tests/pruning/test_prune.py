@@ -24,19 +24,16 @@ from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.models.model import Model
-from sparse_jax.pruning import suite
+from sparse_jax.pruning import prune as road
+from sparse_jax.pruning import search as searching
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.prune import (
-    TaskBeyondModelError,
-    TaskData,
-    circuit_of,
-    extract_circuit,
-    judge_on,
-    task_data,
-    task_loss,
-)
+from sparse_jax.pruning.extract import circuit_of
+from sparse_jax.pruning.prune import TaskBeyondModelError, prune_tasks
+from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.reduce import Reduced
-from sparse_jax.pruning.suite import prune_tasks
+from sparse_jax.pruning.store import Store
+from sparse_jax.pruning.subject import Subject
+from sparse_jax.pruning.task_data import TaskData, task_data
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.tasks.pair import Pair
 from sparse_jax.tasks.task import Task
@@ -83,6 +80,11 @@ def corpus(model):
     return Corpus(model.tokenizer, sources, {"a": 0.75, "b": 0.25}, "", {})
 
 
+def loss_of(model, pairs, gates, values):
+    """The mean loss in nats of these gates on the pairs."""
+    return Subject(model, values, Store(None)).loss(pairs, PRUNE, gates)
+
+
 def test_windows_come_from_the_sources_by_weight(corpus):
     windows = training_windows(corpus, 8, 8)
     assert windows.shape == (8, 8)
@@ -91,7 +93,7 @@ def test_windows_come_from_the_sources_by_weight(corpus):
 
 def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path, capsys):
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
-    found = prune_tasks(model, corpus, [data], PRUNE, tmp_path)[0]
+    found = prune_tasks(model, corpus, [data], Recipe(PRUNE), tmp_path)[0]
     assert [(node.site, node.index) for node in found.nodes] == list(CIRCUIT)
     assert found.counts["edges"] == 2 and found.provenance["reached"]
     before = found.provenance["discretized"]
@@ -102,40 +104,40 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
     assert losses["circuit"] <= 0.15 and losses["calibrated"] <= losses["circuit"] + 1e-3
     # the saved losses are what the saved gates and means give
     saved, means = load_circuit(tmp_path / "planted.json"), load_means(tmp_path / "means.npz")
-    loss = task_loss(model, data.test, saved.gates(CONFIG), means)
+    loss = loss_of(model, data.test, saved.gates(CONFIG), means)
     assert loss == pytest.approx(losses["circuit"], abs=1e-6)
     for node in found.nodes:
         assert node.mean == pytest.approx(means[node.site][node.layer, node.index])
-    assert task_loss(model, data.test, {}, {}) == pytest.approx(losses["unpruned"], abs=1e-6)
+    assert loss_of(model, data.test, {}, {}) == pytest.approx(losses["unpruned"], abs=1e-6)
     assert load_circuit(tmp_path / "planted.json") == dataclasses.replace(
         found, provenance=load_circuit(tmp_path / "planted.json").provenance
     )
 
     stamp = (tmp_path / "planted.json").stat().st_mtime_ns
-    again = prune_tasks(model, corpus, [data], PRUNE, tmp_path)[0]
+    again = prune_tasks(model, corpus, [data], Recipe(PRUNE), tmp_path)[0]
     assert again.nodes == found.nodes and (tmp_path / "planted.json").stat().st_mtime_ns == stamp
 
     # another pruning, other weights and other pairs under the same name each have a file of their own
-    prune_tasks(model, corpus, [data], dataclasses.replace(PRUNE, steps=7), tmp_path)
+    prune_tasks(model, corpus, [data], Recipe(dataclasses.replace(PRUNE, steps=7)), tmp_path)
     moved = dataclasses.replace(model, params=jax.tree.map(lambda x: x * 1.01, model.params))
-    prune_tasks(moved, corpus, [data], PRUNE, tmp_path)
+    prune_tasks(moved, corpus, [data], Recipe(PRUNE), tmp_path)
     edited = data._replace(train=data.train._replace(tokens=data.train.tokens[:, :, ::-1].copy()))
-    prune_tasks(model, corpus, [edited], PRUNE, tmp_path)
+    prune_tasks(model, corpus, [edited], Recipe(PRUNE), tmp_path)
     assert len(list(tmp_path.glob("planted*.json"))) == 4
     assert len(list(tmp_path.glob("means*.npz"))) == 2
     paths = sorted(tmp_path.glob("planted*.json"))
     assert len({load_circuit(path).provenance["identity"] for path in paths}) == 4
     with pytest.raises(InputError, match="its tokenizer is another now"):
         foreign = dataclasses.replace(corpus, tokenizer=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
-        prune_tasks(model, foreign, [data], PRUNE, tmp_path)
+        prune_tasks(model, foreign, [data], Recipe(PRUNE), tmp_path)
     assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
 
 
 def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(model, corpus, tmp_path):
-    """Only channel 0 carries which token ends the prompt; the others are held at their means."""
+    """Only channel 0 carries which token ends the prompt; the others are ablated to their means."""
     prune = dataclasses.replace(PRUNE, sites=(*sites.LAYER_SITES, "embed"))
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
-    found = prune_tasks(model, corpus, [data], prune, tmp_path)[0]
+    found = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)[0]
     assert [(node.site, node.index) for node in found.nodes] == [("embed", 0), *CIRCUIT]
     assert found.provenance["reached"] and found.sites == prune.sites
     counts = {name: found.counts[name] for name in ("nodes", "edges", "embedding")}
@@ -145,10 +147,10 @@ def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(model, c
     gates = saved.gates(CONFIG)
     np.testing.assert_array_equal(gates["embed"], np.eye(8)[0])
     assert found.nodes[0].mean == pytest.approx(means["embed"][0])
-    loss = task_loss(model, data.test, gates, means)
+    loss = loss_of(model, data.test, gates, means)
     assert loss == pytest.approx(found.losses["circuit"], abs=1e-6)
     # without that channel too the two members of a pair are the same
-    none = task_loss(model, data.test, {**gates, "embed": np.zeros(8, np.float32)}, means)
+    none = loss_of(model, data.test, {**gates, "embed": np.zeros(8, np.float32)}, means)
     assert none > np.log(2) - 1e-6
 
 
@@ -189,12 +191,13 @@ def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, t
     for key, shape in sites.edge_shapes(CONFIG).items():
         gates[key] = (rng.random(shape) < 0.7).astype(np.float32)
     reduced = Reduced(0.15, gates, means, {"nodes": 99, "edges": 98}, 0.1, 0.01, True)
-    circuit_of(model, data, means, PRUNE, reduced, {}).save(tmp_path / "edges.json")
+    subject = Subject(model, means, Store(None))
+    circuit_of(subject, data, PRUNE, reduced, {}).save(tmp_path / "edges.json")
     found = load_circuit(tmp_path / "edges.json")
     assert found.edge_gated and found.counts["edges"] == count_edges(model.params, gates)
     assert found.losses["validation"] == 0.1 and found.losses["validation_error"] == 0.01
     assert found.provenance["discretized"] == {"nodes": 99, "edges": 98}
-    judge = judge_on(model, data.test, means, PRUNE)
+    judge = subject.judge(data.test, PRUNE)
     losses = judge.losses(found.gates(CONFIG))
     assert losses.mean() == pytest.approx(found.losses["circuit"], abs=1e-6)
     assert losses.std(ddof=1) / 2 == pytest.approx(found.losses["circuit_error"], abs=1e-6)
@@ -202,15 +205,15 @@ def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, t
     assert abs(open_edges.mean() - losses.mean()) > 1e-3
 
 
-def test_closed_nodes_are_held_at_zero_where_that_was_trained(model, corpus, tmp_path, monkeypatch):
-    def stop(model, data, means, *_):
-        assert all((mean == 0).all() for mean in means.values())
-        raise TaskBeyondModelError("held at 0")
+def test_closed_nodes_are_ablated_to_zero_where_that_was_trained(model, corpus, tmp_path, monkeypatch):
+    def stop(subject, *_):
+        assert all((mean == 0).all() for mean in subject.values.values())
+        raise TaskBeyondModelError("seen")
 
-    monkeypatch.setattr(suite, "extract_circuit", stop)
+    monkeypatch.setattr(road, "find_circuits", stop)
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
     prune = dataclasses.replace(PRUNE, ablation="zero")
-    assert prune_tasks(model, corpus, [data], prune, tmp_path) == [None]
+    assert prune_tasks(model, corpus, [data], Recipe(prune), tmp_path) == [None]
     assert all((mean == 0).all() for mean in load_means(tmp_path / "means.npz").values())
 
 
@@ -219,35 +222,80 @@ def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path
     weak = dataclasses.replace(model, params=broken)
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), weak.tokenizer, 8, PRUNE)
     with pytest.raises(TaskBeyondModelError, match="0.15 is below the loss 0.693 of the full model"):
-        extract_circuit(weak, data, {}, PRUNE, {})
-    assert prune_tasks(weak, corpus, [data], PRUNE, tmp_path) == [None]
+        prune_tasks(weak, corpus, [data], Recipe(PRUNE), None, leave_out=False)
+    assert prune_tasks(weak, corpus, [data], Recipe(PRUNE), tmp_path) == [None]
     assert "planted: left out" in capsys.readouterr().out
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_a_control_is_pruned_although_the_model_misses_it(model, corpus, tmp_path):
+def test_a_control_is_pruned_although_the_model_misses_it(model, corpus, tmp_path, capsys):
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
     wrong = [pairs._replace(candidates=pairs.candidates[..., ::-1].copy()) for pairs in data.splits]
     control = TaskData("planted.control", *wrong, is_control=True)
-    assert prune_tasks(model, corpus, [control._replace(is_control=False)], PRUNE, tmp_path) == [None]
-    (circuit,) = prune_tasks(model, corpus, [control], PRUNE, tmp_path)
+    assert prune_tasks(model, corpus, [control._replace(is_control=False)], Recipe(PRUNE), tmp_path) == [None]
+    (circuit,) = prune_tasks(model, corpus, [control], Recipe(PRUNE), tmp_path)
     assert circuit is not None and circuit.losses["unpruned"] > 0.15
+    assert "planted.control: a control; the full model is at" in capsys.readouterr().err
 
 
 def test_a_single_test_pair_has_no_standard_error_and_its_file_is_json(model, corpus, tmp_path):
     prune = dataclasses.replace(PRUNE, test_pairs=1, validation_pairs=1, steps=2)
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
-    (circuit,) = prune_tasks(model, corpus, [data], prune, tmp_path)
+    (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
     assert circuit.losses["circuit_error"] is None and circuit.losses["validation_error"] is None
     text = (tmp_path / "planted.json").read_text()
     assert "NaN" not in text and json.loads(text)["losses"]["circuit_error"] is None
     assert load_circuit(tmp_path / "planted.json").losses == circuit.losses
 
 
-def test_edges_and_lanes_are_asked_for_by_the_same_road(model, corpus, tmp_path):
+def test_lanes_search_and_edges_are_one_road_and_go_on_where_they_were(model, corpus, tmp_path, monkeypatch):
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
-    (circuit,) = prune_tasks(model, corpus, [data], PRUNE, tmp_path, lanes=2, edges=True)
-    assert circuit.edge_gated and circuit.counts["edges"] == 2 and circuit.provenance["lanes"] == 2
+    quick = dataclasses.replace(PRUNE, steps=60, learning_rate=0.02)
+    recipe = Recipe(quick, SearchConfig(lanes=2, rounds=2), edge_prune=quick, edge_lanes=2)
+    optimize, calls = searching.optimize_gates, []
+
+    def stopped(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return optimize(*arguments)
+
+    monkeypatch.setattr(searching, "optimize_gates", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prune_tasks(model, corpus, [data], recipe, tmp_path)
+    (circuit,) = prune_tasks(model, corpus, [data], recipe, tmp_path)
+    assert len(calls) == 3  # the first round was kept
+    assert circuit.edge_gated and circuit.counts["edges"] == 2 and circuit.provenance["prunings"] == 6
+    nodes = load_circuit(tmp_path / "planted-nodes.json")
+    assert not nodes.edge_gated and nodes.provenance["prunings"] == 4
+    (in_memory,) = prune_tasks(model, corpus, [data], recipe, None)
+    assert (in_memory.nodes, in_memory.edges) == (circuit.nodes, circuit.edges) and len(calls) == 5
+    assert prune_tasks(model, corpus, [data], recipe, tmp_path)[0].nodes == circuit.nodes and len(calls) == 5
+    # circuits of nodes alone are found where edges were asked for
+    (alone,) = prune_tasks(model, corpus, [data], dataclasses.replace(recipe, edge_prune=None), tmp_path)
+    assert alone == nodes and len(calls) == 5
+
+
+def test_a_foreign_file_of_the_tasks_name_stays_as_it_is(model, corpus, tmp_path):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    (tmp_path / "planted.json").write_text("{")
+    recipe = Recipe(dataclasses.replace(PRUNE, steps=2))
+    (circuit,) = prune_tasks(model, corpus, [data], recipe, tmp_path)
+    assert (tmp_path / "planted.json").read_text() == "{"
+    assert load_circuit(tmp_path / f"planted-{circuit.provenance['identity']}.json").nodes == circuit.nodes
+
+
+def test_every_pruning_that_breaks_down_is_said(model, corpus, monkeypatch):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    optimize = searching.optimize_gates
+
+    def broken(*arguments):
+        found = optimize(*arguments)
+        return found._replace(failed=found.failed | True)
+
+    monkeypatch.setattr(searching, "optimize_gates", broken)
+    with pytest.raises(InputError, match="all 1 lanes broke down"):
+        prune_tasks(model, corpus, [data], Recipe(dataclasses.replace(PRUNE, steps=2)), None)
 
 
 def test_a_task_is_the_same_alone_and_beside_a_longer_one(model, corpus, tmp_path):
@@ -260,9 +308,9 @@ def test_a_task_is_the_same_alone_and_beside_a_longer_one(model, corpus, tmp_pat
         ),
     )
     shorter = TaskData("planted", *(pairs._replace(tokens=pairs.tokens[..., :3]) for pairs in data.splits))
-    (alone,) = prune_tasks(model, corpus, [shorter], PRUNE, tmp_path)
+    (alone,) = prune_tasks(model, corpus, [shorter], Recipe(PRUNE), tmp_path)
     stamp = (tmp_path / "planted.json").stat().st_mtime_ns
-    beside, _ = prune_tasks(model, corpus, [shorter, longer], PRUNE, tmp_path)
+    beside, _ = prune_tasks(model, corpus, [shorter, longer], Recipe(PRUNE), tmp_path)
     assert beside.provenance["identity"] == alone.provenance["identity"]
     assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
     assert [path.name for path in tmp_path.glob("planted*.json")] == ["planted.json"]

@@ -1,0 +1,101 @@
+"""A reduced circuit as data, with everything that is known of it, and back."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from sparse_jax.circuits.calibration import calibrate
+from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
+from sparse_jax.circuits.graph import Circuit
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.reduce import Reduced
+from sparse_jax.pruning.subject import Subject
+from sparse_jax.pruning.task_data import TaskData
+from sparse_jax.tasks.metrics import LOSSES, summarize
+
+
+def circuit_of(
+    subject: Subject,
+    data: TaskData,
+    prune: PruneConfig,
+    reduced: Reduced,
+    provenance: Mapping[str, object],
+) -> Circuit:
+    """The circuit as data, calibrated on the training pairs and measured once on the test split.
+
+    Its `losses`: "unpruned" and "circuit" (test split), "validation" (what the size was chosen by),
+    "calibrated" (test split, after the fit), each with its standard error over pairs as "<name>_error", and
+    "target". Its provenance says whether the target was reached, and the sizes before elimination.
+    """
+    model = subject.model
+    losses, calibration = _measure(subject, data, prune, reduced)
+    values = jax.device_get({site: subject.values[site] for site in prune.sites})
+    nodes = kept_nodes(reduced.gates, values, reduced.scores, model.config.n_layers)
+    edges = find_edges(model.config, model.params, nodes, reduced.gates)
+    others = other_counts(model.config, model.params, nodes, prune.sites)
+    return Circuit(
+        nodes=nodes,
+        edges=edges,
+        sites=prune.sites,
+        counts={"nodes": len(nodes), "edges": len(edges), **others},
+        losses=losses,
+        calibration=calibration,
+        provenance={
+            "model": model.origin,
+            "task": data.name,
+            **subject.origin,
+            "pairs": data.fingerprint,
+            "reached": reduced.reached,
+            "discretized": reduced.discretized,
+            "pruning": dataclasses.asdict(prune),
+            "config": model.run or {"model": dataclasses.asdict(model.config)},
+            **provenance,
+        },
+        edge_gated=any(map(sites.is_edge, reduced.gates)),
+    )
+
+
+def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
+    """What `circuit_of` was given, for a circuit of nodes; nodes outside of it have a score of 0."""
+    shapes = sites.node_shapes(config, circuit.sites)
+    scores = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
+    for node in circuit.nodes:
+        place = (node.index,) if node.site in sites.UNLAYERED_SITES else (node.layer, node.index)
+        scores[node.site][place] = node.score
+    about, losses = circuit.provenance, circuit.losses
+    return Reduced(
+        losses["target"],
+        circuit.gates(config),
+        scores,
+        about["discretized"],
+        losses["validation"],
+        losses["validation_error"],
+        about["reached"],
+    )
+
+
+def _measure(
+    subject: Subject, data: TaskData, prune: PruneConfig, reduced: Reduced
+) -> tuple[dict[str, float], dict[str, object]]:
+    loss = LOSSES[prune.judged_by]
+    train, test = (subject.judge(pairs, prune) for pairs in (data.train, data.test))
+    # the training pairs are many: the few that the size was chosen by would be fitted too well
+    fit_logits = train.logits(reduced.gates)
+    calibration = calibrate(fit_logits, data.train.candidates, prune.calibration_steps, prune.judged_by)
+    logits = test.logits(reduced.gates)
+    figures = {
+        "unpruned": summarize(test.losses({})),
+        "validation": (reduced.loss, reduced.standard_error),
+        "circuit": summarize(loss(logits, data.test.candidates)),
+        "calibrated": summarize(loss(calibration.apply(logits), data.test.candidates)),
+    }
+    losses = {"target": reduced.target}
+    for name, (mean, error) in figures.items():
+        # a single pair has no standard error
+        losses |= {name: mean, f"{name}_error": error if math.isfinite(error) else None}
+    return losses, calibration.to_json()

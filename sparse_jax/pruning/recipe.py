@@ -1,0 +1,94 @@
+"""How circuits are looked for, the same for every task of a model."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from sparse_jax.ablation.kinds import CONSTANT_ABLATIONS
+from sparse_jax.inputs import require
+from sparse_jax.pruning.config import PruneConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """How much is tried for a task: `rounds` of `lanes` prunings side by side.
+
+    rounds: 0 prunes once, with lanes that differ in nothing but their seed; each round of a search proposes
+    hyperparameters for its lanes from what earlier rounds gave. targets: the losses that proposals are made
+    for, in turn (default: those of the recipe); every pruning is judged at all of them. finalists: how many
+    of the best prunings at each target are then compared exactly; without rounds all are.
+    Raises InputError naming `search.<field>`.
+    """
+
+    lanes: int = 1
+    rounds: int = 0
+    targets: tuple[float, ...] = ()
+    finalists: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("lanes", "finalists"):
+            require(getattr(self, name) >= 1, f"search.{name}", getattr(self, name), "at least 1")
+        for name in ("rounds", "seed"):
+            require(getattr(self, name) >= 0, f"search.{name}", getattr(self, name), "at least 0")
+        if self.targets:
+            require_targets("search.targets", self.targets)
+
+
+def require_targets(field: str, targets: Sequence[float]) -> None:
+    """Raises InputError unless `targets` are one or more losses above 0, none twice."""
+    valid = len(targets) > 0 and min(targets) > 0 and len(set(targets)) == len(targets)
+    require(valid, field, targets, "one or more losses above 0, none twice")
+
+
+def for_edges(prune: PruneConfig) -> PruneConfig:
+    """The same settings for gates on edges, which know constant ablations only: others become the mean."""
+    return prune if prune.ablation in CONSTANT_ABLATIONS else dataclasses.replace(prune, ablation="mean")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how circuits are found.
+
+    prune: of nodes, the center of a search. targets: losses in nats that get a circuit each; by default
+    `prune.target_loss` alone. edge_prune: of edges, inside the circuits of nodes; None leaves gates on nodes
+    alone. edge_targets: those of the targets that get edges; by default all, where there is `edge_prune`.
+    edge_lanes: prunings of edges from each circuit of nodes, at different prices of an edge.
+
+    What a circuit is and how it is judged has to be the same for nodes and edges. Raises InputError naming
+    the field.
+    """
+
+    prune: PruneConfig
+    search: SearchConfig = SearchConfig()
+    targets: tuple[float, ...] = ()
+    edge_prune: PruneConfig | None = None
+    edge_targets: tuple[float, ...] | None = None
+    edge_lanes: int = 1
+
+    def __post_init__(self) -> None:
+        given = self.targets or (self.prune.target_loss,)
+        object.__setattr__(self, "targets", tuple(given))
+        require_targets("targets", self.targets)
+        require(self.edge_lanes >= 1, "edge_lanes", self.edge_lanes, "at least 1")
+        edges = self.edge_targets or ()
+        require(self.edge_prune is not None or not edges, "edge_targets", edges, "none without edge_prune")
+        for name, some in (("search.targets", self.search.targets), ("edge_targets", edges)):
+            require(set(some) <= set(self.targets), name, some, f"among the targets {self.targets}")
+        if self.edge_prune is not None:
+            self._check_edges(self.edge_prune)
+
+    def _check_edges(self, edge_prune: PruneConfig) -> None:
+        for name in ("sites", "objective", "frozen_norms", "tied_qk"):
+            given, nodes = getattr(edge_prune, name), getattr(self.prune, name)
+            require(given == nodes, f"edge_pruning.{name}", given, f"that of pruning, {nodes!r}")
+        wanted = for_edges(self.prune).ablation
+        require(edge_prune.ablation == wanted, "edge_pruning.ablation", edge_prune.ablation, repr(wanted))
+
+    @property
+    def learned(self) -> tuple[tuple[str, float], ...]:
+        """Every kind of circuit, "nodes" or "edges", with every target that it is wanted at."""
+        nodes = [("nodes", target) for target in sorted(self.targets)]
+        if self.edge_prune is None:
+            return tuple(nodes)
+        wanted = self.targets if self.edge_targets is None else self.edge_targets
+        return (*nodes, *(("edges", target) for target in sorted(wanted)))

@@ -1,0 +1,64 @@
+"""Where circuits and searches are kept, and found again by what they are of."""
+
+import os
+from pathlib import Path
+
+from sparse_jax.ablation.applied import values_hash
+from sparse_jax.ablation.values import load_means, save_means
+from sparse_jax.circuits.gates import Gates
+from sparse_jax.circuits.graph import Circuit, load_circuit
+from sparse_jax.inputs import InputError
+
+
+class Store:
+    """A directory of circuits as JSON, with ablation values and the journals of searches beside them.
+
+    A circuit is known by the identity in its provenance; its file's name is for people. Nothing that lies
+    there is ever overwritten. Without a directory circuits are kept in memory only.
+    """
+
+    def __init__(self, directory: str | os.PathLike | None):
+        self.directory = None if directory is None else Path(directory)
+        self._paths: dict[str, Path] = {}
+        self._made: dict[str, Circuit] = {}
+        for path in sorted(self.directory.glob("*.json")) if self.directory else ():
+            try:
+                found = load_circuit(path).provenance.get("identity")
+            except InputError:
+                continue  # somebody else's file
+            if isinstance(found, str):
+                self._paths[found] = path
+
+    def circuit(self, identity: str) -> Circuit | None:
+        """The circuit of this identity, if it is there."""
+        if identity in self._made:
+            return self._made[identity]
+        return load_circuit(self._paths[identity]) if identity in self._paths else None
+
+    def keep(self, circuit: Circuit, name: str) -> None:
+        """Writes it to `<name>.json`, or, where that is taken, to `<name>-<identity>.json`."""
+        identity = str(circuit.provenance["identity"])
+        if self.directory is not None:
+            path = self.directory / f"{name}.json"
+            if path.exists():
+                path = self.directory / f"{name}-{identity}.json"
+            circuit.save(path)
+        self._made[identity] = circuit
+
+    def keep_values(self, values: Gates, model: str) -> None:
+        """Writes the ablation values of a model (its fingerprint) to `means.npz`, and over no others."""
+        if self.directory is None:
+            return
+        path = self.directory / "means.npz"
+        if path.exists():
+            try:
+                if values_hash(load_means(path, model)) == values_hash(values):
+                    return
+            except InputError:
+                pass  # another model's, or no means at all: it stays
+            path = self.directory / f"means-{values_hash(values)}.npz"
+        save_means(values, path, model)
+
+    def search(self, name: str) -> Path | None:
+        """Where a search keeps what has this name; the name has a hash of what it is of."""
+        return None if self.directory is None else self.directory / "search" / name
