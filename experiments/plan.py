@@ -6,14 +6,13 @@ The real training step and the real pruning step are compiled for the topology, 
 minute to two each). TPUs need the extra `plan`, GPUs `plan-gpu`. Time is a roofline.
 """
 
-import json
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
-from sparse_jax.files import require_writable, write_whole
+from sparse_jax.files import json_lines, require_writable, write_whole
 from sparse_jax.inputs import from_mapping, require, require_choice
 from sparse_jax.planning.devices import planned_devices
 from sparse_jax.planning.plan import plan_pruning, plan_training
@@ -55,7 +54,7 @@ def main() -> None:
             records.append(plan_pruning(config, prune, topology, devices, PRICE.value))
         print(format_record(records[-1]), flush=True)
     if OUTPUT.value is not None:
-        write_whole(Path(OUTPUT.value), "".join(json.dumps(record) + "\n" for record in records))
+        write_whole(Path(OUTPUT.value), json_lines(records))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ that the same command goes on where it was stopped; with another config it is re
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 from absl import flags
 
 from experiments import command
 from experiments.studies.plan_table import config_digest, kept_rows, markdown
-from sparse_jax.files import require_writable, write_whole
+from sparse_jax.files import json_lines, require_writable, write_whole
 from sparse_jax.inputs import require
 from sparse_jax.planning.devices import planned_devices
 from sparse_jax.planning.plan import plan_training, plan_update
@@ -52,7 +51,7 @@ def main() -> None:
                     continue
                 own = {"config": config_digest(base), "d_model": run.model.d_model}
                 records.append({**own, **plan(run, topology, devices)})
-                write_whole(rows, "".join(json.dumps(record) + "\n" for record in records))
+                write_whole(rows, json_lines(records))
     write_whole(rows.with_name("table.md"), markdown(records))
     print(markdown(records))
 

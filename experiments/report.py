@@ -1,6 +1,5 @@
 """Gathers a comparison of two models into report.html and table.jsonl."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from experiments.studies.comparison import Comparison
 from sparse_jax.ablation.values import training_corpus
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.data.loader import validation_windows
-from sparse_jax.files import write_whole
+from sparse_jax.files import json_lines, write_whole
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.runtime.provenance import provenance
@@ -33,7 +32,7 @@ def write(
     """Writes the table as JSON lines and the report as one page under `workdir`; says where."""
     rows = [row.plain() for row in comparison.rows]
     mean = comparison.mean and comparison.mean.plain()
-    lines = "".join(json.dumps(row) + "\n" for row in (*rows, mean) if row)
+    lines = json_lines(row for row in (*rows, mean) if row)
     write_whole(workdir / "table.jsonl", lines)
     metrics = {side: read_rows(workdir / side / "metrics.jsonl") for side in models}
     losses = ", ".join(f"{side} {_last(found, 'validation/mixture'):.3f}" for side, found in metrics.items())

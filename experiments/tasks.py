@@ -5,7 +5,6 @@ python -m experiments.tasks --show=for_while -n 5 [--model=runs/quickstart/spars
 python -m experiments.tasks --model=runs/quickstart/sparse --output=rows.jsonl
 """
 
-import json
 import os
 import sys
 
@@ -13,7 +12,7 @@ from absl import flags
 
 from experiments import command
 from sparse_jax.ablation.score import format_tasks, measure_tasks
-from sparse_jax.files import write_whole
+from sparse_jax.files import json_lines, write_whole
 from sparse_jax.inputs import InputError
 from sparse_jax.models.formats import load_model
 from sparse_jax.tasks.built_in import TASKS
@@ -46,7 +45,7 @@ def main() -> None:
         rows = measure_tasks(model, {name: task.encode(*wanted) for name, task in tasks.items()}, SPLIT.value)
         print(format_tasks(rows))
         if OUTPUT.value is not None:
-            write_whole(OUTPUT.value, "".join(json.dumps(row) + "\n" for row in rows))
+            write_whole(OUTPUT.value, json_lines(rows))
     else:
         raise InputError("--list, --show or --model: missing; valid: one of them")
 

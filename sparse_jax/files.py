@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import math
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,14 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     Raises InputError naming the file if it cannot be written, and leaves nothing half-written.
     """
     path = Path(path)
-    # Named by process: two may write the same file at once, and the last one wins.
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    # a name that nobody has: others may write the same file at once, on other machines too; the last one wins
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.unfinished")
     data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            unfinished.write_bytes(data)
+            with unfinished.open("xb") as file:
+                file.write(data)
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -66,6 +69,24 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def json_text(value: object, indent: int | None = None, sort_keys: bool = False) -> str:
+    """`value` as JSON that every reader takes: a number that is NaN or infinite becomes null."""
+    return json.dumps(_finite(value), indent=indent, sort_keys=sort_keys, allow_nan=False)
+
+
+def json_lines(rows: Iterable[Mapping[str, object]]) -> str:
+    """Each row as a line of JSON, by `json_text`."""
+    return "".join(json_text(row) + "\n" for row in rows)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

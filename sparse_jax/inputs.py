@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -79,6 +80,8 @@ def _checked(value: object, hint: object, field: str) -> object:
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if value is None and type(None) in options:
         return None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{field}: {value} is not valid; valid: a finite number")
     for option in options:
         origin = typing.get_origin(option) or option
         if origin is tuple and isinstance(value, (list, tuple)):

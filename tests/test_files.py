@@ -1,12 +1,15 @@
 """Whole or not at all."""
 
+import json
+import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from sparse_jax.files import new_directory, require_writable, write_whole
+from sparse_jax.files import json_lines, new_directory, require_writable, write_whole
 from sparse_jax.inputs import InputError
 
 
@@ -78,3 +81,26 @@ def test_a_new_directory_replaces_nothing(tmp_path):
     with pytest.raises(InputError, match="exists; valid"), new_directory(tmp_path):
         raise AssertionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_finite_is_null_in_json():
+    rows = [{"a": float("nan"), "b": [1.5, float("inf")]}, {"c": {"d": (float("-inf"), 2)}}]
+    first, second = json_lines(rows).splitlines()
+    assert json.loads(first, parse_constant=pytest.fail) == {"a": None, "b": [1.5, None]}
+    assert json.loads(second, parse_constant=pytest.fail) == {"c": {"d": [None, 2]}}
+
+
+def test_two_processes_may_write_one_file_at_once_on_several_machines(tmp_path, monkeypatch):
+    """The same process number on two machines: the unfinished files are two all the same."""
+    seen, replace = [], os.replace
+
+    def spy(source, target):
+        seen.append(Path(source).name)
+        if len(seen) == 1:
+            write_whole(tmp_path / "a", "second")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", spy)
+    write_whole(tmp_path / "a", "first")
+    assert len(set(seen)) == 2 and (tmp_path / "a").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -31,6 +31,8 @@ def test_lists_become_tuples_and_whole_numbers_floats_and_nothing_else_is_conver
         ({"count": 1, "fast": "yes"}, "s.fast: 'yes' is a str; valid: bool"),
         ({"count": 1, "limit": "x"}, "s.limit: 'x' is a str; valid: float or NoneType"),
         ({"count": 1, "rat": 2}, "s.rat: unknown field; did you mean 'rate'? valid: count, fast"),
+        ({"count": 1, "rate": float("inf")}, "s.rate: inf is not valid; valid: a finite number"),
+        ({"count": 1, "limit": float("nan")}, "s.limit: nan is not valid; valid: a finite number"),
         ({}, "s.count: missing; it has no default"),
     ],
 )

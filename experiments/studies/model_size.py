@@ -1,7 +1,6 @@
 """What a model's size and density do to its loss and to its circuits (the paper's figure 3)."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from experiments.studies.figure import new_figure, save_figure
 from experiments.studies.intervals import Interval, geometric_mean
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.files import write_whole
+from sparse_jax.files import json_lines, write_whole
 from sparse_jax.model import sites
 from sparse_jax.models.model import Model
 from sparse_jax.sparsity.statistics import total_nonzero
@@ -66,8 +65,7 @@ def mean_edges(row: ModelRow, tasks: Sequence[str]) -> Interval:
 
 def write_rows(rows: Sequence[ModelRow], target: float, directory: Path) -> str:
     """Writes rows.jsonl, table.md and model_size.png to `directory`; returns the table."""
-    lines = [json.dumps(dataclasses.asdict(row)) + "\n" for row in rows]
-    write_whole(directory / "rows.jsonl", "".join(lines))
+    write_whole(directory / "rows.jsonl", json_lines(map(dataclasses.asdict, rows)))
     table = format_rows(rows, target)
     write_whole(directory / "table.md", table)
     if common_tasks(rows):

@@ -1,7 +1,6 @@
 """The planning study: rows on disk, and their Markdown table."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import jax
 
 from sparse_jax.inputs import InputError
 from sparse_jax.planning.plan import Record
+from sparse_jax.runtime.writers import read_rows
 from sparse_jax.training.config import RunConfig
 
 
@@ -22,13 +22,11 @@ def kept_rows(path: Path, config: RunConfig) -> list[Record]:
 
     Raises InputError naming --output if it holds something else, or rows of another config.
     """
-    lines = path.read_text().splitlines() if path.exists() else []
     try:
-        rows = [json.loads(line) for line in lines]
-        whose = {row.get("config") for row in rows}
-    except (ValueError, AttributeError):
+        rows = read_rows(path)
+    except InputError:
         raise InputError(f"--output: {path} holds no rows of plans; valid: another folder") from None
-    if whose - {config_digest(config)}:
+    if {row.get("config") for row in rows} - {config_digest(config)}:
         raise InputError(
             f"--output: {path} holds plans of another config, or of another JAX than {jax.__version__}; "
             "valid: another folder, or the config that they are of"

@@ -1,14 +1,14 @@
 """Keeps trained models in a form small enough for a repository, with what was measured on them."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sparse_jax.ablation.score import TARGET, Row
-from sparse_jax.files import write_whole
+from sparse_jax.files import json_lines, write_whole
 from sparse_jax.models.compact import write_compact
 from sparse_jax.models.model import Model
+from sparse_jax.runtime.writers import read_rows
 
 METRICS = "metrics.jsonl"
 MIXTURE = "validation/mixture"
@@ -29,7 +29,7 @@ def publish(
         write_compact(model, output / name)
         write_whole(output / name / METRICS, (workdirs[name] / METRICS).read_text())
     found = [{"model": name, **row} for by_name in rows.values() for name in models for row in by_name[name]]
-    write_whole(output / "tasks.jsonl", "".join(json.dumps(row) + "\n" for row in found))
+    write_whole(output / "tasks.jsonl", json_lines(found))
     validation = {name: validation_loss(workdirs[name]) for name in models}
     tables = "\n\n".join(format_models(by_name, validation) for by_name in rows.values())
     write_whole(output / "table.txt", tables + "\n")
@@ -38,7 +38,7 @@ def publish(
 
 def validation_loss(workdir: Path) -> float:
     """The loss on the mixture at the end of training, nats a token, as the run's metrics have it."""
-    found = [json.loads(line) for line in (workdir / METRICS).read_text().splitlines()]
+    found = read_rows(workdir / METRICS)
     return [row[MIXTURE] for row in found if MIXTURE in row][-1]
 
 

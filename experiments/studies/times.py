@@ -1,13 +1,13 @@
 """When, where and how long a study ran that may have been stopped and continued."""
 
 import contextlib
-import json
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from sparse_jax.files import json_lines
 from sparse_jax.runtime.preemption import Preempted
 from sparse_jax.runtime.provenance import provenance
 from sparse_jax.runtime.writers import read_rows
@@ -30,7 +30,7 @@ def recorded(path: Path, command: str) -> Iterator[None]:
         line["seconds"] = round(time.monotonic() - began, 1)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json_lines([line]))
 
 
 def _make_room(number: int, frame: object) -> None:

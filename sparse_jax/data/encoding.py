@@ -46,7 +46,7 @@ def build_corpus(config: DataConfig, vocab_size: int, datasets: Mapping[str, Pat
             contents.append(f"{name} {split} {tokens.digest}")
     fingerprint = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16]
     summary = {"fingerprint": fingerprint, "weights": config.weights, "reports": reports}
-    (folder / "corpus.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    (folder / "corpus.json").write_text(json.dumps(summary, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _dataset(name: str, source: SourceConfig, validation_fraction: float, folder: Path) -> DocumentBuilder:

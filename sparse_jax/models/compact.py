@@ -109,7 +109,7 @@ def write_compact(model: Model, directory: str | os.PathLike, dense: bool = Fals
     """
     directory = Path(directory)
     sections = {**(model.run or {}), "model": dataclasses.asdict(model.config)}
-    write_whole(directory / CONFIG, json.dumps(sections, indent=1, sort_keys=True))
+    write_whole(directory / CONFIG, json.dumps(sections, indent=1, sort_keys=True, allow_nan=False))
     write_tokenizer(model.tokenizer, directory)
     write_whole(directory / WEIGHTS, pack_weights(model.params, dense))
 

@@ -56,6 +56,6 @@ def write_hugging_face(model: Model, directory: str | os.PathLike) -> None:
         fields, tensors = {**HEADER, **released_fields(model)}, dict(released_tensors(model))
     whole = {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}
     directory = Path(directory)
-    write_whole(directory / CONFIG, json.dumps(fields, indent=1))
+    write_whole(directory / CONFIG, json.dumps(fields, indent=1, allow_nan=False))
     write_whole(directory / WEIGHTS, safetensors.numpy.save(whole, {"format": "pt"}))
     write_tokenizer(model.tokenizer, directory)

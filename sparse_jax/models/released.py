@@ -95,7 +95,7 @@ def write_released(model: Model, directory: str | os.PathLike) -> None:
     """
     config = released_fields(model)
     directory = Path(directory)
-    write_whole(directory / CONFIG, json.dumps(config, indent=1))
+    write_whole(directory / CONFIG, json.dumps(config, indent=1, allow_nan=False))
     write_torch_file(directory / WEIGHTS, released_tensors(model))
     write_tokenizer(model.tokenizer, directory)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from sparse_jax.files import write_whole
+from sparse_jax.files import json_lines, write_whole
 from sparse_jax.inputs import InputError
 
 Row = Mapping[str, float | int | str]
@@ -31,7 +31,7 @@ class JsonLinesWriter:
     def __init__(self, path: str | os.PathLike, resume_step: int = 0):
         self._path = Path(path)
         kept = [row for row in read_rows(self._path) if row["step"] <= resume_step] if resume_step else []
-        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_whole(self._path, json_lines(kept))
         self._file = self._path.open("a", buffering=1)
 
     def write(self, step: int, row: Row) -> None:
@@ -40,7 +40,7 @@ class JsonLinesWriter:
         Raises InputError naming the file if the disk does not take it.
         """
         try:
-            self._file.write(json.dumps({"step": step, **row}) + "\n")
+            self._file.write(json_lines([{"step": step, **row}]))
         except OSError as error:
             with contextlib.suppress(OSError):  # it would try to write the line once more
                 self._file.close()
@@ -77,15 +77,21 @@ class TensorBoardWriter:
 def read_rows(path: str | os.PathLike) -> list[dict]:
     """The rows of a JSON-lines file; a last line cut off by a kill is left out.
 
-    Raises InputError naming the file if any other line is damaged.
+    Raises InputError naming the file if it cannot be read, or any other line is no JSON object.
     """
     path = Path(path)
     rows = []
-    lines = path.read_text().splitlines() if path.exists() else []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); valid: JSON lines") from None
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise InputError(f"{path}: line {number} is damaged; valid: the file without it") from None
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif row is not None or number < len(lines):
+            raise InputError(f"{path}: line {number} is damaged; valid: the file without it")
     return rows

@@ -75,7 +75,7 @@ class RunConfig:
 
     def to_json(self) -> str:
         """The config as an indented JSON object, one section per part."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, allow_nan=False)
 
 
 _SECTIONS = {

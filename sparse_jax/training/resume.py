@@ -7,6 +7,7 @@ from pathlib import Path
 import optax
 from tokenizers import Tokenizer
 
+from sparse_jax.files import read_json_object
 from sparse_jax.inputs import InputError, first_line
 from sparse_jax.runtime.checkpoint import CheckpointStore
 from sparse_jax.runtime.lock import refuse_if_held
@@ -89,8 +90,8 @@ def check_config(workdir: Path, config: RunConfig) -> None:
     if not saved.exists():
         return
     try:
-        old = run_config(json.loads(saved.read_text()))
-    except (OSError, ValueError) as error:
+        old = run_config(read_json_object(saved))
+    except InputError as error:
         raise InputError(f"workdir: {saved} is not the config of a run ({first_line(error)})") from None
     _require_same(old, config, workdir)
 

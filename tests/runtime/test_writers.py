@@ -28,6 +28,20 @@ def test_a_damaged_line_before_others_is_named(tmp_path):
         read_rows(path)
 
 
+def test_a_row_that_is_no_object_is_named_and_one_that_is_not_finite_is_null(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n[2]\n')
+    with pytest.raises(InputError, match="rows.jsonl: line 2 is damaged"):
+        read_rows(path)
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(InputError, match="rows.jsonl: cannot be read"):
+        read_rows(path)
+    writer = JsonLinesWriter(path)
+    writer.write(1, {"loss": float("nan")})
+    writer.close()
+    assert path.read_text() == '{"step": 1, "loss": null}\n'
+
+
 def test_a_fresh_run_starts_a_fresh_file(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n')

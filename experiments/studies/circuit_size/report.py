@@ -1,14 +1,13 @@
 """What a study of circuit sizes leaves behind: summary.json, tables as Markdown, figures as PNG."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.studies.circuit_size.figures import draw_sizes
 from experiments.studies.circuit_size.sizes import MODELS, SizeComparison, SizeRow
 from experiments.studies.circuit_size.tables import comparisons, size_table
-from sparse_jax.files import write_whole
+from sparse_jax.files import json_lines, json_text, write_whole
 
 # what each figure shows beside what; node-only and node+edge circuits are never in one
 FIGURES = {
@@ -33,15 +32,14 @@ def write_report(
 
     about: what summary.json says beside the comparisons (command, seed, machine, time, models).
     """
-    lines = [json.dumps(dataclasses.asdict(row)) + "\n" for row in rows]
-    write_whole(directory / "rows.jsonl", "".join(lines))
+    write_whole(directory / "rows.jsonl", json_lines(map(dataclasses.asdict, rows)))
     found = comparisons(rows, seed)
     summary = {
         **about,
         "headline": {one.method: one.plain() for one in found if one.target == headline},
         "comparisons": [one.plain() for one in found],
     }
-    write_whole(directory / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_whole(directory / "summary.json", json_text(summary, indent=1) + "\n")
     lines = [say(one) for one in found if one.target == headline and one.method in TABLES]
     sections = [
         f"## {title}, target loss {headline:g}\n\n{size_table(rows, method, headline)}"

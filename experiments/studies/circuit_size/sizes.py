@@ -1,12 +1,12 @@
 """Sizes of circuits by model, task, target loss and method: rows on disk, and two models compared."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.studies.intervals import Interval, geometric_mean
+from sparse_jax.files import json_lines
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.runtime.writers import read_rows
 
@@ -71,7 +71,7 @@ class SizeRows:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         _end_at_a_whole_line(self._path)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+            file.write(json_lines([dataclasses.asdict(row)]))
         self.rows.append(row)
         self._keys.add(row.key)
 

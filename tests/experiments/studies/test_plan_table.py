@@ -39,7 +39,7 @@ def test_rows_of_another_jax_are_refused(path, monkeypatch):
         kept_rows(path, RUN)
 
 
-@pytest.mark.parametrize("line", ['{"d_model": 32}', "{", "[]"])
+@pytest.mark.parametrize("line", ['{"d_model": 32}', '{\n{"d_model": 32}', "[]"])
 def test_what_is_no_row_is_refused(path, line):
     path.write_text(path.read_text() + line)
     with pytest.raises(InputError, match="--output: .*rows.jsonl holds"):
