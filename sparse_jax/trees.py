@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -12,6 +12,9 @@ from sparse_jax.inputs import InputError
 
 T = TypeVar("T")
 Rules = Sequence[tuple[str, T]]
+# On the host or on devices.
+Array = np.ndarray | jax.Array
+Arrays = Mapping[str, Array]
 
 
 def path_name(path: tuple) -> str:

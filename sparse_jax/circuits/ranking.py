@@ -1,14 +1,14 @@
 """What opens and closes as one, numbered, and orders of it as ranks in the shapes of the gates."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
-Arrays = Mapping[str, np.ndarray]
+from sparse_jax.trees import Arrays
 
 
-class Units(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Units:
     """Everything that may be closed: a node, an edge, or the same channel of q and k where they are tied.
 
     numbers: 0 to count - 1 in the shapes of the gates, -1 at what stays as it is.

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +15,17 @@ from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks, check_steady
 from sparse_jax.model.narrow import Narrow
 from sparse_jax.model.positions import Branches, in_branches, in_order
 from sparse_jax.model.transformer import Shardings, Transformer
-from sparse_jax.trees import named_leaves
+from sparse_jax.trees import Array, named_leaves
 
-Params = Mapping[str, object]
+Params = Mapping[str, Any]
 
 
 def forward(
     config: ModelConfig,
     params: Params,
-    tokens_BxT: jax.Array,
+    tokens_BxT: Array,
     hooks: Hooks = NO_HOOKS,
-    at_B: jax.Array | None = None,
+    at_B: Array | None = None,
     branches: Branches | None = None,
     narrow: Narrow | None = None,
     stream: Shardings = (),
@@ -54,9 +55,11 @@ def forward(
     if narrow is not None:
         _check_narrow(hooks)
     positions = in_order(length) if branches is None else in_branches(length, branches)
-    single = at_B is not None and at_B.ndim == 1
-    at_BxA = at_B[:, None] if single else at_B
-    logits, captured, _ = Transformer(config, stream).apply(
+    at_BxA, single = at_B, False
+    if at_B is not None and at_B.ndim == 1:
+        at_BxA, single = at_B[:, None], True
+    # Flax says what apply returns with `mutable`, too
+    logits, captured, _ = Transformer(config, stream).apply(  # type: ignore[misc]
         {"params": params}, tokens_BxT, hooks, positions, at_BxA, narrow=narrow
     )
     if single:
@@ -68,7 +71,7 @@ def forward(
 def forward_cached(
     config: ModelConfig,
     params: Params,
-    tokens_BxT: jax.Array,
+    tokens_BxT: Array,
     cache: Mapping[str, jax.Array],
     start: jax.Array | int,
     hooks: Hooks = NO_HOOKS,
@@ -83,7 +86,8 @@ def forward_cached(
     if not isinstance(start, jax.core.Tracer):
         _check_length(config, int(start) + tokens_BxT.shape[1])
     positions = in_order(tokens_BxT.shape[1], start, config.context)
-    logits, _, cache = Transformer(config).apply(
+    # Flax says what apply returns with `mutable`, too
+    logits, _, cache = Transformer(config).apply(  # type: ignore[misc]
         {"params": params}, tokens_BxT, hooks, positions, None, cache
     )
     return logits, cache

@@ -4,7 +4,9 @@ Hooks are arguments of the forward function, never context managers, which a jit
 ignore. Every value passes its site once, in this order: AbsTopK, gate, addition, patch, capture.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +16,15 @@ from sparse_jax.inputs import InputError, nearest, require_choice
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.positions import take_tokens
-
-Arrays = Mapping[str, jax.Array]
+from sparse_jax.trees import Array, Arrays
 
 
 @struct.dataclass
 class Patch:
     """Puts `value` where `where` holds; both broadcast to [L, B, T, N] ([B, T, N] outside the layers)."""
 
-    where: jax.Array
-    value: jax.Array
+    where: Array
+    value: Array
 
     def per_layer(self, n_layers: int) -> "Patch":
         """The same patch with the layer axis written out, ready to be scanned over."""
@@ -31,13 +32,13 @@ class Patch:
         return Patch(_per_layer(self.where, n_layers), _per_layer(self.value, n_layers))
 
 
-def _per_layer(x: jax.Array, n_layers: int) -> jax.Array:
+def _per_layer(x: Array, n_layers: int) -> jax.Array:
     """x, which broadcasts to [L, B, T, N], with the layer axis written out."""
     x = jnp.reshape(x, (1,) * (4 - jnp.ndim(x)) + jnp.shape(x))
     return jnp.broadcast_to(x, (n_layers, *x.shape[1:]))
 
 
-def _at(value: jax.Array, at_BxA: jax.Array) -> jax.Array:
+def _at(value: Array, at_BxA: jax.Array) -> Array:
     """Of what broadcasts to [B, T, N] the part for some tokens; the same at every position, it stays."""
     if jnp.ndim(value) < 2 or jnp.shape(value)[-2] == 1:
         return value
@@ -72,15 +73,20 @@ class Hooks:
         layers = self._select(sites.in_layers)
         patches = {site: patch.per_layer(n_layers) for site, patch in layers.patches.items()}
         additions = {site: _per_layer(value, n_layers) for site, value in layers.additions.items()}
-        return layers.replace(patches=patches, additions=additions), outside
+        return dataclasses.replace(layers, patches=patches, additions=additions), outside
 
-    def _select(self, belongs) -> "Hooks":
-        def pick(mapping):
+    def _select(self, belongs: Callable[[str], bool]) -> "Hooks":
+        def pick(mapping: Mapping[str, Any]) -> dict[str, Any]:
             return {site: value for site, value in mapping.items() if belongs(site)}
 
-        captured = tuple(filter(belongs, self.capture))
-        arrays = map(pick, (self.gates, self.ablated, self.patches, self.norms))
-        return Hooks(*arrays, captured, additions=pick(self.additions))
+        return Hooks(
+            gates=pick(self.gates),
+            ablated=pick(self.ablated),
+            additions=pick(self.additions),
+            patches=pick(self.patches),
+            norms=pick(self.norms),
+            capture=tuple(filter(belongs, self.capture)),
+        )
 
     @property
     def see_all_positions(self) -> bool:
@@ -98,7 +104,7 @@ class Hooks:
             site: Patch(_at(patch.where, at_BxA), _at(patch.value, at_BxA))
             for site, patch in self.patches.items()
         }
-        return self.replace(ablated=ablated, norms=norms, additions=additions, patches=patches)
+        return dataclasses.replace(self, ablated=ablated, norms=norms, additions=additions, patches=patches)
 
     def apply(self, site: str, x: jax.Array) -> jax.Array:
         """Gate, add to, then patch the value `x` [..., N] of `site`."""
@@ -118,16 +124,17 @@ class Hooks:
 NO_HOOKS = Hooks()
 
 
-def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, int]) -> None:
+def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, ...]) -> None:
     """Raises InputError for a site that does not exist, a wrong shape, or ablation values without gates."""
     for site in hooks.capture:
         require_choice("hooks.capture", site, sites.CAPTURE_SITES)
-    for kind, given in (("additions", hooks.additions), ("patches", hooks.patches)):
-        for site, value in given.items():
-            require_choice(f"hooks.{kind}", site, sites.CHANGEABLE_SITES)
-            parts = {".where": value.where, ".value": value.value} if kind == "patches" else {"": value}
-            for part, array in parts.items():
-                _check_broadcast(config, f"hooks.{kind}[{site!r}]{part}", site, array, tokens_shape)
+    for site, value in hooks.additions.items():
+        require_choice("hooks.additions", site, sites.CHANGEABLE_SITES)
+        _check_broadcast(config, f"hooks.additions[{site!r}]", site, value, tokens_shape)
+    for site, patch in hooks.patches.items():
+        require_choice("hooks.patches", site, sites.CHANGEABLE_SITES)
+        for part, array in (("where", patch.where), ("value", patch.value)):
+            _check_broadcast(config, f"hooks.patches[{site!r}].{part}", site, array, tokens_shape)
     _check_norms(config, hooks, tokens_shape)
     _check_gates(config, hooks, tokens_shape)
 
@@ -180,7 +187,7 @@ def check_steady(hooks: Hooks) -> None:
     for site, value in hooks.ablated.items():
         if jnp.ndim(value) != jnp.ndim(hooks.gates[site]):
             raise InputError(f"hooks.ablated[{site!r}]: a value a token while sampling; valid: {valid}")
-    arrays = {f"additions[{site!r}]": value for site, value in hooks.additions.items()}
+    arrays: dict[str, Array] = {f"additions[{site!r}]": value for site, value in hooks.additions.items()}
     for site, patch in hooks.patches.items():
         arrays |= {f"patches[{site!r}].where": patch.where, f"patches[{site!r}].value": patch.value}
     for field, array in arrays.items():

@@ -1,6 +1,7 @@
 """The two sub-layers of a block, in Flax Linen: attention with a sink, and the MLP (METHOD 1, 2)."""
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -27,7 +28,7 @@ def gelu(x: jax.Array) -> jax.Array:
     return 0.5 * x * (1 + jax.lax.erf(x * 2**-0.5))
 
 
-ACTIVATION = {
+ACTIVATION: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
@@ -144,17 +145,17 @@ class Attention(nn.Module):
         weighs_heads = self.has_variable("params", HEAD_CONSTANTS)
         in_full = at_BxA is None and cache is None
         if in_full and not weighs_heads and sites.PATTERN not in hooks.capture:
-            y, pattern = attend(q, k, v, sink, config.d_head, positions.visible), None
+            y = attend(q, k, v, sink, config.d_head, positions.visible)
         else:
             pattern = attention_pattern(q, k, sink, config.d_head, positions.visible)
             v = v.reshape(*v.shape[:-1], config.n_heads, config.d_head)
             y = jnp.einsum("bhts,bshk->bthk", pattern.astype(v.dtype), v).reshape(*q.shape)
-        if sites.PATTERN in hooks.capture:
-            captured[sites.PATTERN] = pattern
+            if sites.PATTERN in hooks.capture:
+                captured[sites.PATTERN] = pattern
         y = point(config, "heads", y, hooks, captured)
         y = linear(config, config.d_model, "out", output_scale(config))(y)
         if weighs_heads:
-            constants_HxD = self.get_variable("params", HEAD_CONSTANTS)
+            constants_HxD: jax.Array = self.get_variable("params", HEAD_CONSTANTS)
             y = y + jnp.einsum("bhts,hd->btd", pattern, constants_HxD).astype(y.dtype)
         return point(config, "attn_out", y, hooks, captured), cache
 

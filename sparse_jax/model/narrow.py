@@ -6,7 +6,6 @@ exist for the chosen channels alone.
 """
 
 import functools
-from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -20,8 +19,7 @@ from sparse_jax.model.layers import ACTIVATION, block_input, point, rows_times_m
 from sparse_jax.model.positions import Positions, take_tokens
 from sparse_jax.topk.chunks import in_chunks
 from sparse_jax.topk.rows import abs_top_k_mask
-
-Arrays = Mapping[str, jax.Array]
+from sparse_jax.trees import Arrays
 
 # What a CPU goes over for a target: its value and its key.
 TARGET_BYTES = 8
@@ -104,11 +102,11 @@ def targets(config: ModelConfig, site: str, matrix: str, x, hooks: Hooks, own: N
     ]
     activation = ACTIVATION[config.activation] if site == "mlp_neuron" else _unchanged
     x = _targets(config.kept(site), activation, x, *kernels, columns_C)
-    of_chosen = [
+    gates, ablated = (
         {name: leaf[columns_C] for name, leaf in kind.items() if name == site}
         for kind in (hooks.gates, hooks.ablated)
-    ]
-    return Hooks(*of_chosen).apply(site, x)
+    )
+    return Hooks(gates, ablated).apply(site, x)
 
 
 def other_heads(sink_H: jax.Array | None, own: Narrow, visible_TxS: jax.Array) -> jax.Array:

@@ -3,19 +3,21 @@
 Names are those of the nodes of a circuit: `embed` is in layer 0, `final_resid` in the last layer + 1.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
 from sparse_jax.inputs import InputError, nearest, require_choice
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
+from sparse_jax.trees import Arrays
 
 ABLATIONS = ("mean", "zero")
 
 
-class Address(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Address:
     """layer and index None stand for all. `embed` is in layer 0, `final_resid` in the last layer + 1."""
 
     layer: int | None
@@ -63,19 +65,19 @@ def select(config: ModelConfig, names: Iterable[str]) -> dict[str, np.ndarray]:
     """
     chosen: dict[str, np.ndarray] = {}
     for name in names:
-        layer, site, index = parse_node(config, name)
-        shape = sites.node_shapes(config, (site,))[site]
-        mask = chosen.setdefault(site, np.zeros(shape, bool))
-        columns = slice(None) if index is None else index
-        rows = slice(None) if layer is None else layer
-        mask[(rows, columns) if sites.in_layers(site) else columns] = True
+        place = parse_node(config, name)
+        shape = sites.node_shapes(config, (place.site,))[place.site]
+        mask = chosen.setdefault(place.site, np.zeros(shape, bool))
+        columns = slice(None) if place.index is None else place.index
+        rows = slice(None) if place.layer is None else place.layer
+        mask[(rows, columns) if sites.in_layers(place.site) else columns] = True
     return chosen
 
 
 def close(
     config: ModelConfig,
     names: str | Iterable[str] | Mapping[str, str],
-    means: Mapping[str, np.ndarray] | None = None,
+    means: Arrays | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """(gates, ablated) for `Hooks` that close the named nodes: 0 for them, 1 for the others of their sites.
 
@@ -102,7 +104,7 @@ def close(
     return gates, ablated
 
 
-def _means_of(name: str, site: str, shape: tuple[int, ...], means: Mapping[str, np.ndarray] | None):
+def _means_of(name: str, site: str, shape: tuple[int, ...], means: Arrays | None):
     """The means of `site`. Raises InputError where there are none, or of another shape."""
     if means is None or site not in means:
         have = f", or nodes of {', '.join(means)}" if means else ""

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from sparse_jax.trees import Array
+
 
 @struct.dataclass
 class Branches:
@@ -54,6 +56,6 @@ def in_branches(tokens: int, branches: Branches) -> Positions:
     return Positions(position - jnp.where(second, middle - shared, 0), before & same)
 
 
-def take_tokens(x_BxTxN: jax.Array, at_BxA: jax.Array) -> jax.Array:
+def take_tokens(x_BxTxN: Array, at_BxA: jax.Array) -> jax.Array:
     """The values of some tokens of every sequence, [B, A, N]."""
     return jnp.take_along_axis(x_BxTxN, at_BxA[:, :, None], axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.model.layers import INIT_SCALE, Attention, Mlp, normed, point, rows_times_matrix
+from sparse_jax.model.layers import INIT_SCALE, Attention, Captured, Mlp, normed, point, rows_times_matrix
 from sparse_jax.model.narrow import NarrowAttention, NarrowMlp
 from sparse_jax.model.positions import Positions, take_tokens
 
@@ -33,14 +33,14 @@ class Block(nn.Module):
         With `at_BxA` only those tokens are computed, x [B, A, D]; others are keys and values at most.
         """
         hooks, cache, narrow = per_layer
-        captured = {}
+        captured: Captured = {}
         x = point(self.config, "resid_in", laid_out(x, self.stream[-1:]), hooks, captured)
         if narrow is None:
             attention = Attention(self.config, name="attn")
             delta, cache = attention(x, position, hooks, captured, cache, positions, at_BxA)
         else:
-            attention = NarrowAttention(self.config, name="attn")
-            delta = attention(x, position, hooks, narrow, positions, at_BxA)
+            of_chosen = NarrowAttention(self.config, name="attn")
+            delta = of_chosen(x, position, hooks, narrow, positions, at_BxA)
         if at_BxA is not None:
             x, hooks = take_tokens(x, at_BxA), hooks.at(at_BxA)
             position = None if position is None else take_tokens(position, at_BxA)
@@ -78,7 +78,7 @@ class Transformer(nn.Module):
         embedding = self._matrix("embed", (config.vocab_size, config.d_model))
         x = embedding.astype(config.compute_dtype)[tokens_BxT]
         x, position = self._positions(x, positions)
-        captured = {}
+        captured: Captured = {}
         # every token of it: with `at_BxA` too, all are keys and values
         x = point(config, sites.EMBED_SITE, laid_out(x, self.stream), outer_hooks, captured)
         x, (in_layers, cache) = self._layers(x, (layer_hooks, cache, narrow), position, positions, at_BxA)
@@ -177,11 +177,11 @@ class _Matrix(nn.Module):
     """One float32 matrix under the name "<name>/kernel"."""
 
     shape: tuple[int, int]
-    init: nn.initializers.Initializer
+    initializer: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self) -> jax.Array:
-        return self.param("kernel", self.init, self.shape)
+        return self.param("kernel", self.initializer, self.shape)
 
 
 def sinusoids(_, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:
