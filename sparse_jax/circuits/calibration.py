@@ -1,7 +1,7 @@
 """A last fit of scale and shift of a circuit's logits (METHOD 6)."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ class Calibration(NamedTuple):
         """The calibrated logits [..., V]."""
         return self.scale * logits + self.shift
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Scale and the nonzero shifts by token id."""
         shift = np.asarray(self.shift)
         return {

@@ -1,15 +1,17 @@
 """Which weights are edges, and how many: the one count of METHOD 7."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
+from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Edge, Node
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
+from sparse_jax.trees import Arrays
 
-Gates = Mapping[str, np.ndarray]
+NEVER = np.iinfo(np.int32).max
 
 
 def kept_nodes(gates: Gates, means: Gates, scores: Gates, n_layers: int) -> tuple[Node, ...]:
@@ -35,12 +37,13 @@ def find_edges(
     counts once, whatever the norm's gain in front of it; biases, embedding, unembedding and q-k pairs are
     not edges.
     """
+    gates = gates or {}
     number = {(node.layer, node.site, node.index): i for i, node in enumerate(nodes)}
     edges = []
     for layer in range(config.n_layers):
         for source, target, sublayer, matrix in sites.EDGE_MATRICES:
             weights = np.asarray(params["layers"][sublayer][matrix]["kernel"][layer])
-            if sites.edge_key(source, target) in (gates or {}):
+            if sites.edge_key(source, target) in gates:
                 weights = weights * np.asarray(gates[sites.edge_key(source, target)][layer])
             rows = [n.index for n in nodes if (n.layer, n.site) == (layer, source)]
             columns = [n.index for n in nodes if (n.layer, n.site) == (layer, target)]
@@ -81,21 +84,17 @@ def other_counts(
     }
 
 
-Arrays = Mapping[str, np.ndarray]
-NEVER = np.iinfo(np.int32).max
-
-
-def count_nodes(gates: Arrays) -> int:
+def count_nodes(gates: Gates) -> int:
     """The open node gates."""
     return int(sum(np.count_nonzero(gate) for key, gate in gates.items() if not sites.is_edge(key)))
 
 
-def count_edges(params: Params, gates: Arrays) -> int:
+def count_edges(params: Params, gates: Gates) -> int:
     """The nonzero weights between open nodes, those with a closed gate of their own left out."""
     return int(sum(np.count_nonzero(kept) for _, _, kept in kept_weights(params, gates)))
 
 
-def incident_edges(params: Params, gates: Arrays) -> dict[str, np.ndarray]:
+def incident_edges(params: Params, gates: Gates) -> dict[str, np.ndarray]:
     """How many edges each node is an end of, in the shapes of the gates; an edge counts as 1 itself."""
     found = {key: np.zeros(np.shape(gate)) for key, gate in gates.items()}
     for source, target, kept in kept_weights(params, gates):
@@ -107,7 +106,7 @@ def incident_edges(params: Params, gates: Arrays) -> dict[str, np.ndarray]:
     return found
 
 
-def kept_weights(params: Params, gates: Arrays) -> Iterator[tuple[str, str, np.ndarray]]:
+def kept_weights(params: Params, gates: Gates) -> Iterator[tuple[str, str, np.ndarray]]:
     """(source site, target site, bool [L, Din, Dout] of its edges) for every matrix between gated sites."""
     for source, target, nonzero in _nonzero(params, gates):
         kept = nonzero & (gates[source][:, :, None] > 0) & (gates[target][:, None, :] > 0)
@@ -115,7 +114,7 @@ def kept_weights(params: Params, gates: Arrays) -> Iterator[tuple[str, str, np.n
         yield source, target, kept & (gates[key] > 0) if key in gates else kept
 
 
-def edges_by_size(params: Params, gates: Arrays, ranks: Arrays, count: int) -> np.ndarray:
+def edges_by_size(params: Params, gates: Gates, ranks: Arrays, count: int) -> np.ndarray:
     """Edges [count + 1] if only the first 0, 1, ... of `count` ranked units are open; others as `gates`."""
     opens = {}
     for key, gate in gates.items():
@@ -131,13 +130,13 @@ def edges_by_size(params: Params, gates: Arrays, ranks: Arrays, count: int) -> n
     return np.cumsum(found)
 
 
-def _nonzero(params: Params, gates: Arrays) -> Iterator[tuple[str, str, np.ndarray]]:
+def _nonzero(params: Params, gates: Gates) -> Iterator[tuple[str, str, np.ndarray]]:
     for source, target, sublayer, matrix in sites.EDGE_MATRICES:
         if source in gates and target in gates:
             yield source, target, np.asarray(params["layers"][sublayer][matrix]["kernel"]) != 0
 
 
-def edges_between(config: ModelConfig, params: Params, nodes: Gates) -> Gates:
+def edges_between(config: ModelConfig, params: Params, nodes: Gates) -> dict[str, np.ndarray]:
     """1 for every edge of a circuit of the given nodes (0/1 gates), else 0: which edges may be closed.
 
     Those are the nonzero weights from an open node to an open one; a site without gates is open.

@@ -5,29 +5,32 @@ edges by source and target ("mlp_in->mlp_neuron": [L, Din, Dout]).
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sparse_jax.model import sites
+from sparse_jax.trees import Array
 
-Gates = dict[str, jax.Array]
-Arrays = Mapping[str, np.ndarray]
+Gates = Mapping[str, Array]
+# one kind of array, in and out
+A = TypeVar("A", bound=Array)
 
 
-def tie(values: Gates, tied_qk: bool = True) -> Gates:
+def tie(values: Mapping[str, A], tied_qk: bool = True) -> dict[str, A]:
     """The values by gate, with those of q for k where they are tied and q is among them."""
     return {**values, "k": values["q"]} if tied_qk and "q" in values else dict(values)
 
 
-def by_kind(gates: Gates) -> tuple[Gates, Gates]:
+def by_kind(gates: Mapping[str, A]) -> tuple[dict[str, A], dict[str, A]]:
     """The gates of nodes and those of edges."""
     nodes = {name: gate for name, gate in gates.items() if not sites.is_edge(name)}
     return nodes, {name: gate for name, gate in gates.items() if sites.is_edge(name)}
 
 
-def count(gates: Gates) -> jax.Array:
+def count(gates: Gates) -> jax.Array | int:
     """How many gates are open."""
     return sum(jnp.sum(gate) for gate in gates.values())
 
@@ -37,7 +40,7 @@ def flatten(values: Gates) -> jax.Array:
     return jnp.concatenate([values[name].reshape(-1) for name in sorted(values)])
 
 
-def unflatten(vector: jax.Array, like: Gates) -> Gates:
+def unflatten(vector: jax.Array, like: Gates) -> dict[str, jax.Array]:
     """The inverse of `flatten`, in the shapes of `like`."""
     pieces, start = {}, 0
     for name in sorted(like):
@@ -47,7 +50,7 @@ def unflatten(vector: jax.Array, like: Gates) -> Gates:
     return pieces
 
 
-def close(gates: Arrays, chosen: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def close(gates: Gates, chosen: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """`gates` with 0 where `chosen` holds, and what follows from that for edges (`only_between_open`)."""
     return only_between_open(
         {

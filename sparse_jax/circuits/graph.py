@@ -8,6 +8,7 @@ import reprlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,8 +69,8 @@ class Circuit:
     sites: tuple[str, ...]
     counts: Mapping[str, int]
     losses: Mapping[str, float]
-    calibration: Mapping[str, object]
-    provenance: Mapping[str, object]
+    calibration: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     edge_gated: bool = False
 
     def gates(self, config: ModelConfig) -> dict[str, np.ndarray]:
@@ -96,11 +97,11 @@ class Circuit:
             between = nodes[source][:, :, None] * nodes[target][:, None, :]
             gates[sites.edge_key(source, target)] = 1 - between
         for edge in self.edges:
-            source, target = self.nodes[edge.source], self.nodes[edge.target]
-            key = sites.edge_key(source.site, target.site)
-            if key not in gates or source.layer != target.layer:
-                raise InputError(f"circuit: no weight leads from {source.name} to {target.name}")
-            gates[key][source.layer, source.index, target.index] = 1.0
+            first, second = self.nodes[edge.source], self.nodes[edge.target]
+            key = sites.edge_key(first.site, second.site)
+            if key not in gates or first.layer != second.layer:
+                raise InputError(f"circuit: no weight leads from {first.name} to {second.name}")
+            gates[key][first.layer, first.index, second.index] = 1.0
         return gates
 
     def save(self, path: str | os.PathLike) -> None:
@@ -162,7 +163,7 @@ def from_json(text: str) -> Circuit:
     return Circuit(**values)
 
 
-def _node(node: object, field: str) -> Node:
+def _node(node: Any, field: str) -> Node:
     _require(isinstance(node, dict), field, node, "an object")
     known = [f.name for f in dataclasses.fields(Node)]
     for name in node:
@@ -177,7 +178,7 @@ def _node(node: object, field: str) -> Node:
     return Node(**node)
 
 
-def _edge(edge: object, field: str, nodes: int) -> Edge:
+def _edge(edge: Any, field: str, nodes: int) -> Edge:
     _require(isinstance(edge, list) and len(edge) == 3, field, edge, "[source, target, weight]")
     source, target, weight = edge
     for name, end in (("source", source), ("target", target)):
@@ -204,8 +205,9 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and abs(value) <= sys.float_info.max
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def load_circuit(path: str | os.PathLike) -> Circuit:

@@ -65,7 +65,8 @@ def read_viz_data(path: str | os.PathLike, config: ModelConfig) -> VizData:
 
 def _gates(kept: Mapping[str, object], config: ModelConfig, path: Path) -> dict[str, np.ndarray]:
     shapes = sites.node_shapes(config)
-    gates, layers = {}, {}
+    gates: dict[str, np.ndarray] = {}
+    layers: dict[str, set[int | None]] = {}
     for name, nodes in kept.items():
         layer, site = _place(name, config, path)
         gate = gates.setdefault(site, np.zeros(shapes[site], np.float32))
