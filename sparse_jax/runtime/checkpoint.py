@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -28,7 +28,7 @@ _OTHER_ERRORS = (InputError, ProcessError, jax.errors.JaxRuntimeError)
 
 Read = TypeVar("Read")
 # JSON values by name: what a checkpoint says of its run beside the trees.
-Facts = dict[str, object]
+Facts = dict[str, Any]
 
 
 class DamagedError(InputError):
@@ -74,7 +74,7 @@ class CheckpointStore:
         """The newest checkpoint's step, which may still be on its way to the disk."""
         return self._manager.latest_step()
 
-    def save(self, step: int, trees: Mapping[str, object], facts: Facts) -> None:
+    def save(self, step: int, trees: Mapping[str, Any], facts: Facts) -> None:
         """Starts writing a checkpoint; the disk work goes on in the background.
 
         Raises InputError if this or the previous one cannot be written; older ones stay as they are.
@@ -88,7 +88,7 @@ class CheckpointStore:
         """Returns when everything is on the disk. Raises InputError if it could not be written."""
         self._guarded(self._manager.wait_until_finished)
 
-    def restore(self, shapes_for: Callable[[Facts], Mapping[str, object]]) -> tuple[dict[str, object], Facts]:
+    def restore(self, shapes_for: Callable[[Facts], Mapping[str, Any]]) -> tuple[dict[str, Any], Facts]:
         """The trees and the facts of the newest checkpoint that is whole.
 
         shapes_for: from the facts to the trees that are wanted, as ShapeDtypeStructs with shardings; it may
@@ -110,7 +110,7 @@ class CheckpointStore:
             f"{newest}; none before it is whole (with {self.directory} moved away, the run starts anew)"
         )
 
-    def _read(self, step: int, shapes_for: Callable) -> tuple[dict[str, object], Facts]:
+    def _read(self, step: int, shapes_for: Callable) -> tuple[dict[str, Any], Facts]:
         path = self.directory / str(step)
         # voted on first, so that nobody begins to restore together with a process that cannot
         facts = _by_all(path, "reading what a checkpoint says of its run", lambda: read_facts(path))
@@ -155,7 +155,7 @@ class CheckpointStore:
         return [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
 
 
-def read_tree(workdir: Path, step: int, name: str, shapes: object) -> object:
+def read_tree(workdir: Path, step: int, name: str, shapes: object) -> Any:
     """The tree `name` of a checkpoint, on one device. Raises InputError if it does not fit `shapes`."""
     path = checkpoint_path(workdir, step)
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -179,7 +179,7 @@ def checkpoint_path(workdir: Path, step: int) -> Path:
     return Path(workdir).absolute() / "checkpoints" / str(step)
 
 
-def read_facts(path: Path) -> dict:
+def read_facts(path: Path) -> Facts:
     """What a checkpoint says of its run. Raises InputError for a format that is not known here."""
     run = ocp.JsonCheckpointHandler().restore(path / "run")  # a Checkpointer would wait for other processes
     if run["format"] not in READABLE:
@@ -190,12 +190,12 @@ def read_facts(path: Path) -> dict:
     return run
 
 
-def _checksums_of(run: dict, items: Iterable[str]) -> dict[str, int]:
+def _checksums_of(run: Facts, items: Iterable[str]) -> dict[str, int]:
     """The checksums that were written for the leaves of these items."""
     return {name: value for name, value in run.get("checksums", {}).items() if name.split("/")[0] in items}
 
 
-def _compare(path: Path, run: dict, tree: dict[str, object]) -> None:
+def _compare(path: Path, run: Facts, tree: dict[str, Any]) -> None:
     """Raises DamagedError unless `tree` has just the leaves that were written, each with its checksum."""
     if "checksums" not in run:
         return
@@ -205,7 +205,7 @@ def _compare(path: Path, run: dict, tree: dict[str, object]) -> None:
             raise DamagedError(f"checkpoint: {path} is damaged, {name} is not as it was written")
 
 
-def _checksum(run: dict) -> int:
+def _checksum(run: Facts) -> int:
     return zlib.crc32(json.dumps(run, sort_keys=True).encode())
 
 
@@ -225,7 +225,7 @@ def readable(path: Path) -> Iterator[None]:
 
 def _by_all(path: Path, subject: str, read: Callable[[], Read]) -> Read:
     """What `read` gives; a checkpoint that one process cannot read is damaged for all of them."""
-    found = failed = None
+    failed = None
     try:
         with readable(path):
             found = read()

@@ -18,6 +18,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 def needed_bytes(compiled: Compiled) -> int:
     """Peak memory of a compiled program on each device: arguments, results and temporaries."""
     found = compiled.memory_analysis()
+    assert found is not None  # every backend has it
     held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     return held + found.temp_size_in_bytes
 

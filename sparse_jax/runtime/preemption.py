@@ -5,6 +5,7 @@ import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -37,7 +38,7 @@ def stop_requests() -> Iterator[Asked]:
         yield lambda: signal.SIGTERM if reached(next(_calls)) else None
         return
     received: list[signal.Signals] = []
-    before = {}
+    before: dict[signal.Signals, Any] = {}
 
     def note(number: int, frame: object) -> None:
         received.append(signal.Signals(number))

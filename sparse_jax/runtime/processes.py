@@ -74,11 +74,12 @@ def start(
     if any(value is not None for value in given.values()):
         for name, value in given.items():
             require(value is not None, name, None, f"all of {', '.join(given)}, or none")
+    if coordinator is not None and count is not None and index is not None:
         require(count >= 1, "--processes", count, "at least 1")
         require(0 <= index < count, "--process", index, f"0 to {count - 1}")
         require(bool(re.fullmatch(r".+:\d+", coordinator)), "--coordinator", coordinator, "HOST:PORT")
         if count > 1:
-            _initialize(coordinator, count, index, cluster_detection_method="deactivate")
+            _initialize(coordinator, count, index, detection="deactivate")
     elif detect:
         _start_from_environment()
 
@@ -122,20 +123,27 @@ def stay_alone(
         )
 
 
-def _initialize(*given: object, **options: object) -> None:
+def _initialize(
+    coordinator: str | None = None,
+    count: int | None = None,
+    index: int | None = None,
+    detection: str | None = None,
+) -> None:
     """Joins the others, or ends this process: JAX waits where no exception reaches it, and then aborts."""
     whose = (
-        f" for process {given[2]} of {given[1]} to meet the others at {given[0]}"
-        if given
-        else " for the others"
+        " for the others"
+        if coordinator is None
+        else f" for process {index} of {count} to meet the others at {coordinator}"
     )
     watch = threading.Timer(START_SECONDS, _give_up, [f"processes: waited {START_SECONDS} s{whose}"])
     watch.daemon = True
     watch.start()
     try:
         jax.distributed.initialize(
-            *given,
-            **options,
+            coordinator,
+            count,
+            index,
+            cluster_detection_method=detection,
             initialization_timeout=2 * START_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
