@@ -1,7 +1,7 @@
 """Training batches: windows of every source by weight, shuffled, the same for any number of processes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grain
 import numpy as np
@@ -51,7 +51,7 @@ class _Batches:
 
 
 def train_loader(
-    corpus: Corpus, batch_size: int, context: int, seed: int, rows: Sequence[int] | None = None
+    corpus: Corpus, batch_size: int, context: int, seed: int, rows: Iterable[int] | None = None
 ) -> grain.DatasetIterator:
     """An endless iterator of {"tokens": int32 [batch_size, context + 1]}, or of those `rows` of it alone.
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -34,5 +33,4 @@ def read_workdir(directory: Path, step: int | None = None) -> Model:
 
 def read_params(directory: Path, config: ModelConfig, step: int) -> Params:
     """The parameters of a checkpoint, on one device. Raises InputError if they do not fit `config`."""
-    params: Any = read_tree(directory, step, "params", param_shapes(config))
-    return params
+    return read_tree(directory, step, "params", param_shapes(config))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from sparse_jax.sparsity.config import SparsityConfig
 
 
-def surplus(config: SparsityConfig, updates: jax.Array, total_updates: int) -> jax.Array:
+def surplus(config: SparsityConfig, updates: jax.Array | int, total_updates: int) -> jax.Array:
     """Share of the weights to be pruned that is still kept after `updates` updates: from 1 down to 0.
 
     A leaf with target fraction f keeps the fraction f + (1 - f) * surplus. `updates` may be traced.
@@ -18,7 +18,7 @@ def surplus(config: SparsityConfig, updates: jax.Array, total_updates: int) -> j
     return left**config.power if config.schedule == "power" else left
 
 
-def fraction_kept(config: SparsityConfig, updates: jax.Array, total_updates: int) -> jax.Array:
+def fraction_kept(config: SparsityConfig, updates: jax.Array | int, total_updates: int) -> jax.Array:
     """The model's `final_fraction` after `updates` updates: annealed from 1 to its target."""
     return config.final_fraction + (1 - config.final_fraction) * surplus(config, updates, total_updates)
 

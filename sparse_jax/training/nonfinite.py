@@ -32,9 +32,16 @@ class BadBatches:
         if is_first():
             tokens = self._read(batch)
             rows = np.arange(len(tokens)) + batch * len(tokens)
-            figures = {"batch": batch, "step": step, "loss": loss, "gradient_norm": gradient_norm}
             buffer = io.BytesIO()
-            np.savez(buffer, tokens=tokens, rows=rows, **figures)
+            np.savez(
+                buffer,
+                tokens=tokens,
+                rows=rows,
+                batch=batch,
+                step=step,
+                loss=loss,
+                gradient_norm=gradient_norm,
+            )
             write_whole(path, buffer.getvalue())
         self.count += 1
         if self.count > self._allowed:

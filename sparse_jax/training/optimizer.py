@@ -73,7 +73,7 @@ def sparse_optimizer(
 
 
 def learning_rate(
-    config: OptimizerConfig, sparsity: SparsityConfig, updates: jax.Array, total_updates: int
+    config: OptimizerConfig, sparsity: SparsityConfig, updates: jax.Array | int, total_updates: int
 ) -> jax.Array:
     """The learning rate of the update that follows `updates` updates (may be traced).
 

@@ -3,13 +3,14 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import optax
 from tokenizers import Tokenizer
 
 from sparse_jax.files import read_json_object
 from sparse_jax.inputs import InputError, first_line
-from sparse_jax.runtime.checkpoint import CheckpointStore
+from sparse_jax.runtime.checkpoint import CheckpointStore, Facts
 from sparse_jax.runtime.lock import refuse_if_held
 from sparse_jax.training.config import RunConfig, difference, run_config
 from sparse_jax.training.state import Position, TrainState
@@ -27,7 +28,8 @@ class Checkpoints(CheckpointStore):
 
     def save_state(self, state: TrainState, position: Position) -> None:
         """Starts writing `state`, as `save` does."""
-        trees = {"params": state.params, "optimizer": {"step": state.step, "state": state.opt_state}}
+        optimizer = {"step": state.step, "state": state.opt_state}
+        trees: dict[str, Any] = {"params": state.params, "optimizer": optimizer}
         if position.masks is not None:
             trees["masks"] = position.masks
         facts = {
@@ -46,7 +48,7 @@ class Checkpoints(CheckpointStore):
         Raises InputError as `restore` does, and if the run was of another config or other data.
         """
 
-        def wanted(facts: dict) -> dict:
+        def wanted(facts: Facts) -> dict[str, Any]:
             if facts["corpus"] != self._fingerprint:
                 raise InputError(
                     f"data: the text has changed since {self.directory} was written (corpus "

@@ -6,7 +6,8 @@ products of them. What is small is kept whole on every device.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,7 +35,7 @@ RULES = (
 )
 
 
-def make_mesh(data: int, fsdp: int, tensor: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(data: int, fsdp: int, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh of all `devices` (default: every one of all processes); one axis may be -1.
 
     Neighbors along "tensor" are neighbors in the machine. Raises InputError if the axes do not multiply to
@@ -53,7 +54,7 @@ def make_mesh(data: int, fsdp: int, tensor: int = 1, devices: list[jax.Device] |
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def state_sharding(mesh: Mesh, shapes: object) -> object:
+def state_sharding(mesh: Mesh, shapes: object) -> Any:
     """A NamedSharding for every leaf of a state (given as arrays or ShapeDtypeStructs).
 
     Raises InputError if a width does not divide by the axis that splits it.
@@ -120,7 +121,7 @@ def stream_sharding(rows: NamedSharding) -> tuple[NamedSharding, ...]:
     return (rows,) if rows.mesh.size > 1 else ()
 
 
-def placed(shapes: object, shardings: object) -> object:
+def placed(shapes: object, shardings: object) -> Any:
     """`shapes` as ShapeDtypeStructs that lie as `shardings` (a tree like it, or a single one) says."""
 
     def place(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
@@ -129,7 +130,7 @@ def placed(shapes: object, shardings: object) -> object:
     return jax.tree.map(place, shapes, jax.tree.broadcast(shardings, shapes))
 
 
-def on_host(tree: object) -> object:
+def on_host(tree: object) -> Any:
     """Whole numpy arrays of what lies on the devices of all processes, in every process.
 
     One leaf after another, so that no device holds more than one of them whole.
