@@ -14,6 +14,7 @@ from sparse_jax.model.hooks import Hooks
 from sparse_jax.model.narrow import Narrow
 from sparse_jax.tasks.metrics import LOSSES
 from sparse_jax.tasks.packing import PackedPairs, Pairs
+from sparse_jax.trees import Array
 
 
 def last_logits(
@@ -54,7 +55,7 @@ def pair_losses(
     ablated: Gates,
     pairs: Pairs,
     objective: str = "binary",
-    full_Px2xV: jax.Array | None = None,
+    full_Px2xV: Array | None = None,
     frozen_norms: bool = False,
     narrow: Narrow | None = None,
 ) -> jax.Array:
@@ -66,11 +67,12 @@ def pair_losses(
     logits = last_logits(config, params, gates, ablated, pairs, frozen_norms, narrow)
     if objective in LOSSES:
         return LOSSES[objective](logits, pairs.candidates)
+    assert full_Px2xV is not None  # the other objectives need it
     divergence = kl_from_full(logits, full_Px2xV)
     return divergence if objective == "kl" else divergence + LOSSES["binary"](logits, pairs.candidates)
 
 
-def kl_from_full(logits_Px2xV: jax.Array, full_Px2xV: jax.Array) -> jax.Array:
+def kl_from_full(logits_Px2xV: Array, full_Px2xV: Array) -> jax.Array:
     """KL divergence of the circuit's next-token distribution from the full model's log-probabilities.
 
     In nats over the whole vocabulary, mean over both members: [P].

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from sparse_jax.tasks.metrics import METRICS, summarize
 BATCH = 32  # pairs
 TARGET = 0.15  # nats: METHOD section 5
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def measure_tasks(

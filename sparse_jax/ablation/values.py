@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,8 @@ from sparse_jax.progress import finish_line
 
 # How many windows of text means are taken over, unless asked otherwise.
 MEAN_WINDOWS = 128
+# Sites that have ablation values, unless asked otherwise.
+_USUAL_SITES = tuple(site for site in sites.NODE_SITES if site != sites.EMBED_SITE)
 
 
 def node_means(
@@ -56,7 +59,8 @@ def node_means(
 def save_means(means: Gates, path: str | os.PathLike, model: str) -> None:
     """Writes the means to an npz file, whole or not at all, with the fingerprint of the model they are of."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, model=model, **{site: np.asarray(mean) for site, mean in means.items()})
+    arrays: dict[str, Any] = {site: np.asarray(mean) for site, mean in means.items()}
+    np.savez_compressed(buffer, model=model, **arrays)
     write_whole(path, buffer.getvalue())
 
 
@@ -80,7 +84,7 @@ def load_means(path: str | os.PathLike, model: str | None = None) -> dict[str, n
 
 def ablation_values(
     model: Model,
-    names: Sequence[str] = tuple(site for site in sites.NODE_SITES if site != sites.EMBED_SITE),
+    names: Sequence[str] = _USUAL_SITES,
     windows: int = MEAN_WINDOWS,
     kind: str = "mean",
     corpus: Corpus | None = None,
@@ -91,7 +95,7 @@ def ablation_values(
     read, or its text is prepared if they are not there, not those of all sites, or those of another model.
     Raises InputError if the text is not what the model was trained on.
     """
-    means = {} if corpus is not None else _published(model, windows)
+    means: Gates = {} if corpus is not None else _published(model, windows)
     if not means.keys() >= set(names):
         corpus = corpus or training_corpus(model)
         check_corpus(model, corpus)
@@ -127,7 +131,7 @@ def _published(model: Model, windows: int) -> dict[str, np.ndarray]:
 
 def check_corpus(model: Model, corpus: Corpus) -> None:
     """Raises InputError if `corpus` is not the text that the model was trained on."""
-    if corpus.tokenizer.to_str() != model.tokenizer.to_str():
+    if corpus.tokenizer.to_str() != model.require_tokenizer().to_str():
         raise InputError(
             f"data: the text of {model.origin} has changed since: its tokenizer is another now; "
             "valid: the data that the model was trained on"
@@ -142,7 +146,7 @@ def publish_means(model: Model, directory: Path, programs: bool = False) -> None
     """
     if programs:
         windows = program_windows(model.require_tokenizer(), MEAN_WINDOWS, model.config.context)
-        means = node_means(model.config, model.params, windows)
+        means: Gates = node_means(model.config, model.params, windows)
     else:
         means = ablation_values(model, sites.NODE_SITES)
     save_means(means, directory / _published_name(MEAN_WINDOWS), model.fingerprint)
@@ -153,10 +157,11 @@ def program_windows(tokenizer: Tokenizer, count: int, context: int) -> np.ndarra
 
     Between programs stands the token of the end of a text, if the tokenizer has it.
     """
-    end = [] if tokenizer.token_to_id(END_OF_TEXT) is None else [tokenizer.token_to_id(END_OF_TEXT)]
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    between = [] if end is None else [end]
     tokens: list[int] = []
     for program in generated(0, count * context):  # no program is shorter than a token
-        tokens += tokenizer.encode(program).ids + end
+        tokens += tokenizer.encode(program).ids + between
         if len(tokens) >= count * context:
             break
     return np.array(tokens[: count * context], np.int32).reshape(count, context)

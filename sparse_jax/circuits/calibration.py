@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from sparse_jax.tasks.metrics import LOSSES
+from sparse_jax.trees import Array
 
 
 class Calibration(NamedTuple):
@@ -17,7 +18,7 @@ class Calibration(NamedTuple):
     scale: jax.Array
     shift: jax.Array
 
-    def apply(self, logits: jax.Array) -> jax.Array:
+    def apply(self, logits: Array) -> jax.Array:
         """The calibrated logits [..., V]."""
         return self.scale * logits + self.shift
 
@@ -31,7 +32,7 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array, steps: int, objective: str = "binary"
+    logits_Px2xV: Array, candidates_Px2x2: Array, steps: int, objective: str = "binary"
 ) -> Calibration:
     """Fits scale (kept positive) and shift by `steps` of L-BFGS on the mean loss of the given pairs.
 

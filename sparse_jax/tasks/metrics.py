@@ -12,33 +12,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Metric = Callable[[jax.Array, jax.Array], jax.Array]
+from sparse_jax.trees import Array
+
+Metric = Callable[[Array, Array], jax.Array]
 
 
-def binary_loss(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+def binary_loss(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
     """Cross-entropy over the two candidates, mean over both members: [P] in nats (METHOD 5)."""
     two = jnp.take_along_axis(logits_Px2xV, candidates_Px2x2, axis=-1)
     return -jax.nn.log_softmax(two, axis=-1)[..., 0].mean(axis=-1)
 
 
-def full_vocabulary_loss(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+def full_vocabulary_loss(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
     """Cross-entropy of the right token among all, mean over both members: [P] in nats."""
     right = candidates_Px2x2[..., :1]
     log_probabilities = jax.nn.log_softmax(logits_Px2xV, axis=-1)
     return -jnp.take_along_axis(log_probabilities, right, axis=-1)[..., 0].mean(axis=-1)
 
 
-def logit_difference(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+def logit_difference(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
     """Right minus wrong logit, mean over both members: [P]."""
     return _margins(logits_Px2xV, candidates_Px2x2).mean(axis=-1)
 
 
-def accuracy(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+def accuracy(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
     """Share of members whose right logit is greater than the wrong one, a tie being a miss: [P]."""
     return (_margins(logits_Px2xV, candidates_Px2x2) > 0).mean(axis=-1)
 
 
-def _margins(logits_Px2xV: jax.Array, candidates_Px2x2: jax.Array) -> jax.Array:
+def _margins(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
     two = jnp.take_along_axis(logits_Px2xV, candidates_Px2x2, axis=-1)
     return two[..., 0] - two[..., 1]
 
@@ -59,7 +61,7 @@ class Estimate(NamedTuple):
     standard_error: float
 
 
-def summarize(values_P: np.ndarray) -> Estimate:
+def summarize(values_P: Array) -> Estimate:
     """The mean over pairs, and the sample's standard deviation divided by the root of their number."""
     values = np.asarray(values_P, np.float64)
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.tasks.pair import Pair, check_pair
@@ -152,7 +153,7 @@ def _parse(line: str, where: str) -> Pair:
     return pair
 
 
-def _pair_of(values: Mapping[str, object], where: str) -> Pair:
+def _pair_of(values: Mapping[str, Any], where: str) -> Pair:
     for name, value in values.items():
         if name not in _FIELDS:
             raise InputError(f"{where}: field {name!r} is unknown; {nearest(name, _FIELDS)}")
