@@ -38,10 +38,10 @@ from sparse_jax.tasks.own import pairs_task
 from sparse_jax.tasks.task import Task
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.loop import train as train_run
+from sparse_jax.trees import Arrays
 
 Text = str | Sequence[str] | np.ndarray | jax.Array
 Ablate = str | Iterable[str] | Mapping[str, str]
-Arrays = Mapping[str, jax.Array]
 
 
 def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
@@ -83,7 +83,7 @@ def run(
     tokens = token_ids(model, text)
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
     params, hooks, calibrate = _intervention(model, tokens, ablate, add, circuit)
-    hooks = hooks.replace(patches=dict(patch or {}), capture=capture)
+    hooks = dataclasses.replace(hooks, patches=dict(patch or {}), capture=capture)
     logits, captured = _compiled_forward(model.config)(params, tokens, hooks)
     return calibrate(logits), captured
 
@@ -217,8 +217,8 @@ def score(
     encoded = chosen.encode(split, pairs, seed, model.require_tokenizer(), model.config.context)
     if circuit is None:
         (row,) = measure_tasks(model, {chosen.name: encoded}, split)
-        values = {name: (row[name], row[f"{name}_error"]) for name in METRICS}
-        return Score(chosen.name, split, pairs, "full model", values)
+        of_all = {name: (row[name], row[f"{name}_error"]) for name in METRICS}
+        return Score(chosen.name, split, pairs, "full model", of_all)
     frozen = bool(circuit.provenance.get("pruning", {}).get("frozen_norms", False))
     values = values_of(model, circuit)
     judge = Judge(model.config, model.params, values, encoded, frozen_norms=frozen)
@@ -262,14 +262,17 @@ def prune(
     require(search >= 0, "search", search, "a number of rounds, 0 for none")
     edge_prune = for_edges(config) if edges else None
     recipe = Recipe(config, SearchConfig(lanes, search), edge_prune=edge_prune, edge_lanes=lanes)
-    several = isinstance(task, (list, tuple)) and all(isinstance(one, (str, Task)) for one in task)
-    require(not several or len(task) > 0, "tasks", [], "at least one task")
-    chosen = [_task_of(one) for one in (task if several else [task])]
+    if isinstance(task, (list, tuple)) and all(isinstance(one, (str, Task)) for one in task):
+        require(len(task) > 0, "tasks", [], "at least one task")
+        chosen, several = [_task_of(one) for one in task], True
+    else:
+        chosen, several = [_task_of(task)], False
     tokenizer = model.require_tokenizer()
     data = [task_data(one, tokenizer, model.config.context, config) for one in chosen]
     advise()
     found = prune_tasks(model, None, data, recipe, directory, leave_out=False)
-    return found if several else found[0]
+    circuits = [one for one in found if one is not None]  # all: none may be left out
+    return circuits if several else circuits[0]
 
 
 def _task_of(spec: str | Task | Sequence[object]) -> Task:
@@ -293,8 +296,9 @@ def _intervention(model: Model, tokens, ablate: Ablate, add: Arrays | None, circ
         if circuit is not None:
             raise InputError("ablate: given beside a circuit, which ablates by itself; valid: one of them")
         gates, ablated = close(model.config, ablate, _means(model, ablate))
-        hooks = hooks.replace(gates=gates, ablated=ablated)
-    return params, hooks.replace(additions=_additions(model, add or {})), calibrate
+        hooks = dataclasses.replace(hooks, gates=gates, ablated=ablated)
+    hooks = dataclasses.replace(hooks, additions=_additions(model, add or {}))
+    return params, hooks, calibrate
 
 
 def _means(model: Model, ablate: Ablate) -> Arrays | None:

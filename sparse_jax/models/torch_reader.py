@@ -74,7 +74,7 @@ class StoredTensor:
         return np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False)
 
 
-def read_torch_file(path: str | os.PathLike) -> object:
+def read_torch_file(path: str | os.PathLike) -> Any:
     """What `torch.save` wrote at `path`, with a StoredTensor for every tensor.
 
     Raises InputError for a file that is missing, truncated or damaged, or that holds more than dicts, lists,

@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 def gather(
     title: str,
     provenance: Mapping[str, object],
-    target: float,
+    target: float | None,
     table: Mapping[str, Any],
     runs: Mapping[str, Sequence[Row]],
     circuits: Sequence[TaskCircuit],
