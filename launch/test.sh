@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up and runs the linter and the tests. Arguments go to pytest: bash launch/test.sh tests/model -k sink
+# Sets up and runs the linter, the type checker and the tests. Arguments go to pytest: bash launch/test.sh tests/model -k sink
 #
 # bash launch/test.sh        what every change must pass
 # bash launch/test.sh --all  also the tests that need minutes (marked slow)
@@ -18,6 +18,7 @@ if [ "${1:-}" = --all ]; then
 fi
 ruff check .
 ruff format --check --quiet .
+mypy --no-error-summary
 python -m pytest -n 2 --dist loadfile "${chosen[@]}" "$@"
 if [ $# -eq 0 ]; then
   export SPARSE_JAX_TEST_DEVICES=1

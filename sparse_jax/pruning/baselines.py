@@ -18,6 +18,7 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.logits import logit_shapes
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import LOSSES
+from sparse_jax.trees import Array
 
 Scores = dict[str, np.ndarray]
 PAIRS = 16
@@ -33,12 +34,12 @@ def attribution(
     """
     size = min(PAIRS, len(pairs.last))
     run = _compiled_attribution(config, prune.sites, prune.judged_by)
-    totals = dict.fromkeys(prune.sites, 0.0)
+    totals: dict[str, np.ndarray] = {}
     batches = len(pairs.last) // size
     for start in range(0, batches * size, size):
         batch = EncodedPairs(*(array[start : start + size] for array in pairs))
         found = jax.device_get(run(params, {site: means[site] for site in prune.sites}, batch))
-        totals = {site: totals[site] + found[site] / batches for site in prune.sites}
+        totals = {site: totals.get(site, 0) + found[site] / batches for site in prune.sites}
     return _tied(totals, prune)
 
 
@@ -96,12 +97,12 @@ def _compiled_attribution(config: ModelConfig, names: tuple[str, ...], objective
     return jax.jit(run)
 
 
-def _flat(array_Px2: jax.Array) -> jax.Array:
+def _flat(array_Px2: Array) -> Array:
     """Both members of every pair, one after the other."""
     return array_Px2.reshape(-1, *array_Px2.shape[2:])
 
 
-def _ends(pairs: EncodedPairs) -> jax.Array:
+def _ends(pairs: EncodedPairs) -> Array:
     """The last token of every prompt, [B, 1]: values at the final site keep an axis of positions."""
     return _flat(pairs.last)[:, None]
 

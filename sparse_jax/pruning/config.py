@@ -8,6 +8,7 @@ from sparse_jax.ablation.kinds import ABLATIONS, CONSTANT_ABLATIONS, OBJECTIVES
 from sparse_jax.ablation.values import MEAN_WINDOWS
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
+from sparse_jax.trees import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +106,14 @@ class PruneConfig:
 
 @struct.dataclass
 class Hyperparameters:
-    """A pytree of scalars, one value a lane: the eight that METHOD 6 searches over, and the clip."""
+    """A pytree of scalars, in lanes of arrays [R]: the eight that METHOD 6 searches over, and the clip."""
 
-    k_coef: float
-    learning_rate: float
-    warmup: float
-    b2: float
-    weight_decay: float
-    init_mean: float
-    init_scale: float
-    temperature: float
-    gradient_clip: float
+    k_coef: float | Array
+    learning_rate: float | Array
+    warmup: float | Array
+    b2: float | Array
+    weight_decay: float | Array
+    init_mean: float | Array
+    init_scale: float | Array
+    temperature: float | Array
+    gradient_clip: float | Array

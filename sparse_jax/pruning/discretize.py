@@ -1,7 +1,7 @@
 """From gate logits to a circuit: the fewest best-ranked units whose loss reaches the target."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +11,8 @@ from sparse_jax.circuits.edges import edges_by_size
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import number_units
 from sparse_jax.tasks.metrics import summarize
+from sparse_jax.trees import Arrays
 
-Arrays = Mapping[str, np.ndarray]
 # Up to how many edges several lanes are first followed in search of the smallest circuit.
 FIRST_EDGES = 16
 

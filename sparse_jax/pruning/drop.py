@@ -5,6 +5,8 @@ biases, and its rows and columns leave the products. That is exact; only that th
 decision, and circuits are judged on the full model.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from sparse_jax.model.forward import Params
 from sparse_jax.model.narrow import Narrow
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.step import Lane
+from sparse_jax.trees import Arrays
 
 # The parts of the width that programs are compiled for; 1 is the ordinary program (a half is no faster).
 PARTS = (8, 4, 1)
@@ -48,7 +51,7 @@ def stops(prune: PruneConfig) -> list[int]:
     return sorted({max(1, round(stage * prune.steps / STAGES)) for stage in range(1, STAGES + 1)})
 
 
-def still_alive(logits: Gates, rate_R: np.ndarray, done: int, steps: int) -> dict[str, np.ndarray]:
+def still_alive(logits: Gates, rate_R: np.ndarray, done: int, steps: int) -> Arrays:
     """True [R, ...] for logits that may open again after `done` of the steps.
 
     AdamW moves a logit by about its learning rate a step at most, and the rates fall linearly to 0: the way
@@ -77,6 +80,7 @@ def chosen_width(config: ModelConfig, source: str, part: int) -> int:
 
 def alive_nodes(config: ModelConfig, lane: Lane) -> Gates:
     """True [L, N] for the nodes of the layers that are trained or fixed open."""
+    assert lane.eligible is not None  # gates are dropped by being no longer eligible
     shapes = sites.node_shapes(config, sites.LAYER_SITES)
     return {
         site: (lane.eligible[site] > 0) | (lane.fixed.get(site, jnp.ones(shape)) > 0)
@@ -120,7 +124,7 @@ def narrow_model(config: ModelConfig, params: Params, ablated: Gates, alive: Gat
 
 def _by_source(config: ModelConfig, alive: Gates) -> Gates:
     """What products read: channels, and heads that have any channel alive in q, k or v."""
-    attention = alive["q"] | alive.get("k", alive["q"]) | alive["v"]
+    attention: Any = alive["q"] | alive.get("k", alive["q"]) | alive["v"]
     heads = attention.reshape(*attention.shape[:-1], config.n_heads, config.d_head).any(axis=-1)
     return {"heads": heads, **{source: alive[source] for source in SOURCES if source != "heads"}}
 

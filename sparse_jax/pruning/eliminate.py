@@ -1,6 +1,5 @@
 """Takes out of a circuit what it can do without, down to a local minimum: what its authors did by hand."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +10,8 @@ from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import Units, number_units
 from sparse_jax.pruning.discretize import sizes_to_try
 from sparse_jax.tasks.metrics import summarize
+from sparse_jax.trees import Arrays
 
-Arrays = Mapping[str, np.ndarray]
 # All numbers up to 1 / STRIDE are tried of how many can go together, of more only some.
 STRIDE = 1 / 32
 # Circuits of more units than MANY first lose blocks of these sizes: hundreds of units one by one take long.
@@ -22,7 +21,7 @@ MANY, BLOCKS = 128, (32, 8)
 class Eliminated(NamedTuple):
     """What is left: 0/1 gates, and their loss with its standard error over the pairs."""
 
-    gates: dict[str, np.ndarray]
+    gates: Arrays
     loss: float
     standard_error: float
 
@@ -48,9 +47,7 @@ def _open_units(gates: Arrays, eligible: Arrays, tied: bool) -> Units:
     return number_units({key: gates[key] * np.asarray(eligible[key]) for key in eligible}, tied)
 
 
-def _without_blocks(
-    judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied: bool
-) -> dict[str, np.ndarray]:
+def _without_blocks(judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied: bool) -> Arrays:
     """Removes blocks of units that the loss depends on about as little, to first order; large ones first."""
     for size in BLOCKS:
         units = _open_units(gates, eligible, tied)
@@ -60,7 +57,7 @@ def _without_blocks(
     return gates
 
 
-def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> dict[str, np.ndarray]:
+def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> Arrays:
     """Removes units in rounds until none can go."""
     left = hopeful = np.arange(units.count)
     needed = left[:0]  # what could not go, as things are

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -94,7 +95,7 @@ def _measure(
         "circuit": summarize(loss(logits, data.test.candidates)),
         "calibrated": summarize(loss(calibration.apply(logits), data.test.candidates)),
     }
-    losses = {"target": reduced.target}
+    losses: dict[str, Any] = {"target": reduced.target}
     for name, (mean, error) in figures.items():
         # a single pair has no standard error
         losses |= {name: mean, f"{name}_error": error if math.isfinite(error) else None}

@@ -1,5 +1,6 @@
 """Runs lanes of gate optimization: many prunings, of several tasks, in few compiled programs."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -117,7 +118,7 @@ def _without_dropped(config: ModelConfig, prune: PruneConfig, lanes: Lane, alive
     alive = tie(alive, prune.tied_qk)
     eligible = {name: mask.astype(np.float32) for name, mask in alive.items()}
     closed = {name: np.zeros_like(mask) for name, mask in eligible.items()}
-    return lanes.replace(eligible=eligible, fixed=closed), smallest_parts(config, alive)
+    return dataclasses.replace(lanes, eligible=eligible, fixed=closed), smallest_parts(config, alive)
 
 
 def _run_group(plan: Plan, shared, lanes, group, found: _Progressing, ends, file: LaneFile, progress):

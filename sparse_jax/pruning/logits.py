@@ -7,10 +7,11 @@ import jax
 from sparse_jax.circuits.gates import Gates, tie
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
+from sparse_jax.trees import Array
 
 
 @jax.custom_jvp
-def step_gate(tau: jax.Array, temperature: jax.Array | float = 1.0) -> jax.Array:
+def step_gate(tau: jax.Array, temperature: float | Array = 1.0) -> jax.Array:
     """1 where tau >= 0, else 0; its derivative is s(tau/T)(1 - s(tau/T))/T, s the logistic (METHOD 6)."""
     return (tau >= 0).astype(tau.dtype)
 
@@ -28,7 +29,7 @@ def logit_shapes(config: ModelConfig, names: tuple[str, ...], tied_qk: bool) -> 
 
 
 def initial_logits(
-    shapes: Mapping[str, tuple[int, ...]], key: jax.Array, mean: float | jax.Array, scale: float | jax.Array
+    shapes: Mapping[str, tuple[int, ...]], key: jax.Array, mean: float | Array, scale: float | Array
 ) -> Gates:
     """tau ~ N(mean, scale) in the given shapes."""
     keys = jax.random.split(key, len(shapes))
@@ -37,6 +38,6 @@ def initial_logits(
     }
 
 
-def open_gates(logits: Gates, temperature: jax.Array | float, tied_qk: bool = False) -> Gates:
+def open_gates(logits: Gates, temperature: float | Array, tied_qk: bool = False) -> Gates:
     """The gates of all logits; tied, k's are q's."""
     return tie({name: step_gate(tau, temperature) for name, tau in logits.items()}, tied_qk)

@@ -1,5 +1,6 @@
 """What lanes start from: checked inputs in the types of the program, first states, and what lanes share."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 
@@ -80,7 +81,7 @@ def new_states(config: ModelConfig, prune: PruneConfig, lanes: Lane) -> LaneStat
         tied = prune.tied_qk and "q" in lanes.eligible
         shapes = {name: every[name] for name in lanes.eligible if not (tied and name == "k")}
     # eligible and fixed gates may be large, and no first state depends on them
-    bare = lanes.replace(eligible=None, fixed={})
+    bare = dataclasses.replace(lanes, eligible=None, fixed={})
     return jax.device_get(_new_lanes(tuple(sorted(shapes.items())))(bare))
 
 
@@ -112,7 +113,7 @@ def groups_to_run(
         own = np.flatnonzero([other == key for other in keys])
         lanes_R = np.isin(lanes.task, own)
         shared = None
-        numbered = lanes.replace(task=np.searchsorted(own, lanes.task).astype(np.int32))
+        numbered = dataclasses.replace(lanes, task=np.searchsorted(own, lanes.task).astype(np.int32))
         for stop in stops:
             for done in np.unique(steps_R[lanes_R & (steps_R < stop)])[::-1]:
                 shared = shared or _shared(config, prune, params, means, [forms[i] for i in own])

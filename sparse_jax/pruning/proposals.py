@@ -69,7 +69,7 @@ def hyperparameters(prune: PruneConfig, proposals: Sequence[Parameters]) -> Hype
             values["b2"] = 1 - values.pop("one_minus_b2")
         lanes.append(values)
     names = vars(prune.hyperparameters())
-    return Hyperparameters(**{name: np.float32([lane[name] for lane in lanes]) for name in names})
+    return Hyperparameters(**{name: np.array([lane[name] for lane in lanes], np.float32) for name in names})
 
 
 def cost(edges: float, loss: float, target: float) -> float:

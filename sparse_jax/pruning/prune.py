@@ -157,9 +157,8 @@ class _Road:
 
     def _identity(self, method: str, target: float) -> str:
         """A hash of all that decides what is found: weights, values, pairs, settings."""
-        recipe, edges = self.recipe, ()
-        if method == "edges":
-            edges = recipe.edge_prune, recipe.edge_lanes
+        recipe = self.recipe
+        edges = (recipe.edge_prune, recipe.edge_lanes) if method == "edges" else ()
         settings = recipe.prune, recipe.search, self.targets, method, target, edges
         about = {**self.subject.origin, "pairs": self.data.fingerprint}
         return fingerprint({**about, "settings": repr(settings)})[:16]
@@ -175,7 +174,9 @@ def _about(trials: Trials) -> dict[str, object]:
 def _edge_lanes(prune: PruneConfig, count: int) -> Lane:
     lanes = make_lanes(prune, count)
     factors = PRICE_FACTOR ** (np.arange(count) - (count - 1) / 2)
-    return lanes.replace(hyper=lanes.hyper.replace(k_coef=lanes.hyper.k_coef * factors))
+    return dataclasses.replace(
+        lanes, hyper=dataclasses.replace(lanes.hyper, k_coef=lanes.hyper.k_coef * factors)
+    )
 
 
 def prune_tasks(

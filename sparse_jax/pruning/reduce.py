@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +17,7 @@ from sparse_jax.pruning.eliminate import eliminate
 from sparse_jax.pruning.lanes import Optimized, make_lanes, optimize_gates
 from sparse_jax.pruning.step import Lane
 from sparse_jax.tasks.encode import EncodedPairs
-
-Arrays = Mapping[str, np.ndarray]
+from sparse_jax.trees import Arrays
 
 
 class Reduced(NamedTuple):
@@ -31,15 +30,15 @@ class Reduced(NamedTuple):
     """
 
     target: float
-    gates: dict[str, np.ndarray]
-    scores: dict[str, np.ndarray]
+    gates: Arrays
+    scores: Arrays
     discretized: dict[str, int]
     loss: float
     standard_error: float
     reached: bool
 
 
-def working_lanes(found: Optimized) -> list[dict[str, np.ndarray]]:
+def working_lanes(found: Optimized) -> list[Arrays]:
     """The logits of each lane that did not break down. Raises InputError if all did."""
     working = np.flatnonzero(~found.failed)
     if not len(working):
@@ -97,8 +96,10 @@ def reduce_edges(
 
     lanes = make_lanes(prune) if lanes is None else lanes
 
+    count = len(lanes.seed)
+
     def repeated(gates: Arrays) -> dict[str, np.ndarray]:
-        return {key: np.stack([gate] * len(lanes.seed)) for key, gate in gates.items()}
+        return {key: np.stack([gate] * count) for key, gate in gates.items()}
 
     lanes = dataclasses.replace(lanes, eligible=repeated(eligible), fixed=repeated(nodes.gates))
     found = optimize_gates(config, prune, params, judge.ablated, [train], lanes, label, path)

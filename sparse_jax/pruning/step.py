@@ -16,6 +16,7 @@ from sparse_jax.model.narrow import Narrow
 from sparse_jax.pruning.config import Hyperparameters, PruneConfig
 from sparse_jax.pruning.logits import initial_logits, open_gates
 from sparse_jax.tasks.packing import Pairs
+from sparse_jax.trees import Array
 
 LOGIT_BOUND = 1.0
 
@@ -41,8 +42,8 @@ class Lane:
     eligible: 0/1 by gate, which ones are trained; None for all. fixed: the gates that are not.
     """
 
-    task: jax.Array
-    seed: jax.Array
+    task: Array
+    seed: Array
     hyper: Hyperparameters
     eligible: Gates | None = None
     fixed: Gates = struct.field(default_factory=dict)
@@ -104,7 +105,7 @@ def lane_step(
     return LaneState(state.step + 1, logits, opt_state), metrics
 
 
-def lane_gates(logits: Gates, lane: Lane, temperature: jax.Array | float, tied_qk: bool) -> Gates:
+def lane_gates(logits: Gates, lane: Lane, temperature: float | Array, tied_qk: bool) -> Gates:
     """The gates of a lane's logits; those that are not eligible are as `lane.fixed` says, or open."""
     gates = open_gates(logits, temperature, tied_qk)
     if lane.eligible is None:
@@ -128,7 +129,7 @@ def _optimizer(hyper: Hyperparameters) -> optax.GradientTransformation:
     )
 
 
-def _learning_rate(prune: PruneConfig, hyper: Hyperparameters, step: jax.Array) -> jax.Array:
+def _learning_rate(prune: PruneConfig, hyper: Hyperparameters, step: jax.Array) -> Array:
     """A linear decay from 1 to 1/steps, times a linear warm-up."""
     progress = (step + 1) / prune.steps
     warm = jnp.minimum(1.0, progress / jnp.maximum(hyper.warmup, 1 / prune.steps))

@@ -47,17 +47,18 @@ def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig
         task.encode(split, count, prune.seed, tokenizer, context) for split, count in zip(SPLITS, counts)
     ]
     length = max(pairs.tokens.shape[-1] for pairs in encoded)
-    padded = (_pad(pairs, length) for pairs in encoded)
-    return TaskData(task.name, *padded, is_control=isinstance(task, ControlTask))
+    train, validation, test = (_pad(pairs, length) for pairs in encoded)
+    return TaskData(task.name, train, validation, test, isinstance(task, ControlTask))
 
 
 def same_length(data: Sequence[TaskData]) -> list[TaskData]:
     """Pads all tasks to the longest, so that one compiled program serves them all."""
     length = max(one.test.tokens.shape[-1] for one in data)
-    return [
-        TaskData(one.name, *(_pad(pairs, length) for pairs in one.splits), is_control=one.is_control)
-        for one in data
-    ]
+    padded = []
+    for one in data:
+        train, validation, test = (_pad(pairs, length) for pairs in one.splits)
+        padded.append(one._replace(train=train, validation=validation, test=test))
+    return padded
 
 
 def _pad(pairs: EncodedPairs, length: int) -> EncodedPairs:

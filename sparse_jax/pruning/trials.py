@@ -7,6 +7,7 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.pruning.proposals import Range, Told, cost, propose
 from sparse_jax.pruning.recipe import SearchConfig
 from sparse_jax.runtime.writers import read_rows
+from sparse_jax.trees import Arrays
 
 JOURNAL = "trials.jsonl"
 
@@ -77,7 +79,7 @@ class Trials:
             except (InputError, KeyError, TypeError) as error:
                 raise InputError(f"{path}: {error}; valid: the journal of a search") from None
 
-    def append_round(self, trials: Sequence[Trial], logits_R: Mapping[str, np.ndarray]) -> None:
+    def append_round(self, trials: Sequence[Trial], logits_R: Arrays) -> None:
         """Adds the trials of a round with their gate logits, stacked [R, ...] by name."""
         for i, trial in enumerate(trials):
             logits = {name: np.asarray(tau[i]) for name, tau in logits_R.items()}
@@ -85,7 +87,7 @@ class Trials:
                 self._logits[trial.number] = logits
                 continue
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, **logits)
+            np.savez_compressed(buffer, **cast(Any, logits))  # its stub lacks names of arrays
             write_whole(_logits_path(self._directory, trial), buffer.getvalue())
         self.trials += trials
         if self._directory is not None:
