@@ -14,8 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.applied import calibration_of, check_circuit, circuit_hooks, values_of
-from sparse_jax.ablation.judge import Judge
+from sparse_jax.ablation.applied import (
+    calibration_of,
+    check_circuit,
+    circuit_hooks,
+    circuit_logits,
+    values_of,
+)
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import ablation_values
 from sparse_jax.circuits.graph import Circuit
@@ -200,11 +205,15 @@ def score(
     task: str | Task | Sequence[object],
     *,
     circuit: Circuit | None = None,
+    ablation: str | None = None,
     split: str = "test",
     pairs: int = 256,
     seed: int = 0,
 ) -> Score:
     """How well the model does a task; with `circuit`, how well that circuit of it does, not calibrated.
+
+    ablation: what the nodes outside the circuit carry: "mean", "zero", "resample" (their value in another
+    pair's prompt) or "mixture" (a random mean of both); by default what they did when it was found.
 
     Raises InputError for a task that the model's tokenizer cannot write, and a circuit of another model.
 
@@ -215,19 +224,18 @@ def score(
     """
     chosen = _task_of(task)
     encoded = chosen.encode(split, pairs, seed, model.require_tokenizer(), model.config.context)
+    require(ablation is None or circuit is not None, "ablation", ablation, "None without a circuit")
     if circuit is None:
         (row,) = measure_tasks(model, {chosen.name: encoded}, split)
         of_all = {name: (row[name], row[f"{name}_error"]) for name in METRICS}
         return Score(chosen.name, split, pairs, "full model", of_all)
-    frozen = bool(circuit.provenance.get("pruning", {}).get("frozen_norms", False))
-    values = values_of(model, circuit)
-    judge = Judge(model.config, model.params, values, encoded, frozen_norms=frozen)
-    logits = judge.logits(circuit.gates(model.config))
+    logits = circuit_logits(model, circuit, encoded, ablation, seed)
+    how = "" if ablation is None else f", {ablation} ablation"
     found = {}
     for name, metric in METRICS.items():
         mean, error = summarize(metric(logits, encoded.candidates))
         found[name] = mean, None if math.isnan(error) else error
-    return Score(chosen.name, split, pairs, f"circuit of {circuit.counts['edges']} edges", found)
+    return Score(chosen.name, split, pairs, f"circuit of {circuit.counts['edges']} edges{how}", found)
 
 
 def prune(

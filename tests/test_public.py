@@ -134,6 +134,39 @@ def test_a_circuit_comes_back_from_its_file_with_its_loss(model, circuit, tmp_pa
     np.testing.assert_allclose(logits, again.calibration["scale"] * plain + shift, atol=1e-3)
 
 
+def test_a_circuit_is_scored_under_other_ablations(model, circuit):
+    """Resampled: each sequence's closed nodes carry their values of the sequence so many places on."""
+    pairs = sj.task("for_while").encode("test", 4, 0, model.tokenizer, 128)
+    gates, config, params = circuit.gates(model.config), model.config, model.params
+    tokens, last = pairs.tokens.reshape(8, -1), pairs.last.reshape(8)
+
+    def loss_of(ablated):
+        logits = np.asarray(forward(config, params, tokens, Hooks(gates, ablated))[0])
+        right, wrong = logits[np.arange(8), last][np.arange(8)[:, None], pairs.candidates.reshape(8, 2)].T
+        return np.log1p(np.exp(wrong - right)).mean()
+
+    values = {
+        site: np.asarray(v)
+        for site, v in forward(config, params, tokens, Hooks(capture=tuple(gates)))[1].items()
+    }
+    expected = []
+    for shift in range(1, 8):
+        donors = np.roll(np.arange(8), -shift)
+        places = np.minimum(np.arange(tokens.shape[1]), last[donors][:, None])
+        expected.append(loss_of({s: v[..., donors[:, None], places, :] for s, v in values.items()}))
+    found = sj.score(model, "for_while", circuit=circuit, ablation="resample", pairs=4).loss
+    assert np.abs(np.array(expected) - found).min() < 1e-4 and np.ptp(expected) > 1e-3
+    zero = sj.score(model, "for_while", circuit=circuit, ablation="zero", pairs=4).loss
+    assert zero == pytest.approx(loss_of({s: 0 * v for s, v in values.items()}), abs=1e-4)
+    mean = sj.score(model, "for_while", circuit=circuit, ablation="mean", pairs=4)
+    assert mean.loss == sj.score(model, "for_while", circuit=circuit, pairs=4).loss
+    assert "mean ablation" in repr(mean)
+    with pytest.raises(sj.InputError, match="ablation: 'maen' .* did you mean 'mean'"):
+        sj.score(model, "for_while", circuit=circuit, ablation="maen")
+    with pytest.raises(sj.InputError, match="ablation: 'mean' is not valid; valid: None without a circuit"):
+        sj.score(model, "for_while", ablation="mean")
+
+
 def test_a_circuit_of_another_model_is_refused(model, circuit):
     other = dataclasses.replace(model, params=jax.tree.map(lambda x: x * 1.01, model.params))
     for call in (

@@ -1,20 +1,31 @@
 """A circuit applied whole to its model: all gates, ablation values, frozen norms, calibration."""
 
+import functools
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.ablation.kinds import ABLATIONS, CONSTANT_ABLATIONS, constant_ablated, draw_ablated
+from sparse_jax.ablation.objective import last_logits
 from sparse_jax.ablation.values import MEAN_WINDOWS, ablation_values
 from sparse_jax.circuits.calibration import Calibration
 from sparse_jax.circuits.edge_gates import gate_edges
 from sparse_jax.circuits.gates import Gates, by_kind
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, require, require_choice
 from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.model import Model
+from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.trees import fingerprint
+
+BATCH = 32  # pairs whose random ablation values come from each other
 
 
 def check_circuit(model: Model, circuit: Circuit) -> None:
@@ -34,7 +45,7 @@ def values_of(model: Model, circuit: Circuit) -> Gates:
     if they are not the same any more, and for a circuit of another model.
     """
     check_circuit(model, circuit)
-    pruning = circuit.provenance.get("pruning", {})
+    pruning = _pruning(circuit)
     windows, kind = pruning.get("mean_windows", MEAN_WINDOWS), pruning.get("ablation", "mean")
     names = [s for s in sites.NODE_SITES if s != sites.EMBED_SITE or s in circuit.sites]
     values = ablation_values(model, names, windows, kind)
@@ -52,6 +63,59 @@ def values_hash(values: Gates) -> str:
     return fingerprint({site: np.asarray(value, np.float32) for site, value in values.items()})[:16]
 
 
+def circuit_logits(
+    model: Model, circuit: Circuit, pairs: EncodedPairs, ablation: str | None = None, seed: int = 0
+) -> np.ndarray:
+    """Logits [P, 2, V] of the circuit, not calibrated, after the last token of every pair's members.
+
+    ablation: what closed nodes carry: None for what they carried when the circuit was found, or a name of
+    `ABLATIONS`, whose random kinds draw once for each batch of pairs from `seed`. Raises InputError for a
+    circuit of another model, and for a random kind with a circuit of gated edges, which replace weights.
+    """
+    gates = circuit.gates(model.config)
+    frozen = bool(_pruning(circuit).get("frozen_norms", False))
+    values = values_of(model, circuit)
+    if ablation is None:
+        return Judge(model.config, model.params, values, pairs, frozen_norms=frozen).logits(gates)
+    require_choice("ablation", ablation, ABLATIONS)
+    means = ablation_values(model, tuple(values), _pruning(circuit).get("mean_windows", MEAN_WINDOWS))
+    if ablation in CONSTANT_ABLATIONS:
+        values = constant_ablated(ablation, means)
+        return Judge(model.config, model.params, values, pairs, frozen_norms=frozen).logits(gates)
+    if circuit.edge_gated:
+        valid = f"{' or '.join(CONSTANT_ABLATIONS)} for a circuit of gated edges"
+        raise InputError(f"ablation: {ablation!r} is not valid; valid: {valid}")
+    require(len(pairs.tokens) > 1, "pairs", len(pairs.tokens), f"at least 2 with ablation {ablation!r}")
+    run = jax.jit(functools.partial(_drawn_logits, model.config, ablation, frozen))
+    opened, found = {site: jnp.asarray(gate) for site, gate in gates.items()}, []
+    # a batch of the last pairs overlaps the one before: all have the same size, and nobody is alone
+    size = min(BATCH, len(pairs.tokens))
+    for start in range(0, len(pairs.tokens), size):
+        begin = min(start, len(pairs.tokens) - size)
+        batch = EncodedPairs(*(array[begin : begin + size] for array in pairs))
+        key = jax.random.fold_in(jax.random.key(seed), start)
+        found.append(np.asarray(run(model.params, opened, means, batch, key))[start - begin :])
+    return np.concatenate(found)
+
+
+def _drawn_logits(
+    config: ModelConfig,
+    kind: str,
+    frozen: bool,
+    params: Params,
+    gates: Gates,
+    means: Gates,
+    pairs: EncodedPairs,
+    key: jax.Array,
+) -> jax.Array:
+    ablated = draw_ablated(config, params, kind, means, pairs, key)
+    return last_logits(config, params, gates, ablated, pairs, frozen)
+
+
+def _pruning(circuit: Circuit) -> Mapping[str, Any]:
+    return circuit.provenance.get("pruning", {})
+
+
 def circuit_hooks(
     model: Model, circuit: Circuit, values: Gates, tokens_BxT: jax.Array
 ) -> tuple[Params, Hooks]:
@@ -61,7 +125,7 @@ def circuit_hooks(
     if edges:
         params = gate_edges(model.config, params, {key: jnp.asarray(g) for key, g in edges.items()}, values)
     norms = {}
-    if circuit.provenance.get("pruning", {}).get("frozen_norms", False):
+    if _pruning(circuit).get("frozen_norms", False):
         norms = forward(model.config, model.params, tokens_BxT, Hooks(capture=sites.NORMS))[1]
     gates = {site: jnp.asarray(gate) for site, gate in nodes.items()}
     return params, Hooks(gates, {site: jnp.asarray(values[site]) for site in gates}, norms=norms)

@@ -138,6 +138,9 @@ def _initialize(
     watch = threading.Timer(START_SECONDS, _give_up, [f"processes: waited {START_SECONDS} s{whose}"])
     watch.daemon = True
     watch.start()
+    # Programs that are dispatched on a CPU before the last one has ended run beside it. Two processes may then
+    # begin the collectives of both in different order, and wait for each other without end.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(
             coordinator,
