@@ -70,9 +70,9 @@ def other_counts(
         for _, target, sublayer, matrix in sites.EDGE_MATRICES:
             values = np.asarray(params["layers"][sublayer][matrix]["bias"][layer])
             bias += sum((layer, target, int(i)) in chosen for i in np.flatnonzero(values))
-    readers = (sites.EMBED_SITE,) if sites.EMBED_SITE in gated else ("attn_in", "mlp_in", sites.FINAL_SITE)
+    readers = (sites.EMBED_SITE,) if sites.EMBED_SITE in gated else sites.READER_SITES
     read = sorted({n.index for n in nodes if n.site in readers and n.index < config.d_model})
-    writers = (sites.EMBED_SITE, "attn_out", "mlp_out", sites.FINAL_SITE)
+    writers = (*sites.WRITER_SITES, sites.FINAL_SITE)
     written = sorted({n.index for n in nodes if n.site in writers})
     embedding = np.asarray(params["embed"]["kernel"])
     unembedding = embedding.T if config.tied_embedding else np.asarray(params["unembed"]["kernel"])

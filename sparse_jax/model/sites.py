@@ -40,7 +40,9 @@ class Site(NamedTuple):
     width: its number of channels. in_layers: whether every layer has one. nodes: whether its channels are
     nodes. sparse: whether AbsTopK can act there. product: where its values come from by one matrix, each of
     whose weights is an edge (METHOD 7). kept: whether a product with a matrix reads it as it is, and keeps it
-    for that matrix's gradient. changeable: whether values can be patched and added there.
+    for that matrix's gradient. changeable: whether values can be patched and added there. stream: whether a
+    node "reads" or "writes" its channel of the residual stream. meaning: what a node is, in words before its
+    number.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Site(NamedTuple):
     product: Product | None = None
     kept: bool = False
     changeable: bool = True
+    stream: str = ""
+    meaning: str = ""
 
 
 def _d_model(config: Dimensions) -> int:
@@ -78,22 +82,85 @@ def _one(_: Dimensions) -> int:
 
 
 EMBED_SITE, FINAL_SITE = "embed", "final_resid"
+READS, WRITES = "reads", "writes"
 PATTERN = "pattern"
 FINAL_NORM = "final_norm"
 
 TABLE = (
     # the residual stream before the first layer, positions added
-    Site(EMBED_SITE, _d_model, in_layers=False, nodes=True),
-    Site("attn_in", _d_block_input, nodes=True, sparse=True, kept=True),
-    Site("q", _d_attention, nodes=True, sparse=True, product=Product("attn_in", "attn", "q")),
-    Site("k", _d_attention, nodes=True, sparse=True, product=Product("attn_in", "attn", "k")),
-    Site("v", _d_attention, nodes=True, sparse=True, product=Product("attn_in", "attn", "v")),
-    Site("attn_out", _d_model, nodes=True, sparse=True, product=Product("v", "attn", "out")),
-    Site("mlp_in", _d_block_input, nodes=True, sparse=True, kept=True),
-    Site("mlp_neuron", _d_mlp, nodes=True, sparse=True, product=Product("mlp_in", "mlp", "up"), kept=True),
-    Site("mlp_out", _d_model, nodes=True, sparse=True, product=Product("mlp_neuron", "mlp", "down")),
+    Site(
+        EMBED_SITE,
+        _d_model,
+        in_layers=False,
+        nodes=True,
+        stream=WRITES,
+        meaning="the embedding writes residual channel",
+    ),
+    Site(
+        "attn_in",
+        _d_block_input,
+        nodes=True,
+        sparse=True,
+        kept=True,
+        stream=READS,
+        meaning="attention reads residual channel",
+    ),
+    *(
+        Site(
+            name,
+            _d_attention,
+            nodes=True,
+            sparse=True,
+            product=Product("attn_in", "attn", name),
+            meaning=f"{meaning} channel",
+        )
+        for name, meaning in (("q", "query"), ("k", "key"), ("v", "value"))
+    ),
+    Site(
+        "attn_out",
+        _d_model,
+        nodes=True,
+        sparse=True,
+        product=Product("v", "attn", "out"),
+        stream=WRITES,
+        meaning="attention writes residual channel",
+    ),
+    Site(
+        "mlp_in",
+        _d_block_input,
+        nodes=True,
+        sparse=True,
+        kept=True,
+        stream=READS,
+        meaning="MLP reads residual channel",
+    ),
+    Site(
+        "mlp_neuron",
+        _d_mlp,
+        nodes=True,
+        sparse=True,
+        product=Product("mlp_in", "mlp", "up"),
+        kept=True,
+        meaning="hidden neuron",
+    ),
+    Site(
+        "mlp_out",
+        _d_model,
+        nodes=True,
+        sparse=True,
+        product=Product("mlp_neuron", "mlp", "down"),
+        stream=WRITES,
+        meaning="MLP writes residual channel",
+    ),
     # the residual stream after the last layer
-    Site(FINAL_SITE, _d_model, in_layers=False, nodes=True),
+    Site(
+        FINAL_SITE,
+        _d_model,
+        in_layers=False,
+        nodes=True,
+        stream=READS,
+        meaning="the unembedding reads residual channel",
+    ),
     Site("resid_in", _d_model),
     Site("resid_mid", _d_model, sparse=True),
     Site("resid_out", _d_model, sparse=True),
@@ -116,6 +183,9 @@ TOPK_SITES = tuple(site.name for site in TABLE if site.sparse)
 PRODUCT_SITES = tuple(site.name for site in TABLE if site.kept)
 # Where values can be patched and added.
 CHANGEABLE_SITES = tuple(site.name for site in TABLE if site.changeable)
+# Nodes that are channels of the residual stream, read from it or written to it.
+READER_SITES = tuple(site.name for site in TABLE if site.stream == READS)
+WRITER_SITES = tuple(site.name for site in TABLE if site.stream == WRITES)
 NORMS = ("attn_norm", "mlp_norm", FINAL_NORM)
 
 # (source site, target site, sub-layer, matrix): the matrix maps source channels to target channels, and each
@@ -135,6 +205,19 @@ def width(config: Dimensions, site: str) -> int:
 def in_layers(site: str) -> bool:
     """Whether every layer has a `site` of its own; the others lie before or behind all layers."""
     return _BY_NAME[site].in_layers
+
+
+def steps_of_a_layer() -> dict[str, int]:
+    """How far down the forward pass each node site lies; q, k and v, made of the same site, are level."""
+    found: dict[str, int] = {}
+    sources: list[str] = []
+    for site in TABLE:
+        if site.nodes:
+            source = f"{site.product.source} {site.product.sublayer}" if site.product else site.name
+            if source not in sources:
+                sources.append(source)
+            found[site.name] = sources.index(source)
+    return found
 
 
 def edge_key(source: str, target: str) -> str:

@@ -138,9 +138,6 @@ def _initialize(
     watch = threading.Timer(START_SECONDS, _give_up, [f"processes: waited {START_SECONDS} s{whose}"])
     watch.daemon = True
     watch.start()
-    # Programs that are dispatched on a CPU before the last one has ended run beside it. Two processes may then
-    # begin the collectives of both in different order, and wait for each other without end.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -151,6 +148,10 @@ def _initialize(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
         jax.devices()  # all together, while all are known to be here
+        if jax.default_backend() == "cpu":
+            # Only process 0 writes to the cache. The collectives of its program as read and of the others' as
+            # compiled may begin in different order there, and wait for each other without end.
+            jax.config.update("jax_enable_compilation_cache", False)
     finally:
         watch.cancel()
 

@@ -53,7 +53,23 @@ def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
         for node in nodes:
             if node.name in entry.exemplars and node.name not in by_name:
                 by_name[node.name] = [_compact(found, texts) for found in entry.exemplars[node.name]]
-    return {"sites": list(sites.NODE_SITES), "circuits": drawn, "exemplars": told, "texts": list(texts)}
+    return {"sites": site_table(), "circuits": drawn, "exemplars": told, "texts": list(texts)}
+
+
+def site_table() -> list[dict[str, object]]:
+    """The node sites in the table's order, as the page's script needs them."""
+    steps = sites.steps_of_a_layer()
+    return [
+        {
+            "name": site.name,
+            "step": steps[site.name],
+            "stream": site.stream,
+            "inLayers": site.in_layers,
+            "meaning": site.meaning,
+        }
+        for site in sites.TABLE
+        if site.nodes
+    ]
 
 
 def _shown(nodes: Sequence[Node]) -> list[Node]:

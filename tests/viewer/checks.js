@@ -1,6 +1,7 @@
 // Run by test_script.py behind the scripts of the page, which only define functions.
 const assert = require("node:assert");
-const sites = ["attn_in", "q", "k", "v", "attn_out", "mlp_in", "mlp_neuron", "mlp_out", "final_resid"];
+// siteTable: what the page gets; here the embedding comes last
+const [embed, ...sites] = siteTable;
 const rows = [
   [0, 0, 1],
   [0, 1, 5],
@@ -88,7 +89,7 @@ assert.deepEqual(
 // The embedding's nodes begin the lines of their channels, in a band of their own above the first layer.
 const withEmbedding = unpacked(
   { ...entry, nodes: [[0, 9, 2], [0, 9, 4], ...rows].map((row) => [...row, 0, 1]), edges: [] },
-  { ...shared, sites: [...sites, "embed"] },
+  { ...shared, sites: [...sites, embed] },
 );
 assert.deepEqual(
   streamChains(withEmbedding.nodes).map((chain) => chain.map(named)),
@@ -124,8 +125,9 @@ assert(apart[1].y - apart[0].y >= apart[2].y - apart[1].y + 26);
 // Many nodes in little room: nobody outside, nobody on another, every edge downwards.
 const many = { model: "dense", links: [], strongest: 1, edges: [], nodes: [] };
 for (const site of ["mlp_in", "mlp_neuron", "mlp_out"]) {
+  const about = siteTable.find((one) => one.name === site);
   for (let i = 0; i < 200; i++)
-    many.nodes.push({ id: many.nodes.length, layer: 0, site, index: i, links: [] });
+    many.nodes.push({ ...about, id: many.nodes.length, layer: 0, site, index: i, links: [] });
 }
 for (let i = 0; i < 400; i++) {
   many.edges.push({

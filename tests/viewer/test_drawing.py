@@ -10,7 +10,7 @@ from sparse_jax.viewer.drawing import TaskCircuit, drawings
 
 
 def names(drawn, entry):
-    return [f"{layer}.{drawn['sites'][site]}.{index}" for layer, site, index, _, _ in entry["nodes"]]
+    return [f"{layer}.{drawn['sites'][site]['name']}.{index}" for layer, site, index, _, _ in entry["nodes"]]
 
 
 def test_nodes_in_forward_order_and_edges_from_the_strongest(circuit):

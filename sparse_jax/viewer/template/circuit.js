@@ -1,33 +1,19 @@
 // A circuit of the payload as objects that know their neighbors. No drawing here.
 
-const WRITERS = new Set(["embed", "attn_out", "mlp_out"]);
-const READERS = new Set(["attn_in", "mlp_in", "final_resid"]);
-
-const SITE_MEANING = {
-  embed: "the embedding writes residual channel",
-  attn_in: "attention reads residual channel",
-  q: "query channel",
-  k: "key channel",
-  v: "value channel",
-  attn_out: "attention writes residual channel",
-  mlp_in: "MLP reads residual channel",
-  mlp_neuron: "hidden neuron",
-  mlp_out: "MLP writes residual channel",
-  final_resid: "the unembedding reads residual channel",
-};
-
 function unpacked(entry, payload) {
   const told = payload.exemplars[entry.model] ?? {};
   const nodes = entry.nodes.map(([layer, siteNumber, index, mean, score], id) => {
     const site = payload.sites[siteNumber];
-    const name = `${layer}.${site}.${index}`;
+    const name = `${layer}.${site.name}.${index}`;
     const exemplars = (told[name] ?? null)?.map(([before, token, after, value]) => ({
       before: payload.texts[before],
       token: payload.texts[token],
       after: payload.texts[after],
       value,
     }));
-    return { id, layer, site, index, mean, score, name, exemplars, inputs: [], outputs: [], links: [] };
+    const { step, stream, inLayers, meaning } = site;
+    const about = { id, layer, site: site.name, step, stream, inLayers, meaning, index, mean, score, name };
+    return { ...about, exemplars, inputs: [], outputs: [], links: [] };
   });
   const edges = entry.edges.map(([source, target, weight]) => ({
     source: nodes[source],
@@ -49,12 +35,12 @@ function unpacked(entry, payload) {
 // The nodes of one residual channel, in forward order, from its first writer to its last reader: each
 // reader sees what every writer before it has written, beside the embedding where that has no nodes.
 function streamChains(nodes) {
-  const onStream = nodes.filter((node) => WRITERS.has(node.site) || READERS.has(node.site));
+  const onStream = nodes.filter((node) => node.stream !== "");
   const chains = grouped(onStream, (node) => node.index);
   return [...chains.values()]
     .map((chain) => {
-      const first = chain.findIndex((node) => WRITERS.has(node.site));
-      const last = chain.findLastIndex((node) => READERS.has(node.site));
+      const first = chain.findIndex((node) => node.stream === "writes");
+      const last = chain.findLastIndex((node) => node.stream === "reads");
       return first === -1 ? [] : chain.slice(first, last + 1);
     })
     .filter((chain) => chain.length > 1);
@@ -77,16 +63,16 @@ function pairLinks(nodes) {
 // What else of the circuit a node shares a residual channel or a product with.
 function relatives(node, nodes) {
   const same = nodes.filter((other) => other.index === node.index && other.id !== node.id);
-  if (READERS.has(node.site)) {
+  if (node.stream === "reads") {
     return {
       label: "Written before by",
-      nodes: same.filter((other) => WRITERS.has(other.site) && other.id < node.id),
+      nodes: same.filter((other) => other.stream === "writes" && other.id < node.id),
     };
   }
-  if (WRITERS.has(node.site)) {
+  if (node.stream === "writes") {
     return {
       label: "Read later by",
-      nodes: same.filter((other) => READERS.has(other.site) && other.id > node.id),
+      nodes: same.filter((other) => other.stream === "reads" && other.id > node.id),
     };
   }
   const partner = { q: "k", k: "q" }[node.site];

@@ -1,20 +1,5 @@
 // Where the nodes of a circuit stand: rows in forward order, short edges, residual channels upright.
 
-const ROW_OF = {
-  embed: 0,
-  attn_in: 1,
-  q: 2,
-  k: 2,
-  v: 2,
-  attn_out: 3,
-  mlp_in: 4,
-  mlp_neuron: 5,
-  mlp_out: 6,
-  final_resid: 7,
-};
-// What is outside the layers: the band it is drawn in, and where that is.
-const BAND = { embed: "Start", final_resid: "End" };
-const PLACE = { embed: "Before the first layer", final_resid: "After the last layer" };
 const MARGIN = { left: 86, right: 14, top: 40, bottom: 36 };
 const SPACING = { least: 8, most: 52 };
 const DIGIT = 5.8;
@@ -25,8 +10,8 @@ function rowsOf(nodes) {
   const rows = [];
   for (const node of nodes) {
     let row = rows.at(-1);
-    if (!row || row.layer !== node.layer || row.place !== ROW_OF[node.site]) {
-      rows.push((row = { layer: node.layer, place: ROW_OF[node.site], segments: [] }));
+    if (!row || row.layer !== node.layer || row.place !== node.step) {
+      rows.push((row = { layer: node.layer, place: node.step, segments: [] }));
     }
     let segment = row.segments.at(-1);
     if (segment?.site !== node.site) row.segments.push((segment = { site: node.site, nodes: [] }));
@@ -36,7 +21,9 @@ function rowsOf(nodes) {
 }
 
 function bandOf(row) {
-  return BAND[row.segments[0].site] ?? `Layer ${row.layer}`;
+  const node = row.segments[0].nodes[0];
+  if (node.inLayers) return `Layer ${row.layer}`;
+  return node.stream === "writes" ? "Start" : "End";
 }
 
 function layoutCircuit(circuit, width) {

@@ -36,8 +36,8 @@ function nodePanel(node, circuit, onGo) {
 }
 
 function describe(node) {
-  const where = PLACE[node.site] ?? `Layer ${node.layer}`;
-  return `${where}: ${SITE_MEANING[node.site]} ${node.index}`;
+  const outside = node.stream === "writes" ? "Before the first layer" : "After the last layer";
+  return `${node.inLayers ? `Layer ${node.layer}` : outside}: ${node.meaning} ${node.index}`;
 }
 
 function fact(name, value, meaning) {
