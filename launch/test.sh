@@ -2,7 +2,7 @@
 # Sets up and runs the linter, the type checker and the tests. Arguments go to pytest: bash launch/test.sh tests/model -k sink
 #
 # bash launch/test.sh        what every change must pass
-# bash launch/test.sh --all  also the tests that need minutes (marked slow)
+# bash launch/test.sh --all  also the tests that need minutes (marked slow), all with programs as users have them
 #
 # Without other arguments, the folders whose code does otherwise on a lone device are run a second time with one, as
 # most users have. Tests of one file stay in one worker, which makes their fixtures once and compiles nothing twice.
@@ -14,6 +14,7 @@ source "$(dirname "$0")/environment.sh"
 chosen=()
 if [ "${1:-}" = --all ]; then
   chosen=(-m "slow or not slow")
+  export SPARSE_JAX_TEST_OPTIMIZED=1
   shift
 fi
 ruff check .

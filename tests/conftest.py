@@ -2,6 +2,8 @@
 
 SPARSE_JAX_TEST_DEVICES  how many devices (default 4); with 1, as most users have, tests that ask for
                          `several_devices` are left out. launch/test.sh runs some folders both ways.
+SPARSE_JAX_TEST_OPTIMIZED  1: programs are compiled as users have them. Otherwise XLA leaves most of its
+                         optimizations out, which saves almost half of the time of the tests.
 JAX_COMPILATION_CACHE_DIR  where programs are kept (default: a folder that goes with the run); each worker has
                          a part of its own, since JAX does not write its entries atomically.
 """
@@ -28,9 +30,12 @@ def _compile_once() -> None:
 
 
 _compile_once()
+if os.environ.get("SPARSE_JAX_TEST_OPTIMIZED") != "1":
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 DEVICES = int(os.environ.get("SPARSE_JAX_TEST_DEVICES", "4"))
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
@@ -39,6 +44,11 @@ from sparse_jax.training.config import run_config  # noqa: E402
 from tests.tiny_run import tiny  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
+# the machines that run the tests stop for seconds now and then
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_runtest_setup(item):

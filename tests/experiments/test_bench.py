@@ -41,6 +41,7 @@ def test_calls_take_turns_and_the_median_counts(monkeypatch):
     assert load is None
 
 
+@pytest.mark.slow
 def test_a_sparse_runner_keeps_its_fraction_and_the_dense_one_all(monkeypatch):
     monkeypatch.setattr(train_steps, "FRACTION", 1 / 4)
 
@@ -58,6 +59,7 @@ def test_a_sparse_runner_keeps_its_fraction_and_the_dense_one_all(monkeypatch):
     assert 1 / 4 < share("annealing") < 1
 
 
+@pytest.mark.slow
 def test_a_sparse_step_takes_a_tenth_and_a_byte_a_parameter_more_memory_at_most(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)  # as outside of tests, where rows are taken in turns
     sparse, dense = Runner(SIZES["S"], "sparse"), Runner(SIZES["S"], "dense")

@@ -131,6 +131,7 @@ def test_a_model_is_measured_on_tasks_of_all_kinds(finished, tmp_path):
     assert all(0 < row["loss"] < 5 and row["pairs"] == 4 for row in found)
 
 
+@pytest.mark.slow
 def test_the_small_pair_is_published(tmp_path, finished):
     workdir, _, _ = finished
     flags = [f"--config={CONFIGS}/small.py:size=tiny", f"--config.workdir={workdir}"]

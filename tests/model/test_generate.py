@@ -19,7 +19,12 @@ forward = jax.jit(model.forward, static_argnums=0)
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"positions": "added"}, {"positions": "concatenated", "d_position": 4}]
+    "changes",
+    [
+        {},
+        {"positions": "added"},
+        pytest.param({"positions": "concatenated", "d_position": 4}, marks=pytest.mark.slow),
+    ],
 )
 def test_the_cache_changes_no_token(tiny, changes):
     config = dataclasses.replace(tiny[0], **changes)

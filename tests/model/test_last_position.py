@@ -29,10 +29,14 @@ def gates_and_ablated(config, tokens):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"n_layers": 1, "unroll": True},
-        {"n_layers": 3, "remat": True, "unroll": True, "attention_sink": False},
+        pytest.param({"n_layers": 1, "unroll": True}, marks=pytest.mark.slow),
+        pytest.param(
+            {"n_layers": 3, "remat": True, "unroll": True, "attention_sink": False}, marks=pytest.mark.slow
+        ),
         {"positions": "concatenated", "d_position": 4},
-        {"positions": "added", "residual_activation": "relu", "norm": "layer"},
+        pytest.param(
+            {"positions": "added", "residual_activation": "relu", "norm": "layer"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_logits_and_gradients_are_those_of_the_full_computation(tiny, changes):

@@ -89,6 +89,7 @@ def test_a_record_is_shown_and_kept(training):
     assert json.loads(json.dumps(training)) == training
 
 
+@pytest.mark.slow
 def test_the_largest_batch_that_fits_is_found(monkeypatch, training):
     dense = dataclasses.replace(RUN, sparsity=SparsityConfig())
     asked = dataclasses.replace(dense, training=dataclasses.replace(RUN.training, batch_size=64))

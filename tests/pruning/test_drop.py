@@ -32,6 +32,7 @@ LAYER_NORM = {
     "residual_activation": "relu",
     "norm": "layer",
 }
+WITHOUT_EXTRAS = {"attention_sink": False, "bias": False, "activation": "relu"}
 CONCATENATED = {"positions": "concatenated", "d_position": 8, "unroll": True}
 SHARED = 5
 
@@ -61,7 +62,7 @@ def pairs_and_alive(config, part, silent):
     ("changes", "part", "packed", "silent", "frozen", "alone"),
     [
         ({}, 4, True, "mlp_out", False, True),
-        ({"attention_sink": False, "bias": False, "activation": "relu"}, 4, False, "attn_out", True, False),
+        pytest.param(WITHOUT_EXTRAS, 4, False, "attn_out", True, False, marks=pytest.mark.slow),
         pytest.param(CONCATENATED, 8, True, "attn_out", True, False, marks=pytest.mark.slow),
         (LAYER_NORM, 8, False, "mlp_out", False, True),
     ],

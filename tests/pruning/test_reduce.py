@@ -24,6 +24,7 @@ def lane(seed):
     return {site: rng.normal(size=shape) for site, shape in shapes.items() if site != "k"}
 
 
+@pytest.mark.slow
 def test_looser_targets_never_have_larger_circuits_and_sizes_are_told_before_and_after():
     lanes = [lane(0), lane(1)]
     whole = float(noisy().losses({}).mean())

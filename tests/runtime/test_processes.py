@@ -91,6 +91,7 @@ def clean(said):
     return "Traceback" not in said and "Warning" not in said
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_a_killed_one_is_named(mapping, whole, tmp_path):
     expected, _ = whole
     two = tmp_path / "two"

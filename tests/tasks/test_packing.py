@@ -63,10 +63,12 @@ def pairs():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"n_layers": 1, "attention_sink": False},
+        pytest.param({"n_layers": 1, "attention_sink": False}, marks=pytest.mark.slow),
         {"positions": "concatenated", "d_position": 4},
-        {"positions": "added", "bigram": "none"},
-        {"positions": "sinusoidal", "d_position": 4, "tied_embedding": True},
+        pytest.param({"positions": "added", "bigram": "none"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"positions": "sinusoidal", "d_position": 4, "tied_embedding": True}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_logits_and_slopes_are_those_of_the_members_apart(pairs, changes):

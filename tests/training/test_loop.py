@@ -198,6 +198,7 @@ def test_a_workdir_that_is_a_file_and_a_run_without_checkpoints_are_left_alone(c
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
+@pytest.mark.slow
 def test_a_dense_run_saves_and_resumes_too(mapping, tmp_path, monkeypatch):
     mapping["sparsity"] = {}
     config = run_config(mapping)

@@ -45,22 +45,31 @@ def run(config, tokens, mesh, steps=6):
     return losses, state
 
 
-@pytest.mark.several_devices
-def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces):
+@pytest.fixture(scope="module")
+def on_one_device(pieces):
     config, _, tokens = pieces
-    one, expected = run(config, tokens, (1, 1, 1))
-    for mesh in ((4, 1, 1), (1, 4, 1), (2, 1, 2), (1, 2, 2)):
-        losses, state = run(config, tokens, mesh)
-        np.testing.assert_allclose(losses, one, rtol=1e-5)
-        for found, leaf in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params)):
-            np.testing.assert_allclose(found, leaf, atol=1e-5)
-        _, fsdp, tensor = mesh
-        shard = (2, 16 // fsdp, 64 // tensor)
-        kernel = state.params["layers"]["mlp"]["up"]["kernel"]
-        assert kernel.addressable_shards[0].data.shape == shard
-        like_it = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]
-        assert len(like_it) == 3, "two moments and the mask"
-        assert all(leaf.sharding.shard_shape(leaf.shape) == shard for leaf in like_it)
+    return run(config, tokens, (1, 1, 1))
+
+
+ALONG_ONE_AXIS = [pytest.param(mesh, marks=pytest.mark.slow) for mesh in ((4, 1, 1), (1, 4, 1))]
+
+
+@pytest.mark.several_devices
+@pytest.mark.parametrize("mesh", [(2, 1, 2), (1, 2, 2), *ALONG_ONE_AXIS])
+def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces, on_one_device, mesh):
+    config, _, tokens = pieces
+    one, expected = on_one_device
+    losses, state = run(config, tokens, mesh)
+    np.testing.assert_allclose(losses, one, rtol=1e-5)
+    for found, leaf in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params)):
+        np.testing.assert_allclose(found, leaf, atol=1e-5)
+    _, fsdp, tensor = mesh
+    shard = (2, 16 // fsdp, 64 // tensor)
+    kernel = state.params["layers"]["mlp"]["up"]["kernel"]
+    assert kernel.addressable_shards[0].data.shape == shard
+    like_it = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]
+    assert len(like_it) == 3, "two moments and the mask"
+    assert all(leaf.sharding.shard_shape(leaf.shape) == shard for leaf in like_it)
 
 
 def streams(function, *arguments) -> set[str]:

@@ -234,6 +234,7 @@ def test_one_bad_batch_more_than_allowed_stops_the_run_which_can_go_on_when_more
     assert [row["step"] for row in measured(tmp_path / "run") if "loss" in row] == [2, 3, 4, 6, 8, 9]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_another_mesh(short, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_after(patch, 6)
