@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from sparse_jax.circuits.graph import Circuit, load_circuit
+    from sparse_jax.circuits.graph import Circuit
     from sparse_jax.inputs import InputError
-    from sparse_jax.interactive import Score, generate, prune, run, score, task, task_names, train
+    from sparse_jax.interactive import (
+        Score,
+        generate,
+        load_circuit,
+        prune,
+        run,
+        score,
+        task,
+        task_names,
+        train,
+    )
     from sparse_jax.model.hooks import Patch
     from sparse_jax.models.formats import load_model as load
     from sparse_jax.models.formats import save_model as save
@@ -28,7 +38,7 @@ _PUBLIC = {
     "Score": ("interactive", "Score"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),
-    "load_circuit": ("circuits.graph", "load_circuit"),
+    "load_circuit": ("interactive", "load_circuit"),
     "presets": ("training.presets", None),
     "prune": ("interactive", "prune"),
     "report": ("viewer.circuit_page", "report"),

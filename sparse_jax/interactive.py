@@ -8,6 +8,7 @@ import functools
 import html
 import math
 import os
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
@@ -24,6 +25,8 @@ from sparse_jax.ablation.applied import (
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import ablation_values
 from sparse_jax.circuits.graph import Circuit
+from sparse_jax.circuits.graph import load_circuit as read_circuit
+from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
@@ -281,6 +284,22 @@ def prune(
     found = prune_tasks(model, None, data, recipe, directory, leave_out=False)
     circuits = [one for one in found if one is not None]  # all: none may be left out
     return circuits if several else circuits[0]
+
+
+def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:
+    """The circuit in a file: what `Circuit.save` wrote, or a released `viz_data.pt` beside its model.
+
+    model: the model that the circuit has to be of; a `viz_data.pt` says only which nodes were kept, so that
+    it cannot do without. Raises InputError for a missing or foreign file, and a circuit of another model.
+    """
+    if zipfile.is_zipfile(path):  # as torch.save writes them
+        if model is None:
+            raise InputError(f"{path}: a released circuit; valid: load_circuit(path, model), with its model")
+        return released_circuit(read_viz_data(path, model.config), model)
+    circuit = read_circuit(path)
+    if model is not None:
+        check_circuit(model, circuit)
+    return circuit
 
 
 def _task_of(spec: str | Task | Sequence[object]) -> Task:

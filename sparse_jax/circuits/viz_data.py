@@ -12,7 +12,7 @@ from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import Params
+from sparse_jax.models.model import Model
 from sparse_jax.models.torch_reader import StoredTensor, read_torch_file
 
 SITES = {
@@ -110,15 +110,17 @@ def _array(value: object) -> np.ndarray:
     return value.read() if isinstance(value, StoredTensor) else np.asarray(value)
 
 
-def released_circuit(found: VizData, config: ModelConfig, params: Params) -> Circuit:
+def released_circuit(found: VizData, model: Model) -> Circuit:
     """The circuit of `found` in the model that it was found in: its nodes, all nonzero weights between them.
 
     The file says neither the means that nodes were ablated to nor the gate logits: `mean` and `score` are 0,
     and whoever runs the circuit has to measure the means.
     """
+    config, params = model.config, model.params
     unknown = {site: np.zeros_like(gate) for site, gate in found.gates.items()}
     nodes = kept_nodes(found.gates, unknown, unknown, config.n_layers)
     edges = find_edges(config, params, nodes)
     gated = tuple(site for site in sites.NODE_SITES if site in found.gates)
     counts = {"nodes": len(nodes), "edges": len(edges), **other_counts(config, params, nodes, gated)}
-    return Circuit(nodes, edges, gated, counts, dict(found.losses), {}, {"origin": "released viz_data"})
+    about = {"origin": "released viz_data", "model": model.origin, "weights": model.fingerprint}
+    return Circuit(nodes, edges, gated, counts, dict(found.losses), {}, about)

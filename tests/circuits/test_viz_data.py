@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import sparse_jax as sj
 from sparse_jax.circuits.graph import from_json
 from sparse_jax.circuits.viz_data import SITES, _gates, read_viz_data, released_circuit
 from sparse_jax.inputs import InputError
@@ -34,7 +35,10 @@ def test_the_kept_nodes_losses_and_samples_are_those_of_the_file(model):
 
 def test_it_becomes_a_circuit_with_the_edges_of_the_model(model):
     found = read_viz_data(FILE, model.config)
-    circuit = released_circuit(found, model.config, model.params)
+    circuit = released_circuit(found, model)
+    assert sj.load_circuit(FILE, model) == circuit
+    with pytest.raises(InputError, match=r"a released circuit; valid: load_circuit\(path, model\)"):
+        sj.load_circuit(FILE)
     for site, gate in circuit.gates(model.config).items():
         np.testing.assert_array_equal(gate, found.gates[site])
     between = 0

@@ -7,7 +7,7 @@ from sparse_jax.data.programs.holdout import held_out
 from sparse_jax.data.simple_python import programs
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.tasks.leakage import leaks
+from tests.tasks.leakage import leaks
 
 PAIRS = 2000
 HELD_OUT = PAIRS // 2
