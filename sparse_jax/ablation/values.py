@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def load_means(path: str | os.PathLike, model: str | None = None) -> dict[str, n
     try:
         with np.load(path) as arrays:
             means = dict(arrays)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"means: {path} cannot be read ({error})") from None
     found = str(means.pop("model", "unknown"))
     if set(means) | {sites.EMBED_SITE} != set(sites.NODE_SITES):

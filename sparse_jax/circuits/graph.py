@@ -72,6 +72,8 @@ class Circuit:
     calibration: Mapping[str, Any]
     provenance: Mapping[str, Any]
     edge_gated: bool = False
+    # where its file lies, and perhaps its ablation values; no part of what it is
+    folder: str = dataclasses.field(default="", compare=False)
 
     def gates(self, config: ModelConfig) -> dict[str, np.ndarray]:
         """The 0/1 gates that leave exactly this circuit, in the form that `last_logits` takes.
@@ -124,6 +126,7 @@ class Circuit:
     def to_json(self) -> str:
         """One JSON object; nodes as objects, edges as [source, target, weight]."""
         fields = dataclasses.asdict(self)
+        del fields["folder"]
         fields["edges"] = [[edge.source, edge.target, edge.weight] for edge in self.edges]
         return json.dumps({"format": FORMAT, "version": VERSIONS[-1], **fields}, allow_nan=False)
 
@@ -141,7 +144,7 @@ def from_json(text: str) -> Circuit:
         raise InputError(f"circuit: version {fields.get('version')!r}; valid: {valid}")
     if fields["version"] == 1:
         fields["edge_gated"] = False
-    names = {field.name for field in dataclasses.fields(Circuit)}
+    names = {field.name for field in dataclasses.fields(Circuit) if field.compare}
     absent = sorted(names - fields.keys())
     if absent:
         raise InputError(f"circuit: the field {absent[0]!r} is missing; valid: {', '.join(sorted(names))}")
@@ -222,7 +225,8 @@ def load_circuit(path: str | os.PathLike) -> Circuit:
     Circuit(for_while in a model: 2 nodes, 0 edges; nats: )
     """
     try:
-        return from_json(Path(path).read_text(encoding="utf-8"))
+        circuit = from_json(Path(path).read_text(encoding="utf-8"))
+        return dataclasses.replace(circuit, folder=str(Path(path).parent))
     except OSError as error:
         raise InputError(f"{path}: circuit: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sparse_jax.ablation.judge import PAIRS
+from sparse_jax.ablation.judge import PAIRS, VARIANTS, Judge
 from sparse_jax.circuits.edges import count_edges
 from sparse_jax.circuits.gates import only_between_open
 from sparse_jax.circuits.ranking import number_units
@@ -66,6 +66,23 @@ def test_a_target_that_nothing_reaches_gets_the_lowest_loss():
         missed = discretize_many(noisy(), scores, targets)[0]
         assert not missed.reached and missed.k == np.argmin(losses)
         assert missed.loss == pytest.approx(losses.min(), abs=1e-5)
+
+
+def test_several_targets_that_nothing_reaches_cost_no_more_than_one(monkeypatch):
+    """Every k of a lane is followed until it misses, and once to the end, for all targets together."""
+    scores, evaluated, variants = scores_of(2), [], Judge.variants
+
+    def counted(self, gates, ranks, closed, *limit):
+        evaluated.append(len(closed))
+        return variants(self, gates, ranks, closed, *limit)
+
+    monkeypatch.setattr(Judge, "variants", counted)
+    units = sum(score.size for score in scores.values()) + 1
+    found = best_of_lanes(noisy(), [scores], (0.01, 0.02, 0.03))
+    assert (
+        not any(choice.found.reached for choice in found) and len({choice.found.k for choice in found}) == 1
+    )
+    assert sum(evaluated) <= 2 * units + VARIANTS
 
 
 def test_only_what_is_eligible_is_ranked_and_the_rest_stays_fixed():

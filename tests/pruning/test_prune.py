@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from sparse_jax.ablation import values as ablation
+from sparse_jax.ablation.applied import values_of
 from sparse_jax.ablation.values import (
     ablation_values,
     load_means,
@@ -113,6 +114,9 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
         found, provenance=load_circuit(tmp_path / "planted.json").provenance
     )
 
+    # values that lie beside the file serve, without the text that they were measured on
+    for name, value in values_of(model, saved).items():
+        np.testing.assert_array_equal(value, means[name])
     stamp = (tmp_path / "planted.json").stat().st_mtime_ns
     again = prune_tasks(model, corpus, [data], Recipe(PRUNE), tmp_path)[0]
     assert again.nodes == found.nodes and (tmp_path / "planted.json").stat().st_mtime_ns == stamp
