@@ -28,30 +28,22 @@ def kept_nodes(gates: Gates, means: Gates, scores: Gates, n_layers: int) -> tupl
     return tuple(nodes)
 
 
-def find_edges(
-    config: ModelConfig, params: Params, nodes: tuple[Node, ...], gates: Gates | None = None
-) -> tuple[Edge, ...]:
-    """The nonzero weights between `nodes` inside each sub-layer, without those whose gate is closed.
+def find_edges(params: Params, nodes: tuple[Node, ...], gates: Gates) -> tuple[Edge, ...]:
+    """The edges of `kept_weights` as data: by layer, matrix, and channels. gates: those of `nodes` and edges.
 
-    gates: of edges by name, [L, Din, Dout]; edges that it does not name are open. A weight from a neuron
-    counts once, whatever the norm's gain in front of it; biases, embedding, unembedding and q-k pairs are
-    not edges.
+    A weight from a neuron counts once, whatever the norm's gain in front of it; biases, embedding,
+    unembedding and q-k pairs are not edges.
     """
-    gates = gates or {}
     number = {(node.layer, node.site, node.index): i for i, node in enumerate(nodes)}
-    edges = []
-    for layer in range(config.n_layers):
-        for source, target, sublayer, matrix in sites.EDGE_MATRICES:
-            weights = np.asarray(params["layers"][sublayer][matrix]["kernel"][layer])
-            if sites.edge_key(source, target) in gates:
-                weights = weights * np.asarray(gates[sites.edge_key(source, target)][layer])
-            rows = [n.index for n in nodes if (n.layer, n.site) == (layer, source)]
-            columns = [n.index for n in nodes if (n.layer, n.site) == (layer, target)]
-            block = weights[np.ix_(rows, columns)]
-            for i, j in zip(*np.nonzero(block)):
-                ends = number[layer, source, rows[i]], number[layer, target, columns[j]]
-                edges.append(Edge(*ends, float(block[i, j])))
-    return tuple(edges)
+    kernels = {target: (sublayer, matrix) for _, target, sublayer, matrix in sites.EDGE_MATRICES}
+    by_layer: dict[int, list[Edge]] = {}
+    for source, target, kept in kept_weights(params, gates):
+        sublayer, matrix = kernels[target]
+        weights = np.asarray(params["layers"][sublayer][matrix]["kernel"])
+        for layer, i, j in np.argwhere(kept).tolist():
+            ends = number[layer, source, i], number[layer, target, j]
+            by_layer.setdefault(layer, []).append(Edge(*ends, float(weights[layer, i, j])))
+    return tuple(edge for layer in sorted(by_layer) for edge in by_layer[layer])
 
 
 def other_counts(

@@ -119,7 +119,7 @@ def released_circuit(found: VizData, model: Model) -> Circuit:
     config, params = model.config, model.params
     unknown = {site: np.zeros_like(gate) for site, gate in found.gates.items()}
     nodes = kept_nodes(found.gates, unknown, unknown, config.n_layers)
-    edges = find_edges(config, params, nodes)
+    edges = find_edges(params, nodes, found.gates)
     gated = tuple(site for site in sites.NODE_SITES if site in found.gates)
     counts = {"nodes": len(nodes), "edges": len(edges), **other_counts(config, params, nodes, gated)}
     about = {"origin": "released viz_data", "model": model.origin, "weights": model.fingerprint}

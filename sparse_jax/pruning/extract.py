@@ -37,7 +37,7 @@ def circuit_of(
     losses, calibration = _measure(subject, data, prune, reduced)
     values = jax.device_get({site: subject.values[site] for site in prune.sites})
     nodes = kept_nodes(reduced.gates, values, reduced.scores, model.config.n_layers)
-    edges = find_edges(model.config, model.params, nodes, reduced.gates)
+    edges = find_edges(model.params, nodes, reduced.gates)
     others = other_counts(model.config, model.params, nodes, prune.sites)
     return Circuit(
         nodes=nodes,

@@ -16,7 +16,7 @@ def test_one_neuron_with_one_read_and_one_write_is_three_nodes_and_two_edges():
     nodes = kept_nodes(gates, values, values, 1)
     assert [(node.site, node.index) for node in nodes] == list(CIRCUIT)
     assert nodes[0].name == "0.mlp_in.0" and nodes[0].mean == nodes[0].score == 0.5
-    edges = find_edges(CONFIG, params, nodes)
+    edges = find_edges(params, nodes, gates)
     assert [(edge.source, edge.target, edge.weight) for edge in edges] == [(0, 1, 2.0), (1, 2, 2.0)]
     assert other_counts(CONFIG, params, nodes) == {
         "bias": 1,  # mlp_out 1
@@ -56,7 +56,7 @@ def test_nodes_of_the_embedding_come_first_have_no_edges_and_count_its_weights()
     assert [node.name for node in nodes[:2]] == ["0.embed.0", "0.embed.2"]
     assert [(n.site, n.index) for n in nodes[2:]] == [*CIRCUIT, ("final_resid", 1)]
     assert {(node.mean, node.score) for node in nodes} == {(0.25, 0.25)}
-    edges = find_edges(CONFIG, params, nodes)
+    edges = find_edges(params, nodes, gates)
     assert [(edge.source, edge.target) for edge in edges] == [(2, 3), (3, 4)]
     counts = other_counts(CONFIG, params, nodes, tuple(gates))
     assert counts["embedding"] == 2 + 8  # channel 0 of tokens 1 and 2, and the constant in channel 2 of all
@@ -76,7 +76,7 @@ def test_every_kind_of_edge_is_counted_once():
     config, params = hand_made()
     gates = all_open(config)
     nodes = kept_nodes(gates, gates, gates, 2)
-    edges = find_edges(config, params, nodes)
+    edges = find_edges(params, nodes, gates)
     assert len(edges) == 12  # q 1, k 2, v 2, out 4, up 2, down 1
     pairs = {(nodes[edge.source].site, nodes[edge.target].site) for edge in edges}
     assert pairs == {
@@ -96,7 +96,7 @@ def test_a_closed_edge_is_no_edge():
     edges = {key: np.ones(shape) for key, shape in sites.edge_shapes(config).items() if key != "attn_in->k"}
     edges["v->attn_out"][0, 0] = 0
     edges["mlp_in->mlp_neuron"][0, 0, 0] = 0  # no edge to begin with
-    found = find_edges(config, params, kept_nodes(gates, gates, gates, 2), {**gates, **edges})
+    found = find_edges(params, kept_nodes(gates, gates, gates, 2), {**gates, **edges})
     assert len(found) == 10 and all(edge.weight == 1 for edge in found)
 
 
@@ -104,4 +104,4 @@ def test_closing_a_node_takes_its_edges():
     config, params = hand_made()
     gates = all_open(config)
     gates["v"][0, 1] = 0  # two edges into it, two out of it
-    assert len(find_edges(config, params, kept_nodes(gates, gates, gates, 2))) == 8
+    assert len(find_edges(params, kept_nodes(gates, gates, gates, 2), gates)) == 8

@@ -100,7 +100,7 @@ def test_the_gates_it_gives_run_as_those_it_came_from():
     judge = noisy()
     found = only_between_open(random_gates(11, share=0.6, edges=True))
     nodes = kept_nodes(found, found, found, 2)
-    edges = find_edges(judge.config, judge.params, nodes, found)
+    edges = find_edges(judge.params, nodes, found)
     circuit = Circuit(nodes, edges, sites.LAYER_SITES, {}, {}, {}, {}, edge_gated=True)
     losses = judge.losses(from_json(circuit.to_json()).gates(judge.config))
     np.testing.assert_allclose(losses, judge.losses(found), atol=1e-6)

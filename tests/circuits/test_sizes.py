@@ -19,7 +19,7 @@ from tests.pruning.noisy import CONFIG, noisy, random_gates
 
 def circuit(gates):
     nodes = kept_nodes(gates, gates, gates, CONFIG.n_layers)
-    return nodes, find_edges(CONFIG, noisy().params, nodes, gates)
+    return nodes, find_edges(noisy().params, nodes, gates)
 
 
 @pytest.mark.parametrize("edges", [False, True])
