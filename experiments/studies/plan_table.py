@@ -25,10 +25,10 @@ def kept_rows(path: Path, config: RunConfig) -> list[Record]:
     try:
         rows = read_rows(path)
     except InputError:
-        raise InputError(f"--output: {path} holds no rows of plans; valid: another folder") from None
+        raise InputError(f"--output: {path} contains no rows of plans; valid: another folder") from None
     if {row.get("config") for row in rows} - {config_digest(config)}:
         raise InputError(
-            f"--output: {path} holds plans of another config, or of another JAX than {jax.__version__}; "
+            f"--output: {path} contains plans of another config, or of another JAX than {jax.__version__}; "
             "valid: another folder, or the config that they are of"
         )
     return rows

@@ -77,7 +77,7 @@ def load_means(path: str | os.PathLike, model: str | None = None) -> dict[str, n
         raise InputError(f"means: {path} cannot be read ({error})") from None
     found = str(means.pop("model", "unknown"))
     if set(means) | {sites.EMBED_SITE} != set(sites.NODE_SITES):
-        raise InputError(f"means: {path} holds {sorted(means)}; valid: {', '.join(sites.NODE_SITES)}")
+        raise InputError(f"means: {path} contains {sorted(means)}; valid: {', '.join(sites.NODE_SITES)}")
     if model is not None and found != model:
         raise InputError(f"means: {path} is of model {found}; valid: means of model {model}")
     return means

@@ -51,7 +51,7 @@ def read_viz_data(path: str | os.PathLike, config: ModelConfig) -> VizData:
     found = read_torch_file(path)
     kept = found.get("circuit_data") if isinstance(found, dict) else None
     if not isinstance(kept, dict):
-        raise InputError(f"{path}: holds no circuit_data; valid: a viz_data.pt of a released circuit")
+        raise InputError(f"{path}: circuit_data not found; valid: a viz_data.pt of a released circuit")
     gates = _gates(kept, config, Path(path))
     importances = found.get("importances") or {}
     losses = {}
@@ -101,7 +101,7 @@ def _indices(nodes: object, width: int, name: str) -> np.ndarray:
         not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() >= width
     ):
         raise InputError(
-            f"{name}: holds what is no node; valid: whole numbers from 0 to {width - 1}, or a mask"
+            f"{name}: contains what is no node; valid: whole numbers from 0 to {width - 1}, or a mask"
         )
     return values.astype(np.int64)
 

@@ -40,7 +40,7 @@ class LaneFile:
             raise InputError(f"{self._path}: cannot be read ({error})") from None
         if saved is None:
             raise InputError(
-                f"{self._path}: holds other lanes; valid: a path of its own for every set of lanes"
+                f"{self._path}: contains other lanes; valid: a path of its own for every set of lanes"
             )
         return jax.tree.unflatten(structure, saved)
 

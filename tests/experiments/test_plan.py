@@ -96,4 +96,4 @@ def test_wrong_sizes_are_refused_by_name(sizes):
 def test_rows_that_are_there_are_kept_and_not_mixed_with_those_of_another_config(sizes):
     first = ["planned 64", "planned 64", "2"]
     assert sizes[5:-1] == [*first, "2", "planned 128", "planned 128", "4"]
-    assert "holds plans of another config" in sizes[-1]
+    assert "contains plans of another config" in sizes[-1]

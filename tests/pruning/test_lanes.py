@@ -171,7 +171,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(six, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "_run_group", None)
     assert_same(run(SHORT, lanes, tasks, path=path), all_six, slice(None))
     assert [file.name for file in tmp_path.iterdir()] == ["lanes.npz"]
-    with pytest.raises(InputError, match="lanes.npz: holds other lanes; valid: a path of its own"):
+    with pytest.raises(InputError, match="lanes.npz: contains other lanes; valid: a path of its own"):
         run(SHORT, prices(lanes, [0.5] * 6), tasks, path=path)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(InputError, match="lanes.npz: cannot be read"):

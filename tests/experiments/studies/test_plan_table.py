@@ -29,7 +29,7 @@ def test_without_a_file_there_are_none(tmp_path):
 
 
 def test_rows_of_another_config_are_refused(path):
-    with pytest.raises(InputError, match="--output: .*rows.jsonl holds plans of another config"):
+    with pytest.raises(InputError, match="--output: .*rows.jsonl contains plans of another config"):
         kept_rows(path, OTHER)
 
 
@@ -42,5 +42,5 @@ def test_rows_of_another_jax_are_refused(path, monkeypatch):
 @pytest.mark.parametrize("line", ['{"d_model": 32}', '{\n{"d_model": 32}', "[]"])
 def test_what_is_no_row_is_refused(path, line):
     path.write_text(path.read_text() + line)
-    with pytest.raises(InputError, match="--output: .*rows.jsonl holds"):
+    with pytest.raises(InputError, match="--output: .*rows.jsonl contains"):
         kept_rows(path, RUN)
