@@ -101,4 +101,6 @@ def check_config(workdir: Path, config: RunConfig) -> None:
 def _require_same(old: RunConfig, new: RunConfig, workdir: Path) -> None:
     changed = difference(old, new)
     if changed:
-        raise InputError(f"workdir: {workdir} contains a run with another config ({changed}); valid: a new one")
+        raise InputError(
+            f"workdir: {workdir} contains a run with another config ({changed}); valid: a new one"
+        )

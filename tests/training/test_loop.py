@@ -94,7 +94,9 @@ def test_a_run_learns_stays_sparse_and_resumes_bit_for_bit(config, tmp_path, mon
 
     other = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, learning_rate=0.5))
     before = sorted(path.name for path in (tmp_path / "whole").rglob("*"))
-    with pytest.raises(InputError, match=r"contains a run with another config \(optimizer.learning_rate 0.02"):
+    with pytest.raises(
+        InputError, match=r"contains a run with another config \(optimizer.learning_rate 0.02"
+    ):
         train(other, tmp_path / "whole")
     assert sorted(path.name for path in (tmp_path / "whole").rglob("*")) == before
 
