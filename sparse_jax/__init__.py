@@ -10,6 +10,7 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from sparse_jax.circuits.graph import Circuit
+    from sparse_jax.faithfulness.scorecard import Scorecard
     from sparse_jax.inputs import InputError
     from sparse_jax.interactive import (
         Score,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         prune,
         run,
         score,
+        scorecard,
         task,
         task_names,
         train,
@@ -36,6 +38,7 @@ _PUBLIC = {
     "Model": ("models.model", "Model"),
     "Patch": ("model.hooks", "Patch"),
     "Score": ("interactive", "Score"),
+    "Scorecard": ("faithfulness.scorecard", "Scorecard"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),
     "load_circuit": ("interactive", "load_circuit"),
@@ -45,6 +48,7 @@ _PUBLIC = {
     "run": ("interactive", "run"),
     "save": ("models.formats", "save_model"),
     "score": ("interactive", "score"),
+    "scorecard": ("interactive", "scorecard"),
     "task": ("interactive", "task"),
     "task_names": ("interactive", "task_names"),
     "train": ("interactive", "train"),
@@ -57,6 +61,7 @@ __all__ = [
     "Model",
     "Patch",
     "Score",
+    "Scorecard",
     "generate",
     "load",
     "load_circuit",
@@ -66,6 +71,7 @@ __all__ = [
     "run",
     "save",
     "score",
+    "scorecard",
     "task",
     "task_names",
     "train",

@@ -27,6 +27,7 @@ from sparse_jax.ablation.values import ablation_values
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.graph import load_circuit as read_circuit
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
+from sparse_jax.faithfulness.scorecard import Scorecard, measure_circuit
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
@@ -284,6 +285,25 @@ def prune(
     found = prune_tasks(model, None, data, recipe, directory, leave_out=False)
     circuits = [one for one in found if one is not None]  # all: none may be left out
     return circuits if several else circuits[0]
+
+
+def scorecard(
+    model: Model,
+    circuit: Circuit,
+    task: str | Task | Sequence[object],
+    *,
+    pairs: int = 128,
+    seed: int = 0,
+) -> Scorecard:
+    """Is the circuit what the model uses? Figures with 95 % intervals, and a verdict in words.
+
+    Sufficiency under mean, zero, resample and mixture ablation; necessity against random nodes; answers
+    flipped by swapping values with the counterfactual's; how far kept nodes behave as in the model; the
+    shifted split (METHOD 8). Raises InputError for a circuit of another model or task, and fewer than two
+    pairs.
+    """
+    advise()
+    return measure_circuit(model, circuit, _task_of(task), pairs, seed)
 
 
 def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:

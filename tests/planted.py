@@ -6,13 +6,24 @@ That is METHOD 7's example, one neuron with one read and one write: 3 nodes and 
 weights are noise which cannot reach tokens 4 and 5.
 """
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from sparse_jax.data.config import data_config
+from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
+from sparse_jax.models.model import Model
+from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.pair import Pair
+from sparse_jax.tasks.task import Task
+from sparse_jax.training.config import RunConfig, TrainConfig
+from sparse_jax.training.optimizer import OptimizerConfig
 from sparse_jax.trees import map_named
 
 CONFIG = ModelConfig(
@@ -74,3 +85,23 @@ def planted_gates():
     for site, index in CIRCUIT:
         gates[site] = gates[site].at[0, index].set(1)
     return gates
+
+
+class Planted(Task):
+    """A task whose tokens are single characters: the last of "1" and "2" decides between "4" and "5"."""
+
+    def pairs(self, split, count, seed):
+        rng = np.random.default_rng([len(split), seed])
+        starts = ["".join(rng.choice(["6", "7"], 2)) for _ in range(count)]
+        return [Pair(start + "1", start + "2", "4", "5") for start in starts]
+
+
+def planted_model() -> Model:
+    """The model with a tokenizer of the characters "1" to "7", as if it had been trained."""
+    words = {END_OF_TEXT: 0, **{str(i): i for i in range(1, 8)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=END_OF_TEXT))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    data = data_config({"sources": {"s": {"kind": "simple_python"}}})
+    run = RunConfig(CONFIG, SparsityConfig(), OptimizerConfig(), data, TrainConfig())
+    return Model(CONFIG, planted_params(), tokenizer, "planted", json.loads(run.to_json()))

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.studies.figure import new_figure, save_figure
-from experiments.studies.intervals import Interval, geometric_mean
 from sparse_jax.circuits.graph import Circuit
+from sparse_jax.faithfulness.intervals import Interval, geometric_mean
 from sparse_jax.files import json_lines, write_whole
 from sparse_jax.model import sites
 from sparse_jax.models.model import Model

@@ -72,21 +72,29 @@ def values_hash(values: Gates) -> str:
 
 
 def circuit_logits(
-    model: Model, circuit: Circuit, pairs: EncodedPairs, ablation: str | None = None, seed: int = 0
+    model: Model,
+    circuit: Circuit,
+    pairs: EncodedPairs,
+    ablation: str | None = None,
+    seed: int = 0,
+    values: Gates | None = None,
 ) -> np.ndarray:
     """Logits [P, 2, V] of the circuit, not calibrated, after the last token of every pair's members.
 
     ablation: what closed nodes carry: None for what they carried when the circuit was found, or a name of
-    `ABLATIONS`, whose random kinds draw once for each batch of pairs from `seed`. Raises InputError for a
+    `ABLATIONS`, whose random kinds draw once for each batch of pairs from `seed`. values: what `values_of`
+    gives, if it is at hand. Raises InputError for a
     circuit of another model, and for a random kind with a circuit of gated edges, which replace weights.
     """
     gates = circuit.gates(model.config)
     frozen = bool(_pruning(circuit).get("frozen_norms", False))
-    values = values_of(model, circuit)
+    values = values_of(model, circuit) if values is None else values
     if ablation is None:
         return Judge(model.config, model.params, values, pairs, frozen_norms=frozen).logits(gates)
     require_choice("ablation", ablation, ABLATIONS)
-    means = ablation_values(model, tuple(values), _pruning(circuit).get("mean_windows", MEAN_WINDOWS))
+    means = values
+    if _pruning(circuit).get("ablation", "mean") == "zero":
+        means = ablation_values(model, tuple(values), _pruning(circuit).get("mean_windows", MEAN_WINDOWS))
     if ablation in CONSTANT_ABLATIONS:
         values = constant_ablated(ablation, means)
         return Judge(model.config, model.params, values, pairs, frozen_norms=frozen).logits(gates)
@@ -94,7 +102,7 @@ def circuit_logits(
         valid = f"{' or '.join(CONSTANT_ABLATIONS)} for a circuit of gated edges"
         raise InputError(f"ablation: {ablation!r} is not valid; valid: {valid}")
     require(len(pairs.tokens) > 1, "pairs", len(pairs.tokens), f"at least 2 with ablation {ablation!r}")
-    run = jax.jit(functools.partial(_drawn_logits, model.config, ablation, frozen))
+    run = _compiled_draw(model.config, ablation, frozen)
     opened, found = {site: jnp.asarray(gate) for site, gate in gates.items()}, []
     # a batch of the last pairs overlaps the one before: all have the same size, and nobody is alone
     size = min(BATCH, len(pairs.tokens))
@@ -106,18 +114,13 @@ def circuit_logits(
     return np.concatenate(found)
 
 
-def _drawn_logits(
-    config: ModelConfig,
-    kind: str,
-    frozen: bool,
-    params: Params,
-    gates: Gates,
-    means: Gates,
-    pairs: EncodedPairs,
-    key: jax.Array,
-) -> jax.Array:
-    ablated = draw_ablated(config, params, kind, means, pairs, key)
-    return last_logits(config, params, gates, ablated, pairs, frozen)
+@functools.cache
+def _compiled_draw(config: ModelConfig, kind: str, frozen: bool):
+    def run(params, gates, means, pairs, key):
+        ablated = draw_ablated(config, params, kind, means, pairs, key)
+        return last_logits(config, params, gates, ablated, pairs, frozen)
+
+    return jax.jit(run)
 
 
 def _pruning(circuit: Circuit) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, models
 
 from sparse_jax.ablation import values as ablation
 from sparse_jax.ablation.applied import values_of
@@ -19,12 +19,9 @@ from sparse_jax.ablation.values import (
 )
 from sparse_jax.circuits.edges import count_edges
 from sparse_jax.circuits.graph import load_circuit
-from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import Corpus, SourceTokens
-from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.models.model import Model
 from sparse_jax.pruning import prune as road
 from sparse_jax.pruning import search as searching
 from sparse_jax.pruning.config import PruneConfig
@@ -35,12 +32,7 @@ from sparse_jax.pruning.reduce import Reduced
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import TaskData, task_data
-from sparse_jax.sparsity.config import SparsityConfig
-from sparse_jax.tasks.pair import Pair
-from sparse_jax.tasks.task import Task
-from sparse_jax.training.config import RunConfig, TrainConfig
-from sparse_jax.training.optimizer import OptimizerConfig
-from tests.planted import CIRCUIT, CONFIG, planted_params
+from tests.planted import CIRCUIT, CONFIG, Planted, planted_model
 
 PRUNE = PruneConfig(
     steps=200,
@@ -54,24 +46,9 @@ PRUNE = PruneConfig(
 )
 
 
-class Planted(Task):
-    """A task whose tokens are single characters: the last of "1" and "2" decides between "4" and "5"."""
-
-    def pairs(self, split, count, seed):
-        rng = np.random.default_rng([len(split), seed])
-        starts = ["".join(rng.choice(["6", "7"], 2)) for _ in range(count)]
-        return [Pair(start + "1", start + "2", "4", "5") for start in starts]
-
-
 @pytest.fixture(scope="module")
 def model():
-    words = {END_OF_TEXT: 0, **{str(i): i for i in range(1, 8)}}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token=END_OF_TEXT))
-    tokenizer.decoder = decoders.Fuse()
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    data = data_config({"sources": {"s": {"kind": "simple_python"}}})
-    run = RunConfig(CONFIG, SparsityConfig(), OptimizerConfig(), data, TrainConfig())
-    return Model(CONFIG, planted_params(), tokenizer, "planted", json.loads(run.to_json()))
+    return planted_model()
 
 
 @pytest.fixture(scope="module")

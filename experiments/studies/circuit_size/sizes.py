@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments.studies.intervals import Interval, geometric_mean
+from sparse_jax.faithfulness.intervals import Interval, geometric_mean
 from sparse_jax.files import json_lines
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.runtime.writers import read_rows

@@ -1,10 +1,10 @@
-"""Geometric means and their bootstrap intervals."""
+"""Intervals against those of SciPy, and by hand."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.studies.intervals import geometric_mean
+from sparse_jax.faithfulness.intervals import geometric_mean, mean_interval, share_interval
 from sparse_jax.inputs import InputError
 
 
@@ -43,3 +43,24 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 def test_what_has_no_geometric_mean_is_refused(values):
     with pytest.raises(InputError, match="positive numbers, at least one"):
         geometric_mean(values)
+
+
+def test_a_mean_has_the_bootstrap_interval_of_scipy():
+    values = np.random.default_rng(3).gamma(2, size=40)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", rng=2, n_resamples=20_000)
+    found = mean_interval(values)
+    assert found.value == pytest.approx(values.mean())
+    assert found[1:] == pytest.approx(theirs.confidence_interval, rel=0.02)
+
+
+@pytest.mark.parametrize(("hits", "total"), [(0, 7), (3, 20), (20, 20)])
+def test_a_share_has_the_exact_interval_of_scipy(hits, total):
+    theirs = stats.binomtest(hits, total).proportion_ci(method="exact")
+    assert share_interval(hits, total) == pytest.approx((hits / total, *theirs))
+
+
+def test_values_that_are_none_are_named():
+    with pytest.raises(InputError, match="values"):
+        mean_interval([])
+    with pytest.raises(InputError, match="hits: '3 of 2' is not valid"):
+        share_interval(3, 2)

@@ -1,0 +1,44 @@
+"""Is a circuit what its model uses? The figures and a verdict, for each of several circuits.
+
+python -m experiments.scorecard --model=runs/quickstart/sparse --circuits=runs/circuits/for_while.json
+
+A circuit's task is the one that its file names; --tasks names others, one a circuit. --output gets a JSON
+file for each.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command
+from sparse_jax.faithfulness.scorecard import measure_circuit
+from sparse_jax.inputs import require
+from sparse_jax.interactive import load_circuit
+from sparse_jax.models.formats import load_model
+from sparse_jax.tasks.find import FORMS, find_task
+
+MODEL = flags.DEFINE_string("model", None, "the model that the circuits are of", required=True)
+CIRCUITS = flags.DEFINE_list("circuits", None, "JSON files of circuits", required=True)
+TASKS = flags.DEFINE_list("tasks", [], f"a task for each circuit, {FORMS} (default: as the files say)")
+PAIRS = flags.DEFINE_integer("pairs", 128, "pairs of the test split and of the shifted split", 2)
+OUTPUT = flags.DEFINE_string("output", None, "a folder for <name of the circuit's file>.json each")
+
+
+def main() -> None:
+    """Checks everything, then measures and prints one circuit after the other."""
+    require(len(CIRCUITS.value) > 0, "--circuits", CIRCUITS.value, "one or more files")
+    given = len(TASKS.value)
+    require(given in (0, len(CIRCUITS.value)), "--tasks", TASKS.value, "one for each circuit, or none")
+    model = load_model(MODEL.value)
+    circuits = [load_circuit(path, model) for path in CIRCUITS.value]
+    names = TASKS.value or [str(one.provenance.get("task")) for one in circuits]
+    tasks = [find_task(name) for name in names]
+    for path, circuit, task in zip(CIRCUITS.value, circuits, tasks):
+        card = measure_circuit(model, circuit, task, PAIRS.value)
+        print(card)
+        if OUTPUT.value:
+            card.save(Path(OUTPUT.value) / f"{Path(path).stem}.json")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,1 @@
+"""Whether a circuit is what the model uses."""

@@ -1,0 +1,62 @@
+"""Means, shares and geometric means with 95 % intervals."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from sparse_jax.inputs import require
+from sparse_jax.trees import Array
+
+LEVEL = 0.95
+SAMPLES = 10_000
+
+
+class Interval(NamedTuple):
+    """A value and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_interval(values_P: Array, samples: int = SAMPLES, seed: int = 0) -> Interval:
+    """The mean over pairs with its percentile bootstrap interval.
+
+    The bootstrap draws the pairs again, `samples` times, with replacement. Raises InputError without a value.
+    """
+    values = np.asarray(values_P, np.float64)
+    require(len(values) > 0, "values", [], "at least one")
+    rng = np.random.default_rng(seed)
+    # a sum over how often each pair was drawn: no array of samples x pairs x values
+    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), samples)
+    low, high = np.quantile(counts @ values / len(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def share_interval(hits: int, total: int) -> Interval:
+    """A share with its exact binomial (Clopper-Pearson) interval.
+
+    Raises InputError unless 0 <= hits <= total.
+    """
+    require(total > 0 and 0 <= hits <= total, "hits", f"{hits} of {total}", "0 to a total above 0")
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if hits == 0 else float(stats.beta.ppf(tail, hits, total - hits + 1))
+    high = 1.0 if hits == total else float(stats.beta.ppf(1 - tail, hits + 1, total - hits))
+    return Interval(hits / total, low, high)
+
+
+def geometric_mean(values: Sequence[float], samples: int = SAMPLES, seed: int = 0) -> Interval:
+    """The geometric mean of positive values, one a task, and its percentile interval.
+
+    The bootstrap draws the tasks again, `samples` times, with replacement: the interval is about the tasks
+    that might have been chosen, not about the noise of one task. Of ratios it is paired, as it should be.
+    Raises InputError if there is no value or one is not positive.
+    """
+    require(len(values) > 0 and min(values) > 0, "values", list(values), "positive numbers, at least one")
+    logs = np.log(np.asarray(values, np.float64))
+    rng = np.random.default_rng(seed)
+    drawn = logs[rng.integers(0, logs.size, (samples, logs.size))].mean(axis=1)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(*(float(np.exp(x)) for x in (logs.mean(), low, high)))

@@ -1,0 +1,150 @@
+"""The scorecard of a circuit that was put there by hand, figure by figure, and of another one."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import sparse_jax as sj
+from sparse_jax.ablation.applied import values_hash
+from sparse_jax.ablation.values import save_means
+from sparse_jax.circuits.edges import find_edges, kept_nodes
+from sparse_jax.circuits.graph import Circuit, load_circuit
+from sparse_jax.faithfulness.probes import Probe, inner, matched_sets
+from sparse_jax.faithfulness.scorecard import measure_circuit
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.model.forward import forward
+from sparse_jax.model.hooks import Hooks, Patch
+from tests.planted import CONFIG, Planted, planted_gates, planted_model
+
+TASK = Planted("planted", "tests", "which digit ends a prompt")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return planted_model()
+
+
+@pytest.fixture(scope="module")
+def values(model):
+    tokens = jax.random.randint(jax.random.key(0), (16, 8), 0, 8)
+    captured = forward(CONFIG, model.params, tokens, Hooks(capture=sites.NODE_SITES))[1]
+    return {site: np.asarray(x.mean(axis=(-3, -2))) for site, x in captured.items()}
+
+
+def circuit_of(model, values, gates, folder):
+    """A circuit of these gates, as if it had been found, with its ablation values beside it."""
+    gates = {site: np.asarray(gate, np.float32) for site, gate in gates.items()}
+    nodes = kept_nodes(gates, values, gates, 1)
+    edges = find_edges(model.params, nodes, gates)
+    kept = {site: value for site, value in values.items() if site != "embed"}
+    save_means(kept, folder / "means.npz", model.fingerprint)
+    about = {"weights": model.fingerprint, "values": values_hash(kept), "task": "planted"}
+    circuit = Circuit(nodes, edges, sites.LAYER_SITES, {"edges": len(edges)}, {"target": 0.15}, {}, about)
+    circuit.save(folder / "circuit.json")
+    return load_circuit(folder / "circuit.json")
+
+
+@pytest.fixture(scope="module")
+def circuit(model, values, tmp_path_factory):
+    return circuit_of(model, values, planted_gates(), tmp_path_factory.mktemp("planted"))
+
+
+@pytest.fixture(scope="module")
+def probe(model, circuit):
+    return Probe(model, circuit, TASK.encode("test", 6, 0, model.tokenizer, 8))
+
+
+def test_losses_without_nodes_are_those_of_the_gates_written_out(model, values, probe):
+    own = {site: np.stack([gate, 0 * gate]) for site, gate in probe.nodes.items()}
+    found = probe.losses_without(own)
+    tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.reshape(12)
+    gates = {site: 1 - gate for site, gate in probe.nodes.items()}
+    ablated = {site: values[site] for site in gates}
+    for row, hooks in zip(found, (Hooks(gates, ablated), Hooks())):
+        logits = np.asarray(forward(CONFIG, model.params, tokens, hooks)[0])[np.arange(12), last]
+        right, wrong = logits[np.arange(12)[:, None], probe.pairs.candidates.reshape(12, 2)].T
+        np.testing.assert_allclose(row, np.log1p(np.exp(wrong - right)).reshape(6, 2).mean(axis=1), atol=1e-5)
+    assert found[0].mean() > 0.6 and found[1].mean() < 0.15
+
+
+def test_swapped_values_are_those_of_the_other_member(model, probe):
+    """Members of equal length here, so that every position takes its own value of the other."""
+    tokens = probe.pairs.tokens.reshape(12, -1)
+    other = np.arange(12) ^ 1
+    values = forward(CONFIG, model.params, tokens, Hooks(capture=("mlp_neuron",)))[1]["mlp_neuron"]
+    mask = probe.nodes["mlp_neuron"][:, None, None] > 0
+    patch = Patch(np.broadcast_to(mask, values.shape), values[:, other])
+    logits = np.asarray(forward(CONFIG, model.params, tokens, Hooks(patches={"mlp_neuron": patch}))[0])
+    two = logits[np.arange(12), probe.pairs.last.ravel()][
+        np.arange(12)[:, None], probe.pairs.candidates.reshape(12, 2)
+    ]
+    found = probe.swapped_margins(inner(probe.nodes))
+    np.testing.assert_allclose(found.ravel(), two[:, 0] - two[:, 1], atol=1e-5)
+    assert (found < 0).all() and (probe.swapped_margins(inner(probe.nodes, inverted=True)) > 0).all()
+
+
+def test_before_the_shorter_member_begins_nothing_is_swapped(model, circuit):
+    pairs = TASK.encode("test", 2, 0, model.tokenizer, 8)
+    # the second member begins one token later
+    tokens = pairs.tokens.copy()
+    tokens[:, 1, :2], tokens[:, 1, 2:] = pairs.tokens[:, 1, 1:3], 0
+    last = pairs.last - np.array([0, 1])
+    probe = Probe(model, circuit, pairs._replace(tokens=tokens, last=last))
+    assert (probe.swapped_margins(inner(probe.nodes)) < 0).all()
+
+
+def test_random_sets_have_as_many_nodes_of_every_site_and_none_of_the_circuit(probe):
+    allowed = {site: np.ones_like(gate) for site, gate in probe.nodes.items()}
+    sets = matched_sets(probe.nodes, allowed, 20, seed=3)
+    for site, gate in probe.nodes.items():
+        free = np.minimum(gate.sum(axis=-1), (1 - gate).sum(axis=-1))
+        np.testing.assert_array_equal(sets[site].sum(axis=-1), np.broadcast_to(free, (20, *free.shape)))
+        assert not (sets[site] * gate).any()
+    assert len({one.tobytes() for one in sets["mlp_neuron"]}) > 3
+
+
+def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit, tmp_path):
+    card = measure_circuit(model, circuit, TASK, 16)
+    assert card.value("loss of the circuit", "mean") == pytest.approx(
+        sj.score(model, TASK, circuit=circuit, pairs=16).loss, abs=1e-6
+    )
+    assert card.value("faithfulness of the logit difference", "mean") == pytest.approx(1, abs=0.2)
+    assert card.value("answers flipped by swapping the circuit's q, k, v and neurons") == 1
+    assert card.value("answers flipped by swapping all other q, k, v and neurons") == 0
+    assert card.value("random sets that do less harm", "mean") == 1
+    assert card.verdict[0].startswith("Sufficient under mean and ")
+    assert any(said.startswith("Necessary") for said in card.verdict)
+    assert card.verdict[-1].startswith("Decisive")
+    for figure in card.figures:
+        assert figure.interval.low <= figure.interval.value <= figure.interval.high
+    assert measure_circuit(model, circuit, TASK, 16) == card
+    card.save(tmp_path / "card.json")
+    written = json.loads((tmp_path / "card.json").read_text(), parse_constant=pytest.fail)
+    assert written["verdict"] == list(card.verdict) and len(written["figures"]) == len(card.figures)
+    assert "<table>" in card._repr_html_() and "Decisive" in repr(card)
+
+
+def test_another_circuit_is_none_of_that(model, values, tmp_path):
+    gates = {site: np.zeros(gate.shape) for site, gate in planted_gates().items()}
+    gates["mlp_neuron"][0, 5] = 1
+    card = measure_circuit(model, circuit_of(model, values, gates, tmp_path), TASK, 16)
+    assert card.verdict[0] == "Not sufficient under any ablation."
+    assert any(said.startswith("Not shown to be necessary") for said in card.verdict)
+    assert card.verdict[-1].startswith("Answers follow its values in 0%")
+
+
+def test_wrong_input_is_named(model, circuit):
+    other = dataclasses.replace(model, params=jax.tree.map(lambda x: 2 * x, model.params))
+    with pytest.raises(InputError, match="circuit: it is of model"):
+        sj.scorecard(other, circuit, TASK)
+    with pytest.raises(InputError, match="task: 'for_while' is not valid; valid: 'planted'"):
+        sj.scorecard(model, circuit, "for_while")
+    with pytest.raises(InputError, match="pairs: 1 is not valid; valid: at least 2"):
+        sj.scorecard(model, circuit, TASK, pairs=1)
+    empty = dataclasses.replace(circuit, nodes=(), edges=())
+    with pytest.raises(InputError, match="circuit: 'no nodes' is not valid"):
+        sj.scorecard(model, empty, TASK)
