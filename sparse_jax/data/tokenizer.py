@@ -31,14 +31,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     Raises InputError if `vocab_size` is too small.
     """
     check_vocab_size(vocab_size)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_level(models.BPE(), SPLIT_PATTERN)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[END_OF_TEXT],
@@ -46,6 +39,19 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def byte_level(model: models.BPE, split: str | None) -> Tokenizer:
+    """A tokenizer of the bytes of text, split by the pattern `split`; None splits it as GPT-2 does."""
+    tokenizer = Tokenizer(model)
+    bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)
+    if split is None:
+        tokenizer.pre_tokenizer = bytes_of
+    else:
+        pieces = pre_tokenizers.Split(Regex(split), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, bytes_of])
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 

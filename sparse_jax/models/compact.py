@@ -17,11 +17,13 @@ from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
 from sparse_jax.models.leaves import Place, Source, read_leaves
-from sparse_jax.models.model import Model, read_tokenizer, write_tokenizer
+from sparse_jax.models.model import Model
 from sparse_jax.models.safetensors_file import read_safetensors
+from sparse_jax.models.tokenizer_files import read_tokenizer, write_tokenizer
 from sparse_jax.trees import map_named, named_leaves
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+SPECIAL = "special_tokens"  # a section of the config, there if the model has some
 NONZERO, DENSE = "sparse_jax.compact.1", "sparse_jax.dense.1"
 
 
@@ -98,8 +100,12 @@ def read_compact(directory: str | os.PathLike) -> Model:
     run = read_json_object(directory / CONFIG)
     config = model_section(run, directory / CONFIG)
     params = read_weights(directory / WEIGHTS, config)
+    special = run.pop(SPECIAL, {})
+    if not isinstance(special, dict):
+        raise InputError(f"{directory / CONFIG}: {SPECIAL}: {special!r} is not valid; valid: an object")
     # a model that was made elsewhere has no other section
-    return Model(config, params, read_tokenizer(directory), str(directory), run if len(run) > 1 else None)
+    known = run if len(run) > 1 else None
+    return Model(config, params, read_tokenizer(directory), str(directory), known, special)
 
 
 def write_compact(model: Model, directory: str | os.PathLike, dense: bool = False) -> None:
@@ -109,6 +115,8 @@ def write_compact(model: Model, directory: str | os.PathLike, dense: bool = Fals
     """
     directory = Path(directory)
     sections = {**(model.run or {}), "model": dataclasses.asdict(model.config)}
+    if model.special_tokens:
+        sections[SPECIAL] = {**model.special_tokens}
     write_whole(directory / CONFIG, json.dumps(sections, indent=1, sort_keys=True, allow_nan=False))
     write_tokenizer(model.tokenizer, directory)
     write_whole(directory / WEIGHTS, pack_weights(model.params, dense))

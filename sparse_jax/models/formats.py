@@ -33,7 +33,9 @@ def _write_dense(model: Model, directory: Path) -> None:
 # In the order in which they are tried on a directory.
 FORMATS = {
     "openai": Format("a released model (beeg_config.json)", is_released, read_released, write_released),
-    "hf": Format("a Hugging Face model", is_hugging_face, read_hugging_face, write_hugging_face),
+    "hf": Format(
+        "a Hugging Face model (config.json)", is_hugging_face, read_hugging_face, write_hugging_face
+    ),
     "compact": Format("a compact model (weights.safetensors)", is_compact, read_compact, write_compact),
     "safetensors": Format("the same with every weight", is_compact, read_compact, _write_dense),
     "workdir": Format("the workdir of a training run", is_workdir, read_workdir, None),

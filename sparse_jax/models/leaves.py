@@ -16,7 +16,8 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
 from sparse_jax.trees import map_named, named_leaves
 
-WEIGHT_DTYPES = [np.dtype(kind) for kind in (np.float32, np.float16, jnp.bfloat16)]  # exact in float32
+# The first three are exact in float32; the last is rounded to it.
+WEIGHT_DTYPES = [np.dtype(kind) for kind in (np.float32, np.float16, jnp.bfloat16, np.float64)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,7 @@ def check_names(found: Mapping[str, Source], wanted: Mapping[str, Place], origin
             raise InputError(f"{origin}: {name!r} has shape {tuple(tensor.shape)}; valid: {valid}")
         if tensor.dtype not in WEIGHT_DTYPES:
             raise InputError(
-                f"{origin}: {name!r} has dtype {tensor.dtype}; valid: float32, float16 or bfloat16"
+                f"{origin}: {name!r} has dtype {tensor.dtype}; valid: float32, float16, bfloat16 or float64"
             )
 
 
@@ -116,31 +117,41 @@ def read_leaves(
 ) -> Params:
     """The parameters as float32 NumPy arrays; one tensor at a time is in memory beside them.
 
-    Raises InputError, naming the tensor and `origin`, for what is missing, left over, of another shape or
-    dtype, or not finite.
+    float64 is rounded. Raises InputError, naming the tensor and `origin`, for what is missing, left over, of
+    another shape or dtype, or not finite in float32.
     """
     check_names(found, wanted, origin)
     params = map_named(lambda _, leaf: np.empty(leaf.shape, np.float32), param_shapes(config))
     leaves = named_leaves(params)
     for name, place in wanted.items():
-        values = finite(found[name].read(), name, origin)
+        values = finite(_float32(found[name].read()), name, origin)
         values = values.T if place.transposed else values
         for leaf, part in zip(place.leaves, np.split(values, len(place.leaves), axis=-1)):
             leaves[leaf][... if place.layer is None else place.layer] = part
     return params
 
 
+def _float32(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large is infinite, and refused as such
+        return np.asarray(values, np.float32)
+
+
 def finite(values: np.ndarray, name: str, origin: object) -> np.ndarray:
     """`values` themselves. Raises InputError if one is not a finite number."""
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
-        raise InputError(f"{origin}: {name!r} contains {bad} values that are not finite")
+        raise InputError(f"{origin}: {name!r} contains {bad} values that are not finite in float32")
     return values
 
 
 def drop_copy(found: dict[str, Source], copy: str, original: str, origin: object) -> None:
-    """Removes a tensor that a tied embedding makes redundant. Raises InputError if it is not a copy."""
-    if copy not in found or original not in found:
+    """Leaves `original` alone of two tensors that a tied embedding makes one; a file may have either or both.
+
+    Raises InputError if they differ.
+    """
+    if copy in found and original not in found:
+        found[original] = found.pop(copy)
+    if copy not in found:
         return
     wanted = finite(found[original].read(), original, origin)
     if not np.array_equal(found.pop(copy).read(), wanted):

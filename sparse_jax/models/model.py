@@ -5,18 +5,15 @@ import functools
 import hashlib
 import html
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from sparse_jax.data.tokenizer import load_tokenizer, save_tokenizer
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.trees import named_leaves
 
-TOKENIZER = "tokenizer.json"
 # Fields of a config that change how a model is computed, and not what.
 _NO_NUMBERS = ("unroll", "remat")
 
@@ -27,7 +24,8 @@ class Model:
 
     tokenizer: None if there was none; such a model can be converted, and run on token ids. origin: where it
     was read from, for display. run: the config of its training run, as read from JSON; None if it was trained
-    elsewhere.
+    elsewhere. special_tokens: the tokens that begin and end a text, as the directory that it was read from
+    names them (see `tokenizer_files.read_special_tokens`); empty if it was trained here.
     """
 
     config: ModelConfig
@@ -35,6 +33,7 @@ class Model:
     tokenizer: Tokenizer | None = None
     origin: str = "memory"
     run: Mapping[str, Mapping[str, object]] | None = None
+    special_tokens: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -67,7 +66,7 @@ class Model:
     def require_tokenizer(self) -> Tokenizer:
         """The tokenizer. Raises InputError if there is none."""
         if self.tokenizer is None:
-            raise InputError(f"model: {self.origin} has no {TOKENIZER}; valid: a model with its tokenizer")
+            raise InputError(f"model: {self.origin} has no tokenizer.json; valid: a model with its tokenizer")
         return self.tokenizer
 
 
@@ -79,15 +78,3 @@ def fingerprint(config: ModelConfig, params: Params) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
-
-
-def read_tokenizer(directory: Path) -> Tokenizer | None:
-    """The tokenizer in `tokenizer.json` there, or None. Raises InputError if it is damaged."""
-    path = directory / TOKENIZER
-    return load_tokenizer(path) if path.exists() else None
-
-
-def write_tokenizer(tokenizer: Tokenizer | None, directory: Path) -> None:
-    """Writes it beside a model, unless it is None."""
-    if tokenizer is not None:
-        save_tokenizer(tokenizer, directory / TOKENIZER)

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from sparse_jax.data.tokenizer import SPLIT_PATTERN
 from sparse_jax.files import read_json_object, write_whole
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.models.leaves import Given, Row, drop_copy, finite, places, read_leaves, write_leaves
-from sparse_jax.models.model import Model, read_tokenizer, write_tokenizer
+from sparse_jax.models.model import Model
 from sparse_jax.models.released_config import read_released_config, write_released_config
-from sparse_jax.models.torch_reader import read_torch_file
+from sparse_jax.models.tokenizer_files import read_tokenizer, write_tokenizer
 from sparse_jax.models.torch_writer import write_torch_file
+from sparse_jax.models.weight_files import read_tensors, unwrapped
 from sparse_jax.trees import named_leaves
 
 CONFIG, WEIGHTS = "beeg_config.json", "final_model.pt"
@@ -60,24 +62,22 @@ def is_released(directory: str | os.PathLike) -> bool:
 
 
 def read_released(directory: str | os.PathLike) -> Model:
-    """The model of a released directory, and its tokenizer if a `tokenizer.json` lies there too.
+    """The model of a released directory, and its tokenizer if one lies there too.
 
-    A table of positions that is all zero is none. Raises InputError for a file that is missing or damaged,
-    a config that is not supported, and tensors that are not those of the config.
+    That is a `tokenizer.json`, or `encoder.json` and `vocab.bpe` as they were released. A table of positions
+    that is all zero is none. Raises InputError for a file that is missing or damaged, a config that is not
+    supported, and tensors that are not those of the config.
     """
     directory = Path(directory)
     config = read_released_config(read_json_object(directory / CONFIG))
-    tensors = read_torch_file(directory / WEIGHTS)
-    if not isinstance(tensors, dict):
-        raise InputError(f"{directory / WEIGHTS}: is not a dict of tensors by name")
-    return read_released_tensors(config, tensors, directory / WEIGHTS, read_tokenizer(directory))
+    tokenizer = read_tokenizer(directory, SPLIT_PATTERN)
+    tensors = unwrapped(read_tensors(directory / WEIGHTS), directory / WEIGHTS)
+    model = read_released_tensors(config, tensors, directory / WEIGHTS)
+    return dataclasses.replace(model, tokenizer=tokenizer, origin=str(directory))
 
 
-def read_released_tensors(config: ModelConfig, tensors: dict, origin: Path, tokenizer) -> Model:
+def read_released_tensors(config: ModelConfig, tensors: dict, origin: Path) -> Model:
     """The model of `config` with tensors under their released names, taken out of the dict `tensors`."""
-    for name, tensor in tensors.items():
-        if not hasattr(tensor, "read"):
-            raise InputError(f"{origin}: {name!r} is not a tensor")
     tensors.setdefault(LOGIT_BIAS, Given(np.zeros(config.vocab_size, np.float32)))
     _drop_causal_masks(config, tensors, origin)
     if config.tied_embedding:
@@ -85,7 +85,7 @@ def read_released_tensors(config: ModelConfig, tensors: dict, origin: Path, toke
     if config.positions == "added" and POSITIONS in tensors and _is_zero(config, tensors, origin):
         config = dataclasses.replace(config, positions="none")
         del tensors[POSITIONS]
-    return Model(config, read_leaves(tensors, places(ROWS, config), config, origin), tokenizer)
+    return Model(config, read_leaves(tensors, places(ROWS, config), config, origin))
 
 
 def write_released(model: Model, directory: str | os.PathLike) -> None:

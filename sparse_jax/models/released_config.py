@@ -1,7 +1,7 @@
 """The config of a released model, `beeg_config.json`, and ours: every field means something or is refused."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice
 from sparse_jax.model.config import ModelConfig
@@ -23,6 +23,31 @@ HISTORY = (
     "afrac_approx", "bigram_table_rank", "debug_exact_topk", "expansion_factor", "expansion_factor_mlp",
     "ignore_dw_grad", "pfrac", "rtopk", "sparse_matmul_impl",
 )  # fmt: skip
+# Fields of the released upload that the public class lacks; with them off, it computes the same.
+OFF = (
+    "afrac_approx", "afrac_ste", "afrac_ste_only_non_neurons", "bigram_table_rank", "enable_fp8_linear",
+    "mup", "mup_width_multiplier", "rtopk", "scale_invariance", "unembed_rank",
+)  # fmt: skip
+# Fields that Hugging Face's library adds, which say nothing of the network. Whether the embedding is tied is
+# said by `tied_unembed`; the tensors show if that is wrong.
+HUB = (
+    "_name_or_path", "architectures", "auto_map", "bos_token_id", "chunk_size_feed_forward", "dtype",
+    "eos_token_id", "id2label", "is_decoder", "label2id", "model_type", "output_attentions",
+    "output_hidden_states", "pad_token_id", "problem_type", "return_dict", "tie_word_embeddings",
+    "tokenizer_class", "torch_dtype", "transformers_version", "use_cache",
+)  # fmt: skip
+# What older files, and that library, call our fields; both may be there if they agree.
+OTHER_NAMES = {
+    "n_mlp": "d_mlp",
+    "n_embd": "d_model",
+    "intermediate_size": "d_mlp",
+    "hidden_size": "d_model",
+    "head_dim": "d_head",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "block_size",
+    "n_positions": "block_size",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,25 +86,26 @@ class ReleasedConfig:
     enable_sparse_kernels: bool = False
 
 
-def read_released_config(mapping: Mapping[str, object]) -> ModelConfig:
-    """The model that a `beeg_config.json` describes.
+def read_released_config(mapping: Mapping[str, object], file: str = "beeg_config") -> ModelConfig:
+    """The model that a `beeg_config.json` describes; `file` is what errors call it.
 
     Positions are "added" even where that table is all zero: only the tensors can say that there are none.
     Raises InputError naming the field that is unknown, ill-typed, contradictory or not supported.
     """
-    fields = {name: value for name, value in mapping.items() if name not in HISTORY}
-    _settle_older_names(fields)
-    released = from_mapping(ReleasedConfig, fields, "beeg_config")
+    _refuse_on(mapping, set(OFF) - set(HISTORY), file)
+    fields = {name: value for name, value in mapping.items() if name not in (*HISTORY, *OFF)}
+    _settle_other_names(fields, file)
+    released = from_mapping(ReleasedConfig, fields, file)
     for name in ("residual_activation_type", "activation_type"):
         choices = ("identity" if name.startswith("residual") else "gelu", "relu")
-        require_choice(f"beeg_config.{name}", getattr(released, name), choices)
-    valid = f"a divisor of beeg_config.d_model {released.d_model}"
+        require_choice(f"{file}.{name}", getattr(released, name), choices)
+    valid = f"a divisor of {file}.d_model {released.d_model}"
     fits = released.n_head > 0 and released.d_model % released.n_head == 0
-    require(fits, "beeg_config.n_head", released.n_head, valid)
+    require(fits, f"{file}.n_head", released.n_head, valid)
     d_head = released.d_model // released.n_head if released.d_head is None else released.d_head
     for name in ("d_mlp", "d_pos_emb"):
         value = getattr(released, name)
-        require(value is None or value >= 1, f"beeg_config.{name}", value, "null, or at least 1")
+        require(value is None or value >= 1, f"{file}.{name}", value, "null, or at least 1")
     return ModelConfig(
         vocab_size=released.vocab_size,
         context=released.block_size,
@@ -93,14 +119,23 @@ def read_released_config(mapping: Mapping[str, object]) -> ModelConfig:
         norm_bias=released.ln_bias,
         bias=released.bias,
         tied_embedding=released.tied_unembed,
-        positions=_positions(released),
+        positions=_positions(released, file),
         d_position=released.d_pos_emb or 0,
         residual_activation=released.residual_activation_type,
         attention_sink=released.sink,
         bigram=_bigram(released),
         activation_fraction=released.afrac,
-        topk_sites=_topk_sites(released),
+        topk_sites=_topk_sites(released, file),
     )
+
+
+def read_hub_config(mapping: Mapping[str, object]) -> ModelConfig:
+    """The model that the `config.json` of the released upload describes, which has more fields.
+
+    Raises InputError as `read_released_config` does, and for another value of OFF.
+    """
+    _refuse_on(mapping, OFF, "config")
+    return read_released_config({name: value for name, value in mapping.items() if name not in HUB}, "config")
 
 
 def write_released_config(config: ModelConfig, tokenizer_name: str) -> dict[str, object]:
@@ -136,24 +171,30 @@ def write_released_config(config: ModelConfig, tokenizer_name: str) -> dict[str,
     return dataclasses.asdict(released)
 
 
-def _settle_older_names(fields: dict[str, object]) -> None:
-    """Takes out what older files say in other words."""
-    for older, name in (("n_mlp", "d_mlp"), ("n_embd", "d_model")):
-        value = fields.pop(older, None)
+def _refuse_on(fields: Mapping[str, object], names: Iterable[str], file: str) -> None:
+    for name in sorted(names):
+        value = fields.get(name)
+        require(value is None or value is False, f"{file}.{name}", value, "null or false")
+
+
+def _settle_other_names(fields: dict[str, object], file: str) -> None:
+    """Takes out what older files and the upload say in other words."""
+    for other, name in OTHER_NAMES.items():
+        value = fields.pop(other, None)
         if value is None:
             continue
         if fields.get(name) is None:
             fields[name] = value
         if fields[name] != value:
-            raise InputError(f"beeg_config.{older}: {value!r} contradicts {name} {fields[name]!r}")
+            raise InputError(f"{file}.{other}: {value!r} contradicts {name} {fields[name]!r}")
     tied = fields.pop("use_tied_aux_matrix", False)
-    require(tied is False, "beeg_config.use_tied_aux_matrix", tied, "false")
+    require(tied is False, f"{file}.use_tied_aux_matrix", tied, "false")
 
 
-def _positions(released: ReleasedConfig) -> str:
+def _positions(released: ReleasedConfig, file: str) -> str:
     if released.d_pos_emb is None:
         sinusoidal = released.sinusoidal_cat_pos_emb
-        require(not sinusoidal, "beeg_config.sinusoidal_cat_pos_emb", sinusoidal, "false without d_pos_emb")
+        require(not sinusoidal, f"{file}.sinusoidal_cat_pos_emb", sinusoidal, "false without d_pos_emb")
         return "added"
     return "sinusoidal" if released.sinusoidal_cat_pos_emb else "concatenated"
 
@@ -164,8 +205,8 @@ def _bigram(released: ReleasedConfig) -> str:
     return "learned" if released.learnable_bigram_table else "fixed"
 
 
-def _topk_sites(released: ReleasedConfig) -> tuple[str, ...]:
+def _topk_sites(released: ReleasedConfig, file: str) -> tuple[str, ...]:
     names = released.afrac_loctypes.split(",") if released.afrac_loctypes else []
     for name in names:
-        require_choice("beeg_config.afrac_loctypes", name, SITES)
+        require_choice(f"{file}.afrac_loctypes", name, SITES)
     return tuple(SITES[name] for name in names)

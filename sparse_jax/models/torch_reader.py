@@ -30,11 +30,14 @@ STORAGES = {
     "torch ByteStorage": np.dtype(np.uint8),
     "torch BoolStorage": np.dtype(np.bool_),
 }
+# How files begin that torch.save wrote before it wrote zip files.
+BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+OLDER = "written in the format before PyTorch 1.6; valid: a zip file, torch.save(torch.load(path), path)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Storage:
-    """`count` numbers in a row from byte `start` of the file."""
+    """`count` numbers in a row from byte `start` of the file; checksum: 0 where the file has none."""
 
     path: Path
     start: int
@@ -48,7 +51,7 @@ class Storage:
             return np.zeros(0, self.dtype)
         size = self.count * self.dtype.itemsize
         content = np.memmap(self.path, np.uint8, "r", self.start, size)
-        if zlib.crc32(content.data) != self.checksum:
+        if self.checksum and zlib.crc32(content.data) != self.checksum:
             raise InputError(f"{self.path}: damaged: wrong checksum of {size} bytes from {self.start}")
         return content.view(np.ndarray).view(self.dtype)
 
@@ -78,12 +81,16 @@ def read_torch_file(path: str | os.PathLike) -> Any:
     """What `torch.save` wrote at `path`, with a StoredTensor for every tensor.
 
     Raises InputError for a file that is missing, truncated or damaged, or that holds more than dicts, lists,
-    tuples, numbers, strings and dense tensors.
+    tuples, numbers, strings and dense tensors. A file that was written without checksums (CRC 0, as
+    `torch.serialization.set_crc32_options(False)` leaves them) is read, but damaged numbers go unnoticed.
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-            return _Archive(path, archive, file).load()
+        with path.open("rb") as file:
+            if file.read(len(BEFORE_ZIP)) == BEFORE_ZIP:
+                raise InputError(f"{path}: {OLDER}")
+            with zipfile.ZipFile(file) as archive:
+                return _Archive(path, archive, file).load()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (zipfile.BadZipFile, struct.error, EOFError, RuntimeError) as error:
@@ -92,7 +99,7 @@ def read_torch_file(path: str | os.PathLike) -> Any:
 
 class _Archive:
     def __init__(self, path: Path, archive: zipfile.ZipFile, file):
-        self._path, self._archive, self._file = path, archive, file
+        self._path, self._file = path, file
         self._entries = {entry.filename: entry for entry in archive.infolist()}
         self._size = path.stat().st_size
 
@@ -116,8 +123,12 @@ class _Archive:
         return read_pickle(self._content(found[0]), names, self._storage, self._path)
 
     def _content(self, name: str) -> bytes:
-        self._start(name)
-        return self._archive.read(name)
+        entry = self._entries[name]
+        self._file.seek(self._start(name))
+        content = self._file.read(entry.file_size)
+        if entry.CRC and zlib.crc32(content) != entry.CRC:
+            raise InputError(f"{self._path}: damaged: wrong checksum of {name!r}")
+        return content
 
     def _storage(self, identity: Any) -> Storage:
         kind, dtype, key, _, count = identity
