@@ -26,6 +26,7 @@ from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import ablation_values
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.graph import load_circuit as read_circuit
+from sparse_jax.circuits.node_list import is_node_list, read_node_list
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard, measure_circuit
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice
@@ -307,8 +308,9 @@ def scorecard(
 
 
 def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:
-    """The circuit in a file: what `Circuit.save` wrote, or a released `viz_data.pt` beside its model.
+    """The circuit in a file: what `Circuit.save` wrote, or a released one.
 
+    A released circuit is a `viz_data.pt`, or `NAME_nodes.txt` beside `NAME_edges.csv` (either can be given).
     model: the model that the circuit has to be of; a `viz_data.pt` says only which nodes were kept, so that
     it cannot do without. Raises InputError for a missing or foreign file, and a circuit of another model.
     """
@@ -316,6 +318,8 @@ def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit
         if model is None:
             raise InputError(f"{path}: a released circuit; valid: load_circuit(path, model), with its model")
         return released_circuit(read_viz_data(path, model.config), model)
+    if is_node_list(path):
+        return read_node_list(path, model)
     circuit = read_circuit(path)
     if model is not None:
         check_circuit(model, circuit)

@@ -46,6 +46,9 @@ def _read_pair(vocabulary: Path, merges: Path, split: str | None) -> Tokenizer:
     added = vocabulary.with_name("added_tokens.json")
     if added.exists():
         raise InputError(f"{added}: not supported beside {vocabulary.name}; valid: a {TOKENIZER} with them")
+    told = vocabulary.with_name(CONFIG)
+    spaced = read_json_object(told).get("add_prefix_space") if told.exists() else None
+    require(not spaced, f"{told}: add_prefix_space", spaced, f"false beside {vocabulary.name}")
     ids = read_json_object(vocabulary)
     for token, number in ids.items():
         require(type(number) is int and number >= 0, f"{vocabulary}[{token!r}]", number, "an id from 0")

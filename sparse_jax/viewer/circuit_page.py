@@ -54,6 +54,8 @@ def _payload(circuits: Circuit | Sequence[Circuit]) -> dict[str, object]:
 
 
 def _kind(circuit: Circuit) -> str:
+    if "kind" in circuit.provenance:  # a released circuit, which has no config
+        return str(circuit.provenance["kind"])
     sparsity = circuit.provenance.get("config", {}).get("sparsity", {})
     is_dense = sparsity.get("fraction", 1.0) == 1.0 and not sparsity.get("rules")
     return "dense" if is_dense else "sparse"

@@ -88,5 +88,5 @@ def test_a_site_must_be_there_in_every_layer(model):
 
 
 def test_another_file_of_torch_is_refused(model):
-    with pytest.raises(InputError, match="no circuit_data"):
+    with pytest.raises(InputError, match="circuit_data not found"):
         read_viz_data(DATA / "released" / "torch_save.pt", model.config)

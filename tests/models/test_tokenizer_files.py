@@ -65,6 +65,8 @@ def test_a_released_directory_has_its_tokenizer_and_is_saved_with_it(tmp_path, m
         ("vocab.bpe", "#version: 0.2\na b c\n", "line 2: 'a b c'"),
         ("vocab.bpe", "#version: 0.2\nzq qz\n", "vocab.bpe: does not fit encoder.json"),
         ("added_tokens.json", "{}", "added_tokens.json: not supported"),
+        ("tokenizer_config.json", '{"add_prefix_space": true}', "add_prefix_space: True is not valid"),
+        ("tokenizer_config.json", '{"eos_token": 3}', "eos_token: 3 is not valid; valid: a text"),
     ],
 )
 def test_what_is_wrong_with_the_files_is_named(tmp_path, name, content, said):

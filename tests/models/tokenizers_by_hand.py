@@ -11,8 +11,9 @@ from sparse_jax.data.tokenizer import END_OF_TEXT, train_tokenizer
 TEXTS = [f"def name_{i}(x, y):\n    return x + y * {i}  # it's the sum\n" for i in range(40)]
 ODD = (
     "", " ", "  ", "\n", "\n\n  \n", "\t\tx", "x = 1", "don't we'll I'M", "123456789", "a1b2", "é",
-    "naïve café", "日本語のテキスト", "🙂🙃", "\u200b\ufeff", "a\r\nb\r", "((()))", "x+=1;//", "   trailing   ", "__init__",
-    'f"{x!r:>10}"', "e\u0301", "<|endoftext|>", "a<|endoftext|>b", "Ⅷ ½ ²", "word" * 30,
+    "naïve café", "日本語のテキスト", "🙂🙃", "\u200b\ufeff", "a\r\nb\r", "((()))", "x+=1;//",
+    "   trailing   ", "__init__", 'f"{x!r:>10}"', "e\u0301", "<|endoftext|>", "a<|endoftext|>b",
+    "Ⅷ ½ ²", "word" * 30,
 )  # fmt: skip
 
 
