@@ -40,7 +40,7 @@ def main() -> None:
     models = {name: load_model(place.value) for name, place in PLACES.items()}
     weights = {name: model.fingerprint for name, model in models.items()}
     data = {
-        name: [task_data(task, model.tokenizer, model.config.context, plan.prune) for task in tasks]
+        name: [task_data(task, model.require_tokenizer(), model.config.context, plan.prune) for task in tasks]
         for name, model in models.items()
     }
     pairs = {name: {one.name: one.fingerprint for one in group} for name, group in data.items()}

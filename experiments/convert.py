@@ -17,6 +17,7 @@ from absl import flags
 
 from experiments import command
 from sparse_jax.ablation.values import publish_means
+from sparse_jax.data.tokenizer import end_of_text
 from sparse_jax.model.forward import summary
 from sparse_jax.model.generate import generate
 from sparse_jax.models.formats import WRITABLE, load_model, save_model
@@ -42,9 +43,13 @@ def main() -> None:
 
 
 def sample(model: Model) -> str | list[int]:
-    """What the model writes after its first token; token numbers where no tokenizer was given."""
+    """What the model writes after the end of a text (after token 0 where its tokenizer has none).
+
+    Token numbers where no tokenizer was given.
+    """
     count = min(32, model.config.context - 1)
-    prompt = jnp.zeros((1, 1), jnp.int32)
+    first = [] if model.tokenizer is None else end_of_text(model.tokenizer)
+    prompt = jnp.array([first or [0]], jnp.int32)
     tokens = generate(model.config, model.params, prompt, count, jax.random.key(0), 0.8)[0, 1:].tolist()
     return tokens if model.tokenizer is None else model.tokenizer.decode(tokens)
 

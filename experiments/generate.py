@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from experiments import command
+from sparse_jax.interactive import token_ids
 from sparse_jax.model.generate import generate
 from sparse_jax.models.formats import load_model
 
@@ -23,11 +24,10 @@ SEED = flags.DEFINE_integer("seed", 0, "of the sampling")
 def main() -> None:
     """Prints the samples, each after a line of dashes."""
     model = load_model(WORKDIR.value)
-    prompt = model.tokenizer.encode(PROMPT.value).ids
     tokens = generate(
         model.config,
         model.params,
-        jnp.tile(jnp.array(prompt, jnp.int32), (SAMPLES.value, 1)),
+        jnp.tile(token_ids(model, PROMPT.value), (SAMPLES.value, 1)),
         TOKENS.value,
         jax.random.key(SEED.value),
         TEMPERATURE.value,

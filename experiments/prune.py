@@ -44,7 +44,7 @@ def main() -> None:
     require(len(NAMES.value) > 0, "--tasks", NAMES.value, f"one or more, each {FORMS}")
     tasks = [find_task(name) for name in NAMES.value]
     model = load_model(MODEL.value)
-    data = [task_data(task, model.tokenizer, model.config.context, prune) for task in tasks]
+    data = [task_data(task, model.require_tokenizer(), model.config.context, prune) for task in tasks]
     found = prune_tasks(model, None, data, recipe, Path(OUTPUT.value))
     names = _told_apart(NAMES.value, [task.name for task in tasks])
     circuits = {name: circuit for name, circuit in zip(names, found) if circuit is not None}

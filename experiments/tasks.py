@@ -36,12 +36,12 @@ def main() -> None:
         print(list_tasks(TASKS.values()))
     elif SHOW.value is not None:
         pairs = find_task(SHOW.value).pairs(SPLIT.value, NUMBER.value, SEED.value)
-        cut = characters if MODEL.value is None else tokens_of(load_model(MODEL.value).tokenizer)
+        cut = characters if MODEL.value is None else tokens_of(load_model(MODEL.value).require_tokenizer())
         print(show_pairs(pairs, cut, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     elif MODEL.value is not None:
         tasks = {name: find_task(name) for name in NAMES.value}
         model = load_model(MODEL.value)
-        wanted = (SPLIT.value, PAIRS.value, SEED.value, model.tokenizer, model.config.context)
+        wanted = (SPLIT.value, PAIRS.value, SEED.value, model.require_tokenizer(), model.config.context)
         rows = measure_tasks(model, {name: task.encode(*wanted) for name, task in tasks.items()}, SPLIT.value)
         print(format_tasks(rows))
         if OUTPUT.value is not None:

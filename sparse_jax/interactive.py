@@ -28,11 +28,12 @@ from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.graph import load_circuit as read_circuit
 from sparse_jax.circuits.node_list import is_node_list, read_node_list
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
+from sparse_jax.data.tokenizer import encode_texts
 from sparse_jax.faithfulness.scorecard import Scorecard, measure_circuit
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
-from sparse_jax.model.forward import forward
+from sparse_jax.model.forward import check_ids, forward
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.model.nodes import close
 from sparse_jax.models.model import Model
@@ -130,20 +131,20 @@ def generate(
 
 
 def token_ids(model: Model, text: Text) -> jax.Array:
-    """Token ids [B, T] of a text, of texts, or of ids. Raises InputError for what the model cannot read."""
+    """Token ids [B, T] of a text, of texts, or of ids; of a text as `encode_texts` gives them.
+
+    Raises InputError for what the model cannot read: no tokens, or ids that are not in its vocabulary.
+    """
     if isinstance(text, str) or (isinstance(text, (list, tuple)) and text and isinstance(text[0], str)):
         texts = [text] if isinstance(text, str) else list(text)
-        tokenizer = model.require_tokenizer()
-        rows = [tokenizer.encode(one, add_special_tokens=False).ids for one in texts]
+        rows = encode_texts(model.require_tokenizer(), texts)
         longest = max(map(len, rows))
         ids = np.array([row + [0] * (longest - len(row)) for row in rows], np.int32)
     else:
         ids = np.atleast_2d(np.asarray(text))
     require(ids.ndim == 2 and ids.shape[1] > 0, "text", np.shape(ids), "a text of at least one token")
     require(np.issubdtype(ids.dtype, np.integer), "text", str(ids.dtype), "texts, or whole numbers")
-    vocab = model.config.vocab_size
-    low, high = int(ids.min()), int(ids.max())
-    require(low >= 0 and high < vocab, "text", f"ids {low} to {high}", f"token ids 0 to {vocab - 1}")
+    check_ids(model.config, ids, "text")
     return jnp.asarray(ids, jnp.int32)
 
 

@@ -100,16 +100,18 @@ def _mean(rows: Sequence[Row], name: str) -> Side:
     return Side(*losses, geometric("nodes"), geometric("edges"), True)
 
 
-HEADER = f"{'':<24}{'---------- sparse ----------':^34}{'---------- dense -----------':^34}{'dense /':>8}"
+HEADER = f"{'---------- sparse ----------':^34}{'---------- dense -----------':^34}{'dense /':>8}"
 COLUMNS = "".join(f"{name:>9}{'circuit':>9}{'nodes':>7}{'edges':>8} " for name in ("unpruned",) * 2)
 
 
 def format_table(comparison: Comparison) -> str:
     """The table as plain text; "-" where there is nothing, "*" at a circuit that misses the target."""
-    lines = [HEADER, f"{'task':<24}{COLUMNS}{'sparse':>8}"]
-    for row in (*comparison.rows, *filter(None, [comparison.mean])):
+    rows = (*comparison.rows, *filter(None, [comparison.mean]))
+    width = max(len(name) for name in ("task", *(row.task for row in rows)))
+    lines = [f"{'':<{width}}{HEADER}", f"{'task':<{width}}{COLUMNS}{'sparse':>8}"]
+    for row in rows:
         ratio = "-" if row.ratio is None else f"{row.ratio:.1f}"
-        lines.append(f"{row.task:<24}{_cells(row.sparse)}{_cells(row.dense)}{ratio:>8}")
+        lines.append(f"{row.task:<{width}}{_cells(row.sparse)}{_cells(row.dense)}{ratio:>8}")
     if comparison.mean is None:
         lines.append("no mean: no task has a circuit of both models that reaches the target with an edge")
     return "\n".join(lines)

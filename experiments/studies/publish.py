@@ -44,19 +44,20 @@ def validation_loss(workdir: Path) -> float:
 
 def format_models(rows: Mapping[str, Sequence[Row]], validation: Mapping[str, float]) -> str:
     """Loss (± standard error) and accuracy of every model on every task, then what they add up to."""
-    split = next(iter(rows.values()))[0]["split"]
-    lines = [f"{f'task ({split} split)':<30}" + "".join(f"{f'{name}: loss, accuracy':>28}" for name in rows)]
+    first = next(iter(rows.values()))
+    lines = [(f"task ({first[0]['split']} split)", [f"{name}: loss, accuracy" for name in rows])]
     for task in zip(*rows.values(), strict=True):
-        cells = (f"{_with_error(row):>19}{100 * row['accuracy']:>7.1f} %" for row in task)
-        lines.append(f"{task[0]['task']:<30}" + "".join(cells))
+        cells = [f"{_with_error(row):>19}{100 * row['accuracy']:>7.1f} %" for row in task]
+        lines.append((task[0]["task"], cells))
     for about, figure in (
         (f"tasks below {TARGET} nats", lambda name: f"{sum(r['loss'] < TARGET for r in rows[name])}"),
         ("greatest loss", lambda name: f"{max(row['loss'] for row in rows[name]):.3f}"),
         ("validation loss, nats a token", lambda name: f"{validation[name]:.4f}"),
     ):
-        lines.append(f"{about:<30}" + "".join(f"{figure(name):>28}" for name in rows))
-    lines.append(f"nats; chance is {math.log(2):.3f}")
-    return "\n".join(lines)
+        lines.append((about, [figure(name) for name in rows]))
+    width = 1 + max(len(about) for about, _ in lines)
+    table = [f"{about:<{width}}" + "".join(f"{cell:>28}" for cell in cells) for about, cells in lines]
+    return "\n".join([*table, f"nats; chance is {math.log(2):.3f}"])
 
 
 def _with_error(row: Row) -> str:

@@ -23,7 +23,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.model import Model
-from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.encode import EncodedPairs, check_pairs
 from sparse_jax.trees import fingerprint
 
 BATCH = 32  # pairs whose random ablation values come from each other
@@ -83,9 +83,10 @@ def circuit_logits(
 
     ablation: what closed nodes carry: None for what they carried when the circuit was found, or a name of
     `ABLATIONS`, whose random kinds draw once for each batch of pairs from `seed`. values: what `values_of`
-    gives, if it is at hand. Raises InputError for a
-    circuit of another model, and for a random kind with a circuit of gated edges, which replace weights.
+    gives, if it is at hand. Raises InputError for a circuit of another model, for pairs in tokens that the
+    model has not, and for a random kind with a circuit of gated edges, which replace weights.
     """
+    check_pairs(model.config, pairs)
     gates = circuit.gates(model.config)
     frozen = bool(_pruning(circuit).get("frozen_norms", False))
     values = values_of(model, circuit) if values is None else values

@@ -13,7 +13,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.models.model import Model
 from sparse_jax.progress import Progress
-from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.encode import EncodedPairs, check_pairs
 from sparse_jax.tasks.metrics import METRICS, summarize
 
 BATCH = 32  # pairs
@@ -33,10 +33,13 @@ def measure_tasks(
 
     A row has task, split, pairs, tokens (of the longest prompt) and for each metric `<name>` and
     `<name>_error` (None for a single pair). The pairs of all tasks run as one list, padded to one length, in
-    batches of `batch`, so that one compiled program serves them all. Raises InputError if there is no task.
+    batches of `batch`, so that one compiled program serves them all.
+
+    Raises InputError if there is no task, and for pairs in tokens that the model has not.
     """
     require(len(encoded) > 0, "tasks", [], "at least one task")
     together = _concatenate(list(encoded.values()))
+    check_pairs(model.config, together)
     total = len(together.tokens)
     progress = Progress(label, total, "pairs")
     parts = []
@@ -58,8 +61,9 @@ def measure_tasks(
 
 def format_tasks(rows: Sequence[Row]) -> str:
     """The rows as plain text, means with their standard errors; last, how many reach the target loss."""
+    width = 2 + max(len(name) for name in ("task", *(row["task"] for row in rows)))
     lines = [
-        f"{'task':<36}{'pairs':>6}{'tokens':>7}{'loss (nats)':>17}{'accuracy':>17}"
+        f"{'task':<{width}}{'pairs':>6}{'tokens':>7}{'loss (nats)':>17}{'accuracy':>17}"
         f"{'logit difference':>18}{'full-vocabulary loss':>22}"
     ]
     for row in rows:
@@ -67,7 +71,7 @@ def format_tasks(rows: Sequence[Row]) -> str:
             f"{_cell(row, 'loss'):>17}{_cell(row, 'accuracy'):>17}{_cell(row, 'logit_difference', 2):>18}"
             f"{_cell(row, 'full_vocabulary_loss'):>22}"
         )
-        lines.append(f"{row['task']:<36}{row['pairs']:>6}{row['tokens']:>7}{cells}")
+        lines.append(f"{row['task']:<{width}}{row['pairs']:>6}{row['tokens']:>7}{cells}")
     reached = sum(row["loss"] < TARGET for row in rows)
     lines.append(f"{reached} of {len(rows)} below {TARGET} nats; chance is {math.log(2):.3f}")
     return "\n".join(lines)

@@ -18,12 +18,12 @@ from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import validation_windows
 from sparse_jax.data.simple_python import programs as generated
-from sparse_jax.data.tokenizer import END_OF_TEXT
+from sparse_jax.data.tokenizer import encode_texts, end_of_text
 from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import Params, forward
+from sparse_jax.model.forward import Params, check_ids, forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.model import Model
 from sparse_jax.progress import finish_line
@@ -40,8 +40,9 @@ def node_means(
     """Mean over windows and positions of every node site, [L, N] ([N] outside the layers), float32.
 
     Of the very model that is pruned, AbsTopK included (METHOD 6). The windows that do not fill a last
-    batch are left out, so that one program serves.
+    batch are left out, so that one program serves. Raises InputError for token ids that the model has not.
     """
+    check_ids(config, windows_WxT, "windows")
     batch_size = min(batch_size, len(windows_WxT))
     hooks = Hooks(capture=sites.NODE_SITES)
 
@@ -158,11 +159,9 @@ def program_windows(tokenizer: Tokenizer, count: int, context: int) -> np.ndarra
 
     Between programs stands the token of the end of a text, if the tokenizer has it.
     """
-    end = tokenizer.token_to_id(END_OF_TEXT)
-    between = [] if end is None else [end]
     tokens: list[int] = []
     for program in generated(0, count * context):  # no program is shorter than a token
-        tokens += tokenizer.encode(program).ids + between
+        tokens += encode_texts(tokenizer, [program])[0] + end_of_text(tokenizer)
         if len(tokens) >= count * context:
             break
     return np.array(tokens[: count * context], np.int32).reshape(count, context)

@@ -1,7 +1,7 @@
 """The tokenizer: byte-level BPE over pieces that never join words, numbers, signs and line ends."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError, require
 
-END_OF_TEXT = "<|endoftext|>"  # id 0
+END_OF_TEXT = "<|endoftext|>"  # any id, and tokenizers made elsewhere need not have it
 SMALLEST_VOCABULARY = 257  # every byte, and END_OF_TEXT
 
 # METHOD section 4: the pattern of the released tokenizer.
@@ -61,25 +61,64 @@ def save_tokenizer(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
 
 
 def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
-    """Reads what `save_tokenizer` wrote. Raises InputError if it is not there or is something else."""
+    """The tokenizer of a `tokenizer.json`, as `parse_tokenizer` reads it.
+
+    Raises InputError if the file is not there or is something else.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"tokenizer: cannot read {str(path)!r} ({error})") from None
     try:
-        return Tokenizer.from_str(text)
+        return parse_tokenizer(text)
     except Exception as error:  # the library raises plain Exception for whatever is wrong
         raise InputError(f"tokenizer: {str(path)!r} is not a tokenizer ({error})") from None
 
 
+def parse_tokenizer(text: str) -> Tokenizer:
+    """The tokenizer that JSON describes. Every tokenizer that is read from anywhere is read here.
+
+    Truncation and padding that were stored with it are switched off: a text has all of its tokens and no
+    others. Raises a plain Exception, as the library of tokenizers does, if `text` describes none.
+    """
+    tokenizer = Tokenizer.from_str(text)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def check_fits(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Raises InputError if the tokenizer has ids past the vocabulary of a model; it may have fewer tokens."""
+    size = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if size > vocab_size:
+        raise InputError(
+            f"tokenizer: {size} ids, 0 to {size - 1}, for a model with a vocabulary of {vocab_size}; "
+            f"valid: at most {vocab_size} ids, as in the tokenizer that the model was trained with"
+        )
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of every text. Texts for tasks, means, sampling and training are all encoded here.
+
+    What a post-processor of the tokenizer would add, such as a first token, is never added.
+    """
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def end_of_text(tokenizer: Tokenizer) -> list[int]:
+    """What stands between two texts: the id of END_OF_TEXT, or nothing if the tokenizer does not have it."""
+    found = tokenizer.token_to_id(END_OF_TEXT)
+    return [] if found is None else [found]
+
+
 def encode_documents(tokenizer: Tokenizer, texts: Iterable[str], batch: int = 256) -> Iterator[np.ndarray]:
-    """One integer array [tokens] a text, END_OF_TEXT at its end.
+    """One integer array [tokens] a text, END_OF_TEXT at its end if the tokenizer has it.
 
     The characters of END_OF_TEXT inside a text are encoded as text: only a real end is an end.
     """
-    tokenizer = Tokenizer.from_str(tokenizer.to_str())  # the switch below is the caller's own
+    tokenizer = parse_tokenizer(tokenizer.to_str())  # the switch below is the caller's own
     tokenizer.encode_special_tokens = True
-    texts = iter(texts)
+    texts, end = iter(texts), end_of_text(tokenizer)
     while chunk := list(islice(texts, batch)):
-        for encoding in tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
-            yield np.array([*encoding.ids, 0], np.uint32)
+        for ids in encode_texts(tokenizer, chunk):
+            yield np.array([*ids, *end], np.uint32)

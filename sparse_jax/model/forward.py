@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, require
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks, check_steady
@@ -40,6 +40,10 @@ def forward(
     captures there are refused. `stream`: how the residual stream lies on devices, see `Transformer`.
     Captured values are [L, B, T, N] ([B, T, N] at `embed` and `final_resid`, the latter as the logits with
     `at_B`; "pattern" is [L, B, H, T, T]). Pure; jit it with `config` closed over.
+
+    Token ids are not checked, since a traced array has none yet (`check_ids` does that before): an id past
+    the vocabulary is read as its last, a negative one counts from its end, and one before its start is read
+    as its first.
 
     Reverse mode only: attention and AbsTopK have gradients of their own, and JAX refuses `jax.jvp` with a
     TypeError ("can't apply forward-mode ... to a custom_vjp function"). Transpose the reverse mode instead:
@@ -128,6 +132,13 @@ def summary(params: Params) -> str:
     total = num_params(params)
     rows.append(f"{'total':<34}{'':>20}{total:>12,}{100 * nonzeros / total:>8.2f} %")
     return "\n".join(rows)
+
+
+def check_ids(config: ModelConfig, ids: Array, field: str) -> None:
+    """Raises InputError naming `field` if one of the token ids, at least one, is not in the vocabulary."""
+    low, high = int(ids.min()), int(ids.max())
+    size = config.vocab_size
+    require(low >= 0 and high < size, field, f"ids {low} to {high}", f"token ids 0 to {size - 1}")
 
 
 def _check_length(config: ModelConfig, tokens: int) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from sparse_jax.inputs import require
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import Params, empty_cache, forward, forward_cached
+from sparse_jax.model.forward import Params, check_ids, empty_cache, forward, forward_cached
 from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks, check_steady
 
 
@@ -28,7 +28,8 @@ def generate(
     at every position (`check_steady`). `cached` False runs the whole prefix again for every token: slower,
     the same tokens.
 
-    Raises InputError if prompt and new tokens exceed the context, or a setting is out of range.
+    Raises InputError if prompt and new tokens exceed the context, a token id is not in the vocabulary, or a
+    setting is out of range.
     """
     length = prompt_BxT.shape[1]
     require(length >= 1, "prompt", length, "at least one token")
@@ -39,6 +40,7 @@ def generate(
         top_k is None or 1 <= top_k <= config.vocab_size,
         "top_k", top_k, f"None, or 1 to {config.vocab_size}",
     )  # fmt: skip
+    check_ids(config, prompt_BxT, "prompt")
     check_hooks(config, hooks, prompt_BxT.shape)
     check_steady(hooks)
     run = _generate_cached if cached else _generate_plain

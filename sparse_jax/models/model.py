@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from tokenizers import Tokenizer
 
+from sparse_jax.data.tokenizer import check_fits
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
@@ -26,6 +27,9 @@ class Model:
     was read from, for display. run: the config of its training run, as read from JSON; None if it was trained
     elsewhere. special_tokens: the tokens that begin and end a text, as the directory that it was read from
     names them (see `tokenizer_files.read_special_tokens`); empty if it was trained here.
+
+    Raises InputError for a tokenizer that does not fit: one with ids past the model's vocabulary, or one that
+    truncates or pads.
     """
 
     config: ModelConfig
@@ -34,6 +38,14 @@ class Model:
     origin: str = "memory"
     run: Mapping[str, Mapping[str, object]] | None = None
     special_tokens: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.tokenizer is not None:
+            check_fits(self.tokenizer, self.config.vocab_size)
+            if self.tokenizer.truncation is not None or self.tokenizer.padding is not None:
+                raise InputError(
+                    "tokenizer: it truncates or pads texts; valid: one after no_truncation() and no_padding()"
+                )
 
     @functools.cached_property
     def fingerprint(self) -> str:

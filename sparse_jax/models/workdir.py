@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
+from sparse_jax.data.tokenizer import parse_tokenizer
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
 from sparse_jax.models.compact import model_section
@@ -27,7 +26,7 @@ def read_workdir(directory: Path, step: int | None = None) -> Model:
     with readable(path):
         facts = read_facts(path)
         run = json.loads(facts["config"])
-        config, tokenizer = model_section(run, path), Tokenizer.from_str(facts["tokenizer"])
+        config, tokenizer = model_section(run, path), parse_tokenizer(facts["tokenizer"])
     return Model(config, read_params(directory, config, step), tokenizer, f"{directory} at step {step}", run)
 
 

@@ -25,6 +25,7 @@ from sparse_jax.pruning.subject import Subject, prepare_subject
 from sparse_jax.pruning.task_data import TaskData, same_length
 from sparse_jax.pruning.trials import Trials
 from sparse_jax.runtime.provenance import provenance
+from sparse_jax.tasks.encode import check_pairs
 from sparse_jax.trees import fingerprint
 
 # How far apart the prices of an edge are that lanes of edges try side by side.
@@ -47,8 +48,11 @@ class Found(NamedTuple):
 def reachable(subject: Subject, data: TaskData, recipe: Recipe) -> tuple[float, tuple[float, ...]]:
     """The full model's validation loss, and the targets that it reaches.
 
-    A control, which the model has no reason to do, is judged at all of them.
+    A control, which the model has no reason to do, is judged at all of them. Raises InputError for pairs in
+    tokens that the model has not.
     """
+    for pairs in data.splits:
+        check_pairs(subject.model.config, pairs)
     loss = subject.full_loss(data, recipe.prune)
     return loss, tuple(target for target in recipe.targets if data.is_control or loss <= target)
 

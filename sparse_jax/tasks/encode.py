@@ -7,12 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from sparse_jax.data.tokenizer import END_OF_TEXT
+from sparse_jax.data.tokenizer import encode_texts
 from sparse_jax.inputs import InputError
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import check_ids
 from sparse_jax.tasks.pair import Pair, check_pair
 
 _MULTIPLE = 8  # lengths are rounded up, so that few different shapes are ever compiled
-_PAD = 0  # END_OF_TEXT
+_PAD = 0  # any id serves: no result depends on what stands behind a prompt
 
 
 class EncodedPairs(NamedTuple):
@@ -32,15 +34,15 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, context: int, task
 
     Raises InputError if there are no pairs, a pair's members or answers are equal, a prompt is longer
     than `context` tokens, or a completion is not one token after either prompt; and for a tokenizer
-    that has no END_OF_TEXT at id 0 or that loses characters.
+    that loses characters.
     """
     if not pairs:
         raise InputError(f"{task_name}: 0 pairs; valid: at least one pair")
     for pair in pairs:
         check_pair(pair, task_name)
     prompts = [text for pair in pairs for text in (pair.prompt, pair.counterfactual)]
-    prompt_ids = _ids(tokenizer, prompts)
-    _check_tokenizer(tokenizer, prompts, prompt_ids, task_name)
+    prompt_ids = encode_texts(tokenizer, prompts)
+    _check_nothing_lost(tokenizer, prompts, prompt_ids, task_name)
     longest = max(map(len, prompt_ids))
     if longest > context:
         prompt = prompts[[len(ids) for ids in prompt_ids].index(longest)]
@@ -61,13 +63,15 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, context: int, task
     )
 
 
-def _check_tokenizer(
+def check_pairs(config: ModelConfig, pairs: EncodedPairs) -> None:
+    """Raises InputError for pairs in tokens that the model has not: encoded for a larger vocabulary."""
+    check_ids(config, pairs.tokens, "pairs")
+    check_ids(config, pairs.candidates, "pairs: answers")
+
+
+def _check_nothing_lost(
     tokenizer: Tokenizer, prompts: list[str], prompt_ids: list[list[int]], task_name: str
 ) -> None:
-    found = tokenizer.token_to_id(END_OF_TEXT)
-    if found != _PAD:
-        where = "is not in its vocabulary" if found is None else f"has id {found}"
-        raise InputError(f"tokenizer: {END_OF_TEXT} {where}; valid: a tokenizer in which its id is {_PAD}")
     for prompt, back in zip(prompts, tokenizer.decode_batch(prompt_ids, skip_special_tokens=False)):
         if back != prompt:
             raise InputError(
@@ -85,7 +89,9 @@ def _completion_ids(
 ) -> np.ndarray:
     """The token of each pair's completion, int32 [P], the same after both of its prompts."""
     doubled = [text for text in completions for _ in range(2)]
-    whole_ids = _ids(tokenizer, [prompt + text for prompt, text in zip(prompts, doubled, strict=True)])
+    whole_ids = encode_texts(
+        tokenizer, [prompt + text for prompt, text in zip(prompts, doubled, strict=True)]
+    )
     for prompt, text, before, whole in zip(prompts, doubled, prompt_ids, whole_ids, strict=True):
         if whole[:-1] != before:
             raise InputError(_several_tokens(tokenizer, prompt, text, before, whole, task_name))
@@ -106,7 +112,3 @@ def _several_tokens(
         f"{task_name}: completion {completion!r} after {prompt[-20:]!r} is not one token of its own, "
         f"the text is read as {pieces}; valid: one token of the vocabulary; near: {near}"
     )
-
-
-def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]

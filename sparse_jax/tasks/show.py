@@ -16,12 +16,14 @@ _EXAMPLES = 4
 
 def list_tasks(tasks: Iterable[Task]) -> str:
     """A line per task: name, family, what it is about, and what its prompts are completed with."""
-    lines = []
+    tasks, lines = list(tasks), []
+    widths = [2 + max(map(len, column)) for column in zip(*((t.name, t.family, t.about) for t in tasks))]
     for task in tasks:
         completions = task.completions()
         more = " ..." if len(completions) > _EXAMPLES else ""
         examples = "  ".join(map(repr, completions[:_EXAMPLES]))
-        lines.append(f"{task.name:<28}{task.family:<13}{task.about:<50}{examples}{more}")
+        cells = zip((task.name, task.family, task.about), widths)
+        lines.append("".join(f"{text:<{width}}" for text, width in cells) + examples + more)
     return "\n".join(lines)
 
 

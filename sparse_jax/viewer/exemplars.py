@@ -10,7 +10,7 @@ from sparse_jax.circuits.graph import Node
 from sparse_jax.inputs import require
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import Params, forward
+from sparse_jax.model.forward import Params, check_ids, forward
 from sparse_jax.model.hooks import Hooks
 
 Decode = Callable[[list[int]], str]
@@ -33,10 +33,12 @@ def exemplars(
     token, up to `reach` tokens of text on either side, and the signed activation in the full, unpruned model.
     Pass the nodes of all circuits of a model at once; repeated ones cost nothing.
 
-    Raises InputError for windows that are not [W, T] with T at most the model's context.
+    Raises InputError for windows that are not [W, T] with T at most the model's context, or with token ids
+    that the model has not.
     """
     windows = np.asarray(windows, np.int32)
     require(windows.ndim == 2 and windows.size > 0, "windows", windows.shape, "[W, T], not empty")
+    check_ids(model_config, windows, "windows")
     nodes = list(dict.fromkeys(circuit_nodes))
     if not nodes:
         return {}

@@ -63,6 +63,13 @@ def test_the_table_says_how_many_reach_the_target(model, encoded, capsys):
     assert "1.000 ± 0.000" in lines[1] and "±" not in lines[3]
 
 
+def test_columns_stay_in_line_under_long_names(model, encoded, capsys):
+    longest = "set_or_string_fixedvarname.nonsense-of-mine"
+    rows = measure_tasks(model, {"a": encoded["planted"], longest: encoded["planted"]}, "test")
+    head, short, long, _ = format_tasks(rows).splitlines()
+    assert len(head) == len(short) == len(long) and short[1:].lstrip() == long[len(longest) :].lstrip()
+
+
 def test_no_task_is_refused(model):
     with pytest.raises(InputError, match="tasks: .* at least one task"):
         measure_tasks(model, {}, "test")

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -6,13 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, processors
 
 from sparse_jax.data.simple_python import programs
 from sparse_jax.data.tokenizer import (
     END_OF_TEXT,
+    check_fits,
     encode_documents,
+    encode_texts,
     load_tokenizer,
+    parse_tokenizer,
     save_tokenizer,
     train_tokenizer,
 )
@@ -108,6 +112,48 @@ def test_documents_are_encoded_in_order_across_batches():
     assert len(together) == 10
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("end", [0, 7, 300, None])
+def test_documents_end_with_the_end_of_text_whatever_its_id(end):
+    fields = json.loads(TOKENIZER.to_str())
+    vocabulary = fields["model"]["vocab"]
+    if end is None:
+        vocabulary["<|something|>"] = vocabulary.pop(END_OF_TEXT)
+        fields["added_tokens"] = []
+    else:
+        other = next(text for text, i in vocabulary.items() if i == end)
+        vocabulary[other], vocabulary[END_OF_TEXT] = 0, end
+        fields["added_tokens"][0]["id"] = end
+    text = f"{TEXTS[1]}{END_OF_TEXT}"
+    (ids,) = encode_documents(parse_tokenizer(json.dumps(fields)), [text])
+    moved = [0 if i == end else i for i in encode(text)[:-1].tolist()]
+    assert ids.tolist() == moved + [end] * (end is not None)
+
+
+def test_what_is_stored_beside_a_tokenizer_changes_no_text(tmp_path):
+    """Truncation and padding are off after loading; a first token is not added."""
+    tokenizer = Tokenizer.from_str(TOKENIZER.to_str())
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=50, pad_id=5, pad_token="?")
+    tokenizer.post_processor = processors.TemplateProcessing("a $A", special_tokens=[("a", 70)])
+    assert tokenizer.encode(TEXTS[1]).ids[:1] == [70] and len(tokenizer.encode(TEXTS[1]).ids) == 50
+    tokenizer.save(str(tmp_path / "t.json"))
+    loaded = load_tokenizer(tmp_path / "t.json")
+    assert encode_texts(loaded, TEXTS[:3]) == [TOKENIZER.encode(text).ids for text in TEXTS[:3]]
+    for found, wanted in zip(encode_documents(tokenizer, TEXTS[:3]), encode_documents(TOKENIZER, TEXTS[:3])):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_tokenizer_fits_a_vocabulary_that_has_all_of_its_ids():
+    check_fits(TOKENIZER, 400)
+    check_fits(TOKENIZER, 500)
+    with pytest.raises(InputError, match=r"tokenizer: 400 ids, 0 to 399, for .* vocabulary of 399; valid:"):
+        check_fits(TOKENIZER, 399)
+    # ids count, not tokens
+    sparse = Tokenizer(models.WordLevel({"a": 0, "b": 9}, unk_token="a"))
+    with pytest.raises(InputError, match=r"tokenizer: 10 ids, 0 to 9, for a model with a vocabulary of 9"):
+        check_fits(sparse, 9)
 
 
 def test_training_gives_the_same_in_another_process():

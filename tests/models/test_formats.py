@@ -51,6 +51,35 @@ def test_the_dense_file_is_the_larger_one(tmp_path, model):
     assert sizes["safetensors"] > 4 * entries > 1.2 * sizes["compact"]
 
 
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_a_tokenizer_is_read_without_padding_and_refused_if_it_does_not_fit(tmp_path, model, kind):
+    save_model(model, tmp_path / "out", kind)
+    letters = Tokenizer(models.BPE(vocab={"a": 0, "b": 299}, merges=[]))
+    letters.enable_padding(length=9)
+    letters.enable_truncation(1)
+    letters.save(str(tmp_path / "out" / "tokenizer.json"))
+    assert load_model(tmp_path / "out").tokenizer.encode("ab").ids == [0, 299]
+    Tokenizer(models.BPE(vocab={"a": 300}, merges=[])).save(str(tmp_path / "out" / "tokenizer.json"))
+    with pytest.raises(InputError, match=r"tokenizer: 301 ids, .* vocabulary of 300; valid: at most 300"):
+        load_model(tmp_path / "out")
+
+
+def test_a_tokenizer_in_memory_is_refused_if_it_does_not_fit(model):
+    words = Tokenizer(models.BPE(vocab={"a": 0, "b": 299}, merges=[]))
+    assert dataclasses.replace(model, tokenizer=words).tokenizer is words
+    for change in (words.enable_padding, lambda: words.enable_truncation(1)):
+        change()
+        with pytest.raises(
+            InputError, match=r"tokenizer: it truncates or pads .*no_truncation\(\) and no_pad"
+        ):
+            dataclasses.replace(model, tokenizer=words)
+        words.no_padding()
+    words.no_truncation()
+    words.add_tokens(["c"])
+    with pytest.raises(InputError, match=r"tokenizer: 301 ids, 0 to 300, .* vocabulary of 300"):
+        dataclasses.replace(model, tokenizer=words)
+
+
 def test_a_fingerprint_tells_weights_and_architectures_apart(model):
     other = map_named(lambda name, leaf: leaf + (name == "logit_bias"), model.params)
     same = dataclasses.replace(model, origin="elsewhere", tokenizer=None)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.inputs import InputError
@@ -14,6 +14,13 @@ PAIRS = [
     Pair("x = 1\nprint('tree", 'x = 1\nprint("tree', "')\n", '")\n'),
     Pair('print("a', "print('a", '")\n', "')\n"),
 ]
+
+
+def letters(tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer of single letters, read letter by letter."""
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return tokenizer
 
 
 def refusal(pairs, tokenizer, context=32) -> str:
@@ -78,13 +85,21 @@ def test_a_prompt_longer_than_the_context_is_refused(small_tokenizer):
     assert f"a prompt of {length} tokens" in message and f"at most the context, {length - 1}" in message
 
 
-def test_a_tokenizer_without_end_of_text_at_id_0_is_refused():
-    words = Tokenizer(models.WordLevel({"x": 0, END_OF_TEXT: 1}, unk_token="x"))
-    assert refusal(PAIRS, words) == (
-        "tokenizer: <|endoftext|> has id 1; valid: a tokenizer in which its id is 0"
-    )
-    words = Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
-    assert refusal(PAIRS, words).startswith("tokenizer: <|endoftext|> is not in its vocabulary")
+@pytest.mark.parametrize("end", [{}, {END_OF_TEXT: 0}, {END_OF_TEXT: 3}, {END_OF_TEXT: 50256}])
+def test_the_end_of_text_may_have_any_id_or_none(end):
+    ids = [i for i in range(5) if i not in end.values()][:4]
+    words = Tokenizer(models.WordLevel({**dict(zip("xyab", ids)), **end}, unk_token="x"))
+    encoded = encode_pairs([Pair("x", "y", "a", "b")], letters(words), 8, "letters")
+    assert encoded.tokens[0, :, 0].tolist() == ids[:2] and not encoded.last.any()
+    assert encoded.candidates[0].tolist() == [ids[2:], ids[:1:-1]]
+
+
+def test_a_first_token_of_a_post_processor_is_not_added():
+    words = letters(Tokenizer(models.WordLevel({"x": 0, "y": 1, "a": 2, "b": 3, "[S]": 4}, unk_token="x")))
+    words.post_processor = processors.TemplateProcessing("[S] $A", special_tokens=[("[S]", 4)])
+    assert words.encode("x").ids == [4, 0]
+    encoded = encode_pairs([Pair("x", "y", "a", "b")], words, 8, "letters")
+    assert encoded.tokens[0, :, 0].tolist() == [0, 1] and not encoded.last.any()
 
 
 def test_a_tokenizer_that_loses_text_is_refused():

@@ -34,4 +34,5 @@ def test_the_list_has_a_line_a_task():
     lines = list_tasks(TASKS.values()).splitlines()
     assert [line.split()[0] for line in lines] == list(TASKS)
     assert all(TASKS[line.split()[0]].about in line for line in lines)
+    assert len({line.index(TASKS[line.split()[0]].about) for line in lines}) == 1
     assert "' in'  ':\\n'" in next(line for line in lines if line.startswith("for_while"))

@@ -40,6 +40,14 @@ def test_a_circuit_that_misses_the_target_is_marked_and_not_averaged():
     assert lines[-1].startswith("no mean: ")
 
 
+def test_columns_stay_in_line_under_long_names():
+    names = ["a", "set_or_string_fixedvarname", "set_or_string_fixedvarname.nonsense"]
+    sizes = {name: circuit(3, 10) for name in names}
+    lines = format_table(compare(names, sizes, sizes)).splitlines()
+    assert len({len(line) for line in lines}) == 1 and len(lines) == 6
+    assert len({line.index("0.010") for line in lines[2:]}) == 1
+
+
 def test_a_task_that_one_model_cannot_do_has_empty_cells():
     lines = format_table(compare(["a"], {"a": circuit(3, 10)}, {})).splitlines()
     assert lines[-2].split() == ["a", "0.010", "0.120", "3", "10", "-", "-", "-", "-", "-"]

@@ -49,6 +49,12 @@ def test_the_table_counts_tasks_and_names_the_worst():
     assert table["validation loss, nats a token"] == ["1.5000", "1.5040"]
 
 
+def test_columns_stay_in_line_under_long_names():
+    rows = {"sparse": [_row("a", 0.1), _row("set_or_string_fixedvarname.nonsense", 0.1)]}
+    lines = format_models(rows, {"sparse": 1.5}).splitlines()[:-1]
+    assert len({len(line) for line in lines}) == 1 and lines[1].index("0.100") == lines[2].index("0.100")
+
+
 def test_a_published_model_loads_with_its_rows_beside_it(tmp_path, workdirs):
     run = run_config(MAPPING | {"data": {"sources": {"simple": {"kind": "simple_python"}}}})
     params = initialize(run.model, jax.random.key(0))
