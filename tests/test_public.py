@@ -10,12 +10,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tokenizers import processors
 
 import sparse_jax as sj
 from sparse_jax import interactive
 from sparse_jax.ablation.score import measure_tasks
-from sparse_jax.ablation.values import load_means
+from sparse_jax.ablation.values import load_means, program_windows
 from sparse_jax.circuits import graph
+from sparse_jax.data.tokenizer import load_tokenizer
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models import formats
@@ -67,6 +69,19 @@ def test_several_texts_are_padded_behind_their_ends(model):
     logits, _ = sj.run(model, ["for x", "for item in items"])
     alone, _ = sj.run(model, "for x")
     np.testing.assert_allclose(logits[0, : alone.shape[1]], alone[0], atol=1e-4)
+
+
+def test_a_first_token_of_a_post_processor_is_not_added(model):
+    tokenizer = load_tokenizer(SMALL / "sparse" / "tokenizer.json")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    other = dataclasses.replace(model, tokenizer=tokenizer)
+    plain = interactive.token_ids(model, ["for x", "for item in"])
+    assert tokenizer.encode("for x").ids == [0, *plain[0, :2]]
+    np.testing.assert_array_equal(interactive.token_ids(other, ["for x", "for item in"]), plain)
+    windows = [program_windows(one.tokenizer, 1, 128) for one in (model, other)]
+    np.testing.assert_array_equal(*windows)
 
 
 def test_ablating_by_name_is_a_gate_with_the_published_mean(model):

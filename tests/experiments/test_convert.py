@@ -8,8 +8,10 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from sparse_jax.ablation.values import ablation_values, node_means, program_windows
+from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import param_shapes
+from sparse_jax.models.compact import write_compact
 from sparse_jax.models.formats import load_model
 from sparse_jax.models.model import Model
 from sparse_jax.models.released import write_released
@@ -60,6 +62,19 @@ def test_a_model_made_elsewhere_can_be_pruned_once_its_tokenizer_is_there(releas
     found = node_means(model.config, model.params, windows)
     for site, mean in means.items():
         np.testing.assert_allclose(mean, found[site], atol=1e-6, err_msg=site)
+
+
+@pytest.mark.parametrize(("end", "said"), [(5, "bbbbbbb"), (None, "ccccccc")])
+def test_the_sample_begins_after_the_end_of_a_text_whatever_its_id(tmp_path, end, said):
+    """The bigram table alone decides: b after b and after id 5, else c."""
+    config = ModelConfig(vocab_size=8, context=8, n_layers=1, d_model=8, d_head=4)
+    following = np.array([2, 1, 2, 2, 2, 1, 2, 2])
+    params = map_named(lambda name, leaf: 99 * np.eye(8, dtype=np.float32)[following] if "bigram" in name else
+                       np.zeros(leaf.shape, np.float32), param_shapes(config))  # fmt: skip
+    vocabulary = {(END_OF_TEXT if i == end else chr(ord("a") + i)): i for i in range(8)}
+    write_compact(Model(config, params, Tokenizer(models.BPE(vocab=vocabulary, merges=[]))), tmp_path / "in")
+    ended = convert(tmp_path / "in", tmp_path / "out", "openai")
+    assert f"sample: '{' '.join(said)}'" in ended.stdout, ended.stderr
 
 
 def test_an_existing_target_is_refused_in_one_line(released, tmp_path):

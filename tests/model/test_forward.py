@@ -102,6 +102,13 @@ def test_parameters_are_counted_and_summarized(tiny):
     assert up.split()[1:] == ["2", "x", "16", "x", "64", "2,048", "100.00", "%"]
 
 
+def test_ids_outside_the_vocabulary_are_read_as_the_docstring_says(tiny):
+    config, params, _ = tiny
+    given = forward(config, params, jnp.array([[5, 24, 2000, -1, -24, -25, -2000]]))[0]
+    read = forward(config, params, jnp.array([[5, 23, 23, 23, 0, 0, 0]]))[0]
+    np.testing.assert_array_equal(given, read)
+
+
 def test_too_many_tokens_are_refused(tiny):
     config, params, _ = tiny
     with pytest.raises(InputError, match="tokens: 17 a sequence; valid: at most context 16"):

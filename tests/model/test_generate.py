@@ -57,14 +57,15 @@ def test_samples_follow_the_softmax_of_the_top_k():
     [
         ({"new_tokens": 7}, "new_tokens: 7 is not valid; valid: 0 to 6"),
         ({"temperature": -1.0}, "temperature: -1.0"),
+        ({"prompt_BxT": np.array([[3, 24]])}, "prompt: 'ids 3 to 24' is not valid; valid: token ids 0 to 23"),
         ({"top_k": 0}, "top_k: 0 is not valid; valid: None, or 1 to 24"),
     ],
 )
 def test_settings_out_of_range_are_refused(tiny, settings, said):
     config, params, tokens = tiny
-    arguments = {"new_tokens": 2, "key": jax.random.key(0), **settings}
+    arguments = {"prompt_BxT": tokens, "new_tokens": 2, "key": jax.random.key(0), **settings}
     with pytest.raises(InputError, match=said.split(";")[0]):
-        generate(config, params, tokens, **arguments)
+        generate(config, params, **arguments)
 
 
 def steady_hooks(config):

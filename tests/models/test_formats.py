@@ -65,7 +65,7 @@ def test_a_tokenizer_is_read_without_padding_and_refused_if_it_does_not_fit(tmp_
 
 
 def test_a_tokenizer_in_memory_is_refused_if_it_does_not_fit(model):
-    words = Tokenizer(models.BPE(vocab={"a": 0, "b": 299}, merges=[]))
+    words = Tokenizer(models.BPE(vocab={chr(256 + i): i for i in range(300)}, merges=[]))
     assert dataclasses.replace(model, tokenizer=words).tokenizer is words
     for change in (words.enable_padding, lambda: words.enable_truncation(1)):
         change()
