@@ -48,11 +48,8 @@ class Found(NamedTuple):
 def reachable(subject: Subject, data: TaskData, recipe: Recipe) -> tuple[float, tuple[float, ...]]:
     """The full model's validation loss, and the targets that it reaches.
 
-    A control, which the model has no reason to do, is judged at all of them. Raises InputError for pairs in
-    tokens that the model has not.
+    A control, which the model has no reason to do, is judged at all of them.
     """
-    for pairs in data.splits:
-        check_pairs(subject.model.config, pairs)
     loss = subject.full_loss(data, recipe.prune)
     return loss, tuple(target for target in recipe.targets if data.is_control or loss <= target)
 
@@ -196,10 +193,13 @@ def prune_tasks(
 
     They are kept in `directory` (see `Store`), as `<task>.json`; without one nothing is kept. None for a task
     that the full model cannot do, which is said; if not `leave_out`, TaskBeyondModelError is raised then.
-    Raises InputError, before any pruning, if there is no task or `corpus` is not the model's, and if every
-    pruning of a task broke down.
+    Raises InputError, before any pruning, if there is no task, `corpus` is not the model's or pairs are in
+    tokens that the model has not, and if every pruning of a task broke down.
     """
     require(len(tasks) > 0, "tasks", [], "at least one task")
+    for data in tasks:
+        for pairs in data.splits:
+            check_pairs(model.config, pairs)
     (target,) = recipe.targets
     subject = prepare_subject(model, recipe.prune, directory, corpus)
     circuits: list[Circuit | None] = []

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models
 
 from sparse_jax.inputs import InputError
 from sparse_jax.model.forward import param_shapes
+from sparse_jax.models import workdir
 from sparse_jax.models.compact import WEIGHTS
 from sparse_jax.models.formats import WRITABLE, load_model, save_model
 from sparse_jax.models.model import Model
@@ -62,6 +63,18 @@ def test_a_tokenizer_is_read_without_padding_and_refused_if_it_does_not_fit(tmp_
     Tokenizer(models.BPE(vocab={"a": 300}, merges=[])).save(str(tmp_path / "out" / "tokenizer.json"))
     with pytest.raises(InputError, match=r"tokenizer: 301 ids, .* vocabulary of 300; valid: at most 300"):
         load_model(tmp_path / "out")
+
+
+def test_the_tokenizer_of_a_checkpoint_is_read_without_padding(tmp_path, model, config, monkeypatch):
+    letters = Tokenizer(models.BPE(vocab={"a": 0, "b": 299}, merges=[]))
+    letters.enable_padding(length=9)
+    facts = {"config": config.to_json(), "tokenizer": letters.to_str()}
+    monkeypatch.setattr(workdir, "read_facts", lambda path: facts)
+    monkeypatch.setattr(workdir, "read_params", lambda *_: model.params)
+    assert workdir.read_workdir(tmp_path, 4).tokenizer.encode("ab").ids == [0, 299]
+    facts["tokenizer"] = "{}"
+    with pytest.raises(InputError, match="checkpoint: .* cannot be read"):
+        workdir.read_workdir(tmp_path, 4)
 
 
 def test_a_tokenizer_in_memory_is_refused_if_it_does_not_fit(model):

@@ -63,6 +63,14 @@ def loss_of(model, pairs, gates, values):
     return Subject(model, values, Store(None)).loss(pairs, PRUNE, gates)
 
 
+def test_pairs_in_tokens_that_the_model_has_not_are_refused_before_any_work(model, corpus, tmp_path):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    other = data._replace(train=data.train._replace(tokens=data.train.tokens + 1))
+    with pytest.raises(InputError, match="pairs: 'ids 1 to 8' is not valid; valid: token ids 0 to 7"):
+        prune_tasks(model, corpus, [data, other], Recipe(PRUNE), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_windows_come_from_the_sources_by_weight(corpus):
     windows = training_windows(corpus, 8, 8)
     assert windows.shape == (8, 8)

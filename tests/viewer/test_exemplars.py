@@ -97,5 +97,7 @@ def test_windows_are_checked(model):
     assert exemplars(CONFIG, params, [], windows, decode) == {}
     with pytest.raises(InputError, match="windows"):
         exemplars(CONFIG, params, NODES[:1], windows[0], decode)
+    with pytest.raises(InputError, match=f"windows: .*valid: token ids 0 to {CONFIG.vocab_size - 1}"):
+        exemplars(CONFIG, params, NODES[:1], windows + CONFIG.vocab_size, decode)
     with pytest.raises(InputError, match="at most context 12"):
         exemplars(CONFIG, params, NODES[:1], np.zeros((1, 13), np.int32), decode)
