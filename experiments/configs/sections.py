@@ -32,11 +32,15 @@ def pruning_section(**given: object) -> dict[str, object]:
 
 def source(kind: str, weight: float = 1.0, **given: object) -> dict[str, object]:
     """A source of text, with the fields that its kind uses."""
-    fields = {**KINDS[kind], **given}
-    # None has no type that a flag could be read as
-    fields = {n: config_dict.placeholder(int) if v is None else v for n, v in fields.items()}
-    return {"kind": kind, "weight": weight, **fields}
+    return {"kind": kind, "weight": weight, **_typed({**KINDS[kind], **given})}
 
 
 def _defaults(cls: type) -> dict[str, object]:
-    return {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+    return _typed(
+        {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+    )
+
+
+def _typed(fields: dict[str, object]) -> dict[str, object]:
+    """None has no type that a flag could be read as; all that may be None are whole numbers."""
+    return {name: config_dict.placeholder(int) if v is None else v for name, v in fields.items()}

@@ -20,8 +20,9 @@ class ModelConfig:
     Widths count channels, `context` counts tokens. `d_mlp` 0 stands for 4 * d_model and `n_heads` 0
     for d_model / d_head. Positions: "concatenated" and "sinusoidal" append `d_position` read-only
     channels to the input of every block, learned or fixed. Bigram: "fixed" is a table that training
-    leaves alone. Activation: "gelu" is exact, "gelu_tanh" GPT-2's approximation. `activation_fraction`
-    None switches AbsTopK off; `topk_sites` says where it acts.
+    leaves alone; with `bigram_table_rank` r the table [V, V] is a product [V, r] x [r, V], for vocabularies
+    whose whole table does not fit into memory. Activation: "gelu" is exact, "gelu_tanh" GPT-2's
+    approximation. `activation_fraction` None switches AbsTopK off; `topk_sites` says where it acts.
 
     Raises InputError naming `model.<field>`.
     """
@@ -43,6 +44,7 @@ class ModelConfig:
     residual_activation: str = "identity"
     attention_sink: bool = True
     bigram: str = "learned"
+    bigram_table_rank: int | None = None
     activation_fraction: float | None = 0.25
     topk_sites: tuple[str, ...] = sites.LAYER_SITES
     compute_dtype: str = "float32"
@@ -60,6 +62,7 @@ class ModelConfig:
             object.__setattr__(self, "d_mlp", 4 * self.d_model)
         self._settle_heads()
         self._check_positions()
+        self._check_bigram()
         self._check_top_k()
 
     def _settle_heads(self) -> None:
@@ -81,6 +84,14 @@ class ModelConfig:
         else:
             valid = f"0 with model.positions {self.positions!r}"
             require(self.d_position == 0, "model.d_position", self.d_position, valid)
+
+    def _check_bigram(self) -> None:
+        rank = self.bigram_table_rank
+        if rank is None:
+            return
+        require(self.bigram != "none", "model.bigram_table_rank", rank, "None with model.bigram 'none'")
+        valid = f"None for a whole table, or 1 to model.vocab_size {self.vocab_size}"
+        require(1 <= rank <= self.vocab_size, "model.bigram_table_rank", rank, valid)
 
     def _check_top_k(self) -> None:
         for site in self.topk_sites:
@@ -119,8 +130,18 @@ class ModelConfig:
         if self.positions == "sinusoidal":
             fixed.append("position/kernel")
         if self.bigram == "fixed":
-            fixed.append("bigram/kernel")
+            fixed.append("bigram/.*")
         return tuple(fixed)
+
+    @property
+    def told(self) -> dict[str, object]:
+        """The fields by name, but for those that later versions added and that are at their default: what
+        was hashed before a field was there is found again."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: v for name, v in values.items() if name not in _ADDED or v != _ADDED[name]}
+
+    def __repr__(self) -> str:
+        return f"ModelConfig({', '.join(f'{name}={value!r}' for name, value in self.told.items())})"
 
     def kept(self, site: str) -> int | None:
         """How many channels AbsTopK keeps at `site`; None where it does not act."""
@@ -129,6 +150,8 @@ class ModelConfig:
         return int(self.activation_fraction * sites.width(self, site))
 
 
+# Fields that the first models did not have, with the value that changes nothing.
+_ADDED = {"bigram_table_rank": None}
 _CHOICES = {
     "activation": ACTIVATIONS,
     "bigram": BIGRAMS,

@@ -91,7 +91,7 @@ class Transformer(nn.Module):
         unembedding = self._unembedding(embedding).astype(x.dtype)
         logits = rows_times_matrix(x, unembedding, preferred_element_type=jnp.float32)
         if config.bigram != "none":
-            logits = logits + self._bigram()[tokens_BxT]
+            logits = logits + self._bigram(tokens_BxT, x.dtype)
         logits = logits + self.param("logit_bias", nn.initializers.zeros, (config.vocab_size,))
         return logits, captured, cache
 
@@ -149,9 +149,15 @@ class Transformer(nn.Module):
             return embedding.T
         return self._matrix("unembed", (self.config.d_model, self.config.vocab_size))
 
-    def _bigram(self) -> jax.Array:
-        size = self.config.vocab_size
-        return self._matrix("bigram", (size, size), nn.initializers.uniform(BIGRAM_INIT_SCALE))
+    def _bigram(self, tokens_BxT: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        """The tokens' rows [B, T, V] of the bigram table; those of a product are made in `dtype`."""
+        size, rank = self.config.vocab_size, self.config.bigram_table_rank
+        if rank is None:
+            init = nn.initializers.uniform(BIGRAM_INIT_SCALE)
+            return self._matrix("bigram", (size, size), init)[tokens_BxT]
+        current_VxR, next_RxV = _Factors(size, rank, name="bigram")()
+        rows_BxTxR = laid_out(current_VxR.astype(dtype)[tokens_BxT], self.stream)
+        return rows_times_matrix(rows_BxTxR, next_RxV.astype(dtype), preferred_element_type=jnp.float32)
 
 
 def laid_out(x: jax.Array, shardings: Shardings) -> jax.Array:
@@ -182,6 +188,19 @@ class _Matrix(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         return self.param("kernel", self.initializer, self.shape)
+
+
+class _Factors(nn.Module):
+    """A matrix [V, V] as a product of "<name>/current/kernel" [V, R] and "<name>/next/kernel" [R, V]."""
+
+    size: int
+    rank: int
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        init = nn.initializers.normal(INIT_SCALE)
+        current_VxR = _Matrix((self.size, self.rank), init, name="current")()
+        return current_VxR, _Matrix((self.rank, self.size), init, name="next")()
 
 
 def sinusoids(_, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:

@@ -18,6 +18,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
 from sparse_jax.models.leaves import Place, Source, read_leaves
 from sparse_jax.models.model import Model
+from sparse_jax.models.room import require_room_to_load
 from sparse_jax.models.safetensors_file import read_safetensors
 from sparse_jax.models.tokenizer_files import read_tokenizer, write_tokenizer
 from sparse_jax.trees import map_named, named_leaves
@@ -50,7 +51,7 @@ def pack_weights(params: Params, dense: bool = False) -> bytes:
 def read_weights(path: str | os.PathLike, config: ModelConfig) -> Params:
     """The float32 NumPy leaves of a file of `pack_weights`, of either kind.
 
-    Raises InputError for a missing, damaged or foreign file, or one that does not fit `config`.
+    Raises InputError for a missing, damaged or foreign file, or one that does not fit `config` or memory.
     """
     path = Path(path)
     found_tensors, metadata = read_safetensors(path)
@@ -78,6 +79,7 @@ def _read_nonzero(tensors: dict[str, Source], config: ModelConfig, path: Path) -
         flat[nonzero] = values
         return flat.reshape(shape.shape)
 
+    require_room_to_load(config, path)
     params = map_named(leaf, param_shapes(config))
     if tensors:
         raise InputError(f"model: {path} contains {min(tensors)}, for which its config has no leaf")

@@ -14,6 +14,7 @@ import numpy as np
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
+from sparse_jax.models.room import require_room_to_load
 from sparse_jax.trees import map_named, named_leaves
 
 # The first three are exact in float32; the last is rounded to it.
@@ -118,9 +119,10 @@ def read_leaves(
     """The parameters as float32 NumPy arrays; one tensor at a time is in memory beside them.
 
     float64 is rounded. Raises InputError, naming the tensor and `origin`, for what is missing, left over, of
-    another shape or dtype, or not finite in float32.
+    another shape or dtype, or not finite in float32, and if memory cannot hold them.
     """
     check_names(found, wanted, origin)
+    require_room_to_load(config, origin)
     params = map_named(lambda _, leaf: np.empty(leaf.shape, np.float32), param_shapes(config))
     leaves = named_leaves(params)
     for name, place in wanted.items():

@@ -84,7 +84,7 @@ class Model:
 
 def fingerprint(config: ModelConfig, params: Params) -> str:
     """Identifies a model by its content, wherever it is kept: 16 hexadecimal digits."""
-    fields = {n: v for n, v in sorted(dataclasses.asdict(config).items()) if n not in _NO_NUMBERS}
+    fields = {n: v for n, v in sorted(config.told.items()) if n not in _NO_NUMBERS}
     digest = hashlib.blake2b(repr(fields).encode(), digest_size=8)
     for name, leaf in named_leaves(params).items():
         digest.update(name.encode())

@@ -143,6 +143,9 @@ def write_released_config(config: ModelConfig, tokenizer_name: str) -> dict[str,
     require_choice("model.activation", config.activation, ("gelu", "relu"))
     valid = f"a divisor of model.d_model {config.d_model}, as the released format asks"
     require(config.d_model % config.n_heads == 0, "model.n_heads", config.n_heads, valid)
+    rank = config.bigram_table_rank
+    valid = "None, as the released format asks; the formats compact and safetensors can hold a rank"
+    require(rank is None, "model.bigram_table_rank", rank, valid)
     names = {ours: theirs for theirs, ours in SITES.items()}
     released = ReleasedConfig(
         block_size=config.context,

@@ -8,6 +8,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
 from sparse_jax.models.compact import model_section
 from sparse_jax.models.model import Model
+from sparse_jax.models.room import require_room_to_load
 from sparse_jax.runtime.checkpoint import checkpoint_path, newest_step, read_facts, read_tree, readable
 
 
@@ -31,5 +32,6 @@ def read_workdir(directory: Path, step: int | None = None) -> Model:
 
 
 def read_params(directory: Path, config: ModelConfig, step: int) -> Params:
-    """The parameters of a checkpoint, on one device. Raises InputError if they do not fit `config`."""
+    """The parameters of a checkpoint, on one device. Raises InputError if they do not fit `config` or it."""
+    require_room_to_load(config, checkpoint_path(directory, step))
     return read_tree(directory, step, "params", param_shapes(config))

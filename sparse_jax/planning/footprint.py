@@ -1,19 +1,12 @@
 """Memory that a compiled program needs on each device, and the largest size that fits."""
 
-import math
 from collections.abc import Callable
 
 import jax
 from jax.stages import Compiled
 
 from sparse_jax.planning.programs import Program
-from sparse_jax.runtime.memory import needed_bytes
-
-
-def held_bytes(tree) -> int:
-    """Bytes of all leaves (shapes with shardings) on each device."""
-    leaves = jax.tree.leaves(tree)
-    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
+from sparse_jax.runtime.memory import held_bytes, needed_bytes
 
 
 def memory_of(program: Program, compiled: Compiled) -> dict[str, int]:

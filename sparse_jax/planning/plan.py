@@ -13,13 +13,13 @@ from sparse_jax.model.forward import num_params, param_shapes
 from sparse_jax.planning import programs
 from sparse_jax.planning.estimate import by_kind, dollars, step_time
 from sparse_jax.planning.flops import matmul_flops
-from sparse_jax.planning.footprint import compile_if_it_fits, held_bytes, largest_that_fits, memory_of
+from sparse_jax.planning.footprint import compile_if_it_fits, largest_that_fits, memory_of
 from sparse_jax.planning.programs import Program
 from sparse_jax.planning.topologies import Topology
 from sparse_jax.planning.traffic import traffic
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.program import LANES_TOGETHER
-from sparse_jax.runtime.memory import free_on_host, usable
+from sparse_jax.runtime.memory import free_on_host, held_bytes, usable
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.sharding import batch_multiple

@@ -1,4 +1,4 @@
-"""How many lanes fit into memory at once, from what the compiler says and what is free."""
+"""Memory: what is there and free, what programs and arrays take, and how many lanes fit at once."""
 
 import math
 import os
@@ -21,6 +21,19 @@ def needed_bytes(compiled: Compiled) -> int:
     assert found is not None  # every backend has it
     held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     return held + found.temp_size_in_bytes
+
+
+def held_bytes(tree: object) -> int:
+    """Bytes of all leaves (shapes with shardings) on each device."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
+
+
+def whole_bytes(devices: list[jax.Device]) -> float:
+    """Memory of each of `devices`, free or not; on a CPU they share it. Infinite where it is not told."""
+    if all(device.platform == "cpu" for device in devices):
+        return whole_on_host() / len(devices)
+    return min((device.memory_stats() or {}).get("bytes_limit", math.inf) for device in devices)
 
 
 def free_bytes(devices: list[jax.Device]) -> int:
@@ -63,13 +76,25 @@ def gigabytes(count: float) -> str:
     return f"{count / 1e9:.3g} GB"
 
 
+def whole_on_host() -> int:
+    """Bytes of the machine's memory, within the container's limit; swap is not counted."""
+    machine, limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _container_limit()
+    return machine if limit is None else min(machine, limit)
+
+
 def free_on_host() -> int:
     """Bytes that the kernel can give away, within the container's limit; all where neither is told."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    found = [whole_on_host()]
     if _MEMINFO.exists():
         lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
         found.append(1024 * int(lines["MemAvailable"].split()[0]))
-    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
-    if limit.exists() and limit.read_text().strip() != "max":
-        found.append(int(limit.read_text()) - int(used.read_text()))
+    if (limit := _container_limit()) is not None:
+        found.append(limit - int((_CGROUP / "memory.current").read_text()))
     return min(found)
+
+
+def _container_limit() -> int | None:
+    """Bytes that the container may use; None if it may use all."""
+    limit = _CGROUP / "memory.max"
+    said = limit.read_text().strip() if limit.exists() else "max"
+    return None if said == "max" else int(said)

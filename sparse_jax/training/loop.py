@@ -15,7 +15,9 @@ from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import train_loader, validation_windows
 from sparse_jax.files import write_whole
 from sparse_jax.models.model import Model
+from sparse_jax.models.room import require_room
 from sparse_jax.runtime.lock import held
+from sparse_jax.runtime.memory import held_bytes
 from sparse_jax.runtime.preemption import Preempted, stop_requests
 from sparse_jax.runtime.processes import ProcessError, agree, code_version, is_first, naming_lost
 from sparse_jax.runtime.writers import JsonLinesWriter, TensorBoardWriter, Writer
@@ -41,16 +43,17 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     (`processes.start`) each calls this, on a `workdir` that all of them see; the first writes what is written
     once.
 
-    Raises InputError for a config that cannot work, a workdir of another run, or processes that disagree,
-    before any work, NonFiniteError when the loss blows up, and ProcessError when a process is lost. On
-    SIGTERM (or, in a lone process, a first Ctrl-C) the step is finished and saved, then Preempted
-    (KeyboardInterrupt) is raised.
+    Raises InputError for a config that cannot work, a workdir of another run, a model that memory cannot
+    hold, or processes that disagree, before any work, NonFiniteError when the loss blows up, and ProcessError
+    when a process is lost. On SIGTERM (or, in a lone process, a first Ctrl-C) the step is finished and saved,
+    then Preempted (KeyboardInterrupt) is raised.
     """
     workdir = Path(workdir)
     agree({"workdir": str(workdir), **code_version(), **named_fields(config)})
     check_workdir(workdir, config)
     training = config.training
     program = train_program(config)
+    _require_room(config, program)
     corpus = prepare(config.data, config.model.vocab_size)
     agree({"the text of the data": corpus.fingerprint}, PREPARING_SECONDS)
     rows = own_rows(program.rows, training.batch_size)
@@ -70,6 +73,16 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     params = jax.device_put(params, jax.local_devices()[0])
     run = json.loads(config.to_json())
     return Model(config.model, params, corpus.tokenizer, f"{workdir} at step {step}", run)
+
+
+def _require_room(config: RunConfig, program: TrainProgram) -> None:
+    """Raises InputError if memory cannot hold what every step has to, whatever its activations take."""
+    state = program.placed
+    states = 1 if config.training.donate else 2
+    # all gradients are there before one of them is used
+    needed = states * held_bytes(state) + held_bytes(state.params)
+    devices = list(program.mesh.local_devices)
+    require_room(config.model, needed, devices, "parameters, gradients and optimizer state")
 
 
 def _last_state(

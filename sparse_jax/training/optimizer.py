@@ -16,7 +16,7 @@ from sparse_jax.trees import map_named, named_leaves
 GRADIENT_NORMS = ("normalize", "clip", "none")
 
 _DECAYED = r".*/kernel"
-_NOT_DECAYED = r"bigram/kernel|position/kernel"
+_NOT_DECAYED = r"bigram/.*|position/kernel"
 
 
 @dataclass(frozen=True)

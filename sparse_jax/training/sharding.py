@@ -31,6 +31,8 @@ RULES = (
     (r"(.*/)?embed/kernel", (VOCABULARY, "fsdp")),
     (r"(.*/)?unembed/kernel", ("fsdp", VOCABULARY)),
     (r"(.*/)?bigram/kernel", (None, VOCABULARY)),
+    (r"(.*/)?bigram/current/kernel", (VOCABULARY, "fsdp")),
+    (r"(.*/)?bigram/next/kernel", ("fsdp", VOCABULARY)),
     (r".*", ()),
 )
 

@@ -65,7 +65,10 @@ def test_every_field_can_be_overridden():
         assert set(config[section]) == {field.name for field in dataclasses.fields(cls)}
     assert {"paths", "max_bytes"} < set(config.data.sources.python_source)
     config.update_from_flattened_dict({"data.sources.python_source.max_bytes": 7, "training.seed": 3})
+    assert run_config(config.to_dict()).model.bigram_table_rank is None
+    config.update_from_flattened_dict({"model.bigram_table_rank": 8})
     run = run_config(config.to_dict())
+    assert run.model.bigram_table_rank == 8
     assert run.data.sources["python_source"].max_bytes == 7 and run.training.seed == 3
 
 

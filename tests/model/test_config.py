@@ -30,6 +30,13 @@ def test_widths_that_are_left_open_are_filled_in():
         ({"positions": "concatenated"}, "model.d_position: 0 is not valid; valid: at least 1"),
         ({"d_position": 4}, "model.d_position: 4 is not valid; valid: 0 with"),
         ({"bias": 1}, "model.bias: 1 is a int; valid: bool"),
+        (
+            {"bigram_table_rank": 33},
+            "model.bigram_table_rank: 33 is not valid; valid: None for a whole table, ",
+        ),
+        ({"bigram_table_rank": 0}, "or 1 to model.vocab_size 32"),
+        ({"bigram_table_rank": 8, "bigram": "none"}, "valid: None with model.bigram 'none'"),
+        ({"bigram_table_rank": 8.0}, "model.bigram_table_rank: 8.0 is a float; valid: int or NoneType"),
     ],
 )
 def test_what_cannot_work_is_named(fields, said):
@@ -48,5 +55,5 @@ def test_buffers_are_frozen():
     assert build(bigram="fixed", positions="sinusoidal", d_position=4).frozen == (
         "logit_bias",
         "position/kernel",
-        "bigram/kernel",
+        "bigram/.*",
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,29 @@ def test_there_and_back(tmp_path, model, config, kind, run_known):
     assert found.fingerprint == model.fingerprint
     if kind in ("compact", "safetensors"):
         assert found.run is None if run is None else run_config(found.run) == config
+
+
+@pytest.mark.parametrize("kind", ["compact", "safetensors"])
+def test_a_bigram_table_as_a_product_comes_back(tmp_path, make, kind):
+    model = make(bigram_table_rank=5)
+    save_model(model, tmp_path / "out", kind)
+    found = load_model(tmp_path / "out")
+    assert found.config == model.config and found.config.bigram_table_rank == 5
+    assert named_leaves(found.params)["bigram/next/kernel"].shape == (5, 24)
+    assert found.fingerprint == model.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["openai", "hf"])
+def test_a_format_that_has_no_such_product_refuses_it(tmp_path, make, kind):
+    with pytest.raises(InputError, match="^model.bigram_table_rank: 5 is not valid; valid: None, as the rel"):
+        save_model(make(bigram_table_rank=5), tmp_path / "out", kind)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind, known", [("sparse", "4e5eaf72e6c4e7ad"), ("dense", "c8a9225aefdce759")])
+def test_the_published_models_keep_their_fingerprints(kind, known):
+    model = load_model(Path(__file__).parents[2] / "experiments" / "results" / "small" / kind)
+    assert model.fingerprint == known and model.config.bigram_table_rank is None
 
 
 def test_the_dense_file_is_the_larger_one(tmp_path, model):

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from sparse_jax.inputs import InputError
@@ -38,6 +39,8 @@ def test_free_memory_is_shared_by_the_devices_of_a_cpu():
 
 
 class Accelerator:
+    platform = "gpu"
+
     def __init__(self, used):
         self.used = used
 
@@ -47,3 +50,36 @@ class Accelerator:
 
 def test_the_fullest_accelerator_decides():
     assert memory.free_bytes([Accelerator(100), Accelerator(400)]) == int(memory.SHARE * 600)
+
+
+def test_memory_that_is_there_is_that_of_the_smallest_accelerator_or_of_the_machine():
+    class Silent(Accelerator):
+        def memory_stats(self):
+            return None
+
+    assert memory.whole_bytes([Accelerator(100), Accelerator(900)]) == 1000
+    assert memory.whole_bytes([Silent(0)]) == math.inf
+    devices = jax.devices()
+    assert memory.whole_bytes(devices) * len(devices) == memory.whole_on_host() >= memory.free_on_host() > 0
+
+
+def test_a_container_is_no_larger_than_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    machine = memory.whole_on_host()
+    for said, found in {"max": machine, "1000": 1000, str(10**18): machine}.items():
+        (tmp_path / "memory.max").write_text(said + "\n")
+        (tmp_path / "memory.current").write_text("400\n")
+        assert memory.whole_on_host() == found
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory.free_on_host() == 600
+
+
+@pytest.mark.several_devices
+def test_bytes_held_on_each_device_by_hand():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("half",))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("half"))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    tree = [jax.ShapeDtypeStruct((10, 3), jnp.float32, sharding=split)]
+    assert memory.held_bytes(tree) == 4 * 15
+    tree.append(jax.ShapeDtypeStruct((7,), jnp.bool_, sharding=whole))
+    assert memory.held_bytes(tree) == 4 * 15 + 7

@@ -1,6 +1,8 @@
 import pytest
 
 from sparse_jax.inputs import InputError
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import param_shapes
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.sparsity.rules import SparseLeaf, leaf_fractions, sparse_leaves
 from tests.sparsity.trees import small_params
@@ -36,6 +38,12 @@ def test_the_first_matching_rule_goes_before_the_preset():
     assert "layers/mlp/up/kernel" not in fractions and "embed/kernel" not in fractions
     assert fractions["layers/mlp/down/kernel"] == fractions["layers/mlp/down/bias"] == 0.75
     assert fractions["layers/attn/q/kernel"] == 0.5
+
+
+def test_a_bigram_table_is_dense_as_a_product_too():
+    config = ModelConfig(vocab_size=16, n_layers=1, d_model=16, d_head=4, bigram_table_rank=4)
+    found = leaf_fractions(SparsityConfig(0.5, rules=((".*", 0.25),)), param_shapes(config))
+    assert "embed/kernel" in found and not any(name.startswith("bigram") for name in found)
 
 
 def test_no_rule_reaches_norms_sinks_positions_bigrams():

@@ -111,6 +111,13 @@ def test_adamw_against_float64(norm, scale):
         np.testing.assert_allclose(p, expected[name], rtol=2e-5, atol=2e-6, err_msg=name)
 
 
+def test_a_bigram_table_does_not_decay_as_a_product_either():
+    params = {"bigram": {"current": {"kernel": jnp.ones((4, 2))}}, "embed": {"kernel": jnp.ones((4, 2))}}
+    chain = sparse_optimizer(OptimizerConfig(), DENSE, 2)
+    updates, _ = chain.update(jax.tree.map(jnp.zeros_like, params), chain.init(params), params)
+    assert np.all(updates["embed"]["kernel"] < 0) and not np.any(updates["bigram"]["current"]["kernel"])
+
+
 def test_frozen_leaves_stay_put_and_do_not_count_in_the_gradient_norm():
     gradients = random_gradients(2)
     huge = [g | {"logit_bias": 1e6 * g["logit_bias"]} for g in gradients]

@@ -92,6 +92,11 @@ def test_a_vocabulary_is_split_where_it_can_be_and_heads_must_be():
     assert place("opt_state/mu/embed/kernel", 11, 8) == (11, 4)
     assert place("unembed/kernel", 8, 10) == (4, 5)
     assert place("layers/attn/out/kernel", 3, 6, 8) == (3, 3, 4)
+    assert place("bigram/kernel", 10, 10) == (10, 5)
+    assert place("opt_state/nu/bigram/current/kernel", 10, 8) == (5, 4)
+    assert place("bigram/next/kernel", 8, 11) == (4, 11)
+    with pytest.raises(InputError, match="training.mesh_fsdp: 2 does not divide the 3 rows of bigram/next"):
+        place("bigram/next/kernel", 3, 10)
     assert place("layers/norm/scale", 3, 8) == (3, 8)
     with pytest.raises(
         InputError, match="training.mesh_tensor: 2 does not divide the 3 .*attn/sink; valid: a"
