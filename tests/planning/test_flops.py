@@ -1,6 +1,7 @@
 """Work counted from a traced program, against formulas and against the compiler on an unrolled program."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import forward, param_shapes
 from sparse_jax.planning.flops import matmul_flops
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.optimizer import OptimizerConfig, sparse_optimizer
@@ -82,3 +84,16 @@ def test_a_training_step_agrees_with_the_compiler_on_an_unrolled_one():
     # the compiler counts additions and the like as well
     assert rolled == pytest.approx(told, rel=0.15)
     assert rolled < told
+
+
+def test_a_bigram_table_as_a_product_costs_that_product():
+    config = ModelConfig(vocab_size=50, context=8, n_layers=1, d_model=16, d_head=4, activation_fraction=None)
+    tokens = jnp.zeros((2, 8), jnp.int32)
+
+    def forward_of(**changes):
+        changed = dataclasses.replace(config, **changes)
+        return counted(functools.partial(forward, changed), param_shapes(changed), tokens)["float32"]
+
+    # the whole table is looked up
+    assert forward_of() == forward_of(bigram="none")
+    assert forward_of(bigram_table_rank=6) - forward_of() == 2 * (2 * 8) * 6 * 50
