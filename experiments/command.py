@@ -1,6 +1,5 @@
 """How every script starts: flags and config in, one clear line out when an input is wrong."""
 
-import contextlib
 import os
 import runpy
 import signal
@@ -56,10 +55,7 @@ def run(main: Callable[[], None], several: bool = False) -> None:
     except NonFiniteError as error:
         _fail(error, 3)
     except preemption.Preempted as stopped:
-        if jax.distributed.is_initialized():
-            # waits for the others, who would take an early end for a failure; one may be killed meanwhile
-            with contextlib.suppress(jax.errors.JaxRuntimeError):
-                jax.distributed.shutdown()
+        processes.leave()
         _fail(stopped, preemption.STATUS)
     except processes.ProcessError as error:
         _fail(error, error.status)

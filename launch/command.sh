@@ -19,6 +19,9 @@
 
 # shellcheck shell=bash
 
+# As in all scripts here, nothing that bash 3.2 (macOS) lacks; there an array without elements is one that is not set:
+# hence ${name[@]+"${name[@]}"}.
+
 # The lines behind this one may be a sweep's, piped to a shell: nothing that is started here may read them.
 exec </dev/null
 
@@ -27,7 +30,9 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 run() {
   if "$dry_run"; then
-    printf '%q ' "$@" | sed 's/ $/\n/'
+    local line
+    line="$(printf '%q ' "$@")"
+    printf '%s\n' "${line% }"
   else
     "$@"
   fi
@@ -56,7 +61,7 @@ start() {
 }
 
 stop() {
-  kill -TERM "${children[@]}" 2>/dev/null || true
+  kill -TERM ${children[@]+"${children[@]}"} 2>/dev/null || true
 }
 
 finish() {
@@ -64,7 +69,7 @@ finish() {
   [ "${#children[@]}" != 0 ] || return "$saved"  # told to stop before anything was started
   while [ "${#children[@]}" != 0 ]; do
     left=()
-    for pid in "${children[@]}"; do
+    for pid in ${children[@]+"${children[@]}"}; do
       if kill -0 "$pid" 2>/dev/null; then
         left+=("$pid")
         continue
@@ -78,7 +83,7 @@ finish() {
         stop
       fi
     done
-    children=("${left[@]}")
+    children=(${left[@]+"${left[@]}"})
     sleep 0.2
   done
   return "$status"

@@ -45,6 +45,8 @@ COMMAND="${COMMAND%, }]"
 
 manifest="$(cat "$root/launch/jobset.yaml")"
 for variable in NAME IMAGE ACCELERATOR TOPOLOGY HOSTS CLAIM MOUNT CHIPS RESTARTS COMMAND; do
-  manifest="${manifest//"\${$variable}"/"${!variable}"}"
+  place="\${$variable}"
+  # no quotes around the whole: bash before 4.3 would keep those within
+  manifest=${manifest//"$place"/"${!variable}"}
 done
 feed "$manifest" kubectl create -f -

@@ -42,7 +42,7 @@ combinations() {
   local place="$1" values value flag
   shift
   if [ "$place" = "${#varied[@]}" ]; then
-    printf '%q ' "${prefix[@]}" "${fixed[@]}" "$@"
+    printf '%q ' ${prefix[@]+"${prefix[@]}"} ${fixed[@]+"${fixed[@]}"} "$@"
     printf '%q\n' "--workdir=$SWEEP/$count"
     count=$((count + 1))
     return

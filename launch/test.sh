@@ -19,10 +19,10 @@ if [ "${1:-}" = --all ]; then
 fi
 ruff check .
 ruff format --check --quiet .
-mypy --no-error-summary
-python -m pytest -n 2 --dist loadfile "${chosen[@]}" "$@"
+python -m mypy --no-error-summary
+python -m pytest -n 2 --dist loadfile ${chosen[@]+"${chosen[@]}"} "$@"
 if [ $# -eq 0 ]; then
   export SPARSE_JAX_TEST_DEVICES=1
-  exec python -m pytest -n 2 --dist loadfile "${chosen[@]}" \
+  exec python -m pytest -n 2 --dist loadfile ${chosen[@]+"${chosen[@]}"} \
     tests/topk tests/sparsity tests/model/test_attention.py
 fi

@@ -65,6 +65,7 @@ git checkout --quiet --detach \"\$revision\"
 export TPU_NAME=$NAME SPARSE_JAX_PYTHON=$PYTHON SPARSE_JAX_HOSTS=$hosts && source launch/environment.sh
 before=\$(cat /dev/shm/$NAME.pid 2>/dev/null || true)
 if grep -qs $module /proc/\${before:-none}/cmdline; then
+  echo 'waiting at most 300 s for the command of a lost connection to save' >&2
   kill -TERM \$before
   timeout 300 tail --pid=\$before -f /dev/null || kill -KILL \$before
 fi
@@ -95,7 +96,7 @@ look() {
 
 request() {
   run gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" "${where[@]}" \
-    --accelerator-type="$ACCELERATOR" --runtime-version="$VERSION" "${spot[@]}" || fail "gcloud refuses the request"
+    --accelerator-type="$ACCELERATOR" --runtime-version="$VERSION" ${spot[@]+"${spot[@]}"} || fail "gcloud refuses the request"
 }
 
 give_back() {
@@ -106,6 +107,7 @@ give_back() {
 # Until the slice is there; one that is lost or was refused is asked for again.
 requests=0
 have_slice() {
+  local before=""
   while true; do
     look
     case "$state" in
@@ -116,7 +118,11 @@ have_slice() {
         request
         ;;
       SUSPENDED | FAILED) echo "the slice is $state: giving it back" >&2; give_back ;;
-      *) sleep "$POLL" ;;
+      *)
+        [ "$state" = "$before" ] || echo "waiting for the slice: its request is $state" >&2
+        before="$state"
+        sleep "$POLL"
+        ;;
     esac
   done
 }

@@ -6,6 +6,7 @@ that, so whoever is missing is named, where a collective would only wait.
 """
 
 import contextlib
+import glob
 import hashlib
 import itertools
 import json
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -23,6 +24,8 @@ from orbax.checkpoint import multihost
 
 import sparse_jax
 from sparse_jax.inputs import InputError, first_line, require
+from sparse_jax.progress import finish_line
+from sparse_jax.runtime import preemption
 
 # How long processes may lie apart when a run starts: machines boot, text is read.
 START_SECONDS = 300
@@ -30,6 +33,8 @@ START_SECONDS = 300
 HEARTBEAT_SECONDS = 60
 # How long to wait for the others once something has gone wrong.
 LOST_SECONDS = 10
+# After how long a wait says for whom it is.
+SAY_SECONDS = 5
 
 # The exit status of a process that ends because of another, unless that one's says that no restart helps (a
 # wrong input, a loss that is not finite): then all have the same, for a scheduler may see any of them first.
@@ -37,6 +42,10 @@ LOST = 4
 _FINAL = (2, 3)
 _ENDED = "sparse_jax/ended"
 _meetings = itertools.count()
+# Where JAX's service tells all that one was sent SIGTERM. Once they have joined, Python does not hear of it.
+_TOLD_TO_STOP = "RECEIVED_PREEMPTION_NOTICE"
+# Set while this process asks to join and has not: JAX's answers about the others would have to wait for them.
+_joining = threading.Event()
 
 # What launchers set, its value where a process is alone (None: that cannot be told), and what is missing
 # where JAX did not recognize them.
@@ -46,6 +55,10 @@ _LAUNCHERS = (
     ("SLURM_STEP_NUM_TASKS", "1", "srun did not set all that JAX reads"),
     ("JOB_COMPLETION_INDEX", None, "in Kubernetes JAX needs pip install 'jax[k8s]' and leave to read pods"),
 )
+_OR_ELSE = "--coordinator, --processes and --process, or --nocluster for a process of its own"
+# What JAX recognizes SLURM by. It then takes SLURM_NTASKS as the number of processes, which in an interactive
+# shell is that of the job, whose other tasks nobody has started.
+_SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 
 class ProcessError(RuntimeError):
@@ -85,19 +98,64 @@ def start(
 
 
 def _start_from_environment() -> None:
+    count = _count_of_launcher()
+    if count == 1:
+        return  # JAX would wait for nobody, and leave all GPUs but one unused
     try:
         with warnings.catch_warnings():
             # in any Kubernetes pod without the kubernetes package; most of them hold a lone process
             warnings.filterwarnings("ignore", message=r"\s*Kubernetes environment detected")
-            _initialize()
-    except ValueError as error:
+            _initialize(count=count)
+    except _NotDetected as error:
         if "coordinator_address should be defined" not in str(error):
-            raise InputError(f"processes: the environment does not say how they meet ({error})") from None
-        for said, problem in _launchers():
+            account = "a service account that may read pods, jobs and services; "
             raise InputError(
-                f"processes: {said}, but {problem}; valid: --coordinator, --processes and --process, "
-                "or --nocluster for a process of its own"
+                f"processes: JAX cannot tell how they meet ({error}); valid: "
+                f"{account * ('KUBERNETES_SERVICE_HOST' in os.environ)}{_OR_ELSE}"
             ) from None
+        for said, problem in _launchers():
+            raise InputError(f"processes: {said}, but {problem}; valid: {_OR_ELSE}") from None
+        return
+    _say_unused_gpus()
+
+
+def _count_of_launcher() -> int | None:
+    """How many processes mpirun or srun has started as one; None if JAX asks neither of them."""
+    if "OMPI_MCA_orte_hnp_uri" in os.environ:
+        return _number("OMPI_COMM_WORLD_SIZE")
+    return _number("SLURM_STEP_NUM_TASKS") if all(name in os.environ for name in _SLURM) else None
+
+
+def _say_unused_gpus() -> None:
+    """Says if GPUs of the machine stay idle: JAX gives one to each process that mpirun or srun starts."""
+    if _count_of_launcher() is None or jax.default_backend() != "gpu":
+        return
+    if "OMPI_MCA_orte_hnp_uri" in os.environ:
+        here, first = _number("OMPI_COMM_WORLD_LOCAL_SIZE"), _number("OMPI_COMM_WORLD_LOCAL_RANK") == 0
+    else:
+        here, first = _slurm_tasks_here(), _number("SLURM_LOCALID") == 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = len(visible.split(",")) if visible else _number("SLURM_GPUS_ON_NODE")
+    gpus = len(glob.glob("/dev/nvidia[0-9]*")) if gpus is None else gpus
+    used = len(jax.local_devices())
+    if first and here is not None and gpus > here * used:
+        _say(
+            f"processes: {here} on this machine use {used} each of its {gpus} GPUs; to use all, start one "
+            "process for each GPU, or set JAX_LOCAL_DEVICE_IDS"
+        )
+
+
+def _slurm_tasks_here() -> int | None:
+    """How many tasks of the step are on this machine: SLURM says it as in "4(x2),1", machine by machine."""
+    runs = re.findall(r"(\d+)(?:\(x(\d+)\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    tasks = [int(each) for each, times in runs for _ in range(int(times or 1))]
+    index = _number("SLURM_NODEID") or 0
+    return tasks[index] if index < len(tasks) else None
+
+
+def _number(name: str) -> int | None:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdecimal() else None
 
 
 def _launchers() -> Iterator[tuple[str, str]]:
@@ -123,42 +181,96 @@ def stay_alone(
         )
 
 
+class _NotDetected(Exception):
+    """What went wrong in JAX before it asked anybody."""
+
+
 def _initialize(
     coordinator: str | None = None,
     count: int | None = None,
     index: int | None = None,
     detection: str | None = None,
 ) -> None:
-    """Joins the others, or ends this process: JAX waits where no exception reaches it, and then aborts."""
+    """Joins the others, or ends this process: what waits in JAX cannot be called back, and would abort."""
     whose = (
-        " for the others"
+        f" for the others{' of ' + str(count) if count else ''}"
         if coordinator is None
         else f" for process {index} of {count} to meet the others at {coordinator}"
     )
-    watch = threading.Timer(START_SECONDS, _give_up, [f"processes: waited {START_SECONDS} s{whose}"])
-    watch.daemon = True
-    watch.start()
-    try:
-        jax.distributed.initialize(
-            coordinator,
-            count,
-            index,
-            cluster_detection_method=detection,
-            initialization_timeout=2 * START_SECONDS,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+
+    def join() -> None:
+        try:
+            jax.distributed.initialize(
+                coordinator,
+                count,
+                index,
+                cluster_detection_method=detection,
+                initialization_timeout=2 * START_SECONDS,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            )
+        except jax.errors.JaxRuntimeError as error:
+            raise ProcessError(f"processes: could not meet ({first_line(error)})") from None
+        except Exception as error:
+            said = first_line(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            raise _NotDetected(" ".join(said.split())[:300]) from None
         jax.devices()  # all together, while all are known to be here
-        if jax.default_backend() == "cpu":
-            # Only process 0 writes to the cache. The collectives of its program as read and of the others' as
-            # compiled may begin in different order there, and wait for each other without end.
-            jax.config.update("jax_enable_compilation_cache", False)
-    finally:
-        watch.cancel()
+
+    _joining.set()
+    try:
+        _interruptible(join, f"processes: waiting{whose}", f"processes: waited {START_SECONDS} s{whose}")
+    except _NotDetected:
+        _joining.clear()
+        raise
+    _joining.clear()
+    if jax.default_backend() == "cpu":
+        # Only process 0 writes to the cache. The collectives of its program as read and of the others' as
+        # compiled may begin in different order there, and wait for each other without end.
+        jax.config.update("jax_enable_compilation_cache", False)
+
+
+def _interruptible(work: Callable[[], None], waiting: str, waited: str | None = None) -> None:
+    """Does `work`, in which JAX waits for others where Python hears no signal: in a thread, so that it does.
+
+    Says `waiting` after SAY_SECONDS. With `waited` it says that after START_SECONDS, and ends this process
+    with status LOST; without it, `work` has a limit of its own.
+    """
+    failed: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread, began, said = threading.Thread(target=do, daemon=True), time.monotonic(), False
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+        if waited is not None and time.monotonic() - began > START_SECONDS:
+            _give_up(waited)
+        if time.monotonic() - began > SAY_SECONDS and not said:
+            said = True
+            _say(waiting)
+    for error in failed:
+        raise error
+
+
+def _say(line: str) -> None:
+    finish_line()
+    print(line, file=sys.stderr, flush=True)
 
 
 def _give_up(why: str) -> None:
-    print(f"error: {why}; missing are those that do not say this", file=sys.stderr, flush=True)
+    _say(f"error: {why}; missing are those that do not say this")
     os._exit(LOST)
+
+
+def leave() -> None:
+    """Waits until all processes have saved and come here; one that ends early would be taken for lost."""
+    if jax.distributed.is_initialized():
+        # one may be killed meanwhile, or Ctrl-C says not to wait
+        with contextlib.suppress(jax.errors.JaxRuntimeError, KeyboardInterrupt):
+            _interruptible(jax.distributed.shutdown, "processes: waiting for the others to save")
 
 
 def is_first() -> bool:
@@ -175,20 +287,41 @@ def meet(subject: str, word: str, seconds: float = START_SECONDS) -> list[str]:
     count = jax.process_count()
     if count == 1:
         return [word]
-    folder, deadline = f"sparse_jax/{next(_meetings)} {subject}", time.monotonic() + seconds
+    folder, began, said = f"sparse_jax/{next(_meetings)} {subject}", time.monotonic(), False
     with _answering_coordinator():
         store = multihost.get_jax_distributed_client()
         store.key_value_set(f"{folder}/{jax.process_index()}", word)
         while len(words := _read(store, folder)) < count:
+            waited = time.monotonic() - began
+            missing = f"process {', '.join(str(i) for i in range(count) if i not in words)} of {count}"
             if ended := _read(store, _ENDED):
-                raise _because_of({i: json.loads(word) for i, word in ended.items()})
-            if time.monotonic() > deadline:
-                missing = ", ".join(str(i) for i in range(count) if i not in words)
-                raise ProcessError(
-                    f"{subject}: waited {seconds:.0f} s for process {missing} of {count}: gone or stuck"
-                )
+                lost = _because_of({i: json.loads(word) for i, word in ended.items()})
+                raise _stopped(str(lost)) if lost.status == LOST and _told_to_stop(store) else lost
+            if waited > SAY_SECONDS and _told_to_stop(store):
+                # so that the missing do not take this process for one that is still here
+                store.key_value_delete(f"{folder}/{jax.process_index()}")
+                raise _stopped(f"{subject}: waited for {missing}")
+            if waited > seconds:
+                raise ProcessError(f"{subject}: waited {seconds:.0f} s for {missing}: gone or stuck")
+            if waited > SAY_SECONDS and not said:
+                said = True
+                _say(f"{subject}: waiting for {missing}")
             time.sleep(0.1)
     return [words[i] for i in range(count)]
+
+
+def _told_to_stop(store) -> bool:
+    """Whether any process was sent SIGTERM since all have joined."""
+    try:
+        store.key_value_try_get(_TOLD_TO_STOP)
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def _stopped(where: str) -> ProcessError:
+    message = f"SIGTERM: stopped at once ({where}); the same command goes on from what is saved"
+    return ProcessError(message, preemption.STATUS)
 
 
 def agree(facts: Mapping[str, object], seconds: float = START_SECONDS) -> None:
@@ -247,7 +380,7 @@ def tell_end(why: object, status: int) -> None:
 
     Process 0 lets them read it.
     """
-    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+    if _joining.is_set() or not jax.distributed.is_initialized() or jax.process_count() == 1:
         return
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         store = multihost.get_jax_distributed_client()

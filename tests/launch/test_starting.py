@@ -326,6 +326,30 @@ def test_requests_that_fail_are_counted(checkout):
     assert verbs(checkout) == ["create", "delete"] * 3
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_waiting_for_a_slice_is_said_once_and_can_be_ended(checkout, sent):
+    checkout.stand_in("gcloud", "echo WAITING_FOR_RESOURCES")
+    running = subprocess.Popen(
+        [sys.executable, "-c", HEEDS_CTRL_C, "bash", "launch/tpu_pod.sh", *TRAIN],
+        cwd=checkout.root,
+        env={"PATH": f"{checkout.bin}:{os.environ['PATH']}", **POD, "POLL": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = running.stderr.readline()
+        assert said == "waiting for the slice: its request is WAITING_FOR_RESOURCES\n"
+        while len(checkout.called()) < 3:
+            assert running.poll() is None
+        os.killpg(running.pid, sent)
+        assert running.wait(timeout=20) != 0
+        assert "waiting" not in running.stderr.read()
+    finally:
+        running.kill()
+        running.communicate()
+
+
 @pytest.fixture
 def worker(checkout):
     """Runs what a worker of a pod is told to, with stand-ins for what changes the machine."""

@@ -5,14 +5,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
 import pytest
+from jax._src import clusters
 
 from sparse_jax.inputs import InputError
 from sparse_jax.models.formats import load_model
@@ -149,6 +152,9 @@ def test_what_no_restart_mends_has_the_same_status_in_all_processes(monkeypatch,
         def key_value_dir_get(self, folder):
             return [(key, word) for key, word in kept.items() if key.startswith(folder)]
 
+        def key_value_try_get(self, key):
+            raise jax.errors.JaxRuntimeError(f"NOT_FOUND: {key}")
+
     monkeypatch.setattr(processes.multihost, "get_jax_distributed_client", Store)
     monkeypatch.setattr(processes.jax, "process_count", lambda: 3)
     monkeypatch.setattr(processes.jax.distributed, "is_initialized", lambda: True)
@@ -209,6 +215,145 @@ def test_processes_that_disagree_or_do_not_come_are_named_by_all(mapping, tmp_pa
     status, _, said = end(lonely)[0]
     assert status == 4 and "error: processes: waited 5 s for process 0 of 2 to meet the others" in said, said
     assert not any((tmp_path / name).exists() for name in ("differing", "lonely", "wrong"))
+
+
+def said_line(process, part):
+    """The first line of stderr with `part`; fails if the process ends before."""
+    for line in process.stderr:
+        if part in line:
+            return line
+    pytest.fail(f"ended without {part!r}")
+
+
+def test_a_process_that_waits_for_the_others_says_so_and_both_signals_end_it(mapping, tmp_path):
+    """Where JAX waits no signal reaches Python."""
+    sent = {signal.SIGTERM: 75, signal.SIGINT: 130}
+    lonely = {each: start(2, mapping, tmp_path / each.name, present=[1], start_seconds=200) for each in sent}
+    try:
+        for each, (process,) in lonely.items():
+            line = said_line(process, "waiting")
+            assert line.startswith("processes: waiting for process 1 of 2 to meet the others at 127.0.0.1:")
+            process.send_signal(each)
+        for each, (process,) in lonely.items():
+            assert process.wait(timeout=20) == sent[each]
+            assert process.stderr.read().count("\n") == 1
+    finally:
+        end([process for (process,) in lonely.values()])
+
+
+MEETING = """
+import signal, sys, time
+from sparse_jax.runtime import processes
+processes.SAY_SECONDS = 1
+processes.start(sys.argv[1], 2, int(sys.argv[2]))
+try:
+    if sys.argv[2] == "1":
+        time.sleep(600)
+    processes.meet("somewhere", "", 300)
+except processes.ProcessError as error:
+    print(error.status, error, flush=True)
+"""
+
+
+def test_a_process_that_waits_where_all_meet_says_for_whom_and_ends_by_sigterm():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{free.getsockname()[1]}"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([sys.executable, "-c", MEETING, where, str(i)], **pipes) for i in (0, 1)]
+    try:
+        assert said_line(both[0], "somewhere") == "somewhere: waiting for process 1 of 2\n"
+        both[0].send_signal(signal.SIGTERM)
+        assert both[0].stdout.readline() == (
+            "75 SIGTERM: stopped at once (somewhere: waited for process 1 of 2); "
+            "the same command goes on from what is saved\n"
+        )
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def from_environment(monkeypatch):
+    """Starts with these variables, as if JAX had seen no device yet; gives what it would join, if anything."""
+    joined = {}
+
+    def begin(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        processes.start()
+        return joined
+
+    def initialize(address=None, count=None, index=None, cluster_detection_method=None, **_):
+        found = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+            address, count, index, None, cluster_detection_method, 1
+        )
+        if found[0] is None:
+            raise ValueError("coordinator_address should be defined.")
+        joined.update(zip(("address", "count", "index", "local"), found))
+
+    monkeypatch.setattr(processes.jax.distributed, "initialize", initialize)
+    return begin
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "node[1-2]",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+}
+
+
+def test_a_step_of_one_task_waits_for_no_other_of_its_job_and_has_all_gpus(from_environment):
+    """As in an interactive shell, or under srun -n1."""
+    assert from_environment(**SLURM, SLURM_NTASKS="2", SLURM_STEP_NUM_TASKS="1") == {}
+
+
+def test_mpirun_with_one_process_leaves_it_all_gpus(from_environment):
+    uri = {"OMPI_MCA_orte_hnp_uri": "4096.0;tcp://10.0.0.1:3"}
+    one = {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
+    assert from_environment(**uri, **one) == {}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "gpus", "said"),
+    [("2(x2)", "8", "2 on this machine use 1 each of its 8 GPUs"), ("2(x2)", "2", ""), ("4,2", "4", "")],
+)
+def test_the_tasks_of_a_step_meet_and_gpus_that_they_leave_are_named(
+    from_environment, monkeypatch, capfd, tasks, gpus, said
+):
+    monkeypatch.setattr(processes.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(processes.jax, "local_devices", lambda: ["one"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    steps = {"SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": tasks}
+    joined = from_environment(**SLURM, **steps, SLURM_GPUS_ON_NODE=gpus)
+    assert (joined["address"].split(":")[0], joined["count"], joined["local"]) == ("node1", 4, [0])
+    err = capfd.readouterr().err
+    assert said in err and bool(err) == bool(said)
+
+
+def test_a_pod_whose_service_account_has_no_token_is_told_what_to_do(from_environment, monkeypatch):
+    """With a stand-in for the package, which raises what it raises there."""
+
+    class ConfigException(Exception):
+        pass
+
+    def load_incluster_config():
+        raise ConfigException("Service token file does not exist.")
+
+    package = types.ModuleType("kubernetes")
+    package.config = types.SimpleNamespace(load_incluster_config=load_incluster_config)
+    monkeypatch.setitem(sys.modules, "kubernetes", package)
+    with pytest.raises(InputError) as refused:
+        from_environment(KUBERNETES_SERVICE_HOST="10.0.0.1")
+    assert str(refused.value) == (
+        "processes: JAX cannot tell how they meet (ConfigException: Service token file does not exist.); "
+        "valid: a service account that may read pods, jobs and services; "
+        "--coordinator, --processes and --process, or --nocluster for a process of its own"
+    )
+    processes.start(detect=False)
 
 
 @pytest.mark.parametrize(
