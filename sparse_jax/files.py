@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -14,12 +15,31 @@ from typing import Any
 from sparse_jax.inputs import InputError
 
 
+def local_path(path: str | os.PathLike, field: str = "path") -> Path:
+    """A path that a user gave, with `~` expanded; whatever takes one, takes it through here.
+
+    Raises InputError naming `field` for an empty path, a bucket or an address, and an unknown user's home.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise InputError(f"{field}: empty; valid: a path")
+    # Path("gs://x") has one slash only
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):/", text, re.IGNORECASE)
+    if scheme:
+        raise InputError(f"{field}: {text!r}: {scheme[1]}:// is not supported; valid: a path on this machine")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = text.split("/")[0]
+        raise InputError(f"{field}: {text!r}: no home of {user} is known; valid: a path without ~") from None
+
+
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes `content` (text as UTF-8) to `path`, making its directories; the old file stays until then.
 
     Raises InputError naming the file if it cannot be written, and leaves nothing half-written.
     """
-    path = Path(path)
+    path = local_path(path)
     # a name that nobody has: others may write the same file at once, on other machines too; the last one wins
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.unfinished")
     data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
@@ -37,7 +57,7 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 
 def require_writable(path: str | os.PathLike) -> None:
     """Raises InputError naming the file unless `write_whole` can write to `path`; makes its directories."""
-    path = Path(path)
+    path = local_path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a directory; valid: a file")
     try:
@@ -54,7 +74,7 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
 
     Raises InputError if there is something at `path`, which stays as it is, or if it cannot be written.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.exists() or path.is_symlink():
         raise InputError(f"{path}: exists; valid: a directory that does not exist yet")
     try:

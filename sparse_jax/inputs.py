@@ -38,6 +38,16 @@ def require(condition: bool, field: str, value: object, valid: str) -> None:
         raise InputError(f"{field}: {value!r} is not valid; valid: {valid}")
 
 
+def require_utf8(text: str, field: str) -> None:
+    """Raises InputError naming `field` if `text` has half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{field} has half a surrogate pair at character {error.start}; valid: UTF-8"
+        ) from None
+
+
 def require_sections(mapping: Mapping[str, object], names: Iterable[str]) -> Mapping[str, object]:
     """`mapping` itself. Raises InputError unless its keys are exactly `names`."""
     names = list(names)

@@ -30,7 +30,8 @@ from sparse_jax.circuits.node_list import is_node_list, read_node_list
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
 from sparse_jax.data.tokenizer import encode_texts
 from sparse_jax.faithfulness.scorecard import Scorecard, measure_circuit
-from sparse_jax.inputs import InputError, from_mapping, require, require_choice
+from sparse_jax.files import local_path
+from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
@@ -122,6 +123,7 @@ def generate(
     'for item in items'
     """
     ids = token_ids(model, prompt)
+    sampling.check_prompt(model.config, ids.shape[1])
     room = model.config.context - ids.shape[1]
     require(0 <= tokens <= room, "tokens", tokens, f"0 to {room} after this prompt")
     params, hooks, _ = _intervention(model, ids, ablate, add, circuit)
@@ -137,6 +139,8 @@ def token_ids(model: Model, text: Text) -> jax.Array:
     """
     if isinstance(text, str) or (isinstance(text, (list, tuple)) and text and isinstance(text[0], str)):
         texts = [text] if isinstance(text, str) else list(text)
+        for one in texts:
+            require_utf8(one, "text")
         rows = encode_texts(model.require_tokenizer(), texts)
         longest = max(map(len, rows))
         ids = np.array([row + [0] * (longest - len(row)) for row in rows], np.int32)
@@ -315,6 +319,7 @@ def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit
     model: the model that the circuit has to be of; a `viz_data.pt` says only which nodes were kept, so that
     it cannot do without. Raises InputError for a missing or foreign file, and a circuit of another model.
     """
+    path = local_path(path, "circuit")
     if zipfile.is_zipfile(path):  # as torch.save writes them
         if model is None:
             raise InputError(f"{path}: a released circuit; valid: load_circuit(path, model), with its model")

@@ -95,7 +95,7 @@ def ablation_values(
 
     corpus: the prepared text of the model; without it, the means that a published model has beside it are
     read, or its text is prepared if they are not there, not those of all sites, or those of another model.
-    Raises InputError if the text is not what the model was trained on.
+    Raises InputError if the text is not what the model was trained on, and for means that are not finite.
     """
     means: Gates = {} if corpus is not None else _published(model, windows)
     if not means.keys() >= set(names):
@@ -104,7 +104,21 @@ def ablation_values(
         text = training_windows(corpus, windows, model.config.context)
         means = node_means(model.config, model.params, text)
     chosen = {site: means[site] for site in names}
-    return {site: 0 * mean for site, mean in chosen.items()} if kind == "zero" else chosen
+    if kind == "zero":
+        return {site: jnp.zeros_like(mean) for site, mean in chosen.items()}
+    require_finite(chosen)
+    return chosen
+
+
+def require_finite(values: Gates) -> None:
+    """Raises InputError naming the site of ablation values that are NaN or infinite."""
+    for site, mean in values.items():
+        bad = int(np.size(mean) - np.isfinite(mean).sum())
+        if bad:
+            raise InputError(
+                f"ablation values: {bad} of {np.size(mean)} at {site!r} are not finite; "
+                "valid: a model with finite weights and activations"
+            )
 
 
 def training_corpus(model: Model) -> Corpus:
@@ -151,6 +165,7 @@ def publish_means(model: Model, directory: Path, programs: bool = False) -> None
         means: Gates = node_means(model.config, model.params, windows)
     else:
         means = ablation_values(model, sites.NODE_SITES)
+    require_finite(means)
     save_means(means, directory / _published_name(MEAN_WINDOWS), model.fingerprint)
 
 

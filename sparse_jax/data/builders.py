@@ -1,12 +1,13 @@
 """The data sets: TFDS builders that write and read array_record, without TensorFlow."""
 
 import abc
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
-from sparse_jax.data.documents import Document, Split
+from sparse_jax.data.documents import Document, Split, left_out
 from sparse_jax.data.python_source import list_files, read_files
 from sparse_jax.data.simple_python import programs
 from sparse_jax.data.text import list_texts, read_texts
@@ -122,6 +123,8 @@ def _shown(
         progress.update(done, documents=count, skipped=_total(skipped))
     progress.update(done, documents=count, skipped=_total(skipped))
     progress.close()
+    if skipped:
+        print(f"{label}: left out: {left_out(skipped)}", file=sys.stderr)
 
 
 def _total(skipped: dict[str, list[str]]) -> int:

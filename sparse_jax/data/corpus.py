@@ -12,6 +12,7 @@ from sparse_jax.data.identity import corpus_key, dataset_key
 from sparse_jax.data.storage import building, new_folder
 from sparse_jax.data.token_file import read_tokens
 from sparse_jax.data.tokenizer import check_vocab_size, load_tokenizer
+from sparse_jax.files import local_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ def prepare(config: DataConfig, vocab_size: int) -> Corpus:
     Raises InputError, leaving no half-built folder: a source that cannot be used, no room to write.
     """
     check_vocab_size(vocab_size)
-    directory = Path(config.directory).expanduser()
+    directory = local_path(config.directory, "data.directory")
     keys = {
         name: dataset_key(name, source, config.validation_fraction) for name, source in config.sources.items()
     }

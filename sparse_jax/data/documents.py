@@ -1,14 +1,15 @@
 """Documents, and their split into train and validation by what they say."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sparse_jax.inputs import InputError
 
 
 class Document(NamedTuple):
-    """A text and where it comes from."""
+    """A text and where it comes from (see `shown`)."""
 
     text: str
     origin: str
@@ -63,6 +64,20 @@ class Split:
                 self._held_out.append(document)
             else:
                 yield document
+
+
+def shown(name: str) -> str:
+    """A file's name as text that can be written anywhere: bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def left_out(skipped: Mapping[str, Sequence[str]]) -> str:
+    """What a source leaves out, in a line: by reason how many, and the first of them."""
+    parts = []
+    for reason, names in skipped.items():
+        more = ", ..." if len(names) > 1 else ""
+        parts.append(f"{len(names)} {reason} ({names[0]}{more})")
+    return "; ".join(parts)
 
 
 def content_hash(text: str) -> int:

@@ -3,6 +3,7 @@
 import ast
 import io
 import os
+import stat
 import sysconfig
 import tokenize
 import warnings
@@ -10,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sparse_jax.data.documents import Document, content_hash
+from sparse_jax.data.documents import Document, content_hash, left_out, shown
+from sparse_jax.files import local_path
 from sparse_jax.inputs import InputError
 
 # The standard library's directory may hold what was installed; a user's own tree is taken whole.
@@ -31,18 +33,23 @@ def list_files(
 ) -> list[SourceFile]:
     """The `.py` files under `paths` (none: the standard library), in the order of their names' hashes.
 
-    Files that would bring the sum of sizes above `max_bytes` are left out. Directories that cannot be
-    read are noted in `skipped`: reason -> names.
+    Files that would bring the sum of sizes above `max_bytes` are left out. What cannot be read, and linked
+    directories, are noted in `skipped`: reason -> names.
     Raises InputError for a path that is not a directory, and if nothing is found or fits.
     """
     found: list[SourceFile] = []
-    for root in [Path(path).expanduser() for path in paths] or [Path(sysconfig.get_path("stdlib"))]:
-        if not root.is_dir():
+    for root in [local_path(path, "paths") for path in paths] or [Path(sysconfig.get_path("stdlib"))]:
+        try:
+            found_there = root.is_dir()
+        except OSError as error:
+            raise InputError(f"paths: cannot read {str(root)!r} ({error.strerror})") from None
+        if not found_there:
             raise InputError(f"paths: {str(root)!r} is not a directory; valid: directories of .py files")
         found += _walk(root, () if paths else _INSTALLED, skipped)
     where = ", ".join(paths) or "the standard library"
     if not found:
-        raise InputError(f"paths: no .py files in {where}; valid: directories of .py files")
+        why = f" ({left_out(skipped)})" if skipped else ""
+        raise InputError(f"paths: no .py files in {where}{why}; valid: directories of .py files")
     found.sort(key=lambda file: (content_hash(file.origin), file.path))
     if max_bytes is None:
         return found
@@ -79,22 +86,32 @@ def read_files(files: Sequence[SourceFile], skipped: dict[str, list[str]]) -> It
                 good = True
                 yield Document(text, file.origin)
     if not good:
-        counts = ", ".join(f"{len(names)} {reason}" for reason, names in skipped.items())
-        raise InputError(f"paths: no .py file of {len(files)} can be used ({counts}); valid: Python source")
+        raise InputError(
+            f"paths: no .py file of {len(files)} can be used ({left_out(skipped)}); valid: Python source"
+        )
 
 
 def _walk(root: Path, skip: Sequence[str], skipped: dict[str, list[str]]) -> Iterator[SourceFile]:
     def note(error: OSError) -> None:
-        skipped.setdefault(f"cannot be read: {error.strerror}", []).append(str(error.filename))
+        skipped.setdefault(f"cannot be read: {error.strerror}", []).append(shown(str(error.filename)))
 
     for directory, below, names in os.walk(root, onerror=note):
         below[:] = sorted(set(below) - set(skip))
+        for name in below:
+            if Path(directory, name).is_symlink():  # os.walk does not enter it: it may lead round in circles
+                skipped.setdefault("is a linked directory", []).append(shown(str(Path(directory, name))))
         for name in sorted(names):
             path = Path(directory, name)
-            if name.endswith(".py") and path.is_file():
+            if not name.endswith(".py"):
+                continue
+            try:
                 state = path.stat()
-                origin = f"{root.resolve().name}/{path.relative_to(root).as_posix()}"
-                yield SourceFile(str(path), origin, state.st_size, state.st_mtime_ns)
+            except OSError as error:  # a link that leads nowhere, a directory that may be listed and no more
+                note(error)
+            else:
+                if stat.S_ISREG(state.st_mode):
+                    origin = shown(f"{root.resolve().name}/{path.relative_to(root).as_posix()}")
+                    yield SourceFile(str(path), origin, state.st_size, state.st_mtime_ns)
 
 
 def _decode(content: bytes) -> str:

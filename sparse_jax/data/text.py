@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sparse_jax.data.documents import Document
-from sparse_jax.inputs import InputError
+from sparse_jax.data.documents import Document, shown
+from sparse_jax.files import local_path
+from sparse_jax.inputs import InputError, require_utf8
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 
@@ -16,9 +17,13 @@ LEAST_PIECES = 20
 
 def list_texts(paths: Sequence[str]) -> list[Path]:
     """The files at `paths`. Raises InputError for one that does not exist or is not a file."""
-    files = [Path(path).expanduser() for path in paths]
+    files = [local_path(path, "paths") for path in paths]
     for file in files:
-        if not file.is_file():
+        try:
+            found = file.is_file()
+        except OSError as error:
+            raise InputError(f"paths: cannot read {str(file)!r} ({error.strerror})") from None
+        if not found:
             raise InputError(f"paths: {str(file)!r} is not a file; valid: text or JSON lines")
     return files
 
@@ -41,7 +46,7 @@ def read_texts(files: Sequence[Path], skipped: dict[str, list[str]]) -> Iterator
 def _json_lines(file: Path) -> Iterator[Document]:
     for number, line in _lines(file):
         if line.strip():
-            yield Document(_text_of(line, f"paths: {file}, line {number}"), f"{file.name}:{number}")
+            yield Document(_text_of(line, f"paths: {file}, line {number}"), f"{shown(file.name)}:{number}")
 
 
 def _text_of(line: str, where: str) -> str:
@@ -60,10 +65,7 @@ def _text_of(line: str, where: str) -> str:
     text = row["text"]
     if not isinstance(text, str):
         raise InputError(f'{where}: "text" is a {type(text).__name__}; valid: a string')
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f'{where}: "text" has half a surrogate pair at character {error.start}') from None
+    require_utf8(text, f'{where}: "text"')
     return text
 
 
@@ -75,11 +77,11 @@ def _pieces(file: Path) -> Iterator[Document]:
         for start in range(0, len(line), length):
             part = line[start : start + length]
             if len(piece) + len(part) > length:
-                yield Document(piece, f"{file.name}:{first}")
+                yield Document(piece, f"{shown(file.name)}:{first}")
                 piece, first = "", number
             piece += part
     if piece:
-        yield Document(piece, f"{file.name}:{first}")
+        yield Document(piece, f"{shown(file.name)}:{first}")
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:

@@ -33,6 +33,7 @@ def generate(
     """
     length = prompt_BxT.shape[1]
     require(length >= 1, "prompt", length, "at least one token")
+    check_prompt(config, length)
     room = config.context - length
     require(0 <= new_tokens <= room, "new_tokens", new_tokens, f"0 to {room} after this prompt")
     require(temperature >= 0, "temperature", temperature, "at least 0")
@@ -45,6 +46,11 @@ def generate(
     check_steady(hooks)
     run = _generate_cached if cached else _generate_plain
     return run(config, params, prompt_BxT, new_tokens, key, temperature, top_k, hooks)
+
+
+def check_prompt(config: ModelConfig, length: int) -> None:
+    """Raises InputError for a prompt of more tokens than the context."""
+    require(length <= config.context, "prompt", f"{length} tokens", f"at most {config.context}, the context")
 
 
 def sample(key: jax.Array, logits_BxV: jax.Array, temperature: float, top_k: int | None):

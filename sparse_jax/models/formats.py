@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 
-from sparse_jax.files import new_directory
+from sparse_jax.files import local_path, new_directory
 from sparse_jax.inputs import InputError, require_choice
 from sparse_jax.models.compact import is_compact, read_compact, write_compact
 from sparse_jax.models.hugging_face import is_hugging_face, read_hugging_face, write_hugging_face
@@ -51,7 +51,7 @@ def load_model(directory: str | os.PathLike) -> Model:
     >>> load_model("experiments/results/small/sparse").config.d_model
     256
     """
-    directory = Path(directory).expanduser()
+    directory = local_path(directory, "model")
     for one in FORMATS.values():
         if one.is_there(directory):
             model = one.read(directory)

@@ -23,6 +23,6 @@ def find_task(spec: str) -> Task:
     path, _, function = spec.rpartition(":")
     if path.endswith(".py"):
         return load_function(path, function)
-    if "/" in spec or spec.endswith((".py", ".json")):
+    if spec.startswith("~") or "/" in spec or spec.endswith((".py", ".json")):
         raise InputError(f"task: {spec!r} is not a task; valid: {FORMS}")
     return get_task(spec)

@@ -10,7 +10,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from sparse_jax.files import local_path
 from sparse_jax.inputs import InputError, nearest
+from sparse_jax.tasks.beside import ModulesBeside
 from sparse_jax.tasks.pair import Pair, check_pair
 from sparse_jax.tasks.task import DrawnTask, Member, Task, cut
 
@@ -45,13 +47,16 @@ class FunctionTask(DrawnTask):
 
     function: Callable[[Random], object]
     path: str
+    beside: ModulesBeside
 
     def draw(self, rng: Random, split: str) -> tuple[Member, Member]:
         try:
-            drawn = self.function(rng)
-        except Exception as error:  # whatever it raises, its place in the file is what helps
+            with self.beside.imported():
+                drawn = self.function(rng)
+        except (Exception, SystemExit) as error:  # whatever it raises, its place in the file is what helps
             raise InputError(_what_failed(self.path, error)) from error
-        where = f"{self.path}:{self.function.__code__.co_firstlineno}: {self.function.__name__}"
+        code = self.function.__code__
+        where = f"{code.co_filename}:{code.co_firstlineno}: {self.function.__name__}"
         if isinstance(drawn, Pair):
             pair = drawn
         elif isinstance(drawn, tuple) and len(drawn) == 2 and all(map(_is_marked, drawn)):
@@ -74,8 +79,9 @@ def read_task(path: str) -> FileTask:
     Raises InputError naming file and line for anything that is not a pair of texts, and for a prompt
     (or counterfactual) that stood on an earlier line.
     """
+    path = str(local_path(path, "task"))
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"task: cannot read {path!r} ({error})") from None
     pairs: list[Pair] = []
@@ -126,19 +132,22 @@ def pairs_task(pairs: Sequence[object], name: str = "pairs") -> FileTask:
 def load_function(path: str, name: str) -> FunctionTask:
     """The task of the function `name` in the Python file `path`.
 
-    Raises InputError if the file cannot be run or has no such function.
+    It may import the modules beside it. Raises InputError if the file cannot be run or has no such function.
     """
+    path = str(local_path(path, "task"))
+    if not Path(path).is_file():
+        raise InputError(f"task: cannot read {path!r}; valid: a Python file")
+    beside = ModulesBeside(path)
     try:
-        found = runpy.run_path(path)
-    except OSError as error:
-        raise InputError(f"task: cannot read {path!r} ({error.strerror})") from None
-    except Exception as error:  # whatever the user's file raises when it is run
+        with beside.imported():
+            found = runpy.run_path(path)
+    except (Exception, SystemExit) as error:  # whatever the user's file raises when it is run
         raise InputError(_what_failed(path, error)) from error
     functions = {key: value for key, value in found.items() if hasattr(value, "__code__")}
     if name not in functions:
         raise InputError(f"task: {path} has no function {name!r}; {nearest(name, functions)}")
     about = (functions[name].__doc__ or f"drawn by {path}").strip().split("\n")[0]
-    return FunctionTask(name, "own", about, functions[name], path)
+    return FunctionTask(name, "own", about, functions[name], path, beside)
 
 
 def _parse(line: str, where: str) -> Pair:
@@ -146,6 +155,8 @@ def _parse(line: str, where: str) -> Pair:
         values = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise InputError(f"{where}: unusable JSON ({error})") from None
     if not isinstance(values, dict):
         raise InputError(f"{where}: {type(values).__name__}; valid: an object with {', '.join(_FIELDS)}")
     pair = _pair_of(values, where)
@@ -176,7 +187,7 @@ def _split_of(prompt: str) -> str:
     return _SPLIT_OF_HASH[digest[0] % len(_SPLIT_OF_HASH)]
 
 
-def _what_failed(path: str, error: Exception) -> str:
+def _what_failed(path: str, error: BaseException) -> str:
     """The error with the innermost line of the user's file that led to it."""
     if isinstance(error, SyntaxError):
         return f"{path}:{error.lineno}: {type(error).__name__}: {error.msg}"

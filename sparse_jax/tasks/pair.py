@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, require_utf8
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,12 @@ class Pair:
 
 
 def check_pair(pair: Pair, where: str) -> None:
-    """Raises InputError, beginning with `where`, if the pair asks nothing: texts empty or equal."""
+    """Raises InputError, beginning with `where`, if the pair asks nothing: texts empty or equal, or not UTF-8."""
     for field in ("prompt", "counterfactual", "answer", "wrong"):
-        if not getattr(pair, field):
+        text = getattr(pair, field)
+        if not text:
             raise InputError(f"{where}: {field} is empty; valid: at least one character")
+        require_utf8(text, f"{where}: {field}")
     if pair.prompt == pair.counterfactual:
         raise InputError(f"{where}: prompt and counterfactual are both {pair.prompt!r}; valid: two texts")
     if pair.answer == pair.wrong:

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 
 from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import train_loader, validation_windows
-from sparse_jax.files import write_whole
+from sparse_jax.files import local_path, write_whole
 from sparse_jax.models.model import Model
 from sparse_jax.models.room import require_room
 from sparse_jax.runtime.lock import held
@@ -48,7 +48,7 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     when a process is lost. On SIGTERM (or, in a lone process, a first Ctrl-C) the step is finished and saved,
     then Preempted (KeyboardInterrupt) is raised.
     """
-    workdir = Path(workdir)
+    workdir = local_path(workdir, "workdir")
     agree({"workdir": str(workdir), **code_version(), **named_fields(config)})
     check_workdir(workdir, config)
     training = config.training

@@ -1,3 +1,4 @@
+import os
 import socket
 import subprocess
 import sys
@@ -81,3 +82,23 @@ def test_tensorflow_is_not_even_imported(tmp_path):
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert run.stdout.split()[-2:] == ["20", "False"]
+
+
+def test_what_is_left_out_is_said(tmp_path, capsys):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, text in {"a": "x = 1\n", "c": "y = 2\n", "d": "print 'x'\n"}.items():
+        (tree / f"{name}.py").write_text(text)
+    (tree / "link").symlink_to(tmp_path)
+    PythonSource(paths=[str(tree)], data_dir=tmp_path / "data").download_and_prepare()
+    said = capsys.readouterr().err
+    assert f"left out: 1 is a linked directory ({tree / 'link'}); 1 does not parse (tree/d.py)" in said
+
+
+def test_a_file_name_that_is_not_utf8_is_kept_with_its_bytes(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jsonl")
+    Path(path).write_text('{"text": "one"}\n{"text": "two"}\n')
+    builder = TextFiles(paths=[path], data_dir=tmp_path / "data")
+    builder.download_and_prepare()
+    both = rows(builder, "train") + rows(builder, "validation")
+    assert sorted(both) == [("one", r"\xff.jsonl:1"), ("two", r"\xff.jsonl:2")]

@@ -119,7 +119,10 @@ def test_a_directory_that_cannot_be_listed_is_noted(tree, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     skipped = {}
     files = list_files([str(tree)], None, skipped)
-    assert skipped == {"cannot be read: Permission denied": [str(tree / "deep")]}
+    assert skipped == {
+        "cannot be read: Permission denied": [str(tree / "deep")],
+        "cannot be read: No such file or directory": [str(tree / "dangling.py")],
+    }
     assert "tree/plain.py" in {file.origin for file in files}
 
 
@@ -138,3 +141,43 @@ def test_no_file_of_any_use(tmp_path):
     (tmp_path / "two.py").write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"^paths: no \.py file of 2 .*1 does not parse.*; valid:"):
         read(list_files([str(tmp_path)], None, {}))
+
+
+def test_linked_directories_are_noted_and_not_entered(tree):
+    (tree / "loop").symlink_to(tree)
+    skipped = {}
+    files = list_files([str(tree)], None, skipped)
+    assert skipped["is a linked directory"] == [str(tree / "loop")]
+    assert not [file for file in files if "loop" in file.path]
+
+
+def test_a_file_that_may_be_listed_and_no_more_is_noted(tree, monkeypatch):
+    real = Path.stat
+
+    def stat(path, **options):
+        if path.name == "plain.py":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    skipped = {}
+    assert "tree/plain.py" not in {file.origin for file in list_files([str(tree)], None, skipped)}
+    assert skipped["cannot be read: Permission denied"] == [str(tree / "plain.py")]
+
+
+def test_no_files_at_all_says_what_was_not_looked_into(tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "code")
+    with pytest.raises(
+        InputError, match=r"no \.py files in .*\(1 is a linked directory \(.*/link\)\); valid:"
+    ):
+        list_files([str(tmp_path / "tree")], None, {})
+
+
+def test_a_name_that_is_not_utf8_is_shown_with_its_bytes(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/tree-\xfe/\xff.py")
+    os.mkdir(os.path.dirname(path))
+    Path(path).write_text("x = 1\n")
+    files = list_files([os.path.dirname(path)], None, {})
+    assert read(files)[0] == {r"tree-\xfe/\xff.py": "x = 1\n"}

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -116,3 +117,19 @@ def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch):
     )
     with pytest.raises(InputError, match=r"^paths: cannot read '.*x\.txt' \(Permission denied\)"):
         read(path)
+
+
+@pytest.mark.parametrize("suffix", ["txt", "jsonl"])
+def test_a_name_that_is_not_utf8_is_shown_with_its_bytes(tmp_path, suffix):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff." + suffix.encode())
+    Path(path).write_text('{"text": "a"}\n')
+    assert next(iter(read_texts(list_texts([path]), {}))).origin == rf"\xff.{suffix}:1"
+
+
+def test_a_file_in_a_directory_that_is_closed(tmp_path, monkeypatch):
+    def stat(path, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(InputError, match=r"^paths: cannot read '.*x\.txt' \(Permission denied\)"):
+        list_texts([str(tmp_path / "x.txt")])

@@ -1,6 +1,7 @@
 """Tasks of the user's own, from files and functions, and the one way to find any task."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import encode_pairs
 from sparse_jax.tasks.find import find_task
-from sparse_jax.tasks.own import load_function, read_task
+from sparse_jax.tasks.own import load_function, pairs_task, read_task
 from sparse_jax.tasks.pair import Pair
 
 FUNCTIONS = '''
@@ -158,3 +159,60 @@ def test_one_entry_finds_every_kind_of_task(tmp_path, python):
             find_task(spec)
     with pytest.raises(InputError, match="did you mean 'var_swap'"):
         find_task("var_swp")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(record(0)).encode())
+    assert read_task(str(path)).source == (Pair(**record(0)),)
+    code = tmp_path / "mine.py"
+    code.write_bytes(b"\xef\xbb\xbf" + FUNCTIONS.encode())
+    assert find_task(f"{code}:marked").pairs("train", 1, 0)
+
+
+@pytest.mark.parametrize("field", ["prompt", "counterfactual", "answer", "wrong"])
+def test_half_a_surrogate_pair_is_named_wherever_pairs_come_from(tmp_path, field):
+    said = f"{field} has half a surrogate pair at character 1; valid: UTF-8"
+    bad = record(1, **{field: "x\ud800"})
+    with pytest.raises(InputError, match=f"mine.jsonl:2: {said}"):
+        read_task(write(tmp_path / "mine.jsonl", record(0), bad))
+    with pytest.raises(InputError, match=rf"pairs\[0\]: {said}"):
+        pairs_task([bad])
+    code = tmp_path / "mine.py"
+    code.write_text(f"from sparse_jax.tasks.pair import Pair\ndef f(rng):\n    return Pair(**{ascii(bad)})\n")
+    with pytest.raises(InputError, match=f"mine.py:2: f: {said}"):
+        find_task(f"{code}:f").pairs("train", 1, 0)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, f'{{"prompt": {"9" * 5000}}}'])
+def test_json_that_no_reader_takes_is_named(tmp_path, line):
+    with pytest.raises(InputError, match="mine.jsonl:2: unusable JSON") as caught:
+        read_task(write(tmp_path / "mine.jsonl", record(0), line))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_function_may_import_what_lies_beside_its_file(tmp_path):
+    code = "import words\ndef f(rng):\n    import late\n    return words.draw(rng, late.END)\n"
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(code)
+        (tmp_path / name / "late.py").write_text(f"END = ' {name}'\n")
+        (tmp_path / name / "words.py").write_text(
+            "from sparse_jax.tasks.pair import Pair\n"
+            "def draw(rng, end):\n"
+            f"    return Pair(f'{name}{{rng.random()}}', f'x{{rng.random()}}', end, '!')\n"
+        )
+    before, path = set(sys.modules), list(sys.path)
+    tasks = [find_task(f"{tmp_path}/{name}/mine.py:f") for name in ("a", "b")]
+    for _ in range(2):  # each its own, though the modules have the same names
+        for name, task in zip("ab", tasks):
+            (pair,) = task.pairs("train", 1, 0)
+            assert {pair.answer, pair.wrong} == {f" {name}", "!"}
+            assert {pair.prompt[0], pair.counterfactual[0]} == {name, "x"}
+    assert sys.path == path and not {"words", "late"} & (set(sys.modules) - before)
+
+
+def test_a_file_that_ends_the_program_is_named(tmp_path):
+    (tmp_path / "mine.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(InputError, match="mine.py:2: SystemExit"):
+        find_task(f"{tmp_path}/mine.py:f")
