@@ -44,7 +44,7 @@ def require_utf8(text: str, field: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{field} has half a surrogate pair at character {error.start}; valid: UTF-8"
+            f"{field} has half a surrogate pair at character {error.start}; valid: text"
         ) from None
 
 

@@ -17,7 +17,7 @@ class Pair:
 
 
 def check_pair(pair: Pair, where: str) -> None:
-    """Raises InputError, beginning with `where`, if the pair asks nothing: texts empty or equal, or not UTF-8."""
+    """Raises InputError, beginning with `where`, if the pair asks nothing: texts empty, equal or no text."""
     for field in ("prompt", "counterfactual", "answer", "wrong"):
         text = getattr(pair, field)
         if not text:

@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds

@@ -172,7 +172,7 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
 
 @pytest.mark.parametrize("field", ["prompt", "counterfactual", "answer", "wrong"])
 def test_half_a_surrogate_pair_is_named_wherever_pairs_come_from(tmp_path, field):
-    said = f"{field} has half a surrogate pair at character 1; valid: UTF-8"
+    said = f"{field} has half a surrogate pair at character 1; valid: text"
     bad = record(1, **{field: "x\ud800"})
     with pytest.raises(InputError, match=f"mine.jsonl:2: {said}"):
         read_task(write(tmp_path / "mine.jsonl", record(0), bad))
