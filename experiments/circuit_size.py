@@ -14,11 +14,14 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
+from experiments.flag_types import path_flag
 from experiments.studies.circuit_size.plan import keep_plan, read_plan
 from experiments.studies.circuit_size.report import write_report
 from experiments.studies.circuit_size.sizes import MODELS, SizeRows
 from experiments.studies.circuit_size.study import describe_model, run_study
+from experiments.studies.figure import require_figures
 from experiments.studies.times import read_times, recorded
+from sparse_jax.files import local_path, require_writable
 from sparse_jax.inputs import require, require_sections
 from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.subject import prepare_subject
@@ -26,8 +29,8 @@ from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
 
 RESULTS = "experiments/results"
-PLACES = {name: flags.DEFINE_string(name, f"{RESULTS}/small/{name}", f"the {name} model") for name in MODELS}
-OUTPUT = flags.DEFINE_string("output", None, "where tables and figures go (default: report in the workdir)")
+PLACES = {name: path_flag(name, f"{RESULTS}/small/{name}", f"the {name} model") for name in MODELS}
+OUTPUT = path_flag("output", None, "where tables and figures go (default: report in the workdir)")
 REPORT = flags.DEFINE_bool("report", False, "only report the rows that are there")
 
 
@@ -35,8 +38,12 @@ def main() -> None:
     """Checks everything, adds the rows that are missing, reports."""
     sections = ("study", "search", "pruning", "edge_pruning", "tasks", "workdir")
     config = require_sections(command.config().to_dict(), sections)
-    plan, workdir = read_plan(config), Path(config["workdir"])
+    plan, workdir = read_plan(config), local_path(config["workdir"], "workdir")
     tasks = [find_task(name) for name in config["tasks"]]
+    output = Path(OUTPUT.value or workdir / "report")
+    require_writable(output / "summary.json")
+    if len(plan.study.targets) > 1:
+        require_figures()
     models = {name: load_model(place.value) for name, place in PLACES.items()}
     weights = {name: model.fingerprint for name, model in models.items()}
     data = {
@@ -56,7 +63,6 @@ def main() -> None:
     described = {name: describe_model(model, Path(PLACES[name].value)) for name, model in models.items()}
     about = {"models": described, "config": config, "times": read_times(times)}
     rows = SizeRows(path).rows  # another command may have added some meanwhile
-    output = Path(OUTPUT.value or workdir / "report")
     print(write_report(rows, about, plan.study.headline, output, plan.study.seed))
 
 

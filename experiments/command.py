@@ -1,6 +1,9 @@
 """How every script starts: flags and config in, one clear line out when an input is wrong."""
 
+import contextlib
+import io
 import os
+import re
 import runpy
 import signal
 import sys
@@ -10,10 +13,14 @@ from collections.abc import Callable
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags.config_flags import is_config_flag
 
+from experiments import flag_types  # noqa: F401 (how overrides are read)
+from sparse_jax.files import local_path
 from sparse_jax.inputs import InputError, first_line, nearest
 from sparse_jax.progress import finish_line
 from sparse_jax.runtime import preemption, processes
+from sparse_jax.runtime.settings import require_settings
 from sparse_jax.training.nonfinite import NonFiniteError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -28,28 +35,45 @@ PROCESSES = flags.DEFINE_integer("processes", None, "with --coordinator: how man
 PROCESS = flags.DEFINE_integer("process", None, "with --coordinator: which of them this is, from 0 on")
 
 
+# What a shell shows for programs that end because nobody reads what they print.
+_NO_READER = 128 + signal.SIGPIPE
+
+
 def run(main: Callable[[], None], several: bool = False) -> None:
     """Parses the flags and calls `main`; what goes wrong ends with one line.
 
     several: the command can be run by several processes as one; any other is refused beside others.
 
     Exit status 1: a mistake in the code, with its traceback; 2: a wrong input, or a disk that cannot be read
-    or written; 3: a loss that is not finite, both also because another process ends with it; 4: another
-    process is lost, or has ended otherwise; 75: told to make room (SIGTERM), to be started again; 130:
-    interrupted.
+    or written, or too much for the memory; 3: a loss that is not finite, both also because another process
+    ends with it; 4: another process is lost, or has ended otherwise; 75: told to make room (SIGTERM), to be
+    started again; 130: interrupted; 141: nobody reads what is printed any more.
     """
     signal.signal(signal.SIGTERM, _make_room)
     sys.unraisablehook = _leave_out_closed_loops
 
+    # names of files and prompts may be no text
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
     def start(_) -> None:
+        require_settings()
         given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
         (processes.start if several else processes.stay_alone)(*given, detect=CLUSTER.value)
         main()
 
     try:
-        app.run(start, flags_parser=_parse)
+        try:
+            app.run(start, flags_parser=_parse)
+        except SystemExit:  # how app.run ends
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a reader that has gone is noticed here, and not after the end
+            raise
     except InputError as error:
         _fail(error, 2)
+    except BrokenPipeError as error:
+        processes.tell_end(error, _NO_READER)
+        os._exit(_NO_READER)
     except OSError as error:
         _fail(" ".join(str(error).split()), 2)
     except NonFiniteError as error:
@@ -62,6 +86,8 @@ def run(main: Callable[[], None], several: bool = False) -> None:
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from what is saved", 130)
     except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            _fail(f"out of memory: {first_line(error)}; valid: smaller sizes and counts", 2)
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()
@@ -81,16 +107,27 @@ def config() -> ConfigDict:
 
 
 def _parse(arguments: list[str]) -> list[str]:
+    arguments = [_expanded(argument) for argument in arguments]
     try:
         rest = flags.FLAGS(arguments)
     except (AttributeError, KeyError) as error:
         raise InputError(_unknown_key(arguments, str(error.args[0]))) from None
+    except BrokenPipeError:  # of --help
+        raise
     except (flags.Error, TypeError, ValueError, OSError) as error:
         raise InputError(" ".join(str(error).split())) from None
     if len(rest) > 1:
         raise InputError(f"{rest[1]}: not a flag; valid: flags such as --config.KEY=VALUE")
     logging.set_verbosity(logging.FATAL)  # orbax reports every file that it moves, and every error twice
     return rest
+
+
+def _expanded(argument: str) -> str:
+    """The same, with ~ expanded where it names a config's file."""
+    found = re.fullmatch(r"--?(\w+)=(.*)", argument, re.DOTALL)
+    if not found or found[1] not in flags.FLAGS or not is_config_flag(flags.FLAGS[found[1]]):
+        return argument
+    return f"--{found[1]}={local_path(found[2], f'--{found[1]}')}"
 
 
 def _unknown_key(arguments: list[str], said: str) -> str:
@@ -126,10 +163,12 @@ def _leave_out_closed_loops(unraisable) -> None:
 
 def _fail(message: object, status: int) -> None:
     """Ends at once: background readers of a damaged checkpoint would only add tracebacks to the line."""
-    finish_line()
-    print(f"error: {message}", file=sys.stderr)
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody may read it
+        finish_line()
+        print(f"error: {message}", file=sys.stderr, flush=True)
     processes.tell_end(message, status)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            if stream is not None:
+                stream.flush()
     os._exit(status)

@@ -16,6 +16,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command
+from experiments.flag_types import path_flag
 from sparse_jax.ablation.values import publish_means
 from sparse_jax.data.tokenizer import end_of_text
 from sparse_jax.model.forward import summary
@@ -24,8 +25,8 @@ from sparse_jax.models.formats import WRITABLE, load_model, save_model
 from sparse_jax.models.model import Model
 from sparse_jax.trees import named_leaves
 
-FROM = flags.DEFINE_string("from", None, "the model's directory", required=True)
-TO = flags.DEFINE_string("to", None, "a directory that does not exist yet", required=True)
+FROM = path_flag("from", None, "the model's directory", required=True)
+TO = path_flag("to", None, "a directory that does not exist yet", required=True)
 FORMAT = flags.DEFINE_enum("format", None, WRITABLE, "what is written", required=True)
 
 

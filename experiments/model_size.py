@@ -8,12 +8,13 @@ Every model is trained alike and pruned alike, under the config's workdir; what 
 
 from pathlib import Path
 
-from absl import flags
-
 from experiments import command
+from experiments.flag_types import path_flag
+from experiments.studies.figure import require_figures
 from experiments.studies.model_size import model_row, write_rows
 from experiments.studies.publish import validation_loss
 from sparse_jax.data.corpus import prepare
+from sparse_jax.files import local_path, require_writable
 from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
@@ -24,7 +25,7 @@ from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.resume import check_workdir
 
-OUTPUT = flags.DEFINE_string("output", "experiments/results/model_size", "where the table and the figure go")
+OUTPUT = path_flag("output", "experiments/results/model_size", "where the table and the figure go")
 
 
 def main() -> None:
@@ -32,10 +33,12 @@ def main() -> None:
     config = require_sections(
         command.config().to_dict(), ("models", "changed", "pruning", "tasks", "workdir")
     )
-    workdir, rows = Path(config["workdir"]), []
+    workdir, rows = local_path(config["workdir"], "workdir"), []
     runs = {name: run_config(given) for name, given in config["models"].items()}
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
     tasks = [find_task(name) for name in config["tasks"]]
+    require_figures()
+    require_writable(Path(OUTPUT.value, "rows.jsonl"))
     for name, run in runs.items():
         check_workdir(workdir / name, run)
     for name, run in runs.items():

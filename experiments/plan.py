@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
+from experiments.flag_types import path_flag
 from sparse_jax.files import json_lines, require_writable, write_whole
 from sparse_jax.inputs import from_mapping, require, require_choice
 from sparse_jax.planning.devices import planned_devices
@@ -30,7 +31,7 @@ PRUNE = config_flags.DEFINE_config_file(
     "what lanes do: experiments/configs/prune.py, with --prune.KEY=VALUE (default: its defaults)",
 )
 PRICE = flags.DEFINE_float("price", None, "US dollars an hour for a device, if not the list price")
-OUTPUT = flags.DEFINE_string("output", None, "a file for the same as JSON lines")
+OUTPUT = path_flag("output", None, "a file for the same as JSON lines")
 
 
 def main() -> None:

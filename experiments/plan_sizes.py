@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
+from experiments.flag_types import path_flag
 from experiments.studies.plan_table import config_digest, kept_rows, markdown
 from sparse_jax.files import json_lines, require_writable, write_whole
 from sparse_jax.inputs import require
@@ -27,7 +28,7 @@ TOPOLOGIES = flags.DEFINE_list(
     "topologies", ["v5e-64", "v6e-256", "v5p-128", "v5e-256"], "of `experiments.plan`"
 )
 SIZES = flags.DEFINE_list("widths", WIDTHS, "model.d_model of each model")
-OUTPUT = flags.DEFINE_string("output", None, "the folder of rows.jsonl and table.md", required=True)
+OUTPUT = path_flag("output", None, "the folder of rows.jsonl and table.md", required=True)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
+from experiments.flag_types import path_flag
 from experiments.studies.comparison import compare, format_table
 from sparse_jax.inputs import from_mapping, require
 from sparse_jax.models.formats import load_model
@@ -19,9 +20,11 @@ from sparse_jax.pruning.recipe import Recipe, SearchConfig, for_edges
 from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import FORMS, find_task
 
-MODEL = flags.DEFINE_string("model", None, "the workdir of a training run", required=True)
+MODEL = path_flag("model", None, "the model: a training run, or any other form", required=True)
 NAMES = flags.DEFINE_list("tasks", None, f"the tasks to prune for, each {FORMS}", required=True)
-LANES = flags.DEFINE_integer("lanes", 1, "prunings of each task side by side; the smallest circuit counts", 1)
+LANES = flags.DEFINE_integer(
+    "lanes", 1, "prunings of each task side by side; the smallest circuit counts", 1, 1024
+)
 SEARCH = flags.DEFINE_integer(
     "search",
     0,
@@ -29,7 +32,7 @@ SEARCH = flags.DEFINE_integer(
     0,
 )
 EDGES = flags.DEFINE_bool("edges", False, "gates on single edges as well, inside the circuit of nodes")
-OUTPUT = flags.DEFINE_string(
+OUTPUT = path_flag(
     "output", None, "where the circuits go, <task>.json each; two of one name get a hash", required=True
 )
 

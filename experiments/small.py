@@ -9,29 +9,31 @@ means, config, tokenizer, metrics; every command's --model takes such a folder),
 import itertools
 from pathlib import Path
 
-from absl import flags
-
 from experiments import command
+from experiments.flag_types import path_flag
 from experiments.studies.comparison import SIDES
 from experiments.studies.publish import publish
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import publish_means
+from sparse_jax.files import local_path, require_writable
 from sparse_jax.inputs import require_sections
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.resume import check_workdir
 
-OUTPUT = flags.DEFINE_string("output", None, "where the finished pair goes", required=True)
+OUTPUT = path_flag("output", None, "where the finished pair goes", required=True)
 
 
 def main() -> None:
     """Checks the whole config, trains both models, measures them, publishes."""
     config = require_sections(command.config().to_dict(), (*SIDES, "workdir", "test_pairs"))
-    workdir = Path(config["workdir"])
+    workdir = local_path(config["workdir"], "workdir")
     runs = {side: run_config(config[side]) for side in SIDES}
     for side in SIDES:
         check_workdir(workdir / side, runs[side])
+    output = Path(OUTPUT.value)
+    require_writable(output / "table.txt")
     models = {side: train(runs[side], workdir / side, f"train {side}") for side in SIDES}
     rows = {split: {} for split in ("test", "shifted")}
     for split, side in itertools.product(rows, SIDES):
@@ -39,7 +41,6 @@ def main() -> None:
         wanted = (split, config["test_pairs"], 0, model.tokenizer, model.config.context)
         encoded = {name: task.encode(*wanted) for name, task in TASKS.items()}
         rows[split][side] = measure_tasks(model, encoded, split, label=f"{split} {side}")
-    output = Path(OUTPUT.value)
     for side in SIDES:
         publish_means(models[side], output / side)
     print(publish(models, rows, {side: workdir / side for side in SIDES}, output))

@@ -11,9 +11,10 @@ import sys
 from absl import flags
 
 from experiments import command
+from experiments.flag_types import path_flag
 from sparse_jax.ablation.score import format_tasks, measure_tasks
-from sparse_jax.files import json_lines, write_whole
-from sparse_jax.inputs import InputError
+from sparse_jax.files import json_lines, require_writable, write_whole
+from sparse_jax.inputs import InputError, require
 from sparse_jax.models.formats import load_model
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.find import FORMS, find_task
@@ -21,13 +22,13 @@ from sparse_jax.tasks.show import characters, list_tasks, show_pairs, tokens_of
 
 LIST = flags.DEFINE_bool("list", False, "every task with what it is about and its completions")
 SHOW = flags.DEFINE_string("show", None, f"a task whose pairs to show: {FORMS}")
-NUMBER = flags.DEFINE_integer("n", 5, "how many pairs to show")
-MODEL = flags.DEFINE_string("model", None, "the workdir of a training run")
+NUMBER = flags.DEFINE_integer("n", 5, "how many pairs to show", 1, 10_000)
+MODEL = path_flag("model", None, "the model: a training run, or any other form")
 NAMES = flags.DEFINE_list("tasks", list(TASKS), f"the tasks to measure, each {FORMS}")
 SPLIT = flags.DEFINE_string("split", "test", "train, validation, test or shifted")
-PAIRS = flags.DEFINE_integer("pairs", 256, "how many pairs of each task to measure on")
+PAIRS = flags.DEFINE_integer("pairs", 256, "how many pairs of each task to measure on", 1, 100_000)
 SEED = flags.DEFINE_integer("seed", 0, "of the pairs")
-OUTPUT = flags.DEFINE_string("output", None, "where the rows go as JSON lines")
+OUTPUT = path_flag("output", None, "where the rows go as JSON lines")
 
 
 def main() -> None:
@@ -40,6 +41,9 @@ def main() -> None:
         print(show_pairs(pairs, cut, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     elif MODEL.value is not None:
         tasks = {name: find_task(name) for name in NAMES.value}
+        require(len(tasks) > 0, "--tasks", NAMES.value, f"one or more, each {FORMS}")
+        if OUTPUT.value is not None:
+            require_writable(OUTPUT.value)
         model = load_model(MODEL.value)
         wanted = (SPLIT.value, PAIRS.value, SEED.value, model.require_tokenizer(), model.config.context)
         rows = measure_tasks(model, {name: task.encode(*wanted) for name, task in tasks.items()}, SPLIT.value)

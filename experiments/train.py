@@ -11,20 +11,24 @@ Several processes train one model: on a TPU pod, under SLURM, Open MPI or Kubern
 elsewhere each also gets --coordinator=HOST:PORT --processes=N --process=I.
 """
 
-from absl import flags
-
 from experiments import command
+from experiments.flag_types import path_flag, paths_flag
+from sparse_jax.data.config import sources_of
 from sparse_jax.model.forward import summary
 from sparse_jax.runtime.processes import is_first
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 
-WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required=True)
+DATA = paths_flag("data", "train on these alone: directories of .py files, files of text or JSON lines")
+WORKDIR = path_flag("workdir", None, "where the run is kept", required=True)
 
 
 def main() -> None:
     """Trains, then shows what the model is made of."""
-    model = train(run_config(command.config().to_dict()), WORKDIR.value)
+    config = command.config().to_dict()
+    if DATA.value is not None:
+        config["data"] = {**config.get("data", {}), "sources": sources_of(DATA.value)}
+    model = train(run_config(config), WORKDIR.value)
     if is_first():
         print(summary(model.params))
         print(f"the model is in {WORKDIR.value}")

@@ -43,6 +43,7 @@ from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe, SearchConfig, for_edges
 from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.pages import advise
+from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.find import find_task
 from sparse_jax.tasks.metrics import METRICS, summarize
@@ -62,6 +63,7 @@ def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
     config: as `sj.presets` makes them. Raises InputError for a config that cannot work or another run's
     workdir, before any work.
     """
+    require_settings()
     advise()
     return train_run(config, workdir)
 
@@ -92,6 +94,7 @@ def run(
     >>> logits.shape, acts["q"].shape
     ((1, 2, 1024), (2, 1, 2, 256))
     """
+    require_settings()
     tokens = token_ids(model, text)
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
     params, hooks, calibrate = _intervention(model, tokens, ablate, add, circuit)
@@ -122,6 +125,7 @@ def generate(
     >>> sj.generate(model, "for item in", 1, temperature=0)
     'for item in items'
     """
+    require_settings()
     ids = token_ids(model, prompt)
     sampling.check_prompt(model.config, ids.shape[1])
     room = model.config.context - ids.shape[1]
@@ -232,6 +236,7 @@ def score(
     >>> sj.score(model, "for_while", pairs=32).accuracy
     1.0
     """
+    require_settings()
     chosen = _task_of(task)
     encoded = chosen.encode(split, pairs, seed, model.require_tokenizer(), model.config.context)
     require(ablation is None or circuit is not None, "ablation", ablation, "None without a circuit")
@@ -275,6 +280,7 @@ def prune(
     Traceback (most recent call last):
     sparse_jax.inputs.InputError: pruning.stepz: unknown field; did you mean 'steps'? ...
     """
+    require_settings()
     config = from_mapping(PruneConfig, settings, "pruning")
     require(lanes >= 1, "lanes", lanes, "at least 1")
     require(search >= 0, "search", search, "a number of rounds, 0 for none")

@@ -17,13 +17,14 @@ from absl import flags
 from experiments import command
 from experiments.bench.saving import measure
 from experiments.bench.train_steps import SIZES
+from experiments.flag_types import path_flag
 from sparse_jax.inputs import require, require_choice
 
 NAMES = flags.DEFINE_list("sizes", ["S", "M"], f"among {', '.join(SIZES)}")
 EVERY = flags.DEFINE_list("every", ["0", "100", "20"], "steps from one save to the next; 0: none")
 STEPS = flags.DEFINE_integer("steps", 100, "steps of a turn")
 TURNS = flags.DEFINE_integer("turns", 3, "turns of each variant")
-DIRECTORY = flags.DEFINE_string("directory", None, "where checkpoints are written (default: /tmp)")
+DIRECTORY = path_flag("directory", None, "where checkpoints are written (default: /tmp)")
 
 
 def main() -> None:

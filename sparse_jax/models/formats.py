@@ -55,7 +55,8 @@ def load_model(directory: str | os.PathLike) -> Model:
     for one in FORMATS.values():
         if one.is_there(directory):
             model = one.read(directory)
-            return dataclasses.replace(model, params=jax.device_put(model.params))
+            origin = str(directory) if model.origin == "memory" else model.origin
+            return dataclasses.replace(model, params=jax.device_put(model.params), origin=origin)
     known = ", ".join(dict.fromkeys(one.about for one in FORMATS.values()))
     state = "no model was found there" if directory.exists() else "does not exist"
     raise InputError(f"model: {directory}: {state}; valid: {known}")

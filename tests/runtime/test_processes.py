@@ -276,7 +276,7 @@ def test_a_process_that_waits_where_all_meet_says_for_whom_and_ends_by_sigterm()
 
 @pytest.fixture
 def from_environment(monkeypatch):
-    """Starts with these variables, as if JAX had seen no device yet; gives what it would join, if anything."""
+    """Starts with these variables, as if JAX had seen no device yet; gives what it would join."""
     joined = {}
 
     def begin(**variables):
