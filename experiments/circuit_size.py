@@ -40,8 +40,6 @@ def main() -> None:
     config = require_sections(command.config().to_dict(), sections)
     plan, workdir = read_plan(config), local_path(config["workdir"], "workdir")
     tasks = [find_task(name) for name in config["tasks"]]
-    output = Path(OUTPUT.value or workdir / "report")
-    require_writable(output / "summary.json")
     if len(plan.study.targets) > 1:
         require_figures()
     models = {name: load_model(place.value) for name, place in PLACES.items()}
@@ -53,6 +51,8 @@ def main() -> None:
     pairs = {name: {one.name: one.fingerprint for one in group} for name, group in data.items()}
     path, times = workdir / "rows.jsonl", workdir / "times.jsonl"
     require(path.exists() or not REPORT.value, "--report", REPORT.value, f"without it: there is no {path}")
+    output = Path(OUTPUT.value or workdir / "report")
+    require_writable(output / "summary.json")
     keep_plan(plan, weights, pairs, workdir)
     if not REPORT.value:
         with recorded(times, shlex.join(["python", "-m", "experiments.circuit_size", *sys.argv[1:]])):

@@ -38,9 +38,9 @@ def main() -> None:
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
     tasks = [find_task(name) for name in config["tasks"]]
     require_figures()
-    require_writable(Path(OUTPUT.value, "rows.jsonl"))
     for name, run in runs.items():
         check_workdir(workdir / name, run)
+    require_writable(Path(OUTPUT.value, "rows.jsonl"))
     for name, run in runs.items():
         corpus = prepare(run.data, run.model.vocab_size)
         data = [task_data(task, corpus.tokenizer, run.model.context, prune) for task in tasks]

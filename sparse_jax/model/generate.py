@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from sparse_jax.inputs import require
+from sparse_jax.inputs import InputError, require
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, check_ids, empty_cache, forward, forward_cached
 from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks, check_steady
@@ -50,7 +50,8 @@ def generate(
 
 def check_prompt(config: ModelConfig, length: int) -> None:
     """Raises InputError for a prompt of more tokens than the context."""
-    require(length <= config.context, "prompt", f"{length} tokens", f"at most {config.context}, the context")
+    if length > config.context:
+        raise InputError(f"prompt: {length} tokens; valid: at most {config.context}, the model's context")
 
 
 def sample(key: jax.Array, logits_BxV: jax.Array, temperature: float, top_k: int | None):

@@ -105,6 +105,73 @@ def test_every_task_is_listed(quick):
     assert "else_elif" in result.stdout
 
 
+@pytest.mark.parametrize("arguments", ["--list", "--help"])
+def test_what_is_printed_for_nobody_ends_without_a_traceback(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)  # as after `| head -1`
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "experiments.tasks", arguments]
+    with os.fdopen(writer) as nobody:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=nobody, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "said"),
+    [
+        (
+            "generate",
+            ["--workdir={model}", "--prompt=" + "x = 1\n" * 200],
+            "prompt: 1000 tokens; valid: at most 128",
+        ),
+        ("generate", ["--workdir={model}", "--samples=0"], "--samples=0: 0 is not an integer in the range"),
+        ("generate", ["--workdir={model}", "--samples=10000000"], "in the range [1, 1000]"),
+        ("generate", ["--workdir={model}", "--tokens=10000000"], "valid: 0 to 126 after this prompt"),
+        ("generate", ["--workdir={model}", "--prompt=\udcff"], "text has half a surrogate pair"),
+        ("generate", ["--workdir=tests/data/gpt2/gpt2_tied"], "gpt2_tied has no tokenizer.json"),
+        ("generate", ["--workdir=gs://b/n"], "gs:// is not supported"),
+        ("tasks", ["--show=for_while", "-n", "0"], "--n=0: 0 is not an integer in the range"),
+        ("tasks", ["--show=for_while", "-n", "10000000"], "in the range [1, 10000]"),
+        ("tasks", ["--model={model}", "--tasks="], "--tasks: [] is not valid"),
+        ("tasks", ["--show=for_while", "--model=tests/data/gpt2/gpt2_tied"], "has no tokenizer.json"),
+        ("tasks", ["--model=tests/data/gpt2/gpt2_tied"], "gpt2_tied has no tokenizer.json"),
+        ("convert", ["--from={model}", "--to=s3://b/n", "--format=hf"], "s3:// is not supported"),
+        ("prune", ["--config=gs://b/prune.py"], "--config: 'gs://b/prune.py': gs:// is not supported"),
+        (
+            "train",
+            [TRAIN, "--workdir=", "--config.model.d_head=12"],
+            "--workdir=: path: empty; valid: a path",
+        ),
+        ("train", [TRAIN, "--workdir=/nowhere", "--data=gs://b/n"], "gs:// is not supported"),
+        ("train", [TRAIN, "--workdir=/nowhere", "--config.model.d_model=None"], "model.d_model: None is a"),
+    ],
+)
+def test_rough_inputs_are_one_line(quick, module, flags, said):
+    result = quick(module, *(flag.format(model="experiments/results/small/sparse") for flag in flags))
+    assert result.returncode == 2, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and said in line
+
+
+def test_own_text_alone_is_trained_on_by_one_short_command(tmp_path):
+    (tmp_path / "code").mkdir()
+    for i in range(30):
+        (tmp_path / "code" / f"{i}.py").write_text("".join(f"x_{i}_{j} = {j}\n" for j in range(60)))
+    (tmp_path / "notes.txt").write_text("".join(f"a line of text, number {i}\n" for i in range(900)))
+    sizes = ["model.vocab_size=300", "training.steps=2", "training.evaluation_windows=2", "model.context=16"]
+    flags = [f"--config.{size}" for size in [*sizes, f"data.directory={tmp_path / 'data'}"]]
+    data = f"--data={tmp_path / 'code'},{tmp_path / 'notes.txt'}"
+    result = run("train", TRAIN, data, *flags, f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 0, result.stderr
+    sources = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["sources"]
+    assert {name: source["kind"] for name, source in sources.items()} == {
+        "code": "python_source",
+        "text": "text",
+    }
+
+
 def test_pairs_are_shown_with_what_decides_and_what_is_due(quick):
     result = quick("tasks", "--show=for_while", "-n", "2", "--split=shifted")
     assert result.returncode == 0, result.stderr

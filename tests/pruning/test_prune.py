@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
 
 import jax
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
+import sparse_jax as sj
 from sparse_jax.ablation import values as ablation
 from sparse_jax.ablation.applied import values_of
 from sparse_jax.ablation.values import (
@@ -303,3 +305,23 @@ def test_a_task_is_the_same_alone_and_beside_a_longer_one(model, corpus, tmp_pat
     assert beside.provenance["identity"] == alone.provenance["identity"]
     assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
     assert [path.name for path in tmp_path.glob("planted*.json")] == ["planted.json"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_means_that_are_not_finite_are_named_before_any_pruning(model, corpus, tmp_path, value):
+    """By weights that are huge: the model is there and runs, its neurons overflow."""
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    mlp = model.params["layers"]["mlp"]
+    bad = {**mlp, "up": {**mlp["up"], "bias": mlp["up"]["bias"].at[0, 2].set(value)}}
+    layers = {**model.params["layers"], "mlp": bad}
+    broken = dataclasses.replace(model, params={**model.params, "layers": layers})
+    with pytest.raises(InputError, match=r"^ablation values: \d+ of 8 at 'mlp_neuron' are not finite; "):
+        prune_tasks(broken, corpus, [data], Recipe(PRUNE), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_target_that_is_not_finite_is_refused(model, value):
+    task = Planted("planted", "tests", "which digit ends a prompt")
+    with pytest.raises(InputError, match="pruning.target_loss: .* is not valid; valid: a finite number"):
+        sj.prune(model, task, target_loss=value)
