@@ -188,7 +188,7 @@ def test_a_circuit_of_another_model_is_refused(model, circuit):
         lambda: sj.run(other, "x", circuit=circuit),
         lambda: sj.score(other, "for_while", circuit=circuit),
     ):
-        with pytest.raises(sj.InputError, match=f"it is of model {model.fingerprint}"):
+        with pytest.raises(sj.InputError, match=f"it belongs to model {model.fingerprint}"):
             call()
 
 

@@ -1,4 +1,4 @@
-"""A circuit applied whole to its model: all gates, ablation values, frozen norms, calibration."""
+"""Runs a circuit in its model, with gates, ablation values, frozen norms and calibration."""
 
 import functools
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs, check_pairs
 from sparse_jax.trees import fingerprint
 
-BATCH = 32  # pairs whose random ablation values come from each other
+BATCH = 32  # pairs; random ablation values are drawn from other prompts of the batch
 
 
 def check_circuit(model: Model, circuit: Circuit) -> None:
@@ -34,16 +34,16 @@ def check_circuit(model: Model, circuit: Circuit) -> None:
     found = circuit.provenance.get("weights")
     if found is not None and found != model.fingerprint:
         raise InputError(
-            f"circuit: it is of model {found} ({circuit.provenance.get('model')}); "
+            f"circuit: it belongs to model {found} ({circuit.provenance.get('model')}); "
             f"valid: circuits of {model.fingerprint} ({model.origin})"
         )
 
 
 def values_of(model: Model, circuit: Circuit) -> Gates:
-    """What the closed nodes of a circuit carry, by site, as they did when it was found.
+    """The ablation values, by site, that the circuit was found with.
 
-    They are read beside the circuit's file or a published model, or measured again on the model's training
-    text. Raises InputError if they are not the same any more, and for a circuit of another model.
+    They are read from next to the circuit's file or a published model, or measured again on the model's
+    training text. Raises InputError if they have changed since, and for a circuit of another model.
     """
     check_circuit(model, circuit)
     wanted = circuit.provenance.get("values")
@@ -51,7 +51,7 @@ def values_of(model: Model, circuit: Circuit) -> Gates:
         try:
             kept = load_means(path, model.fingerprint)
         except InputError:
-            continue  # of something else
+            continue  # means of something else
         if values_hash(kept) == wanted:
             return kept
     pruning = _pruning(circuit)
@@ -60,14 +60,14 @@ def values_of(model: Model, circuit: Circuit) -> Gates:
     values = ablation_values(model, names, windows, kind)
     if wanted is not None and values_hash(values) != wanted:
         raise InputError(
-            f"circuit: its ablation values have the hash {wanted}, those of {model.origin} now "
+            f"circuit: its ablation values have the hash {wanted}, but those of {model.origin} are now "
             f"{values_hash(values)}; valid: the text and the means that the circuit was found with"
         )
     return values
 
 
 def values_hash(values: Gates) -> str:
-    """Tells two sets of ablation values apart."""
+    """A hash of a set of ablation values."""
     return fingerprint({site: np.asarray(value, np.float32) for site, value in values.items()})[:16]
 
 
@@ -105,7 +105,7 @@ def circuit_logits(
     require(len(pairs.tokens) > 1, "pairs", len(pairs.tokens), f"at least 2 with ablation {ablation!r}")
     run = _compiled_draw(model.config, ablation, frozen)
     opened, found = {site: jnp.asarray(gate) for site, gate in gates.items()}, []
-    # a batch of the last pairs overlaps the one before: all have the same size, and nobody is alone
+    # the last batch overlaps the one before: all have the same size, and no pair is alone
     size = min(BATCH, len(pairs.tokens))
     for start in range(0, len(pairs.tokens), size):
         begin = min(start, len(pairs.tokens) - size)
@@ -131,7 +131,7 @@ def _pruning(circuit: Circuit) -> Mapping[str, Any]:
 def circuit_hooks(
     model: Model, circuit: Circuit, values: Gates, tokens_BxT: jax.Array
 ) -> tuple[Params, Hooks]:
-    """Parameters and hooks with which `forward` computes the circuit, but for its calibration."""
+    """Parameters and hooks with which `forward` computes the circuit, except for its calibration."""
     nodes, edges = by_kind(circuit.gates(model.config))
     params = model.params
     if edges:
@@ -144,7 +144,7 @@ def circuit_hooks(
 
 
 def calibration_of(circuit: Circuit, vocab_size: int) -> Calibration:
-    """The fit of its logits that a circuit carries; the identity where it carries none."""
+    """The calibration of a circuit; the identity if it has none."""
     shift = np.zeros(vocab_size, np.float32)
     for token, value in circuit.calibration.get("shift", {}).items():
         shift[int(token)] = value

@@ -1,4 +1,4 @@
-"""Losses of many variants of one set of gates, in one compiled program."""
+"""Losses of many variants of a set of gates, in one compiled program."""
 
 import dataclasses
 import functools
@@ -14,14 +14,14 @@ from sparse_jax.model.forward import Params
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.packing import Pairs, shortest
 
-# What one call of the program takes at most: it bounds the memory, and is how often rows can be given up.
+# The largest inputs of one call: they bound the memory, and rows can be abandoned only between calls.
 VARIANTS = 16
 PAIRS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """What gates are judged by: a model, what closed nodes are ablated to, and a split's pairs.
+    """Judges gates with a model, ablation values and the pairs of a split.
 
     ablated: means by site, as `Hooks.ablated`. objective: a task loss of METHOD 5 by name, never negative.
     frozen_norms: as in PruneConfig.
@@ -43,11 +43,11 @@ class Judge:
     ) -> np.ndarray:
         """Losses [C, P] of variants of `gates`, in nats.
 
-        Number c also closes what has a rank from closed[c, 0] up to below closed[c, 1].
-        ranks: whole numbers in the shapes of the gates; those below 0, and keys not in it, stay as they are.
-        The k best ranked of n alone are [k, n), all but number i are [i, i + 1), all but the first m [0, m).
-        No loss is negative, so a row is given up as soon as its pairs so far prove a mean above `limit`; it
-        then holds inf, as it does for NaN.
+        Variant c additionally closes all units with a rank in [closed[c, 0], closed[c, 1]).
+        ranks: whole numbers in the shapes of the gates; gates with a negative rank, or without one, keep
+        their values. [k, n) leaves only the k best of n, [i, i + 1) all but number i, [0, m) all but the
+        first m. Losses are never negative, so a row is abandoned as soon as the pairs so far prove a mean
+        above `limit`; it is then set to inf, as it is for NaN.
         """
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         untouched = {key: jnp.full(gate.shape, -1, jnp.int32) for key, gate in gates.items()}
@@ -65,7 +65,7 @@ class Judge:
         return losses
 
     def hardest_first(self, gates: Gates) -> "Judge":
-        """The same pairs, first those of the largest loss under `gates`: what fails is given up sooner."""
+        """The same pairs by falling loss under `gates`, so that failing variants are abandoned sooner."""
         order = np.argsort(-self.losses(gates), kind="stable")
         return dataclasses.replace(self, pairs=EncodedPairs(*(array[order] for array in self.pairs)))
 
@@ -77,14 +77,14 @@ class Judge:
         return np.concatenate(found)[: len(self.pairs.tokens)]
 
     def gradients(self, gates: Gates) -> dict[str, np.ndarray]:
-        """The derivative of the mean loss of the first PAIRS pairs by every gate, in the gates' shapes."""
+        """The gradient of the mean loss of the first PAIRS pairs, in the gates' shapes."""
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         batch = next(self._batches())[1]
         gradients = _compiled_gradients(self.config, self.objective, self.frozen_norms)
         return jax.device_get(gradients(gates, self.params, self.ablated, batch))
 
     def _batches(self):
-        """Every PAIRS pairs with the number of the first; the last are filled up with copies of a pair."""
+        """Batches of PAIRS pairs with the number of the first; the last is padded with copies of a pair."""
         n_pairs = len(self.pairs.tokens)
         size = min(PAIRS, n_pairs)
         for start in range(0, n_pairs, size):
@@ -124,7 +124,7 @@ def _compiled(config: ModelConfig, objective: str, frozen_norms: bool, together:
             losses = jax.vmap(lambda row: losses_of(row, params, ablated, gates, ranks, pairs))(rows)
             return jax.lax.dynamic_update_slice_in_dim(found_CxP, losses, i * together, axis=0)
 
-        # as many rounds as there are variants to run: what ablated the array up costs nothing
+        # as many rounds as there are variants to run: padding rows of the array cost nothing
         start = jnp.zeros((len(closed_Cx2), len(pairs.tokens)))
         return jax.lax.fori_loop(0, -(-count // together), fill_in, start)
 

@@ -1,4 +1,4 @@
-"""What closed nodes carry while gates are trained (METHOD 6 and 8)."""
+"""Kinds of ablation: what closed nodes carry while gates are trained (METHOD 6 and 8)."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.tasks.encode import EncodedPairs
 
-# How a circuit is judged by each objective that gates can be trained for (a name in LOSSES).
+# For each training objective, the loss (a name in LOSSES) by which circuits are judged.
 OBJECTIVES = {
     "binary": "binary",
     "full_vocabulary": "full_vocabulary",
@@ -25,9 +25,9 @@ def draw_ablated(
 ) -> Gates:
     """Ablation values of `kind` for every site of `means`: [L, N], or drawn for these pairs, [L, B, T, N].
 
-    "resample" is the node's value in the full model at the same position of another sequence of the batch
-    (its last token's, where that sequence is shorter); "mixture" is u * mean + (1 - u) * resampled with u
-    uniform, drawn for every sequence and node: a circuit cannot lean on one ablation.
+    "resample" is the node's value in the full model at the same position of another sequence of the batch (at
+    its last token if that sequence is shorter); "mixture" is u * mean + (1 - u) * resampled, with a uniform u
+    drawn for every sequence and node, so that a circuit cannot rely on a single ablation.
     """
     if kind in CONSTANT_ABLATIONS:
         return constant_ablated(kind, means)
@@ -43,7 +43,7 @@ def draw_ablated(
 
 
 def constant_ablated(kind: str, means: Gates) -> Gates:
-    """The ablated [L, N] of the kinds that are the same for all tokens: "mean" and "zero"."""
+    """The ablation values [L, N] of the constant kinds, "mean" and "zero"."""
     return means if kind == "mean" else jax.tree.map(jnp.zeros_like, means)
 
 
@@ -52,7 +52,7 @@ def _mixed(share, mean, x):
 
 
 def _values_elsewhere(config, params, names, pairs, key):
-    """Values of the sites `names`, every sequence's being another's, the same for all nodes."""
+    """Values at the sites `names`, where every sequence gets those of another one, the same for all nodes."""
     tokens_BxT = pairs.tokens.reshape(-1, pairs.tokens.shape[-1])
     batch, length = tokens_BxT.shape
     donor_B = (jnp.arange(batch) + jax.random.randint(key, (), 1, batch)) % batch

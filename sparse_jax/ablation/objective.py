@@ -1,4 +1,4 @@
-"""The loss of a gated model on pairs of prompts."""
+"""Logits and losses of a gated model on pairs of prompts."""
 
 import functools
 
@@ -28,9 +28,9 @@ def last_logits(
 ) -> jax.Array:
     """Logits [P, 2, V] at the last token of both members of each pair, under the gates of nodes and edges.
 
-    `ablated`: what closed nodes carry, by site. frozen_norms: every RMSNorm divides by what it divides by
-    in the full model (which has to be run for it), however little of the stream is left. With `narrow` only
-    its nodes are computed, and there are no gates of edges.
+    ablated: what closed nodes carry, by site. frozen_norms: every RMSNorm divides by its root mean square in
+    the full model (which has to be run for this), however little of the stream is left. With `narrow` only
+    its nodes are computed, and gates of edges are not allowed.
     """
     nodes, edges = by_kind(gates)
     tokens, last, branches = pairs.tokens, pairs.last, None
@@ -59,10 +59,10 @@ def pair_losses(
     frozen_norms: bool = False,
     narrow: Narrow | None = None,
 ) -> jax.Array:
-    """The loss [P] of every pair under the gates; no gates at all give the full model's.
+    """The loss [P] of every pair under the gates; without gates, that of the full model.
 
-    `full_Px2xV` are the full model's log-probabilities, of which "kl" and "binary+kl" have need;
-    `frozen_norms` and `narrow` as in `last_logits`.
+    full_Px2xV: the full model's log-probabilities, needed by "kl" and "binary+kl". frozen_norms, narrow: as
+    in `last_logits`.
     """
     logits = last_logits(config, params, gates, ablated, pairs, frozen_norms, narrow)
     if objective in LOSSES:
@@ -73,9 +73,9 @@ def pair_losses(
 
 
 def kl_from_full(logits_Px2xV: Array, full_Px2xV: Array) -> jax.Array:
-    """KL divergence of the circuit's next-token distribution from the full model's log-probabilities.
+    """KL(full model || circuit) of the next-token distributions.
 
-    In nats over the whole vocabulary, mean over both members: [P].
+    In nats over the full vocabulary, mean over both members: [P].
     """
     circuit = jax.nn.log_softmax(logits_Px2xV, axis=-1)
     return jnp.sum(jnp.exp(full_Px2xV) * (full_Px2xV - circuit), axis=-1).mean(axis=-1)

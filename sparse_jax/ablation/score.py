@@ -1,4 +1,4 @@
-"""How well a model does many tasks: a row per task, and the rows as a table."""
+"""Measures a model on many tasks: one row of metrics per task, and the rows as a table."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What closed nodes of a model are ablated to: their means over its training text."""
+"""Ablation values of a model: the means of its nodes over its training text."""
 
 import io
 import os
@@ -28,9 +28,9 @@ from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.model import Model
 from sparse_jax.progress import finish_line
 
-# How many windows of text means are taken over, unless asked otherwise.
+# The default number of windows of text that means are taken over.
 MEAN_WINDOWS = 128
-# Sites that have ablation values, unless asked otherwise.
+# The default sites that have ablation values.
 _USUAL_SITES = tuple(site for site in sites.NODE_SITES if site != sites.EMBED_SITE)
 
 
@@ -59,7 +59,7 @@ def node_means(
 
 
 def save_means(means: Gates, path: str | os.PathLike, model: str) -> None:
-    """Writes the means to an npz file, whole or not at all, with the fingerprint of the model they are of."""
+    """Writes the means, with the fingerprint of their model, to an npz file, atomically."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {site: np.asarray(mean) for site, mean in means.items()}
     np.savez_compressed(buffer, model=model, **arrays)
@@ -67,9 +67,9 @@ def save_means(means: Gates, path: str | os.PathLike, model: str) -> None:
 
 
 def load_means(path: str | os.PathLike, model: str | None = None) -> dict[str, np.ndarray]:
-    """What `save_means` wrote; means of the embedding may be missing, as in files from before its gates.
+    """Reads what `save_means` wrote. Older files have no means for `embed`.
 
-    Raises InputError for a missing or foreign file, and for means of another model than `model` if given.
+    Raises InputError for a missing or invalid file and, if `model` is given, for means of another model.
     """
     try:
         with np.load(path) as arrays:
@@ -80,7 +80,7 @@ def load_means(path: str | os.PathLike, model: str | None = None) -> dict[str, n
     if set(means) | {sites.EMBED_SITE} != set(sites.NODE_SITES):
         raise InputError(f"means: {path} contains {sorted(means)}; valid: {', '.join(sites.NODE_SITES)}")
     if model is not None and found != model:
-        raise InputError(f"means: {path} is of model {found}; valid: means of model {model}")
+        raise InputError(f"means: {path} belongs to model {found}; valid: means of model {model}")
     return means
 
 
@@ -91,7 +91,7 @@ def ablation_values(
     kind: str = "mean",
     corpus: Corpus | None = None,
 ) -> Gates:
-    """By site of `names`, means over about `windows` windows of training text; zeros for "zero".
+    """For each site in `names`, means over about `windows` windows of training text; zeros for "zero".
 
     corpus: the prepared text of the model; without it, the means that a published model has beside it are
     read, or its text is prepared if they are not there, not those of all sites, or those of another model.
@@ -122,11 +122,11 @@ def require_finite(values: Gates) -> None:
 
 
 def training_corpus(model: Model) -> Corpus:
-    """The text that the model was trained on, prepared. Raises InputError where nothing tells it."""
+    """The text that the model was trained on, prepared. Raises InputError if it is unknown."""
     if model.run is None or "data" not in model.run:
         raise InputError(
-            f"data: nothing says what text {model.origin} was trained on; "
-            f"valid: a model with its run's config, or with {_published_name(MEAN_WINDOWS)} beside it"
+            f"data: the training text of {model.origin} is unknown; "
+            f"valid: a model with its run's config, or with {_published_name(MEAN_WINDOWS)} in its directory"
         )
     return prepare(data_config(model.run["data"]), model.config.vocab_size)
 
@@ -149,16 +149,16 @@ def check_corpus(model: Model, corpus: Corpus) -> None:
     """Raises InputError if `corpus` is not the text that the model was trained on."""
     if corpus.tokenizer.to_str() != model.require_tokenizer().to_str():
         raise InputError(
-            f"data: the text of {model.origin} has changed since: its tokenizer is another now; "
+            f"data: the text of {model.origin} has changed since: it gives another tokenizer now; "
             "valid: the data that the model was trained on"
         )
 
 
 def publish_means(model: Model, directory: Path, programs: bool = False) -> None:
-    """Writes the means over the usual number of windows beside the model in `directory`.
+    """Writes the means over MEAN_WINDOWS windows next to the model in `directory`.
 
-    With them it can be pruned where its text is not, or not any more. programs: over generated programs
-    instead, for a model that was made elsewhere.
+    With them, the model can be pruned without its training text. programs: take means over generated programs
+    instead, for a model that was trained elsewhere.
     """
     if programs:
         windows = program_windows(model.require_tokenizer(), MEAN_WINDOWS, model.config.context)
@@ -170,9 +170,9 @@ def publish_means(model: Model, directory: Path, programs: bool = False) -> None
 
 
 def program_windows(tokenizer: Tokenizer, count: int, context: int) -> np.ndarray:
-    """Windows [count, context] of generated programs, one after the other, in the tokens of any tokenizer.
+    """Windows [count, context] of concatenated generated programs, encoded with `tokenizer`.
 
-    Between programs stands the token of the end of a text, if the tokenizer has it.
+    Programs are separated by the end-of-text token, if the tokenizer has one.
     """
     tokens: list[int] = []
     for program in generated(0, count * context):  # no program is shorter than a token

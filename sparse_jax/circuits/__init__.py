@@ -1,1 +1,1 @@
-"""Circuits as plain data: nodes, edges, what they weigh and where they come from."""
+"""Circuits as plain data: nodes, edges, weights and provenance."""

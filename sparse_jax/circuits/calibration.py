@@ -1,4 +1,4 @@
-"""A last fit of scale and shift of a circuit's logits (METHOD 6)."""
+"""Calibration: fits a scale and a shift to a circuit's logits (METHOD 6)."""
 
 import functools
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Calibration(NamedTuple):
         return self.scale * logits + self.shift
 
     def to_json(self) -> dict[str, Any]:
-        """Scale and the nonzero shifts by token id."""
+        """The scale, and the nonzero shifts by token id."""
         shift = np.asarray(self.shift)
         return {
             "scale": float(self.scale),
@@ -36,7 +36,7 @@ def calibrate(
 ) -> Calibration:
     """Fits scale (kept positive) and shift by `steps` of L-BFGS on the mean loss of the given pairs.
 
-    One common shift changes nothing under a softmax; a shift per token can.
+    A shift common to all tokens would change nothing under a softmax, so the shift is per token.
     """
     log_scale, shift = _fit(logits_Px2xV, candidates_Px2x2, steps, objective)
     return Calibration(jnp.exp(log_scale), shift)

@@ -1,4 +1,4 @@
-"""Gates on single weights: a closed edge carries the mean of its source, as a change of the parameters."""
+"""Gates on single weights, applied to the parameters: a closed edge carries its source's ablation value."""
 
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.inputs import InputError, nearest
@@ -12,12 +12,11 @@ from sparse_jax.trees import map_named
 def gate_edges(config: ModelConfig, params: Params, gates: Gates, ablated: Gates) -> Params:
     """The parameters of the model whose closed edges carry their source's ablation value [L, Din].
 
-    y = x @ (W * G) + a @ (W * (1 - G)) + b: kernels and biases change. What a head passes on is weighed by
-    its attention first, and a row of attention need not add up to 1 (the sink takes a share), so what closed
-    edges "v->attn_out" carry becomes a constant per head, times the sum of its row (`HEAD_CONSTANTS`).
-    Names that `gates` lacks stay open.
+    y = x @ (W * G) + a @ (W * (1 - G)) + b: kernels and biases change. Values of `v` are weighted by
+    attention, whose rows need not sum to 1 (the sink takes a share), so closed edges "v->attn_out" contribute
+    a constant per head times the sum of the row (`HEAD_CONSTANTS`). Edges without gates stay open.
 
-    Raises InputError for a model without biases, and for names or shapes that are not this model's.
+    Raises InputError for a model without biases, and for names or shapes that do not fit the model.
     """
     check_edges(config, gates)
     changed = {}
@@ -42,14 +41,14 @@ def gate_edges(config: ModelConfig, params: Params, gates: Gates, ablated: Gates
 
 
 def check_edges(config: ModelConfig, gates: Gates) -> None:
-    """Raises InputError unless `gates` are edges of this model and the model has biases to carry means."""
+    """Raises InputError unless `gates` are edges of this model and the model has biases."""
     if gates and not config.bias:
         raise InputError(
-            "model.bias: False, so a closed edge's mean has no place; valid: a model with biases"
+            "model.bias: False, but closed edges need biases to carry means; valid: a model with biases"
         )
     shapes = sites.edge_shapes(config)
     for name, gate in gates.items():
         if name not in shapes:
-            raise InputError(f"gates: {name!r} is no edge; {nearest(name, shapes)}")
+            raise InputError(f"gates: {name!r} is not an edge; {nearest(name, shapes)}")
         if tuple(gate.shape) != shapes[name]:
             raise InputError(f"gates[{name!r}]: shape {tuple(gate.shape)}; valid: {shapes[name]}")

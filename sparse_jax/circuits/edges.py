@@ -1,4 +1,4 @@
-"""Which weights are edges, and how many: the one count of METHOD 7."""
+"""Which weights are edges, and how many (METHOD 7)."""
 
 from collections.abc import Iterator
 
@@ -29,10 +29,9 @@ def kept_nodes(gates: Gates, means: Gates, scores: Gates, n_layers: int) -> tupl
 
 
 def find_edges(params: Params, nodes: tuple[Node, ...], gates: Gates) -> tuple[Edge, ...]:
-    """The edges of `kept_weights` as data: by layer, matrix, and channels. gates: those of `nodes` and edges.
+    """The edges of `kept_weights` as data: by layer, matrix and channels. gates: of `nodes` and of edges.
 
-    A weight from a neuron counts once, whatever the norm's gain in front of it; biases, embedding,
-    unembedding and q-k pairs are not edges.
+    Gains of norms do not matter; biases, embedding, unembedding and q-k pairs are not edges.
     """
     number = {(node.layer, node.site, node.index): i for i, node in enumerate(nodes)}
     kernels = {target: (sublayer, matrix) for _, target, sublayer, matrix in sites.EDGE_MATRICES}
@@ -51,10 +50,10 @@ def other_counts(
 ) -> dict[str, int]:
     """Sizes beside the edges; `gated` are the sites whose nodes were chosen.
 
-    bias: nonzero biases of kept nodes. embedding: nonzero embedding weights (whole vocabulary) in the
-    residual channels that a kept node reads or, if those of the embedding were gated, in the kept ones.
-    unembedding: nonzero unembedding weights from the channels that a kept node writes. query_key: channels
-    kept both as q and as k, each a product.
+    bias: nonzero biases of kept nodes. embedding: nonzero embedding weights (full vocabulary) into the
+    residual channels that a kept node reads or, if `embed` was gated, into its kept channels. unembedding:
+    nonzero unembedding weights from the channels that a kept node writes. query_key: channels kept in both q
+    and k, each of which is a product.
     """
     chosen = {(node.layer, node.site, node.index) for node in nodes}
     bias = 0
@@ -77,17 +76,17 @@ def other_counts(
 
 
 def count_nodes(gates: Gates) -> int:
-    """The open node gates."""
+    """The number of open gates of nodes."""
     return int(sum(np.count_nonzero(gate) for key, gate in gates.items() if not sites.is_edge(key)))
 
 
 def count_edges(params: Params, gates: Gates) -> int:
-    """The nonzero weights between open nodes, those with a closed gate of their own left out."""
+    """The number of nonzero weights between open nodes, without those whose own gate is closed."""
     return int(sum(np.count_nonzero(kept) for _, _, kept in kept_weights(params, gates)))
 
 
 def incident_edges(params: Params, gates: Gates) -> dict[str, np.ndarray]:
-    """How many edges each node is an end of, in the shapes of the gates; an edge counts as 1 itself."""
+    """The number of edges at each node, in the shapes of the gates; each gate of an edge counts 1."""
     found = {key: np.zeros(np.shape(gate)) for key, gate in gates.items()}
     for source, target, kept in kept_weights(params, gates):
         found[source] += kept.sum(axis=2)
@@ -107,7 +106,7 @@ def kept_weights(params: Params, gates: Gates) -> Iterator[tuple[str, str, np.nd
 
 
 def edges_by_size(params: Params, gates: Gates, ranks: Arrays, count: int) -> np.ndarray:
-    """Edges [count + 1] if only the first 0, 1, ... of `count` ranked units are open; others as `gates`."""
+    """Numbers of edges [count + 1] with the first 0, 1, ... `count` ranked units open, others as `gates`."""
     opens = {}
     for key, gate in gates.items():
         rank = ranks.get(key, np.full(np.shape(gate), -1))
@@ -129,9 +128,9 @@ def _nonzero(params: Params, gates: Gates) -> Iterator[tuple[str, str, np.ndarra
 
 
 def edges_between(config: ModelConfig, params: Params, nodes: Gates) -> dict[str, np.ndarray]:
-    """1 for every edge of a circuit of the given nodes (0/1 gates), else 0: which edges may be closed.
+    """1 for every edge between the given nodes (0/1 gates), else 0: the edges that may be closed.
 
-    Those are the nonzero weights from an open node to an open one; a site without gates is open.
+    These are the nonzero weights between open nodes; the nodes of a site without gates are open.
     """
     eligible = {}
     for source, target, sublayer, matrix in sites.EDGE_MATRICES:

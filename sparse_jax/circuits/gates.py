@@ -1,6 +1,6 @@
-"""The one algebra of gates: 0/1 values of nodes and edges, what is tied, counted, closed.
+"""Operations on gates (0/1 values of nodes and edges): tying, counting, closing.
 
-All gates of a model are one flat dict: those of nodes by site ("mlp_in": [L, N], "embed": [N]), those of
+All gates of a model form one flat dict: those of nodes by site ("mlp_in": [L, N], "embed": [N]), those of
 edges by source and target ("mlp_in->mlp_neuron": [L, Din, Dout]).
 """
 
@@ -15,12 +15,12 @@ from sparse_jax.model import sites
 from sparse_jax.trees import Array
 
 Gates = Mapping[str, Array]
-# one kind of array, in and out
+# the same kind of array in and out
 A = TypeVar("A", bound=Array)
 
 
 def tie(values: Mapping[str, A], tied_qk: bool = True) -> dict[str, A]:
-    """The values by gate, with those of q for k where they are tied and q is among them."""
+    """The values by gate; if q and k are tied and q is present, k gets the values of q."""
     return {**values, "k": values["q"]} if tied_qk and "q" in values else dict(values)
 
 
@@ -51,7 +51,7 @@ def unflatten(vector: jax.Array, like: Gates) -> dict[str, jax.Array]:
 
 
 def close(gates: Gates, chosen: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`gates` with 0 where `chosen` holds, and what follows from that for edges (`only_between_open`)."""
+    """`gates` with 0 where `chosen` is true; edges at closed nodes are opened (`only_between_open`)."""
     return only_between_open(
         {
             key: np.where(chosen[key], np.float32(0), gate) if key in chosen else np.asarray(gate, np.float32)
@@ -61,11 +61,11 @@ def close(gates: Gates, chosen: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def only_between_open(gates):
-    """`gates`, NumPy's or JAX's, with edges closed only where both their ends are open.
+    """`gates` (NumPy or JAX arrays) with edges closed only where both ends are open; all others are opened.
 
-    What a closed node reads is hidden, but it takes part in AbsTopK: it reads all, as in a circuit of nodes.
-    So what is closed follows from the nodes and the edges that are left. Edges of sites without gates stay
-    as they are.
+    The value of a closed node is hidden, but it competes in AbsTopK, so the node reads all its inputs, as in
+    a circuit of nodes. The closed gates then follow from the remaining nodes and edges. Edges of sites
+    without gates keep their values.
     """
     found = dict(gates)
     for source, target, _, _ in sites.EDGE_MATRICES:

@@ -18,7 +18,7 @@ from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 
 FORMAT = "sparse_jax.circuit"
-# Version 1 knows no gates of edges; a file of it is read as what it says.
+# Version 1 has no gates on edges; its files can be read.
 VERSIONS = (1, 2)
 
 
@@ -26,7 +26,7 @@ VERSIONS = (1, 2)
 class Node:
     """One kept channel `index` of `site` in `layer` (0 at `embed`, the last layer + 1 at `final_resid`).
 
-    mean: its mean activation over pretraining text, what it would be ablated to.
+    mean: its mean activation over pretraining text, the value that it would be ablated to.
     score: the gate logit that it was ranked by.
     """
 
@@ -55,12 +55,12 @@ class Edge:
 class Circuit:
     """What is left of a model for one task.
 
-    sites: the sites that were gated; nodes elsewhere are all kept and belong to no circuit.
-    edges: all nonzero weights between the nodes; if `edge_gated`, those of them that were left open: the
-    others carry the mean of their source. The two kinds of circuit are never mixed.
-    counts: sizes beside the edges, never mixed into them (see `edges.other_counts`).
-    losses: task losses in nats by name. calibration: what was fitted to the logits.
-    provenance: model, task, config, commit, and whatever else says where this came from.
+    sites: the gated sites; all nodes of other sites are kept and not listed.
+    edges: all nonzero weights between the nodes; if `edge_gated`, only those left open, and the others carry
+    the ablation value of their source. The sizes of the two kinds are never compared.
+    counts: other sizes, which are not part of the number of edges (see `edges.other_counts`).
+    losses: task losses in nats by name. calibration: the fit of its logits.
+    provenance: model, task, config, commit and other information about its origin.
     """
 
     nodes: tuple[Node, ...]
@@ -71,7 +71,7 @@ class Circuit:
     calibration: Mapping[str, Any]
     provenance: Mapping[str, Any]
     edge_gated: bool = False
-    # where its file lies, and perhaps its ablation values; no part of what it is
+    # the directory of its file and perhaps its ablation values; not part of its content
     folder: str = dataclasses.field(default="", compare=False)
 
     def gates(self, config: ModelConfig) -> dict[str, np.ndarray]:
@@ -79,8 +79,8 @@ class Circuit:
 
         By gated site, [L, N] ([N] outside the layers); if `edge_gated` also by edge ("q->..."),
         [L, Din, Dout], closed between two nodes without an edge and open elsewhere: what other nodes read
-        decides, through AbsTopK, which nodes are active. Raises InputError for what a model of this `config`
-        has not.
+        decides, through AbsTopK, which nodes are active. Raises InputError for nodes or edges that a model of
+        this `config` does not have.
         """
         shapes = sites.node_shapes(config, self.sites)
         gates = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
@@ -106,7 +106,7 @@ class Circuit:
         return gates
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the circuit as JSON to `path`, whole or not at all; `load_circuit` reads it."""
+        """Writes the circuit as JSON to `path`, atomically; `load_circuit` reads it."""
         write_whole(path, self.to_json())
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ def from_json(text: str) -> Circuit:
     """The circuit that `Circuit.to_json` wrote. Raises InputError for anything else."""
     try:
         fields = json.loads(text)
-    except (ValueError, RecursionError) as error:  # also an endless number or nesting
+    except (ValueError, RecursionError) as error:  # also for a far too long number or far too deep nesting
         raise InputError(f"circuit: not JSON ({error}); valid: a file written by sparse_jax") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise InputError(f"circuit: the format is not {FORMAT!r}; valid: a file written by sparse_jax")
@@ -155,7 +155,7 @@ def from_json(text: str) -> Circuit:
     _require(isinstance(values["edge_gated"], bool), "edge_gated", values["edge_gated"], "true or false")
     if values["edge_gated"]:
         for site in sites.LAYER_SITES:
-            _require(site in values["sites"], "sites", values["sites"], f"also {site!r}, if edges are gated")
+            _require(site in values["sites"], "sites", values["sites"], f"with {site!r}, if edges are gated")
     values["nodes"] = tuple(_node(node, f"nodes[{i}]") for i, node in enumerate(fields["nodes"]))
     for i, site in enumerate(fields["sites"]):
         _require_site(site, f"sites[{i}]")
@@ -197,7 +197,7 @@ def _require_site(site: object, field: str) -> None:
 
 
 def _require(condition: bool, field: str, value: object, valid: str) -> None:
-    """As `inputs.require`, but a damaged file may hold values far too long to show."""
+    """Like `inputs.require`, but shortens the value: a damaged file may contain very long ones."""
     if not condition:
         raise InputError(f"circuit.{field}: {reprlib.repr(value)} is not valid; valid: {valid}")
 
@@ -213,7 +213,7 @@ def _is_number(value: object) -> bool:
 
 
 def load_circuit(path: str | os.PathLike) -> Circuit:
-    """Reads what `Circuit.save` wrote. Raises InputError, naming `path`, for a missing or foreign file.
+    """Reads what `Circuit.save` wrote. Raises InputError, naming `path`, for a missing or invalid file.
 
     >>> import tempfile
     >>> nodes = (Node(0, "q", 3), Node(1, "mlp_neuron", 17))

@@ -1,4 +1,4 @@
-"""A circuit as a small picture (SVG): layers from bottom to top, a dot a node, a line an edge."""
+"""A circuit as a small picture (SVG): layers from bottom to top, one dot per node, one line per edge."""
 
 import html
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What opens and closes as one, numbered, and orders of it as ranks in the shapes of the gates."""
+"""Units: gates that open and close together, numbered, and their ranks in the shapes of the gates."""
 
 import dataclasses
 
@@ -9,23 +9,23 @@ from sparse_jax.trees import Arrays
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """Everything that may be closed: a node, an edge, or the same channel of q and k where they are tied.
+    """Everything that may be closed: a node, an edge, or the same channel of q and k if they are tied.
 
-    numbers: 0 to count - 1 in the shapes of the gates, -1 at what stays as it is.
+    numbers: 0 to count - 1 in the shapes of the gates, -1 for gates that are not part of a unit.
     """
 
     numbers: dict[str, np.ndarray]
     count: int
 
     def ranks(self, order_U: np.ndarray) -> dict[str, np.ndarray]:
-        """The place of every unit in `order_U`, in the shapes of the gates; -1 at what is no unit."""
+        """The rank of every unit by `order_U`, in the shapes of the gates; -1 outside of units."""
         place = np.full(self.count + 1, -1, np.int32)
         place[order_U] = np.arange(len(order_U))
-        # number -1 finds the last entry, which is no unit's
+        # index -1 takes the last entry, which belongs to no unit
         return {key: place[number] for key, number in self.numbers.items()}
 
     def totals(self, values: Arrays) -> np.ndarray:
-        """The values of each unit's gates, added up: [U]. Keys that `values` lacks count as 0."""
+        """The values of each unit's gates, added up: [U]. Keys missing from `values` count as 0."""
         found = np.zeros(self.count)
         for key, value in values.items():
             number = self.numbers.get(key)
@@ -34,14 +34,14 @@ class Units:
         return found
 
     def blocks(self, order_U: np.ndarray, size: int) -> "Units":
-        """Larger units, each of `size` that follow one another in `order_U`."""
+        """Larger units, each made of `size` consecutive ones in `order_U`."""
         ranks = self.ranks(order_U)
         # -1 // size is -1 too
         return Units({key: rank // size for key, rank in ranks.items()}, -(-self.count // size))
 
 
 def number_units(eligible: Arrays, tied: bool) -> Units:
-    """Numbers what is nonzero in `eligible`, by key, layer and index; `tied`: "k" as "q"."""
+    """Numbers the nonzero entries of `eligible`, by key, layer and index; if `tied`, "k" as "q"."""
     numbers, count = {}, 0
     for key in sorted(eligible):
         if tied and key == "k":

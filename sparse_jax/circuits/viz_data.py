@@ -1,4 +1,4 @@
-"""Released circuits (`viz_data.pt`) as ours."""
+"""Reads released circuits (`viz_data.pt`)."""
 
 import dataclasses
 import os
@@ -35,7 +35,7 @@ class VizData:
 
     gates: by site, [L, N] ([N] at `final_resid`), 1 where the node is kept; k: how many are.
     losses: task losses in nats, mean over both members of a pair (the file holds their sum).
-    task_tokens: the task's samples [P, T], zeros at their ends; None where the file has none.
+    task_tokens: the task's samples [P, T], padded with zeros at the end; None if the file has none.
     """
 
     gates: Mapping[str, np.ndarray]
@@ -48,7 +48,7 @@ def read_viz_data(path: str | os.PathLike, config: ModelConfig) -> VizData:
     """The circuit of a file, for the released model of `config` that it was found in.
 
     Raises InputError for a damaged file, a site that is unknown or missing in some layer, and nodes that the
-    model has not.
+    model does not have.
     """
     found = read_torch_file(path)
     kept = found.get("circuit_data") if isinstance(found, dict) else None
@@ -83,19 +83,19 @@ def _gates(kept: Mapping[str, object], config: ModelConfig, path: Path) -> dict[
 
 
 def _place(name: str, config: ModelConfig, path: Path) -> tuple[int | None, str]:
-    """Layer and site of "{layer}.attn.q" and its like; no layer at the final site."""
+    """Layer and site of names such as "{layer}.attn.q"; the layer is None for the final site."""
     if name == sites.FINAL_SITE:
         return None, name
     layer, _, site = str(name).partition(".")
     if site not in SITES:
         raise InputError(f"{path}: the site {name!r} is unknown; {nearest(site, [*SITES, sites.FINAL_SITE])}")
     if not layer.isdecimal() or int(layer) >= config.n_layers:
-        raise InputError(f"{path}: {name!r} is in no layer of this model; valid: 0 to {config.n_layers - 1}")
+        raise InputError(f"{path}: {name!r} has no layer of this model; valid: 0 to {config.n_layers - 1}")
     return int(layer), SITES[site]
 
 
 def _indices(nodes: object, width: int, name: str) -> np.ndarray:
-    """Numbers of the kept nodes, of such numbers or of a mask [width] of truth values."""
+    """Indices of the kept nodes, from indices or from a boolean mask [width]."""
     values = _array(nodes).reshape(-1)
     if values.dtype == bool and values.size == width:
         return np.flatnonzero(values)
@@ -103,7 +103,7 @@ def _indices(nodes: object, width: int, name: str) -> np.ndarray:
         not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() >= width
     ):
         raise InputError(
-            f"{name}: contains what is no node; valid: whole numbers from 0 to {width - 1}, or a mask"
+            f"{name}: contains an invalid node; valid: whole numbers from 0 to {width - 1}, or a mask"
         )
     return values.astype(np.int64)
 
@@ -115,8 +115,8 @@ def _array(value: object) -> np.ndarray:
 def released_circuit(found: VizData, model: Model) -> Circuit:
     """The circuit of `found` in the model that it was found in: its nodes, all nonzero weights between them.
 
-    The file says neither the means that nodes were ablated to nor the gate logits: `mean` and `score` are 0,
-    and whoever runs the circuit has to measure the means.
+    The file contains neither the means that nodes were ablated to nor the gate logits: `mean` and `score` are
+    0, and the means have to be measured before the circuit is run.
     """
     config, params = model.config, model.params
     unknown = {site: np.zeros_like(gate) for site, gate in found.gates.items()}

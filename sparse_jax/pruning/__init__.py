@@ -1,1 +1,1 @@
-"""Pruning a model to the smallest set of nodes that still does a task (METHOD 6)."""
+"""Pruning a model to the smallest set of nodes that still performs a task (METHOD 6)."""

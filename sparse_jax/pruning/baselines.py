@@ -1,6 +1,6 @@
-"""Rankings of nodes that learn nothing, to compare learned gates with on the same axes.
+"""Baselines: rankings of nodes without any training, to compare with learned gates.
 
-Each gives scores in the form of gate logits, for `discretize_many` with a `growth`.
+Each returns scores in the form of gate logits, for `discretize_many` with a `growth`.
 """
 
 import functools
@@ -27,10 +27,10 @@ PAIRS = 16
 def attribution(
     config: ModelConfig, params: Params, means: Gates, pairs: EncodedPairs, prune: PruneConfig
 ) -> Scores:
-    """|gradient x (activation - mean)| of each node, summed over positions, mean over prompts (METHOD 8).
+    """|gradient x (activation - mean)| of each node, summed over positions, averaged over prompts (METHOD 8).
 
-    Gradient: of the pair's loss in the full model. Pairs that do not fill a last batch are left out. The
-    two nodes that share a gate (`tied_qk`) share the sum of their scores.
+    The gradient is that of the pair's loss in the full model. An incomplete last batch of pairs is dropped.
+    Two nodes that share a gate (`tied_qk`) both get the sum of their scores.
     """
     size = min(PAIRS, len(pairs.last))
     run = _compiled_attribution(config, prune.sites, prune.judged_by)
@@ -44,7 +44,7 @@ def attribution(
 
 
 def random_scores(config: ModelConfig, prune: PruneConfig, seed: int) -> Scores:
-    """An order of the nodes drawn at random."""
+    """A random ranking of the nodes."""
     rng = np.random.default_rng(seed)
     shapes = logit_shapes(config, prune.sites, prune.tied_qk)
     return {site: rng.random(shape) for site, shape in shapes.items()}
@@ -53,8 +53,8 @@ def random_scores(config: ModelConfig, prune: PruneConfig, seed: int) -> Scores:
 def weight_magnitudes(config: ModelConfig, params: Params, prune: PruneConfig) -> Scores:
     """The sum of |weight| over all weights into and out of each node.
 
-    Those are edges (METHOD 7); into the first residual stream, the embedding and positions that are added;
-    from the last one, the unembedding.
+    These weights are the edges (METHOD 7); for `embed` also the embedding and added positions, and for
+    `final_resid` the unembedding.
     """
     shapes = sites.node_shapes(config, prune.sites)
     scores = {site: np.zeros(shape) for site, shape in shapes.items()}
@@ -82,7 +82,7 @@ def _tied(scores: Scores, prune: PruneConfig) -> Scores:
 @functools.cache
 def _compiled_attribution(config: ModelConfig, names: tuple[str, ...], objective: str):
     def loss(added, params, pairs):
-        """The loss of all pairs with something added at every site, and the values there."""
+        """The loss of all pairs with `added` added at every site, and the values at the sites."""
         hooks = Hooks(additions=added, capture=names)
         logits, values = forward(config, params, _flat(pairs.tokens), hooks, _ends(pairs))
         return LOSSES[objective](logits.reshape(*pairs.last.shape, -1), pairs.candidates).sum(), values
@@ -90,7 +90,7 @@ def _compiled_attribution(config: ModelConfig, names: tuple[str, ...], objective
     def run(params, means, pairs):
         shapes = jax.eval_shape(lambda: loss({}, params, pairs)[1])
         nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        # nothing is added, so that one backward pass gives the gradient of every node's value
+        # adding zeros lets one backward pass give the gradient of every node's value
         gradients, values = jax.grad(loss, has_aux=True)(nothing, params, pairs)
         return {site: _scores(site, gradients[site], values[site], means[site]) for site in names}
 

@@ -1,4 +1,4 @@
-"""What decides a pruning run."""
+"""The configuration of a pruning run."""
 
 import dataclasses
 
@@ -13,22 +13,25 @@ from sparse_jax.trees import Array
 
 @dataclasses.dataclass(frozen=True)
 class PruneConfig:
-    """A pruning run of METHOD 6; the defaults of the gates' optimizer are its search centers.
+    """A pruning run of METHOD 6; the defaults of the gates' optimizer are METHOD's search centers.
 
     objective: "binary" compares the two candidate tokens; "full_vocabulary" is the cross-entropy of the
-    right one among all, which a circuit can win by emitting a constant (kept for comparison); "kl" is the
-    divergence of the unpruned model's distribution from the circuit's; "binary+kl" the sum.
-    ablation: what closed nodes carry while gates are trained: their "mean", "zero", the value that they
-    have in another prompt of the batch ("resample"), or a random "mixture" of that and the mean.
-    tied_qk: one gate for channel i of q and of k, which counts as two nodes.
-    frozen_norms: every RMSNorm divides by what it divides by in the full model on the same tokens, so that
-    pruning does not amplify what is left; the circuits need it too (their provenance tells).
-    sites: what is gated: all sites of the layers, and if wanted `embed` and `final_resid`.
-    compact: nodes whose logits are too low to open again are closed for good while gates are trained, and no
-    longer computed. Two more programs are compiled, so that it pays for many lanes or large models. Needs
-    constant ablations ("mean", "zero"). Gates of edges, which are trained after the nodes, are not dropped.
-    steps, pairs: of the gate optimization; `*_pairs` count pairs of each split; `k_coef` is the price
-    of an open gate in nats; `init_mean` and `init_scale` are those of the gate logits.
+    right token over the full vocabulary, which a circuit can minimize by always emitting the same token (kept
+    for comparison); "kl" is KL(full model || circuit) of the next-token distributions; "binary+kl" is the
+    sum of both.
+    ablation: what closed nodes carry while gates are trained: their "mean", "zero", their value in another
+    prompt of the batch ("resample"), or a random "mixture" of that and the mean.
+    tied_qk: channel i of q and of k share one gate; they still count as two nodes.
+    frozen_norms: every RMSNorm divides by the root mean square that it has in the full model on the same
+    tokens, so that pruning does not amplify what is left. The circuits have to be run in the same way (their
+    provenance records it).
+    sites: the gated sites: all sites of the layers, and optionally `embed` and `final_resid`.
+    compact: during training, nodes whose logits are too low to open again are closed for good and no longer
+    computed. This compiles two more programs, so it pays off for many lanes or large models. Needs a
+    constant ablation ("mean", "zero"). Gates of edges, which are trained after the nodes, are never dropped.
+    steps, pairs: of the gate optimization; `*_pairs` count pairs of each split; `k_coef` is the penalty
+    per open gate, in nats; `init_mean` and `init_scale` are the mean and the standard deviation of the
+    initial gate logits.
 
     Raises InputError naming `pruning.<field>`.
     """
@@ -67,7 +70,7 @@ class PruneConfig:
         # an edge between nodes that no gate could have closed would be in no circuit, or in all
         require(not missing, "pruning.sites", self.sites, f"all of {', '.join(sites.LAYER_SITES)}, and more")
         valid = f"False with pruning.ablation {self.ablation!r}, or pruning.ablation 'mean' or 'zero'"
-        # what a closed node adds is part of the biases, once for all steps
+        # the contribution of a closed node is folded into the biases once, for all steps
         require(not self.compact or self.ablation in CONSTANT_ABLATIONS, "pruning.compact", True, valid)
         for name in ("target_loss", "learning_rate", "temperature", "gradient_clip"):
             require(getattr(self, name) > 0, f"pruning.{name}", getattr(self, name), "above 0")
@@ -86,15 +89,15 @@ class PruneConfig:
 
     @property
     def judged_by(self) -> str:
-        """The loss, a name in LOSSES, by which a circuit is compared with `target_loss`."""
+        """The loss (a name in LOSSES) that is compared with `target_loss`."""
         return OBJECTIVES[self.objective]
 
     @property
     def ablation_sites(self) -> tuple[str, ...]:
-        """The sites whose means a run is given: all, but the embedding's only where it has gates.
+        """The sites whose means a run is given: all of them, but `embed` only if it is gated.
 
-        Random values are drawn for these sites in turn, so that a run without those gates draws what it
-        always did.
+        Random values are drawn site by site, so a run without gates on `embed` must not draw for it: its
+        other draws would change.
         """
         return tuple(site for site in sites.NODE_SITES if site != sites.EMBED_SITE or site in self.sites)
 
@@ -106,7 +109,7 @@ class PruneConfig:
 
 @struct.dataclass
 class Hyperparameters:
-    """A pytree of scalars, in lanes of arrays [R]: the eight that METHOD 6 searches over, and the clip."""
+    """A pytree of scalars (arrays [R] for R lanes): the eight that METHOD 6 searches over, and the clip."""
 
     k_coef: float | Array
     learning_rate: float | Array

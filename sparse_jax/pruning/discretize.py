@@ -13,12 +13,12 @@ from sparse_jax.circuits.ranking import number_units
 from sparse_jax.tasks.metrics import summarize
 from sparse_jax.trees import Arrays
 
-# Up to how many edges several lanes are first followed in search of the smallest circuit.
+# In search of the smallest circuit, all lanes are first followed up to this many edges.
 FIRST_EDGES = 16
 
 
 class Discretized(NamedTuple):
-    """A circuit by rank: 0/1 gates, how many ranked units are open, and its loss.
+    """The circuit of the best-ranked units: 0/1 gates, how many units are open, and its loss.
 
     standard_error: of the loss, over pairs. reached: whether the loss is at most the target.
     """
@@ -51,15 +51,15 @@ def discretize_many(
 ) -> list[Discretized]:
     """For each target the smallest k whose k best-ranked units have a mean loss of at most the target.
 
-    Ranked by `scores` (ties: by site name, layer, index), where "k" may be absent: its gates are those of
-    "q" then. Only what is nonzero in `eligible` (default: all) is ranked; the others stay as in `fixed`. The
-    loss is not monotone in k (METHOD 6), so every k from 0 up is evaluated on the same pairs until the
-    first that passes: exact, without assuming anything. One curve serves all targets, computed as far as the
-    strictest needs, and no row further than shows that it misses. A target that no k reaches gets the k of
-    the lowest loss.
+    Units are ranked by `scores` (ties: by site name, layer, index); if "k" is absent there, it shares the
+    gates of "q". Only what is nonzero in `eligible` (default: all) is ranked; the others stay as in `fixed`.
+    The loss is not monotone in k (METHOD 6), so every k from 0 up is evaluated on the same pairs until one
+    reaches the target: the result is exact. All targets share one curve, which is computed only as far as
+    the strictest target needs; a k is abandoned as soon as it provably misses. A target that no k reaches
+    gets the k of the lowest loss.
 
-    growth: for baselines only, whose answers lie at thousands of nodes: each k above 1 / growth is that
-    share larger than the one before, so that the answer may be too large by as much.
+    growth: for baselines only, whose circuits have thousands of nodes: above 1 / growth, each k tried is
+    larger than the one before by this share, so the answer may be too large by as much.
     """
     curve = LossCurve(judge, scores, fixed, eligible, growth)
     found = {target: curve.at(target) for target in sorted(targets, reverse=True)}
@@ -67,10 +67,10 @@ def discretize_many(
 
 
 class LossCurve:
-    """The losses of the k best-ranked units for growing k, computed as far as they are asked for.
+    """The losses of the k best-ranked units for growing k, computed only as far as they are needed.
 
-    Targets have to be asked for from the loosest on: what was shown to be above one is above all stricter
-    ones, and how far above is never computed.
+    Ask for the loosest target first: a loss known to be above one target is above all stricter ones, and its
+    exact value is never computed.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class LossCurve:
         return edges_by_size(self._judge.params, self.all_open, self.ranks, self._total)
 
     def smallest(self, target: float, most: int | None = None) -> Discretized | None:
-        """The first k, `most` at most, whose loss is at most `target`; None if there is none.
+        """The smallest k, at most `most`, whose loss is at most `target`; None if there is none.
 
-        Raises ValueError for a looser target than was asked for before.
+        Raises ValueError for a looser target than an earlier one.
         """
         if target > self._asked:
-            raise ValueError(f"target {target} after {self._asked}; valid: from the loosest on")
+            raise ValueError(f"target {target} after {self._asked}; valid: the loosest first")
         self._asked = target
         tried = len(self._ks) if most is None else int(np.searchsorted(self._ks, most, side="right"))
         done = 0
@@ -119,7 +119,7 @@ class LossCurve:
         return None
 
     def at(self, target: float) -> Discretized:
-        """What `smallest` finds, or else the k of the lowest loss, which does not reach the target."""
+        """The result of `smallest` or, if no k reaches the target, the k of the lowest loss."""
         found = self.smallest(target)
         if found is not None:
             return found
@@ -127,7 +127,7 @@ class LossCurve:
 
     @functools.cached_property
     def _closest(self) -> Discretized:
-        """The k of the lowest loss. Every k is evaluated to the end, so this is done once for all targets."""
+        """The k of the lowest loss. This evaluates every k completely, so it is done once for all targets."""
         losses_KxP = self._judge.variants(self.all_open, self.ranks, self._closed(self._ks))
         place = int(np.argmin(losses_KxP.mean(axis=1)))
         return self._found(place, losses_KxP[place], reached=False)
@@ -148,7 +148,7 @@ class LossCurve:
 
 
 def sizes_to_try(count: int, growth: float) -> np.ndarray:
-    """0, 1, 2, ... to `count`; with `growth`, steps of that share of k where that is more than 1."""
+    """0, 1, 2, ... to `count`; with `growth`, the steps grow to that share of k once this exceeds 1."""
     sizes = [0]
     while sizes[-1] < count:
         sizes.append(min(count, sizes[-1] + max(1, int(sizes[-1] * growth))))
@@ -156,7 +156,7 @@ def sizes_to_try(count: int, growth: float) -> np.ndarray:
 
 
 class Choice(NamedTuple):
-    """The best of several lanes for one target: its number, its circuit, and how many edges that has."""
+    """The best of several lanes for one target: the lane's number, its circuit and its number of edges."""
 
     lane: int
     found: Discretized
@@ -170,14 +170,14 @@ def best_of_lanes(
     fixed: Arrays | None = None,
     eligible: Arrays | None = None,
 ) -> list[Choice]:
-    """For each target the lane with the fewest edges at it; if none reaches it, that of the lowest loss.
+    """For each target the lane that reaches it with the fewest edges; if none does, that of the lowest loss.
 
-    `lanes` are gate logits, `fixed` and `eligible` as in `discretize_many`. Edges only grow with k, so that
-    all lanes are followed side by side, as far as one of them needs to reach the target: exact, and a lane
-    that would need nearly all units costs no more than the others.
+    `lanes` are gate logits, `fixed` and `eligible` as in `discretize_many`. The number of
+    edges only grows with k, so all lanes are followed side by side until one of them reaches the target.
+    This is exact, and a lane that would need nearly all units costs no more than the others.
     """
     curves = [LossCurve(judge, logits, fixed, eligible) for logits in lanes]
-    # those that end up smallest by their own gates first: the others are then cut short
+    # lanes with the fewest edges by their own gates come first, so that the others are cut short
     order = sorted(range(len(lanes)), key=lambda lane: _open(lanes[lane]))
     edges = {lane: curves[lane].edges() for lane in order}
     limits = _limits(max(int(counts[-1]) for counts in edges.values()))
@@ -202,7 +202,7 @@ def best_of_lanes(
 
 
 def _limits(most: int) -> list[int]:
-    """Numbers of edges, each half as large again as the one before, the last of them `most`."""
+    """Numbers of edges, each 1.5 times the one before, ending with `most`."""
     limits = [FIRST_EDGES]
     while limits[-1] < most:
         limits.append(limits[-1] * 3 // 2)

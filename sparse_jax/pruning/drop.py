@@ -1,8 +1,8 @@
-"""Gates that will stay closed need no compute: which nodes a lane still computes, and the matrices between.
+"""Drops gates that will stay closed: which nodes a lane still computes, and the matrices between them.
 
-A closed node carries its ablation value, a constant. What it adds to its targets becomes part of their
-biases, and its rows and columns leave the products. That is exact; only that the gate stays closed is a
-decision, and circuits are judged on the full model.
+A closed node carries its ablation value, a constant. Its contribution is folded into the biases of its
+targets, and its rows and columns are removed from the matrices. This is exact; the only approximation is that
+the gate is never reopened, and circuits are judged on the full model.
 """
 
 from typing import Any
@@ -20,11 +20,11 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.step import Lane
 from sparse_jax.trees import Arrays
 
-# The parts of the width that programs are compiled for; 1 is the ordinary program (a half is no faster).
+# Programs are compiled for 1 / part of the width; 1 is the ordinary program (half the width is no faster).
 PARTS = (8, 4, 1)
-# So often are gates dropped, and may lanes change their program.
+# How often gates are dropped, and lanes may move to a narrower program.
 STAGES = 16
-# A gate is dropped that would need more than this share of all the way that its logit can still go up.
+# A gate is dropped if opening it would take more than this share of the distance its logit can still rise.
 REACH = 0.25
 SOURCES = ("attn_in", "heads", "mlp_in", "mlp_neuron")
 # (matrix, sub-layer, its sources, its targets if only some of them have gradients)
@@ -39,7 +39,7 @@ MATRICES = (
 
 
 def can_compact(prune: PruneConfig, lanes: Lane) -> bool:
-    """Whether gates may be dropped: of nodes that all start open to training.
+    """Whether gates may be dropped: only if all of them are trained and belong to nodes.
 
     Gates of edges change the matrices at every step.
     """
@@ -47,18 +47,18 @@ def can_compact(prune: PruneConfig, lanes: Lane) -> bool:
 
 
 def stops(prune: PruneConfig) -> list[int]:
-    """The numbers of steps after which gates are dropped; the last is the end."""
+    """The steps after which gates are dropped; the last is the end of training."""
     return sorted({max(1, round(stage * prune.steps / STAGES)) for stage in range(1, STAGES + 1)})
 
 
 def still_alive(logits: Gates, rate_R: np.ndarray, done: int, steps: int) -> Arrays:
     """True [R, ...] for logits that may open again after `done` of the steps.
 
-    AdamW moves a logit by about its learning rate a step at most, and the rates fall linearly to 0: the way
-    left is rate * (steps - done)^2 / (2 steps).
+    AdamW moves a logit by at most about the learning rate per step, and the rate falls linearly to 0, so a
+    logit can still move by rate * (steps - done)^2 / (2 steps).
     """
     lowest_R = -REACH * rate_R * (steps - done) ** 2 / (2 * steps)
-    # a logit that is not finite must go on being seen
+    # keep logits that are not finite, so that they are noticed
     return {name: ~(tau < lowest_R.reshape(-1, *[1] * (tau.ndim - 1))) for name, tau in logits.items()}
 
 
@@ -73,14 +73,14 @@ def smallest_parts(config: ModelConfig, alive: Gates) -> np.ndarray:
 
 
 def chosen_width(config: ModelConfig, source: str, part: int) -> int:
-    """How many channels of `source`, or heads, a program for `part` computes."""
+    """How many channels of `source` (or how many heads) a program for `part` computes."""
     width = config.n_heads if source == "heads" else sites.width(config, source)
     return -(-width // part)
 
 
 def alive_nodes(config: ModelConfig, lane: Lane) -> Gates:
     """True [L, N] for the nodes of the layers that are trained or fixed open."""
-    assert lane.eligible is not None  # gates are dropped by being no longer eligible
+    assert lane.eligible is not None  # a gate is dropped by making it ineligible
     shapes = sites.node_shapes(config, sites.LAYER_SITES)
     return {
         site: (lane.eligible[site] > 0) | (lane.fixed.get(site, jnp.ones(shape)) > 0)
@@ -89,9 +89,10 @@ def alive_nodes(config: ModelConfig, lane: Lane) -> Gates:
 
 
 def narrow_model(config: ModelConfig, params: Params, ablated: Gates, alive: Gates, part: int) -> Narrow:
-    """The matrices between the nodes in `alive` [L, N] and as many others as fill up a width of 1 / `part`.
+    """The matrices between the nodes in `alive` [L, N], padded with others to a width of 1 / `part`.
 
-    ablated: [L, N] by site, what all nodes that are not chosen carry. No more may be alive than fit.
+    ablated: [L, N] by site, what the nodes that are not chosen carry. The nodes alive must fit into the
+    width.
     """
     found = _by_source(config, alive)
     chosen = {
@@ -123,7 +124,7 @@ def narrow_model(config: ModelConfig, params: Params, ablated: Gates, alive: Gat
 
 
 def _by_source(config: ModelConfig, alive: Gates) -> Gates:
-    """What products read: channels, and heads that have any channel alive in q, k or v."""
+    """What the matrices read: channels, and heads with any channel alive in q, k or v."""
     attention: Any = alive["q"] | alive.get("k", alive["q"]) | alive["v"]
     heads = attention.reshape(*attention.shape[:-1], config.n_heads, config.d_head).any(axis=-1)
     return {"heads": heads, **{source: alive[source] for source in SOURCES if source != "heads"}}

@@ -1,4 +1,4 @@
-"""Takes out of a circuit what it can do without, down to a local minimum: what its authors did by hand."""
+"""Removes from a circuit what it does not need, down to a local minimum (the paper did this by hand)."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ from sparse_jax.pruning.discretize import sizes_to_try
 from sparse_jax.tasks.metrics import summarize
 from sparse_jax.trees import Arrays
 
-# All numbers up to 1 / STRIDE are tried of how many can go together, of more only some.
+# Counts of units to remove together: every count up to 1 / STRIDE is tried, beyond that only some.
 STRIDE = 1 / 32
-# Circuits of more units than MANY first lose blocks of these sizes: hundreds of units one by one take long.
+# Circuits of more than MANY units first lose blocks of these sizes: removing hundreds one by one is slow.
 MANY, BLOCKS = 128, (32, 8)
 
 
@@ -29,9 +29,9 @@ class Eliminated(NamedTuple):
 def eliminate(judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied: bool = True) -> Eliminated:
     """Closes open gates among `eligible` (0/1) while the mean loss is at most `target`, to a local minimum.
 
-    What is left could not lose a single one more of them (where `tied`, a channel of q goes with that of k):
-    each has been tried. Greedy: first goes what costs the least loss for each edge that it saves. Gates that
-    miss the target to begin with come back as they are.
+    In the end no single further unit can be removed (if `tied`, a channel of q goes with that of k): each has
+    been tried. Greedy: the unit that costs the least loss per edge saved goes first. Gates that miss the
+    target from the start are returned unchanged.
     """
     gates = {key: np.asarray(gate, np.float32) for key, gate in gates.items()}
     losses_P = judge.losses(gates)
@@ -48,7 +48,7 @@ def _open_units(gates: Arrays, eligible: Arrays, tied: bool) -> Units:
 
 
 def _without_blocks(judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied: bool) -> Arrays:
-    """Removes blocks of units that the loss depends on about as little, to first order; large ones first."""
+    """Removes blocks of units with similar first-order effects on the loss; large blocks first."""
     for size in BLOCKS:
         units = _open_units(gates, eligible, tied)
         if units.count > MANY:
@@ -60,7 +60,7 @@ def _without_blocks(judge: Judge, gates: Arrays, eligible: Arrays, target: float
 def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> Arrays:
     """Removes units in rounds until none can go."""
     left = hopeful = np.arange(units.count)
-    needed = left[:0]  # what could not go, as things are
+    needed = left[:0]  # units that cannot be removed as things are
     loss = judge.losses(gates).mean()
     while len(needed) < len(left):
         losses = _without_each(judge, gates, units, hopeful, target)
@@ -73,7 +73,7 @@ def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> Arrays:
             count, loss = _most_together(judge, gates, ranks, losses[0], len(passing), target)
             gates = close(gates, {key: (rank >= 0) & (rank < count) for key, rank in ranks.items()})
             left, needed = np.setdiff1d(left, passing[:count]), left[:0]
-            # what could go alone is likely to be able to still; the many others wait until none of these can
+            # units removable before are likely still removable; the many others wait until none of these are
             hopeful = passing[count:]
         else:
             needed = np.union1d(needed, hopeful)
@@ -86,7 +86,7 @@ def _loss_for_an_edge(change: np.ndarray, saved: np.ndarray) -> np.ndarray:
 
 
 def _without_each(judge: Judge, gates: Arrays, units: Units, chosen: np.ndarray, target: float) -> np.ndarray:
-    """The mean loss without each of the `chosen` units in turn; infinite where proved above the target."""
+    """The mean loss without each of the `chosen` units in turn; infinite if provably above the target."""
     closed = np.stack([np.arange(len(chosen)), np.arange(len(chosen)) + 1], axis=1)
     return judge.variants(gates, units.ranks(chosen), closed, target).mean(axis=1)
 
@@ -94,9 +94,9 @@ def _without_each(judge: Judge, gates: Arrays, units: Units, chosen: np.ndarray,
 def _most_together(
     judge: Judge, gates: Arrays, ranks: Arrays, loss: float, count: int, target: float
 ) -> tuple[int, float]:
-    """How many of the first `count` ranks can go together, at most, and the loss then.
+    """The largest number, up to `count`, of first ranks that can be removed together, and the loss then.
 
-    The first alone can go, with the given loss.
+    The first can be removed alone, with the given `loss`.
     """
     several = sizes_to_try(count, STRIDE)[2:]
     closed = np.stack([np.zeros_like(several), several], axis=1)

@@ -1,4 +1,4 @@
-"""A reduced circuit as data, with everything that is known of it, and back."""
+"""From a reduced circuit to a `Circuit` with losses and provenance, and back."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ def circuit_of(
 ) -> Circuit:
     """The circuit as data, calibrated on the training pairs and measured once on the test split.
 
-    Its `losses`: "unpruned" and "circuit" (test split), "validation" (what the size was chosen by),
+    Its `losses`: "unpruned" and "circuit" (test split), "validation" (the loss that chose the size),
     "calibrated" (test split, after the fit), each with its standard error over pairs as "<name>_error", and
     "target". Its provenance says whether the target was reached, and the sizes before elimination.
     """
@@ -62,7 +62,7 @@ def circuit_of(
 
 
 def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
-    """What `circuit_of` was given, for a circuit of nodes; nodes outside of it have a score of 0."""
+    """The `Reduced` that `circuit_of` was given, for a circuit of nodes; other nodes get a score of 0."""
     shapes = sites.node_shapes(config, circuit.sites)
     scores = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
     for node in circuit.nodes:
@@ -85,7 +85,7 @@ def _measure(
 ) -> tuple[dict[str, float], dict[str, object]]:
     loss = LOSSES[prune.judged_by]
     train, test = (subject.judge(pairs, prune) for pairs in (data.train, data.test))
-    # the training pairs are many: the few that the size was chosen by would be fitted too well
+    # fitted on the many training pairs: the few validation pairs would be overfitted
     fit_logits = train.logits(reduced.gates)
     calibration = calibrate(fit_logits, data.train.candidates, prune.calibration_steps, prune.judged_by)
     logits = test.logits(reduced.gates)

@@ -1,4 +1,4 @@
-"""Half-done lanes on disk, so that a killed run goes on where it was."""
+"""Saves unfinished lanes to disk, so that a killed run can resume."""
 
 import io
 import os
@@ -12,12 +12,12 @@ import numpy as np
 from sparse_jax.files import write_whole
 from sparse_jax.inputs import InputError
 
-# A file is not written again sooner than this: large states would take longer than the steps between.
+# The least time between two saves: writing large states would take longer than the steps between.
 SECONDS = 20.0
 
 
 class LaneFile:
-    """Keeps host arrays of all lanes in one npz file at `path`; None keeps nothing."""
+    """Keeps the host arrays of all lanes in one npz file at `path`; with None nothing is kept."""
 
     def __init__(self, path: str | os.PathLike | None, identity: str):
         self._path, self._identity = Path(path) if path else None, identity
@@ -26,13 +26,13 @@ class LaneFile:
     def load(self, arrays: object) -> object:
         """The saved arrays, in the structure of `arrays`; `arrays` themselves if nothing is saved yet.
 
-        Raises InputError if the file is damaged, or of other lanes.
+        Raises InputError if the file is damaged or belongs to other lanes.
         """
         if self._path is None or not self._path.exists():
             return arrays
         leaves, structure = jax.tree.flatten(arrays)
         try:
-            # from memory: a damaged file would be left open
+            # read into memory first: np.load would leave a damaged file open
             with np.load(io.BytesIO(self._path.read_bytes())) as file:
                 identity = str(file["identity"])
                 saved = [file[str(i)] for i in range(len(leaves))] if identity == self._identity else None
@@ -46,11 +46,11 @@ class LaneFile:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to save what was done since the last time."""
+        """Whether enough time has passed to save again."""
         return self._path is not None and time.monotonic() - self._written >= SECONDS
 
     def save(self, arrays: object) -> None:
-        """Writes the arrays, whole or not at all."""
+        """Writes the arrays atomically."""
         if self._path is None:
             return
         buffer = io.BytesIO()

@@ -23,15 +23,16 @@ from sparse_jax.pruning.step import Lane, LaneState
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.trees import fingerprint
 
-# How long the host waits for news, about.
+# About how long a chunk of steps takes; the host gets no metrics before its end.
 CHUNK_SECONDS = 5.0
 
 
 class Optimized(NamedTuple):
-    """What R lanes ended with, on the host.
+    """The final results of R lanes, on the host.
 
-    logits: by gate, [R, ...]; with tied q and k there are none of k (`gates.tie`). history: "loss" and "open"
-    gates [R, steps], before each step. failed: [R], whether a lane broke down: NaN or infinite values.
+    logits: by gate, [R, ...]; with tied q and k there are none for k (`gates.tie`). history: "loss" and
+    "open" gates [R, steps], before each step. failed: [R], whether a lane broke down (NaN or infinite
+    values).
     """
 
     logits: Gates
@@ -40,9 +41,9 @@ class Optimized(NamedTuple):
 
 
 class _Progressing(NamedTuple):
-    """All that changes, as host arrays with R in front.
+    """All state that changes, as host arrays with leading axis R.
 
-    alive: by gate, which logits may open again (`drop.still_alive`); empty where none are ever dropped.
+    alive: by gate, which logits may open again (`drop.still_alive`); empty if gates are never dropped.
     """
 
     states: LaneState
@@ -51,7 +52,7 @@ class _Progressing(NamedTuple):
 
 
 def make_lanes(prune: PruneConfig, seeds: int = 1, tasks: int = 1) -> Lane:
-    """`seeds` lanes for each of `tasks` tasks, with the hyper-parameters of `prune`, tasks in turn."""
+    """`seeds` lanes for each of `tasks` tasks, grouped by task, with the hyperparameters of `prune`."""
     count = seeds * tasks
     hyper = jax.tree.map(lambda value: np.full(count, value, np.float32), prune.hyperparameters())
     seed = np.tile(np.arange(prune.seed, prune.seed + seeds), tasks)
@@ -68,18 +69,18 @@ def optimize_gates(
     label: str = "prune",
     path: str | os.PathLike | None = None,
 ) -> Optimized:
-    """Optimizes the gates of R lanes, whose arrays have R in front; `lanes.task` counts in `tasks`.
+    """Optimizes the gates of R lanes (leading axis R); `lanes.task` is an index into `tasks`.
 
     Trains the nodes of `prune.sites`, or the gates that `lanes.eligible` names, e.g. edges (`edges_between`).
-    A lane depends on its own fields only. Lanes are sharded over the devices of this process and run in
-    groups that fit into memory; pairs are as short as their task needs, and what the members have in common
-    is computed once. With a `path` the lanes' states are kept in that file, from which a killed run goes on,
-    with the same bits on the same machine and as much free memory. With `prune.compact` gates are dropped on
-    the way (`drop`).
+    A lane's result depends only on its own fields. Lanes are sharded over the devices of this process and run
+    in groups that fit into memory. Pairs are padded only as far as their task needs, and the common
+    beginning of their members is computed once. With a `path` the lanes' states are saved to that file, from
+    which a killed run resumes, with the same bits on the same machine with as much free memory. With
+    `prune.compact` gates are dropped during training (`drop`).
 
-    Raises InputError for lanes, means or gates that do not fit the model, tasks of unequal numbers of pairs,
-    a `path` of other lanes, edges with another `prune.ablation` than mean or zero, or memory for not even one
-    lane.
+    Raises InputError for lanes, means or gates that do not fit the model, tasks with unequal numbers of
+    pairs, a `path` that belongs to other lanes, edges with a `prune.ablation` other than mean or zero, and if
+    not even one lane fits into memory.
     """
     check_lanes(config, prune, means, tasks, lanes)
     lanes = typed_lanes(lanes, prune)
@@ -99,7 +100,7 @@ def optimize_gates(
             own, part_R = _without_dropped(config, prune, own, found.alive)
         for part in np.unique(part_R[chosen]):
             fitting = chosen[part_R[chosen] == part]
-            # few numbers of lanes side by side, so that few programs are compiled
+            # only a few different group sizes, so that few programs are compiled
             side = np.resize(fitting, min(len(chosen), 1 << (len(fitting) - 1).bit_length()))
             states = _take(found.states, side)
             plan = plan_lanes(config, prune, shared, _take(own, side), states, label, int(part))
@@ -114,7 +115,7 @@ def optimize_gates(
 
 
 def _without_dropped(config: ModelConfig, prune: PruneConfig, lanes: Lane, alive) -> tuple[Lane, np.ndarray]:
-    """The lanes [R] with what is no longer `alive` closed, and which part of the width each needs."""
+    """The lanes [R] with gates that are not `alive` closed, and the part of the width that each needs."""
     alive = tie(alive, prune.tied_qk)
     eligible = {name: mask.astype(np.float32) for name, mask in alive.items()}
     closed = {name: np.zeros_like(mask) for name, mask in eligible.items()}
@@ -122,10 +123,10 @@ def _without_dropped(config: ModelConfig, prune: PruneConfig, lanes: Lane, alive
 
 
 def _run_group(plan: Plan, shared, lanes, group, found: _Progressing, ends, file: LaneFile, progress):
-    """Runs the lanes `group` up to `ends` = (the next stop, all steps), and puts what they did into `found`.
+    """Runs the lanes `group` up to `ends` = (the next stop, all steps), and stores the results in `found`.
 
-    That is a chunk at a time. At the stop their gates are dropped. Lanes that have all broken down are not
-    run any further: what is left of their history stays NaN.
+    Runs a chunk of steps at a time and drops gates at the stop. Once all lanes of the group have broken down,
+    it ends early: the rest of their history stays NaN.
     """
     stop, steps = ends
     padded = np.resize(group, plan.lanes)
@@ -161,7 +162,7 @@ def _take(tree, indices: np.ndarray):
 
 
 def _put(tree, indices: np.ndarray, values) -> None:
-    """Replaces rows of the host arrays of `tree`; `values` may hold more rows, which are padding."""
+    """Replaces rows of the host arrays of `tree`; further rows in `values` are padding."""
     for leaf, value in zip(jax.tree.leaves(tree), jax.tree.leaves(values), strict=True):
         leaf[indices] = value[: len(indices)]
 
@@ -171,7 +172,7 @@ def _writable(tree):
 
 
 def _figures(history, group: np.ndarray, step: int) -> dict[str, float]:
-    """The best of a group's lanes, for the progress line."""
+    """The lowest loss and the fewest open gates of a group's lanes, for the progress line."""
     loss, opened = (history[name][group, step] for name in ("loss", "open"))
     return {
         "loss": float(np.min(loss, initial=np.inf, where=np.isfinite(loss))),

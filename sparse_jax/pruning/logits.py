@@ -1,4 +1,4 @@
-"""Gate logits: a gate is a step of a learned logit, with the gradient of a logistic function behind it."""
+"""Gate logits: a gate is the step function of a learned logit, with the gradient of a logistic function."""
 
 from collections.abc import Mapping
 
@@ -24,7 +24,7 @@ def _step_gate_jvp(primals, tangents):
 
 
 def logit_shapes(config: ModelConfig, names: tuple[str, ...], tied_qk: bool) -> dict[str, tuple[int, ...]]:
-    """Shapes of the logits of all nodes of the sites `names`; tied, q and k share those of q."""
+    """Shapes of the logits of all nodes of the sites `names`; if tied, k has none of its own."""
     return sites.node_shapes(config, tuple(site for site in names if not (tied_qk and site == "k")))
 
 
@@ -39,5 +39,5 @@ def initial_logits(
 
 
 def open_gates(logits: Gates, temperature: float | Array, tied_qk: bool = False) -> Gates:
-    """The gates of all logits; tied, k's are q's."""
+    """The gates of all logits; if tied, k gets the gates of q."""
     return tie({name: step_gate(tau, temperature) for name, tau in logits.items()}, tied_qk)

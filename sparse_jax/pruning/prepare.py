@@ -1,4 +1,4 @@
-"""What lanes start from: checked inputs in the types of the program, first states, and what lanes share."""
+"""Prepares lanes: checks and casts their inputs, and makes their initial states and what they share."""
 
 import dataclasses
 import functools
@@ -26,16 +26,16 @@ from sparse_jax.tasks.packing import PackedPairs, shortest
 def check_lanes(
     config: ModelConfig, prune: PruneConfig, means: Gates, tasks: Sequence[EncodedPairs], lanes: Lane
 ) -> None:
-    """Raises InputError for tasks, lanes, means or gates which do not fit each other or the model."""
+    """Raises InputError for tasks, lanes, means or gates that do not fit each other or the model."""
     require(len(tasks) > 0, "tasks", [], "at least one task")
     counts = sorted({len(pairs.last) for pairs in tasks})
-    require(len(counts) == 1, "tasks", counts, "as many pairs in each")
+    require(len(counts) == 1, "tasks", counts, "equally many pairs in each")
     valid = f"at least pruning.pairs_per_step {prune.pairs_per_step}"
     require(counts[0] >= prune.pairs_per_step, "pairs", counts[0], valid)
     count = len(lanes.seed)
     require(count > 0, "lanes", [], "at least one lane")
     for leaf in jax.tree.leaves(lanes):
-        require(np.ndim(leaf) > 0 and len(leaf) == count, "lanes", np.shape(leaf), f"{count} lanes in front")
+        require(np.ndim(leaf) > 0 and len(leaf) == count, "lanes", np.shape(leaf), f"{count} along axis 0")
     task = np.asarray(lanes.task)
     valid = f"0 to {len(tasks) - 1}"
     require(task.min() >= 0 and task.max() < len(tasks), "lanes.task", task.tolist(), valid)
@@ -46,7 +46,7 @@ def check_lanes(
     for name, shape in shapes.items():
         found = np.shape(means[name]) if name in means else "missing"
         if name in needed and found != shape:
-            raise InputError(f"means[{name!r}]: {found}; valid: {shape}, the means of this very model")
+            raise InputError(f"means[{name!r}]: {found}; valid: {shape}, the means of this model")
     for gates in (lanes.fixed, lanes.eligible or {}):
         nodes, edges = by_kind(gates)
         check_edges(config, {name: gate[0] for name, gate in edges.items()})
@@ -80,7 +80,7 @@ def new_states(config: ModelConfig, prune: PruneConfig, lanes: Lane) -> LaneStat
         every = {**sites.node_shapes(config), **sites.edge_shapes(config)}
         tied = prune.tied_qk and "q" in lanes.eligible
         shapes = {name: every[name] for name in lanes.eligible if not (tied and name == "k")}
-    # eligible and fixed gates may be large, and no first state depends on them
+    # eligible and fixed gates may be large, and no initial state depends on them
     bare = dataclasses.replace(lanes, eligible=None, fixed={})
     return jax.device_get(_new_lanes(tuple(sorted(shapes.items())))(bare))
 
@@ -100,12 +100,14 @@ def groups_to_run(
     steps_R: np.ndarray,
     stops: Sequence[int],
 ) -> Iterator[tuple[Shared, Lane, np.ndarray, int]]:
-    """What lanes share, all lanes with their tasks numbered as there, which of them are to run, and how far.
+    """Yields (what a group shares, all lanes, indices of the lanes to run, the step to reach).
 
-    Those are lanes at the same step, with pairs of one form and length; what a stopped run had begun comes
-    first. They are to reach the next of `stops` before the next are asked for; `steps_R` is read again then.
+    Tasks of all lanes are renumbered to match what is shared.
+    The lanes to run are at the same step and have pairs of one form and length; those that a stopped run had
+    begun come first. The caller runs them to that step (one of `stops`) before it asks for the next group:
+    `steps_R` is read again then.
     """
-    # a value resampled from another sequence has its own place there
+    # resampled values come from the same position of another sequence, so members stay separate then
     packed = prune.ablation not in ("resample", "mixture")
     forms = [shortest(pairs, config.context, packed) for pairs in tasks]
     keys = [(isinstance(pairs, PackedPairs), pairs.tokens.shape[-1]) for pairs in forms]

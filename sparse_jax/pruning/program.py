@@ -21,11 +21,11 @@ from sparse_jax.pruning.step import Lane, LaneState, Shared, lane_step
 from sparse_jax.runtime import memory
 
 AXIS = "lanes"
-# The most steps of one call: their metrics come to the host together.
+# The most steps per call; their metrics come to the host together.
 CHUNK = 50
-# Where lanes run side by side. On a CPU two take twice the time of one, and more memory.
+# Platforms where lanes run side by side. On a CPU two lanes take twice as long as one, and more memory.
 LANES_TOGETHER = ("gpu", "tpu")
-# What of a PruneConfig is in the program; the rest comes with the lanes, or after them.
+# The fields of PruneConfig that are compiled in; the others are given by the lanes or used after them.
 COMPILED_FIELDS = (
     "steps",
     "pairs_per_step",
@@ -47,18 +47,18 @@ class Plan(NamedTuple):
 
 
 def platform() -> str:
-    """Of the devices that lanes run on."""
+    """The platform of the devices that lanes run on."""
     return jax.local_devices()[0].platform
 
 
 def device_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Devices in a row; by default all of this process."""
+    """A one-dimensional mesh; by default of all devices of this process."""
     devices = devices or jax.local_devices()
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def compiled_part(prune: PruneConfig) -> PruneConfig:
-    """`prune` with everything at its default that changes no program."""
+    """`prune` with all fields that do not affect the program at their defaults."""
     fields = {name: getattr(prune, name) for name in COMPILED_FIELDS}
     return dataclasses.replace(PruneConfig(), **fields)
 
@@ -72,11 +72,11 @@ def plan_lanes(
     label: str,
     part: int = 1,
 ) -> Plan:
-    """Compiles for all lanes [R] at once or, if memory is short, for groups of equal size, and says so.
+    """Compiles for all lanes [R] at once or, if memory is short, for groups of equal size, and reports it.
 
-    part: what is alive in these lanes fits into 1 / part of the model's width (`narrow_model`). Sizes are
-    multiples of the number of devices; on a CPU they are that number. Raises InputError if not even one lane
-    a device fits.
+    part: the nodes alive in these lanes fit into 1 / part of the model's width (`narrow_model`). The group
+    size is a multiple of the number of devices; on a CPU it is that number. Raises InputError if not even one
+    lane per device fits.
     """
     mesh = device_mesh()
     devices, count = len(mesh.devices), len(lanes.seed)
@@ -97,7 +97,7 @@ def plan_lanes(
         return Plan(build(most), most * devices)
     one, two = (_needed_bytes(build, lanes) for lanes in (1, 2))
     fitting = min(memory.lanes_that_fit(one, two, free), max(1, most - 1))
-    # what two lanes promise is not always kept
+    # the estimate from two lanes may be too optimistic
     while fitting > 1 and _needed_bytes(build, fitting) > free:
         fitting -= 1
     groups = -(-most // fitting)
@@ -116,7 +116,7 @@ def on_devices(shared: Shared) -> Shared:
 
 
 def _needed_bytes(build, lanes: int) -> float:
-    """Of what `build` makes, on each device; infinite where the compiler itself sees that it cannot fit."""
+    """Memory per device of the program that `build` makes; infinite if the compiler says it cannot fit."""
     try:
         return memory.needed_bytes(build(lanes))
     except jax.errors.JaxRuntimeError as error:
@@ -135,7 +135,7 @@ def _compiled(config: ModelConfig, prune: PruneConfig, part: int, mesh: Mesh, le
 def lanes_program(config: ModelConfig, prune: PruneConfig, mesh: Mesh, part: int = 1) -> jax.stages.Wrapped:
     """A jitted function of (number of steps, what lanes share, lanes [R], states [R]), R split over `mesh`.
 
-    It returns the states and the metrics of these steps, at most CHUNK, and takes over the states' memory.
+    It returns the states and the metrics of these steps (at most CHUNK); the given states are donated.
     """
 
     def one_lane(length, shared, lane, state):
@@ -159,7 +159,7 @@ def lanes_program(config: ModelConfig, prune: PruneConfig, mesh: Mesh, part: int
         only = run(*jax.tree.map(lambda leaf: leaf[0], (lanes, states)))
         return jax.tree.map(lambda leaf: leaf[None], only)
 
-    # every device has lanes of its own: nothing is ever exchanged
+    # every device runs its own lanes: there is no communication
     run = jax.shard_map(
         local_lanes, mesh=mesh, in_specs=(P(), P(), P(AXIS), P(AXIS)), out_specs=P(AXIS), check_vma=False
     )

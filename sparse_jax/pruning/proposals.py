@@ -1,4 +1,4 @@
-"""Search: proposes the hyper-parameters of a round of prunings from what earlier ones gave (METHOD 6)."""
+"""Hyperparameter search: proposes the next round of prunings from earlier results (METHOD 6)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from sparse_jax.pruning.config import Hyperparameters, PruneConfig
 
 Parameters = Mapping[str, float]
 
-# How far from its center each of METHOD 6's eight parameters is searched, as a factor either way, and the
-# highest value that makes sense: gate logits are clamped to 1, shares of the steps end at a half.
+# The range of METHOD 6's eight parameters: a factor around the center in both directions, and the highest
+# sensible value (gate logits are clamped to 1, the warm-up takes at most half of the steps).
 FACTORS = {
     "k_coef": (30.0, math.inf),
     "learning_rate": (10.0, math.inf),
@@ -23,17 +23,17 @@ FACTORS = {
     "init_scale": (10.0, math.inf),
     "temperature": (4.0, math.inf),
 }
-# The first round is drawn around the center, narrower than the range: a budget of a few rounds would be
-# spent on its corners otherwise.
+# The first round is drawn from a narrower range around the center: otherwise a budget of a few rounds would
+# be spent on the corners.
 FIRST_SPREAD = 0.25
-# No logarithm of a number of edges comes near it.
+# Far above the logarithm of any number of edges.
 BEHIND_ALL_REACHED = 1e3
-# What a pruning that broke down counts as: it has no loss to compare.
+# The cost of a pruning that broke down: it has no loss to compare.
 FAILED = 1e6
 
 
 class Range(NamedTuple):
-    """Where a parameter is searched, on a logarithmic scale."""
+    """The search range of a parameter, on a logarithmic scale."""
 
     center: float
     low: float
@@ -41,14 +41,14 @@ class Range(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A pruning that was made: its parameters, and what it cost (see `cost`)."""
+    """A finished pruning: its parameters and its cost (see `cost`)."""
 
     parameters: Parameters
     cost: float
 
 
 def search_space(prune: PruneConfig) -> dict[str, Range]:
-    """The ranges around the values of `prune`, which are the centers; a center of 0 stays as it is."""
+    """The ranges, centered on the values of `prune`; a parameter with center 0 is not searched."""
     centers = {**vars(prune), "one_minus_b2": 1 - prune.b2}
     space = {}
     for name, (factor, highest) in FACTORS.items():
@@ -61,7 +61,7 @@ def search_space(prune: PruneConfig) -> dict[str, Range]:
 
 
 def hyperparameters(prune: PruneConfig, proposals: Sequence[Parameters]) -> Hyperparameters:
-    """Lanes [R] of proposed parameters; what a proposal does not name is as in `prune`."""
+    """The proposed parameters as arrays [R]; what a proposal leaves out is taken from `prune`."""
     lanes = []
     for proposal in proposals:
         values = {**vars(prune.hyperparameters()), **proposal}
@@ -73,9 +73,9 @@ def hyperparameters(prune: PruneConfig, proposals: Sequence[Parameters]) -> Hype
 
 
 def cost(edges: float, loss: float, target: float) -> float:
-    """What a search makes small: log(1 + edges) where the target is reached, else more, by the miss.
+    """What a search minimizes: log(1 + edges) if the target is reached, else more, by the size of the miss.
 
-    A loss that is not a number is the worst of all.
+    A loss of NaN is the worst of all.
     """
     if loss <= target:
         return math.log1p(edges)
@@ -87,10 +87,10 @@ def propose(
 ) -> list[dict[str, float]]:
     """The parameters of the next `count` prunings, which will run side by side.
 
-    Depends on its arguments only, so that replaying a journal of what was told goes on with the same
-    proposals. With nothing told: the center, then draws around it. Then the tree-structured Parzen
-    estimator of Optuna, which counts its own open proposals as bad ("constant liar"), so that they differ.
-    Raises InputError if `count` is not positive or Optuna is missing.
+    The result depends only on the arguments, so replaying a journal of trials leads to the same proposals.
+    Without earlier trials: the center, then draws around it. Later: Optuna's tree-structured Parzen
+    estimator, which counts its pending proposals as bad ("constant liar"), so that they differ. Raises
+    InputError if `count` is not positive or Optuna is missing.
     """
     require(count >= 1, "search.lanes", count, "at least 1")
     seed = int(np.random.SeedSequence([seed, len(told)]).generate_state(1)[0])
@@ -114,7 +114,7 @@ def propose(
 
 
 def require_optuna() -> Any:
-    """The module. Raises InputError if it is missing."""
+    """The optuna module. Raises InputError if it is not installed."""
     try:
         import optuna
     except ImportError:

@@ -1,4 +1,4 @@
-"""The road from a task to its circuits: search, discretize, eliminate, edges, measure, keep."""
+"""From a task to its circuits: search, discretize, eliminate, prune edges, measure, store."""
 
 import dataclasses
 import functools
@@ -28,16 +28,16 @@ from sparse_jax.runtime.provenance import provenance
 from sparse_jax.tasks.encode import check_pairs
 from sparse_jax.trees import fingerprint
 
-# How far apart the prices of an edge are that lanes of edges try side by side.
+# The factor between the penalties per edge that lanes of edges try side by side.
 PRICE_FACTOR = 3.0
 
 
 class TaskBeyondModelError(InputError):
-    """The full model misses the target loss, so no circuit of it can be judged by that target."""
+    """The full model misses the target loss, so its circuits cannot be judged by that target."""
 
 
 class Found(NamedTuple):
-    """A circuit of "nodes" or "edges" for a task at a target; None where every pruning broke down."""
+    """A circuit of "nodes" or "edges" for a task at a target; None if every pruning broke down."""
 
     data: TaskData
     method: str
@@ -48,7 +48,7 @@ class Found(NamedTuple):
 def reachable(subject: Subject, data: TaskData, recipe: Recipe) -> tuple[float, tuple[float, ...]]:
     """The full model's validation loss, and the targets that it reaches.
 
-    A control, which the model has no reason to do, is judged at all of them.
+    A control is judged at all targets: the model has no reason to reach any of them.
     """
     loss = subject.full_loss(data, recipe.prune)
     return loss, tuple(target for target in recipe.targets if data.is_control or loss <= target)
@@ -63,8 +63,8 @@ def find_circuits(
 ) -> Iterator[Found]:
     """Yields the circuits of nodes and then of edges for each task, the strictest target first.
 
-    targets: by task, those that the full model reaches. All tasks are searched together; each circuit is in
-    the subject's store before it is yielded, and one that is there already is not looked for again.
+    targets: by task, those that the full model reaches. All tasks are searched together. Each circuit is
+    stored (`subject.store`) before it is yielded, and one that is already stored is not searched again.
     """
     roads = [_Road(subject, data, recipe, tuple(targets[data.name]), label) for data in tasks]
     missing = [road for road in roads if road.missing("nodes")]
@@ -85,12 +85,12 @@ class _Road:
     label: str
 
     def missing(self, method: str) -> list[float]:
-        """The targets at which there is no circuit yet, the strictest first."""
+        """The targets without a stored circuit, the strictest first."""
         wanted = [target for kind, target in self.recipe.learned if kind == method and target in self.targets]
         return [target for target in wanted if self._kept(method, target) is None]
 
     def nodes(self, trials: Trials | None) -> Iterator[Found]:
-        """Looser targets build on stricter ones, so that all are made where one is missing."""
+        """Finds circuits of nodes; all if one is missing, since looser targets build on stricter ones."""
         recipe, missing = self.recipe, self.missing("nodes")
         made: Iterator[Reduced] = iter(())
         if missing and trials is not None:
@@ -105,7 +105,7 @@ class _Road:
             yield Found(self.data, "nodes", target, circuit)
 
     def edges(self) -> Iterator[Found]:
-        """Inside the circuits of nodes that are kept; goes on within the training."""
+        """The circuits of edges, inside the stored circuits of nodes; training resumes where it stopped."""
         for method, target in self.recipe.learned:
             if method == "edges" and target in self.targets:
                 circuit = self._kept("edges", target) or self._edges(target)
@@ -150,14 +150,14 @@ class _Road:
         return circuit
 
     def _name(self, method: str, target: float) -> str:
-        """For people: as short as tells the circuits of a recipe apart."""
+        """A file name for people, just long enough to tell the circuits of a recipe apart."""
         parts = [self.data.name]
         parts += [f"{target:g}"] if len(self.recipe.targets) > 1 else []
         parts += ["nodes"] if method == "nodes" and self.recipe.edge_prune else []
         return "-".join(parts)
 
     def _identity(self, method: str, target: float) -> str:
-        """A hash of all that decides what is found: weights, values, pairs, settings."""
+        """A hash of everything that determines the result: weights, ablation values, pairs, settings."""
         recipe = self.recipe
         edges = (recipe.edge_prune, recipe.edge_lanes) if method == "edges" else ()
         settings = recipe.prune, recipe.search, self.targets, method, target, edges
@@ -166,7 +166,7 @@ class _Road:
 
 
 def _about(trials: Trials) -> dict[str, object]:
-    """What a circuit tells of the prunings that it was chosen from."""
+    """What a circuit's provenance says about the prunings that it was chosen from."""
     first = next((trial for trial in trials.trials if not trial.failed), None)
     optimized = {"optimized_gates": first.open_gates, "optimized_loss": first.loss} if first else {}
     return {"prunings": len(trials.trials), **optimized}
@@ -189,7 +189,7 @@ def prune_tasks(
     label: str = "prune",
     leave_out: bool = True,
 ) -> list[Circuit | None]:
-    """A circuit per task at the only target of `recipe`: of edges where it asks for them, else of nodes.
+    """One circuit per task at the single target of `recipe`: of edges if it asks for them, else of nodes.
 
     They are kept in `directory` (see `Store`), as `<task>.json`; without one nothing is kept. None for a task
     that the full model cannot do, which is said; if not `leave_out`, TaskBeyondModelError is raised then.
@@ -225,7 +225,7 @@ def prune_tasks(
 
 
 def _require_ability(subject: Subject, data: TaskData, recipe: Recipe) -> None:
-    """Raises TaskBeyondModelError if the full model misses the target; of a control its loss is said."""
+    """Raises TaskBeyondModelError if the full model misses the target; for a control, prints its loss."""
     loss, targets = reachable(subject, data, recipe)
     if data.is_control:
         print(f"{data.name}: a control; the full model is at {loss:.3f} nats", file=sys.stderr)

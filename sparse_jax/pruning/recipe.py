@@ -1,4 +1,4 @@
-"""How circuits are looked for, the same for every task of a model."""
+"""How circuits are searched for, the same for every task of a model."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from sparse_jax.pruning.config import PruneConfig
 class SearchConfig:
     """How much is tried for a task: `rounds` of `lanes` prunings side by side.
 
-    rounds: 0 prunes once, with lanes that differ in nothing but their seed; each round of a search proposes
-    hyperparameters for its lanes from what earlier rounds gave. targets: the losses that proposals are made
-    for, in turn (default: those of the recipe); every pruning is judged at all of them. finalists: how many
-    of the best prunings at each target are then compared exactly; without rounds all are.
+    rounds: 0 prunes once, with lanes that differ only in their seed; with more, each round proposes
+    hyperparameters for its lanes from the results of earlier rounds. targets: the losses that proposals aim
+    at, in turn (default: those of the recipe); every pruning is judged at all of them. finalists: how many of
+    the best prunings per target are compared exactly at the end; without rounds, all are.
     Raises InputError naming `search.<field>`.
     """
 
@@ -41,7 +41,7 @@ def require_targets(field: str, targets: Sequence[float]) -> None:
 
 
 def for_edges(prune: PruneConfig) -> PruneConfig:
-    """The same settings for gates on edges, which know constant ablations only: others become the mean."""
+    """The same settings for gates on edges, which need a constant ablation: any other becomes "mean"."""
     return prune if prune.ablation in CONSTANT_ABLATIONS else dataclasses.replace(prune, ablation="mean")
 
 
@@ -49,13 +49,14 @@ def for_edges(prune: PruneConfig) -> PruneConfig:
 class Recipe:
     """Everything that decides how circuits are found.
 
-    prune: of nodes, the center of a search. targets: losses in nats that get a circuit each; by default
-    `prune.target_loss` alone. edge_prune: of edges, inside the circuits of nodes; None leaves gates on nodes
-    alone. edge_targets: those of the targets that get edges; by default all, where there is `edge_prune`.
-    edge_lanes: prunings of edges from each circuit of nodes, at different prices of an edge.
+    prune: settings for pruning nodes, the center of a search. targets: losses in nats, with one circuit each
+    (default: `prune.target_loss`). edge_prune: settings for pruning edges inside the circuits of nodes; None
+    prunes nodes only. edge_targets: the targets at which edges are pruned (default: all, if `edge_prune` is
+    given). edge_lanes: the number of prunings of edges per circuit of nodes, with different penalties per
+    edge.
 
-    What a circuit is and how it is judged has to be the same for nodes and edges. Raises InputError naming
-    the field.
+    Settings that define what a circuit is and how it is judged must be the same for nodes and edges. Raises
+    InputError naming the field.
     """
 
     prune: PruneConfig
@@ -86,7 +87,7 @@ class Recipe:
 
     @property
     def learned(self) -> tuple[tuple[str, float], ...]:
-        """Every kind of circuit, "nodes" or "edges", with every target that it is wanted at."""
+        """The circuits to find: pairs of a kind, "nodes" or "edges", and a target."""
         nodes = [("nodes", target) for target in sorted(self.targets)]
         if self.edge_prune is None:
             return tuple(nodes)

@@ -24,9 +24,9 @@ class Reduced(NamedTuple):
     """The smallest circuit found for a target loss.
 
     gates: 0/1, of nodes and, after `reduce_edges`, of edges. scores: the logits that nodes were ranked by.
-    discretized: {"nodes", "edges"} as the ranking gave them, before elimination (a circuit that comes from a
-    stricter target's: as the ranking gave that). loss, standard_error: on the
-    judge's pairs. reached: whether the loss is at most the target; if not, nothing was eliminated.
+    discretized: numbers of "nodes" and "edges" after ranking, before elimination (for a circuit derived from
+    that of a stricter target: those of the latter). loss, standard_error: on the judge's pairs. reached:
+    whether the loss is at most the target; if not, nothing was eliminated.
     """
 
     target: float
@@ -52,13 +52,14 @@ def working_lanes(found: Optimized) -> list[Arrays]:
 def reduce_nodes(
     judge: Judge, lanes: Sequence[Arrays], targets: Sequence[float], tied_qk: bool = True
 ) -> Iterator[Reduced]:
-    """Yields for each of `targets`, the strictest first, the smallest circuit of nodes that lanes lead to.
+    """Yields for each of `targets`, the strictest first, the smallest circuit of nodes found from the lanes.
 
-    lanes: their gate logits, any number of them.
+    lanes: the gate logits of each.
 
-    The lane with the fewest edges at the target is discretized and eliminated. So is, once more, the circuit
-    of the next stricter target; the smaller of both is kept: a looser target never has the larger circuit.
-    A target that no lane reaches gets the circuit of the lowest loss, as it is.
+    The lane with the fewest edges at the target is discretized, and nodes are eliminated. They are also
+    eliminated further from the circuit of the next stricter target, and the smaller result is kept, so a
+    looser target never has the larger circuit. A target that no lane reaches gets the circuit of the lowest
+    loss, without elimination.
     """
     choices = best_of_lanes(judge, lanes, targets)
     stricter = None
@@ -82,11 +83,11 @@ def reduce_edges(
     label: str = "prune edges",
     path: str | os.PathLike | None = None,
 ) -> Reduced:
-    """Gates on the edges of the circuit `nodes`, optimized on `train`, discretized and eliminated as well.
+    """Prunes the edges of the circuit `nodes`: trains gates on `train`, discretizes and eliminates.
 
-    lanes: seeds and hyper-parameters of the prunings of edges, as `make_lanes` makes them; one by default.
-    `discretized` is then what the ranking of edges left. In the elimination nodes can go too. A circuit that
-    misses its target, or has no edge, comes back with open gates on all edges.
+    lanes: seeds and hyperparameters of the prunings, as `make_lanes` makes them; one by default.
+    `discretized` then counts what the ranking of edges left. Elimination can remove nodes too. A circuit that
+    misses its target, or has no edge, is returned with open gates on all edges.
     """
     config, params = judge.config, judge.params
     eligible = edges_between(config, params, nodes.gates)

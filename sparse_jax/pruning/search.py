@@ -1,4 +1,4 @@
-"""Prunes one model for many tasks, in lanes and rounds: all lanes of a round run side by side."""
+"""Prunes one model for many tasks in rounds; all lanes of a round run side by side."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.pruning.trials import Outcome, Trial, Trials, next_round
 from sparse_jax.trees import fingerprint
 
-# Trials are compared by sizes that may be this share too large: exact ones would take longer than pruning.
-# The circuits that are reported are exact.
+# Sizes of trials may be too large by this share: exact ones would take longer than pruning. The sizes of
+# reported circuits are exact.
 GROWTH = 0.05
 
 
@@ -32,7 +32,7 @@ class TaskSearch:
     identity: str
 
     def proposed_for(self, recipe: Recipe) -> tuple[float, ...]:
-        """The targets that proposals are made for: those of the search that the full model reaches."""
+        """The targets that proposals aim at: those of the search that the full model reaches."""
         wanted = recipe.search.targets or recipe.targets
         return tuple(target for target in wanted if target in self.targets) or (min(self.targets),)
 
@@ -44,15 +44,15 @@ def search_tasks(
     recipe: Recipe,
     label: str = "prune",
 ) -> dict[str, Trials]:
-    """Rounds of `search.lanes` prunings for each task, the lanes of all tasks side by side.
+    """Runs rounds of `search.lanes` prunings for each task, the lanes of all tasks side by side.
 
-    `search.rounds` of them, or one without a search. targets: by task, the losses that it is judged at, which
-    the full model must reach. Every round is kept in the subject's store as soon as it is there, under a hash
-    of what it is of; a search that was stopped goes on where it was, within a round too, and one of more
-    rounds goes on from fewer.
+    There are `search.rounds` of them, or one without a search. targets: by task, the losses that its trials
+    are judged at; the full model must reach them. Every finished round is saved to the subject's store, under
+    a hash of its inputs. A stopped search resumes where it was, even within a round, and a search with more
+    rounds continues one with fewer.
     """
     if recipe.search.rounds > 1:
-        require_optuna()  # its second round would be the first to need it
+        require_optuna()  # otherwise only the second round would notice that it is missing
     searches = [_open_search(subject, data, tuple(targets[data.name]), recipe) for data in tasks]
     group = fingerprint([one.identity for one in searches])[:16]
     count = max(1, recipe.search.rounds)
@@ -68,9 +68,9 @@ def search_tasks(
 
 def _open_search(subject: Subject, data: TaskData, targets: tuple[float, ...], recipe: Recipe) -> TaskSearch:
     search = dataclasses.asdict(recipe.search)
-    # a longer search has the same beginning, and what is done with its trials does not change them
+    # the number of rounds and finalists does not change the trials: a longer search begins the same
     search = {**search, "rounds": search["rounds"] > 0, "finalists": 0}
-    prune = dataclasses.replace(recipe.prune, target_loss=1.0)  # the targets count
+    prune = dataclasses.replace(recipe.prune, target_loss=1.0)  # trials depend on `targets`, not on this
     about = {**subject.origin, "pairs": data.fingerprint, "search": repr(search), "targets": repr(targets)}
     identity = fingerprint({**about, "prune": repr(prune)})[:16]
     trials = Trials(subject.store.search(f"{data.name}-{identity}"))
@@ -85,7 +85,7 @@ def _search_round(
     label: str,
     path: Path | None,
 ) -> None:
-    """One round; a task whose trials of it are there already runs along, from the file, and adds nothing."""
+    """One round. Tasks whose trials are already stored are included (read from the file) but add nothing."""
     search, prune = recipe.search, recipe.prune
     first, space = number * search.lanes, search_space(prune) if search.rounds else {}
     proposals = []
@@ -130,7 +130,7 @@ def _lanes(found: Optimized, chosen: slice) -> Optimized:
 def _outcomes(
     subject: Subject, search: TaskSearch, recipe: Recipe, found: Optimized
 ) -> list[tuple[Outcome, ...]]:
-    """What every lane of a task reaches, at every target."""
+    """For every lane of a task, its outcome at every target."""
     judge = subject.judge(search.data.validation, recipe.prune)
     outcomes = []
     for lane, failed in enumerate(found.failed):

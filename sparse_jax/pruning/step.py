@@ -23,9 +23,9 @@ LOGIT_BOUND = 1.0
 
 @struct.dataclass
 class Shared:
-    """What all lanes read: the model, the mean of every node, and the pairs [K, P, ...] of K tasks.
+    """What all lanes share: the parameters, the mean of every node, and the pairs [K, P, ...] of K tasks.
 
-    full: the full model's log-probabilities [K, P, 2, V], None where the objective has no need of them.
+    full: the full model's log-probabilities [K, P, 2, V]; None if the objective does not need them.
     """
 
     params: Params
@@ -36,10 +36,11 @@ class Shared:
 
 @struct.dataclass
 class Lane:
-    """What a pruning run is (the arrays of R lanes have R in front).
+    """The definition of one pruning run (R lanes: leading axis R).
 
-    task: which of the K tasks. seed: of its first logits, the order of its pairs and its draws.
-    eligible: 0/1 by gate, which ones are trained; None for all. fixed: the gates that are not.
+    task: index of one of the K tasks. seed: for the initial logits, the order of pairs and random ablation
+    values.
+    eligible: 0/1 by gate, which ones are trained; None for all. fixed: the values of the other gates.
     """
 
     task: Array
@@ -51,7 +52,7 @@ class Lane:
 
 @struct.dataclass
 class LaneState:
-    """What a pruning run carries from step to step: gate logits and their moments."""
+    """The state of a pruning run between steps: gate logits and their moments."""
 
     step: jax.Array
     logits: Gates
@@ -74,10 +75,10 @@ def lane_step(
 ) -> tuple[LaneState, dict[str, jax.Array]]:
     """One update of the gate logits on `pairs_per_step` of the P training pairs of the lane's task.
 
-    The loss is the mean task loss plus k_coef times the number of open gates; only the gates get
-    gradients (METHOD 6), and logits that are not eligible stay. With `narrow` the nodes that it leaves out
-    are not computed; none of them may be open. Returns the new state and {"loss", "open"} as they were before
-    the update; a loss of NaN also where logits are NaN, which would pass for closed gates.
+    The loss is the mean task loss plus k_coef times the number of open gates; only the gate logits get
+    gradients (METHOD 6), and logits that are not eligible keep their values. With `narrow`, nodes that it
+    leaves out are not computed; all of them must be closed. Returns the new state and {"loss", "open"} from
+    before the update. The loss is also NaN if logits are NaN, since these would look like closed gates.
     """
     hyper = lane.hyper
     batch, full = _batch((shared.tasks, shared.full), prune.pairs_per_step, lane, state.step)
@@ -106,7 +107,7 @@ def lane_step(
 
 
 def lane_gates(logits: Gates, lane: Lane, temperature: float | Array, tied_qk: bool) -> Gates:
-    """The gates of a lane's logits; those that are not eligible are as `lane.fixed` says, or open."""
+    """The gates of a lane's logits; gates that are not eligible are taken from `lane.fixed`, or open."""
     gates = open_gates(logits, temperature, tied_qk)
     if lane.eligible is None:
         return gates
@@ -137,14 +138,14 @@ def _learning_rate(prune: PruneConfig, hyper: Hyperparameters, step: jax.Array) 
 
 
 def _key(lane: Lane, purpose: int) -> jax.Array:
-    """The lane's random key for 0 first logits, 1 the order of the pairs, 2 the ablated."""
+    """The lane's random key. purpose: 0 initial logits, 1 order of the pairs, 2 ablation values."""
     return jax.random.split(jax.random.key(lane.seed), 3)[purpose]
 
 
 def _batch(tasks, size: int, lane: Lane, step: jax.Array):
-    """The next `size` pairs of a shuffled pass over the lane's task, of every array [K, P, ...] of `tasks`.
+    """The next `size` pairs of a shuffled pass over the lane's task, from every array [K, P, ...] of `tasks`.
 
-    A pass leaves out what does not fill a batch.
+    An incomplete last batch of a pass is dropped.
     """
     n_pairs = jax.tree.leaves(tasks)[0].shape[1]
     batches = n_pairs // size

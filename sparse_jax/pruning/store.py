@@ -1,4 +1,4 @@
-"""Where circuits and searches are kept, and found again by what they are of."""
+"""Stores circuits and searches, and finds them again by a hash of their inputs."""
 
 import os
 from pathlib import Path
@@ -14,8 +14,8 @@ from sparse_jax.inputs import InputError
 class Store:
     """A directory of circuits as JSON, with ablation values and the journals of searches beside them.
 
-    A circuit is known by the identity in its provenance; its file's name is for people. Nothing that lies
-    there is ever overwritten. Without a directory circuits are kept in memory only.
+    A circuit is identified by the identity in its provenance; the file name is only for people. Existing
+    files are never overwritten. Without a directory, circuits are kept in memory only.
     """
 
     def __init__(self, directory: str | os.PathLike | None):
@@ -31,13 +31,13 @@ class Store:
                 self._paths[found] = path
 
     def circuit(self, identity: str) -> Circuit | None:
-        """The circuit of this identity, if it is there."""
+        """The circuit with this identity, or None."""
         if identity in self._made:
             return self._made[identity]
         return load_circuit(self._paths[identity]) if identity in self._paths else None
 
     def keep(self, circuit: Circuit, name: str) -> None:
-        """Writes it to `<name>.json`, or, where that is taken, to `<name>-<identity>.json`."""
+        """Writes it to `<name>.json` or, if that exists, to `<name>-<identity>.json`."""
         identity = str(circuit.provenance["identity"])
         if self.directory is not None:
             path = self.directory / f"{name}.json"
@@ -47,7 +47,7 @@ class Store:
         self._made[identity] = circuit
 
     def keep_values(self, values: Gates, model: str) -> None:
-        """Writes the ablation values of a model (its fingerprint) to `means.npz`, and over no others."""
+        """Writes `means.npz` with the fingerprint `model`, but not over a file of another model."""
         if self.directory is None:
             return
         path = self.directory / "means.npz"
@@ -56,10 +56,10 @@ class Store:
                 if values_hash(load_means(path, model)) == values_hash(values):
                     return
             except InputError:
-                pass  # another model's, or no means at all: it stays
+                pass  # another model's means, or no means at all: keep it
             path = self.directory / f"means-{values_hash(values)}.npz"
         save_means(values, path, model)
 
     def search(self, name: str) -> Path | None:
-        """Where a search keeps what has this name; the name has a hash of what it is of."""
+        """The path for files of a search; `name` contains a hash of its inputs. None without a directory."""
         return None if self.directory is None else self.directory / "search" / name

@@ -1,4 +1,4 @@
-"""A model to prune, with what its closed nodes are ablated to and where its circuits are kept."""
+"""A model to prune, with its ablation values and a store for its circuits."""
 
 import dataclasses
 import functools
@@ -31,12 +31,12 @@ class Subject:
         return {"weights": self.model.fingerprint, "values": values_hash(self.values)}
 
     def judge(self, pairs: EncodedPairs, prune: PruneConfig) -> Judge:
-        """What circuits of the model are judged by on the pairs of a split."""
+        """A judge of the model's circuits on the pairs of a split."""
         config, params = self.model.config, self.model.params
         return Judge(config, params, self.values, pairs, prune.judged_by, prune.frozen_norms)
 
     def loss(self, pairs: EncodedPairs, prune: PruneConfig, gates: Mapping | None = None) -> float:
-        """The mean loss in nats on `pairs` of a circuit, or without gates of the full model."""
+        """The mean loss in nats on `pairs`, of a circuit or (without gates) of the full model."""
         return float(self.judge(pairs, prune).losses(gates or {}).mean())
 
     def full_loss(self, data: TaskData, prune: PruneConfig) -> float:
@@ -50,10 +50,10 @@ def prepare_subject(
     directory: str | os.PathLike | None = None,
     corpus: Corpus | None = None,
 ) -> Subject:
-    """Measures the ablation values of `model` on its training text, and keeps them in `directory`.
+    """Measures the ablation values of `model` on its training text, and saves them in `directory`.
 
-    corpus: that text, if it is at hand. Raises InputError if it is not the model's, or is not what the model
-    was trained on any more.
+    corpus: that text, if already loaded. Raises InputError if it is not the model's, or has changed since the
+    model was trained.
     """
     if corpus is not None:
         check_corpus(model, corpus)

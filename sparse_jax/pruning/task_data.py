@@ -1,4 +1,4 @@
-"""The pairs of a task that a pruning takes: encoded, split, padded."""
+"""The pairs of a task as pruning needs them: encoded, split, padded."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,12 +26,12 @@ class TaskData(NamedTuple):
 
     @property
     def splits(self) -> tuple[EncodedPairs, ...]:
-        """The three of them."""
+        """The three splits."""
         return self.train, self.validation, self.test
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all pairs, however far they are padded: two tasks of one name are two tasks."""
+        """A hash of all pairs, independent of padding: it tells tasks of the same name apart."""
         length = 1 + max(int(pairs.last.max()) for pairs in self.splits)
         return fingerprint(*(pairs._replace(tokens=pairs.tokens[..., :length]) for pairs in self.splits))
 

@@ -1,4 +1,4 @@
-"""The trials of a search for one task: what was pruned so far, on disk, and what to prune next."""
+"""The trials of a search for one task: those made so far, on disk, and what to try next."""
 
 import dataclasses
 import io
@@ -25,7 +25,7 @@ JOURNAL = "trials.jsonl"
 class Outcome:
     """The smallest circuit of a trial that reaches `target` on the validation split, or comes closest.
 
-    loss: in nats; None where the pruning broke down, and has no circuit.
+    loss: in nats; None if the pruning broke down, so that there is no circuit.
     """
 
     target: float
@@ -35,15 +35,15 @@ class Outcome:
 
     @property
     def cost(self) -> float:
-        """What the search makes small."""
+        """What the search minimizes."""
         return cost(self.edges, math.nan if self.loss is None else self.loss, self.target)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One pruning: its number (from 0), its searched parameters, and, in a search, an outcome a target.
+    """One pruning: its number (from 0), its searched parameters and, in a search, one outcome per target.
 
-    open_gates, loss: at the end of the optimization, on its batch; the loss is None where it broke down.
+    open_gates, loss: at the last step, on its batch; the loss is None if the pruning broke down.
     """
 
     number: int
@@ -63,9 +63,9 @@ class Trial:
 
 
 class Trials:
-    """The trials so far, and the gate logits of each; under a directory a journal and an npz a trial.
+    """The trials so far with their gate logits; in a directory, a journal and one npz file per trial.
 
-    A round is there whole or not at all, so that a search that was killed makes its last round again.
+    Rounds are written atomically, so a killed search repeats its last round.
     """
 
     def __init__(self, directory: str | Path | None):
@@ -106,11 +106,11 @@ class Trials:
             raise InputError(f"trials: {path} cannot be read ({error})") from None
 
     def best(self, target: float, count: int = 1) -> list[Trial]:
-        """The `count` best trials at `target`, best first; misses come behind, the closest first."""
+        """The `count` best trials at `target`, best first; misses come last, the closest first."""
         return sorted(self.trials, key=lambda trial: (trial.at(target).cost, trial.number))[:count]
 
     def finalists(self, search: SearchConfig, targets: Sequence[float]) -> list[dict[str, np.ndarray]]:
-        """The gate logits of what is compared exactly; none if every pruning broke down."""
+        """The gate logits of the trials to compare exactly; none if every pruning broke down."""
         chosen = {trial.number: trial for trial in self.trials}
         if search.rounds:
             best = [trial for target in targets for trial in self.best(target, search.finalists)]
@@ -132,8 +132,8 @@ def next_round(
 ) -> list[dict[str, float]]:
     """The parameters of the next `lanes` prunings; the same for the same trials.
 
-    targets: those that proposals are made for, in turn. The first round is that of no task and no model: all
-    start with the same draws around the center. Without rounds every lane is at the center.
+    targets: what proposals aim at, in turn. The first round does not depend on the task or the model: all
+    start with the same draws around the center. Without rounds, every lane is at the center.
     """
     if not search.rounds:
         return [{}] * search.lanes

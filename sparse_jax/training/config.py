@@ -1,4 +1,4 @@
-"""One run's whole configuration, from a mapping and back, checked before anything starts."""
+"""The configuration of a training run, from a mapping and back, checked before anything starts."""
 
 import dataclasses
 import json
@@ -15,14 +15,14 @@ from sparse_jax.training.optimizer import OptimizerConfig
 class TrainConfig:
     """How long and how a model is trained.
 
-    batch_size counts sequences of the model's context over all devices; the `_every` fields count
-    steps (0: never, but always at the end). `mesh_data`, `mesh_fsdp` and `mesh_tensor` are the sizes of the
+    batch_size counts sequences of full context length over all devices; the `_every` fields count
+    steps (0: only at the end). `mesh_data`, `mesh_fsdp` and `mesh_tensor` are the sizes of the
     mesh axes over the devices of all processes; one of them may be -1, "whatever devices are left".
-    `accumulate` is the number of microbatches of a step: more of them need less memory and more time.
-    `donate` lets a step write over the state that it was given; without it a step needs room for two.
-    The `keep_checkpoints` newest checkpoints stay, and of the others those at a multiple of `keep_every`
-    (0: none). `skip_nonfinite`: how many batches whose loss or gradients are not finite a run may skip before
-    it stops; they make no step.
+    `accumulate` is the number of microbatches per step: more of them need less memory and more time.
+    `donate` lets a step overwrite its input state; without it, two states must fit into memory. The
+    `keep_checkpoints` newest checkpoints are kept, and older ones at multiples of `keep_every` (0: none).
+    `skip_nonfinite` is how many batches with a non-finite loss or gradient a run may skip before it stops; a
+    skipped batch does not count as a step.
 
     Raises InputError naming `training.<field>`.
     """
@@ -60,12 +60,12 @@ class TrainConfig:
         for name, size in meshes.items():
             require(size >= 1 or size == -1, f"training.{name}", size, "at least 1, or -1")
         left = [name for name, size in meshes.items() if size == -1]
-        require(len(left) <= 1, f"training.{', '.join(left)}", -1, "one axis at most is -1")
+        require(len(left) <= 1, f"training.{', '.join(left)}", -1, "-1 for at most one axis")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a trained model: the same config and seed give the same bits."""
+    """Everything that determines a trained model: the same config and seed give the same bits."""
 
     model: ModelConfig
     sparsity: SparsityConfig
@@ -74,7 +74,7 @@ class RunConfig:
     training: TrainConfig
 
     def to_json(self) -> str:
-        """The config as an indented JSON object, one section per part."""
+        """The config as indented JSON, with one section per part."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, allow_nan=False)
 
 
@@ -90,13 +90,13 @@ _SECTIONS = {
 def run_config(mapping: Mapping[str, object]) -> RunConfig:
     """Builds and checks a RunConfig from nested mappings (a ConfigDict's `to_dict`, or JSON).
 
-    Raises InputError naming the section and field of whatever is unknown, ill-typed or impossible.
+    Raises InputError naming the section and field that is unknown, of the wrong type or invalid.
     """
     require_sections(mapping, _SECTIONS)
     return RunConfig(**{name: build(mapping[name]) for name, build in _SECTIONS.items()})
 
 
-# What may change when a run is taken up again, because it changes no number of the model ...
+# Fields that may change when a run is resumed: they do not affect the model ...
 FREE = (
     "training.log_every",
     "training.keep_checkpoints",
@@ -104,7 +104,7 @@ FREE = (
     "training.skip_nonfinite",
     "training.tensorboard",
     "data.directory",
-    # but for the rounding of sums
+    # ... except for the rounding of sums
     "model.remat",
     "model.unroll",
     "training.mesh_data",
@@ -116,13 +116,13 @@ FREE = (
 
 
 def named_fields(config: RunConfig) -> dict[str, object]:
-    """Every field of every section under its full name, "section.field"."""
+    """All fields of all sections by full name, "section.field"."""
     sections = dataclasses.asdict(config)
     return {f"{section}.{field}": value for section in sections for field, value in sections[section].items()}
 
 
 def difference(old: RunConfig, new: RunConfig) -> str | None:
-    """The first field that decides the model and differs, with both values; None if there is none."""
+    """The first differing field that affects the model, with both values; None if there is none."""
     before, after = named_fields(old), named_fields(new)
     for name in before:
         if name not in FREE and before[name] != after[name]:

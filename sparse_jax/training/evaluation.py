@@ -1,4 +1,4 @@
-"""What is measured on held-out text while a model trains."""
+"""Evaluation on held-out text during training."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from sparse_jax.training.sharding import stream_sharding
 
 
 class Evaluator:
-    """Losses on fixed windows of each source, compiled once for a run."""
+    """Measures losses on fixed windows of each source; compiled once per run."""
 
     def __init__(
         self,
@@ -24,9 +24,9 @@ class Evaluator:
         batch_size: int,
         sharding: jax.sharding.NamedSharding,
     ):
-        """windows: int32 [count, T + 1] a source, count a multiple of `batch_size`.
+        """windows: int32 [count, T + 1] per source, where count is a multiple of `batch_size`.
 
-        weights: of the sources in the mixture. sharding: how a batch lies on the devices.
+        weights: of the sources in the mixture. sharding: the sharding of a batch.
         """
         total = sum(weights.values())
         self._shares = {name: weights[name] / total for name in windows}
@@ -44,7 +44,7 @@ class Evaluator:
         )
 
     def __call__(self, params: Params) -> dict[str, float]:
-        """Mean loss in nats on each source, their weighted mean, and the final stream's kurtosis."""
+        """Mean loss in nats on each source, their weighted mean, and the final residual stream's kurtosis."""
         row = {
             f"validation/{name}": float(np.mean([self._loss(params, batch) for batch in batches]))
             for name, batches in self._batches.items()
@@ -55,5 +55,5 @@ class Evaluator:
 
 
 def _spread(sharding: jax.sharding.NamedSharding, batch: np.ndarray) -> jax.Array:
-    """A batch that every process has whole."""
+    """Shards a batch of which every process has all rows."""
     return jax.make_array_from_callback(batch.shape, sharding, lambda place: batch[place])

@@ -30,18 +30,17 @@ from sparse_jax.training.resume import CONFIG_NAME, Checkpoints, check_config, c
 from sparse_jax.training.sharding import on_host, own_rows, spread_batch
 from sparse_jax.training.state import Position, TrainState
 
-# How long the slowest of several processes may take longer than the others to prepare its text.
+# How much longer than the others the slowest process may take to prepare its text.
 PREPARING_SECONDS = 4 * 3600
 
 
 def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -> Model:
-    """Trains a model, or goes on where `workdir` stopped, and returns it.
+    """Trains a model, or resumes the run in `workdir`, and returns it.
 
-    `workdir` gets config.json, tokenizer.json, metrics.jsonl and checkpoints/. A finished run is
-    returned at once. Resuming gives the same losses, bit for bit, as never having stopped, on the same mesh.
-    A checkpoint that was damaged since is set aside, and the one before it taken. Of several processes
-    (`processes.start`) each calls this, on a `workdir` that all of them see; the first writes what is written
-    once.
+    `workdir` gets config.json, tokenizer.json, metrics.jsonl and checkpoints/. The model of a finished run is
+    returned at once. On the same mesh, a resumed run gives the same losses, bit for bit, as an uninterrupted
+    one. A damaged checkpoint is set aside, and the one before it is used. If a run has several processes
+    (`processes.start`), all call this with a `workdir` that all of them see; process 0 writes the files.
 
     Raises InputError for a config that cannot work, a workdir of another run, a model that memory cannot
     hold, or processes that disagree, before any work, NonFiniteError when the loss blows up, and ProcessError
@@ -63,13 +62,13 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
         naming_lost(),
         held(workdir),
         _closed(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
-        naming_lost(),  # here too: closing the checkpoints would wait for a process that nobody knows is lost
+        naming_lost(),  # here too: otherwise closing the checkpoints would wait for a lost process
     ):
-        check_config(workdir, config)  # once more: another command may have begun a run meanwhile
+        check_config(workdir, config)  # again: another command may have started a run meanwhile
         agree({"the newest checkpoint": checkpoints.latest})
         state = _last_state(config, workdir, label, program, corpus, loader, checkpoints)
         step, params = int(state.step), on_host(state.params)
-        del state  # its shares, and the optimizer's, go before whole parameters come to a device
+        del state  # frees the sharded state before whole parameters are put on a device
     params = jax.device_put(params, jax.local_devices()[0])
     run = json.loads(config.to_json())
     return Model(config.model, params, corpus.tokenizer, f"{workdir} at step {step}", run)
@@ -94,7 +93,7 @@ def _last_state(
     loader: grain.DatasetIterator,
     checkpoints: Checkpoints,
 ) -> TrainState:
-    """Begins, or takes up the newest checkpoint, and trains to the end."""
+    """Starts afresh or from the newest checkpoint, and trains to the end."""
     if checkpoints.latest is None:
         state = jax.jit(program.fresh, out_shardings=program.shardings)()
         position = Position(loader.get_state())
@@ -139,7 +138,7 @@ def _advance(
                 step, due = made, frozenset()
             if due:
                 recorder.training(step)
-            if due & {"evaluate", "save"}:  # what cannot be evaluated is no good checkpoint
+            if due & {"evaluate", "save"}:  # a state that cannot be evaluated must not be saved
                 recorder.evaluation(step, state)
             if "save" in due or (stop is not None and checkpoints.latest != step):
                 checkpoints.save_state(state, recorder.position(step, loader.get_state()))
@@ -150,7 +149,7 @@ def _advance(
 
 
 def _due(training: TrainConfig, step: int) -> frozenset[str]:
-    """What is to be done after a step; everything after the last one."""
+    """What to do after a step; after the last one, everything."""
     every = {
         "log": training.log_every,
         "evaluate": training.evaluate_every,
@@ -160,19 +159,19 @@ def _due(training: TrainConfig, step: int) -> frozenset[str]:
 
 
 def _stop(asked: signal.Signals, step: int, checkpoints: Checkpoints) -> None:
-    """Raises what `asked` asks for, with everything on the disk."""
+    """Raises the exception for the signal `asked`, once everything is on disk."""
     checkpoints.wait()
     if asked == signal.SIGINT:
         raise KeyboardInterrupt
     raise Preempted(
         f"{asked.name}: stopped after step {step}, which is saved in {checkpoints.directory}; "
-        "the same command goes on from there"
+        "the same command continues from there"
     )
 
 
 @contextlib.contextmanager
 def _closed(checkpoints: Checkpoints):
-    """Closes them at the end, unless that would wait for processes that are no more."""
+    """Closes the checkpoints at the end, unless that would wait for dead processes."""
     try:
         yield checkpoints
     except ProcessError:
@@ -185,7 +184,7 @@ def _closed(checkpoints: Checkpoints):
 
 @contextlib.contextmanager
 def _naming_last_good(checkpoints: Checkpoints):
-    """Adds to a NonFiniteError from where the run can be taken up."""
+    """Adds to a NonFiniteError the checkpoint from which the run can be resumed."""
     try:
         yield
     except NonFiniteError as error:
@@ -207,7 +206,7 @@ def _evaluator(config: RunConfig, corpus: Corpus, rows: NamedSharding) -> Evalua
 
 
 def _bad_batches(config: RunConfig, corpus: Corpus, workdir: Path, skipped: int) -> BadBatches:
-    """What is done with batches that are not finite; they are read once more, whole, to be kept."""
+    """Handles batches with non-finite results; to be kept, they are read again as a whole."""
     training = config.training
 
     def read(batch: int) -> np.ndarray:
@@ -220,7 +219,7 @@ def _bad_batches(config: RunConfig, corpus: Corpus, workdir: Path, skipped: int)
 
 @contextlib.contextmanager
 def _writers(config: RunConfig, workdir: Path, start: int):
-    """The writers that the config asks for, closed at the end; none but in the first process."""
+    """The writers that the config asks for, closed at the end; none in processes other than 0."""
     writers: list[Writer] = []
     try:
         if is_first():
@@ -234,6 +233,6 @@ def _writers(config: RunConfig, workdir: Path, start: int):
 
 
 def _write_config(workdir: Path, config: RunConfig, corpus: Corpus) -> None:
-    """Puts config and tokenizer beside the metrics, for people; checkpoints carry their own copies."""
+    """Writes config and tokenizer next to the metrics, for people; checkpoints have their own copies."""
     write_whole(workdir / CONFIG_NAME, config.to_json())
     write_whole(workdir / "tokenizer.json", corpus.tokenizer.to_str())

@@ -1,4 +1,4 @@
-"""The whole update of a sparse model: normalized gradient, AdamW, learning rate, projection."""
+"""The optimizer of a sparse model: gradient normalization, AdamW, learning rate, projection."""
 
 import re
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ _NOT_DECAYED = r"bigram/.*|position/kernel"
 class OptimizerConfig:
     """AdamW as in METHOD section 3. Raises InputError naming the field.
 
-    learning_rate: the peak. warmup: share of training with a rising learning rate. weight_decay: on matrices
-    only, not on the bigram table and positions. gradient_norm: 'normalize' divides the gradient by its
-    global root-mean-square, 'clip' does so only where that exceeds 1, 'none' does nothing.
+    learning_rate: the peak. warmup: share of training with a rising learning rate. weight_decay: applied to
+    matrices only, not to the bigram table or positions. gradient_norm: 'normalize' divides the gradient by
+    its global root-mean-square, 'clip' does so only where that exceeds 1, 'none' does nothing.
     sharkfin: multiplies the learning rate by sqrt(final fraction kept / fraction kept now), at most 1.
     """
 
@@ -51,10 +51,10 @@ class OptimizerConfig:
 def sparse_optimizer(
     config: OptimizerConfig, sparsity: SparsityConfig, total_updates: int, frozen: tuple[str, ...] = ()
 ) -> optax.GradientTransformation:
-    """The chain for a run of `total_updates`; leaves whose whole name matches a regex of `frozen` stay put.
+    """The chain for a run of `total_updates`; leaves whose full name matches a regex in `frozen` stay fixed.
 
-    The projection is last; its state is in the chain's: `optax.tree.get(state, "masks")`, None if `sparsity`
-    is dense.
+    The projection comes last; its state is part of the chain's: `optax.tree.get(state, "masks")` is None if
+    `sparsity` is dense.
     """
 
     def is_frozen(name):
@@ -77,8 +77,8 @@ def learning_rate(
 ) -> jax.Array:
     """The learning rate of the update that follows `updates` updates (may be traced).
 
-    Rises linearly, peaks at the last update of the warm-up and falls linearly; it would be 0 one update
-    after the last.
+    It rises linearly to its peak at the last update of the warm-up, then falls linearly; it would reach 0 one
+    update after the last.
     """
     warmup = max(1, round(config.warmup * total_updates))
     rising = (updates + 1) / warmup
@@ -94,7 +94,7 @@ def _is_decayed(name: str) -> bool:
 
 
 def _trainable_gradient(norm: str, is_frozen) -> optax.GradientTransformation:
-    """Sets frozen gradients to 0 and scales the others by their common root-mean-square."""
+    """Sets frozen gradients to 0 and scales the others by their global root mean square."""
 
     def scaled(gradient):
         gradient = map_named(lambda name, g: jnp.zeros_like(g) if is_frozen(name) else g, gradient)

@@ -1,8 +1,8 @@
-"""Configs of training runs by size: what the commands, the studies and a notebook start from.
+"""Presets: configs of training runs by size, for commands, studies and notebooks.
 
-tiny        seconds, to see everything work
+tiny        trains in seconds, to check that everything works
 quickstart  minutes on 2 CPU cores
-small       under an hour of one CPU core for both models
+small       under an hour on one CPU core for both models
 paper       the 8-layer, 2048-wide model of the paper on 32 billion tokens, for a pod
 """
 
@@ -19,7 +19,7 @@ KINDS = ("sparse", "dense")
 
 
 def tiny(kind: str = "sparse", **changes: object) -> RunConfig:
-    """Trains in seconds, to see everything work. Arguments as in `quickstart`."""
+    """Trains in seconds, to check that everything works. Arguments as in `quickstart`."""
     return _preset("tiny", kind, changes)
 
 
@@ -48,7 +48,7 @@ def paper(kind: str = "sparse", **changes: object) -> RunConfig:
 
 
 def sections(size: str, kind: str) -> dict[str, dict[str, object]]:
-    """The sections of a preset, only what differs from the defaults. Raises InputError for unknown names."""
+    """The sections of a preset, without fields at their defaults. Raises InputError for unknown names."""
     require_choice("size", size, _SIZES)
     require_choice("kind", kind, KINDS)
     return _SIZES[size](sparse=kind == "sparse")

@@ -1,4 +1,4 @@
-"""The training step as it is compiled, for the devices that are there or for planned ones."""
+"""The compiled training step, for the available devices or for planned ones."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -23,10 +23,10 @@ from sparse_jax.training.step import make_train_step
 
 
 class TrainProgram(NamedTuple):
-    """What a run's step is on a mesh; nothing is computed or compiled yet.
+    """The training step of a run on a mesh; nothing is computed or compiled yet.
 
-    fresh: makes the first state. placed: its shapes with their shardings. tokens: shape and sharding of a
-    batch [B, T + 1]. step: the jitted step; with `training.donate` it takes over its state's memory.
+    fresh: makes the initial state. placed: its shapes with shardings. tokens: shape and sharding of a batch
+    [B, T + 1]. step: the jitted step; with `training.donate` its input state is donated.
     """
 
     mesh: Mesh
@@ -38,17 +38,17 @@ class TrainProgram(NamedTuple):
 
     @property
     def shardings(self) -> TrainState:
-        """How each leaf of the state lies on the mesh."""
+        """The sharding of each leaf of the state."""
         return jax.tree.map(lambda leaf: leaf.sharding, self.placed)
 
     @property
     def rows(self) -> NamedSharding:
-        """How a batch lies on the mesh."""
+        """The sharding of a batch."""
         return self.tokens.sharding
 
 
 def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None) -> TrainProgram:
-    """The step of `config` on a mesh of `devices` (default: all there are).
+    """The step of `config` on a mesh of `devices` (default: all).
 
     Raises InputError for a mesh that does not fit the devices, or a batch or a width that does not fit it.
     """

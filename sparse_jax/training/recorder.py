@@ -1,4 +1,4 @@
-"""What is recorded while a model trains, and how it reaches the writers."""
+"""Records metrics during training and passes them to the writers."""
 
 import math
 import time
@@ -22,12 +22,12 @@ from sparse_jax.training.optimizer import learning_rate
 from sparse_jax.training.state import Position, TrainState
 from sparse_jax.training.step import Metrics
 
-# How many steps the device may have before it while the host prepares the next.
+# How many steps may be queued on the device while the host prepares the next.
 RUN_AHEAD = 2
 
 
 class Recorder:
-    """Gathers the metrics of steps on the device and writes them, with progress, when asked to."""
+    """Collects the metrics of steps on the device, and writes them and shows progress when asked."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Recorder:
         state: TrainState,
         position: Position,
     ):
-        """state, position: those that the run starts or goes on from."""
+        """state, position: where the run starts or resumes."""
         start = int(state.step)
         self._config, self._evaluate, self._writers, self._bad = config, evaluate, writers, bad
         self._statistics, self._turnover = jax.jit(_statistics), jax.jit(mask_turnover)
@@ -53,20 +53,20 @@ class Recorder:
         self._clock, self._clock_step = time.monotonic(), start
 
     def add(self, metrics: Metrics) -> None:
-        """Keeps a step's metrics where they are: bringing each to the host would stall the device.
+        """Keeps a step's metrics on the device: copying each to the host would stall the device.
 
-        Waits until at most RUN_AHEAD steps are left to the device.
+        Waits until at most RUN_AHEAD steps are queued on the device.
         """
         self._pending.append(metrics)
-        # A save, as after SIGTERM, waits for all steps handed over before it. With one running and one queued
-        # the device is never idle; more of them would only make that wait longer.
+        # A save, for example after SIGTERM, waits for all steps queued before it. With one running and one
+        # queued the device is never idle; more would only make that wait longer.
         if len(self._pending) > RUN_AHEAD:
             jax.block_until_ready(self._pending[-1 - RUN_AHEAD])
 
     def settle(self, step: int) -> int:
-        """The step that the state is really at: `step` less the batches that were skipped meanwhile.
+        """The actual step of the state: `step` minus the batches skipped since the last call.
 
-        Raises NonFiniteError for one that may not be skipped.
+        Raises NonFiniteError for a batch that may not be skipped.
         """
         pending, self._pending = jax.device_get(self._pending), []
         made = step - len(pending)
@@ -80,12 +80,12 @@ class Recorder:
         return made
 
     def position(self, step: int, data: dict) -> Position:
-        """What has to be kept with the state after `step` for the rows to come; data: the loader's."""
+        """What to save with the state after `step` so that later rows are the same. data: of the loader."""
         masks = None if self._evaluated == step else self._masks
         return Position(data, list(self._rows), self._bad.count, masks)
 
     def training(self, step: int) -> None:
-        """Writes the mean of the steps that were settled since the last call, as of `step`."""
+        """Writes the mean metrics of the steps settled since the last call, as the row of `step`."""
         config, now = self._config, time.monotonic()
         tokens = (step - self._clock_step) * config.training.batch_size * config.model.context
         loss, gradient_norm = (float(np.mean(values)) for values in zip(*self._rows))
@@ -119,7 +119,7 @@ class Recorder:
         self._clock = time.monotonic()
 
     def done(self) -> None:
-        """Says that the run is complete."""
+        """Prints that the run is complete."""
         self._progress.close()
 
     def _write(self, step: int, row: dict) -> None:
@@ -129,7 +129,7 @@ class Recorder:
 
 @jax.jit
 def _copied(masks: object) -> object:
-    """A copy where they lie, for the next step is given the arrays."""
+    """A copy on the same devices, because the next step may overwrite the arrays."""
     return jax.tree.map(jnp.copy, masks)
 
 
@@ -139,7 +139,7 @@ def _copied_masks(state: TrainState) -> object:
 
 
 def _statistics(params: Params) -> dict[str, jax.Array]:
-    """L0 of every leaf, of the layers, of the embeddings and of all, and the number of dead neurons."""
+    """L0 of every leaf, the layers, the embeddings and the whole model, and the number of dead neurons."""
     nonzero, dead = total_nonzero(params), dead_neurons(params)["dead"]
     return {
         "nonzero_layers": nonzero["layers"],

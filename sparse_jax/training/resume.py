@@ -1,4 +1,4 @@
-"""How a training run is kept in its workdir and taken up again: state and position as a checkpoint."""
+"""Saves a training run in its workdir and resumes it: checkpoints of state and position."""
 
 import json
 import os
@@ -22,7 +22,7 @@ class Checkpoints(CheckpointStore):
     """The checkpoints of a training run: what is needed to run, resume or publish its model."""
 
     def __init__(self, workdir: Path, config: RunConfig, tokenizer: Tokenizer, fingerprint: str):
-        """fingerprint: of the corpus (tokenizer and tokens), which resuming must find unchanged."""
+        """fingerprint: of the corpus (tokenizer and tokens), which must be unchanged on resuming."""
         super().__init__(workdir, config.training.keep_checkpoints, config.training.keep_every)
         self._config, self._tokenizer, self._fingerprint = config, tokenizer, fingerprint
 
@@ -43,9 +43,9 @@ class Checkpoints(CheckpointStore):
         self.save(int(state.step), trees, facts)
 
     def restore_state(self, shapes: TrainState) -> tuple[TrainState, Position]:
-        """The newest state that is whole, laid out as `shapes` (ShapeDtypeStructs with shardings) says.
+        """The newest undamaged state, sharded like `shapes` (ShapeDtypeStructs with shardings).
 
-        Raises InputError as `restore` does, and if the run was of another config or other data.
+        Raises InputError as `restore` does, and if the run had another config or other data.
         """
 
         def wanted(facts: Facts) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Checkpoints(CheckpointStore):
                     f"{facts['corpus']} there, {self._fingerprint} here); valid: the same data, or a "
                     "new workdir"
                 )
-            # config.json beside the checkpoints is for people, and may be gone
+            # config.json next to the checkpoints is for people, and may be missing
             _require_same(run_config(json.loads(facts["config"])), self._config, self.directory.parent)
             trees = {
                 "params": shapes.params,
@@ -78,16 +78,16 @@ def check_workdir(workdir: Path, config: RunConfig) -> None:
     workdir = local_path(workdir, "workdir")
     for folder in (workdir, workdir / "checkpoints"):
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"workdir: {folder} is a file; valid: a directory, new or of this run")
+            raise InputError(f"workdir: {folder} is a file; valid: a new directory, or that of this run")
         there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
         if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
-            raise InputError(f"workdir: {there} cannot be written; valid: a directory of yours")
+            raise InputError(f"workdir: {there} cannot be written; valid: a writable directory")
     refuse_if_held(workdir)
     check_config(workdir, config)
 
 
 def check_config(workdir: Path, config: RunConfig) -> None:
-    """Raises InputError if `config.json` in `workdir` is that of a run with another config, or of none."""
+    """Raises InputError if `config.json` in `workdir` is invalid, or that of a run with another config."""
     saved = workdir / CONFIG_NAME
     if not saved.exists():
         return

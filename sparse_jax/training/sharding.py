@@ -1,8 +1,8 @@
-"""The mesh, and one table from leaf names to partition specs.
+"""The mesh, and a table from leaf names to partition specs.
 
-Three axes: "data" splits the batch; "fsdp" splits the batch too, and along the model's width the parameters
-with everything of their shape (moments, masks); "tensor" splits heads, neurons and vocabulary, and the
-products of them. What is small is kept whole on every device.
+There are three axes: "data" splits the batch; "fsdp" also splits the batch, and splits parameters (with their
+moments and masks) along the model's width; "tensor" splits heads, neurons and vocabulary, and the products
+with them. Small leaves are replicated.
 """
 
 import math
@@ -19,7 +19,7 @@ from sparse_jax.trees import first_match, map_named
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))
-# "tensor" where that divides the vocabulary, which nobody picks for its divisors; else nothing.
+# "tensor" if it divides the vocabulary size, which is rarely chosen for its divisors; otherwise replicated.
 VOCABULARY = "vocabulary"
 
 # Matched against the end of a leaf's name, so that moments and masks follow their parameter.
@@ -38,10 +38,10 @@ RULES = (
 
 
 def make_mesh(data: int, fsdp: int, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of all `devices` (default: every one of all processes); one axis may be -1.
+    """A mesh of all `devices` (default: those of all processes); one axis may be -1.
 
-    Neighbors along "tensor" are neighbors in the machine. Raises InputError if the axes do not multiply to
-    the number of devices.
+    Devices next to each other along "tensor" are close in the hardware. Raises InputError if the axes do not
+    multiply to the number of devices.
     """
     devices = devices or jax.devices()
     given, count = (data, fsdp, tensor), len(devices)
@@ -59,7 +59,7 @@ def make_mesh(data: int, fsdp: int, tensor: int = 1, devices: Sequence[jax.Devic
 def state_sharding(mesh: Mesh, shapes: object) -> Any:
     """A NamedSharding for every leaf of a state (given as arrays or ShapeDtypeStructs).
 
-    Raises InputError if a width does not divide by the axis that splits it.
+    Raises InputError if a width is not divisible by the mesh axis that splits it.
     """
 
     def place(name: str, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
@@ -93,12 +93,12 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
 
 
 def batch_multiple(axes: Mapping[str, int], accumulate: int = 1) -> int:
-    """What a batch's number of rows has to be a multiple of, on a mesh with axes of these sizes."""
+    """The number that the batch size must be a multiple of, on a mesh with axes of these sizes."""
     return axes["data"] * axes["fsdp"] * accumulate
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """How a batch [B, ...] lies: split over data and fsdp; devices along tensor hold the same rows."""
+    """The sharding of a batch [B, ...]: split over data and fsdp; devices along tensor hold the same rows."""
     return NamedSharding(mesh, BATCH)
 
 
@@ -109,14 +109,17 @@ def own_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
 
 
 def spread_batch(sharding: NamedSharding, batch_size: int, own: np.ndarray) -> jax.Array:
-    """The global batch, of which this process gives `own` [n, ...], its rows in the order of `own_rows`."""
+    """The global batch. own: the rows [n, ...] of this process, in the order of `own_rows`."""
     return jax.make_array_from_process_local_data(sharding, own, (batch_size, *own.shape[1:]))
 
 
 def stream_sharding(rows: NamedSharding) -> tuple[NamedSharding, ...]:
-    """How the residual stream has to lie where a batch lies as `rows`: one after the other what the embedding
-    gives, then all layers; nothing on one device. Left alone the compiler splits it along the width, as the
-    parameters are, and between the two it would copy the whole stream to every device."""
+    """Shardings of the residual stream for a batch sharded as `rows`; empty on one device.
+
+    They are applied one after the other to the output of the embedding, and the last one also in all layers.
+    Without them, the compiler splits the stream along the width, as the parameters are, and copies all of it
+    to every device to change between the two.
+    """
     axes = rows.mesh.shape
     if axes["data"] > 1 and axes["fsdp"] > 1:
         return NamedSharding(rows.mesh, PartitionSpec("data", None, "fsdp")), rows
@@ -124,7 +127,7 @@ def stream_sharding(rows: NamedSharding) -> tuple[NamedSharding, ...]:
 
 
 def placed(shapes: object, shardings: object) -> Any:
-    """`shapes` as ShapeDtypeStructs that lie as `shardings` (a tree like it, or a single one) says."""
+    """`shapes` as ShapeDtypeStructs with `shardings` (a matching tree, or a single one)."""
 
     def place(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -133,8 +136,8 @@ def placed(shapes: object, shardings: object) -> Any:
 
 
 def on_host(tree: object) -> Any:
-    """Whole numpy arrays of what lies on the devices of all processes, in every process.
+    """Gathers arrays sharded over all processes as complete NumPy arrays in every process.
 
-    One leaf after another, so that no device holds more than one of them whole.
+    One leaf at a time, so that no device holds more than one complete leaf.
     """
     return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)

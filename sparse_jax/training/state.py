@@ -1,4 +1,4 @@
-"""What a training run carries from step to step."""
+"""The state of a training run between steps."""
 
 import dataclasses
 
@@ -22,10 +22,10 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Where a run stands besides its TrainState, so that it goes on as if it had never stopped.
+    """What is needed besides the TrainState to resume a run as if it had never stopped.
 
-    data: the loader's state. rows: loss and gradient norm of each step that no written row counts yet.
-    skipped: batches left out so far. masks: those of the last evaluation, if they are not the state's.
+    data: the loader's state. rows: loss and gradient norm of each step that is not yet part of a written row.
+    skipped: batches skipped so far. masks: those of the last evaluation, if they differ from the state's.
     """
 
     data: dict

@@ -22,12 +22,12 @@ def make_train_step(
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
     """A function (state, tokens [B, T + 1]) -> (state, metrics), to be jitted once.
 
-    accumulate: in how many microbatches, one after another, the gradient of the batch is made; B must be a
-    multiple. It changes the memory that activations take, and sums only in their rounding.
-    stream: how the residual stream lies on several devices (`Transformer.stream`).
+    accumulate: the number of microbatches from which the gradient is accumulated; B must be a multiple of it.
+    It reduces the memory of activations, and changes results only by the rounding of sums.
+    stream: shardings of the residual stream (`Transformer.stream`).
 
-    A step whose loss or gradients are not finite leaves the state as it was and says so in the metric
-    "finite", so that the state in memory is always a good one.
+    A step whose loss or gradients are not finite leaves the state unchanged and reports it in the metric
+    "finite", so that the state in memory is always finite.
     """
 
     loss_and_gradients = jax.value_and_grad(
@@ -51,14 +51,14 @@ def make_train_step(
 
 
 def _mean_of_parts(loss_and_gradients: Callable, params: Params, tokens_BxT: jax.Array, accumulate: int):
-    """Of a batch, made in so many microbatches."""
+    """The mean loss and gradients of a batch, computed in `accumulate` microbatches."""
     if accumulate == 1:
         return loss_and_gradients(params, tokens_BxT)
 
     def add(total, tokens):
         return jax.tree.map(jnp.add, total, loss_and_gradients(params, tokens)), None
 
-    # a microbatch takes every n-th row, so that each device has as many of its rows in all of them
+    # a microbatch takes every n-th row, so that each device has equally many rows in each of them
     microbatches = tokens_BxT.reshape(-1, accumulate, tokens_BxT.shape[-1]).swapaxes(0, 1)
     nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
     total, _ = jax.lax.scan(add, nothing, microbatches)

@@ -136,7 +136,7 @@ def test_what_misses_a_target_is_run_on_no_more_pairs_than_show_it(monkeypatch):
     assert [one.k for one in both] == [0, alone[0].k] and alone[0].k > 20
     batches = -(-len(noisy().pairs.tokens) // PAIRS)
     assert work <= least + 2 * batches < batches * alone[0].k
-    with pytest.raises(ValueError, match="valid: from the loosest on"):
+    with pytest.raises(ValueError, match="valid: the loosest first"):
         lanes = discretize_module.LossCurve(noisy(), scores)
         lanes.smallest(strict)
         lanes.smallest(loose)

@@ -151,7 +151,7 @@ def test_training_keeps_the_edges_that_the_task_needs(ablation):
 @pytest.mark.parametrize(
     ("gates", "said"),
     [
-        ({"mlp_in->mlp_neurons": (2, 8, 16)}, "gates: 'mlp_in->mlp_neurons' is no edge; did you mean"),
+        ({"mlp_in->mlp_neurons": (2, 8, 16)}, "gates: 'mlp_in->mlp_neurons' is not an edge; did you mean"),
         ({"attn_in->q": (2, 8, 7)}, "gates['attn_in->q']: shape (2, 8, 7); valid: (2, 8, 8)"),
     ],
 )

@@ -251,13 +251,13 @@ def test_means_of_the_embedding_are_needed_only_where_it_is_gated():
         ({"tasks": [planted_pairs(8), planted_pairs(9)]}, "tasks: [8, 9] is not valid; valid: as many pairs"),
         ({"tasks": [planted_pairs(3)]}, "pairs: 3 is not valid; valid: at least pruning.pairs_per_step 4"),
         ({"task": np.array([0, 1])}, "lanes.task: [0, 1] is not valid; valid: 0 to 0"),
-        ({"seed": np.arange(3)}, "lanes: (2,) is not valid; valid: 3 lanes in front"),
+        ({"seed": np.arange(3)}, "lanes: (2,) is not valid; valid: 3 along axis 0"),
         ({"fixed": {"q": np.ones((2, 1, 7))}}, "gates['q']: (2, 1, 7) is not valid; valid: (1, 8) after"),
         (
             {"fixed": {"qq": np.ones((2, 1, 7))}},
             "gates['qq']: (2, 1, 7) is not valid; valid: a site of nodes",
         ),
-        ({"eligible": {"v->q": np.ones((2, 1, 8, 8))}}, "gates: 'v->q' is no edge; "),
+        ({"eligible": {"v->q": np.ones((2, 1, 8, 8))}}, "gates: 'v->q' is not an edge; "),
         (
             {"ablation": "resample", "eligible": {"attn_in->q": np.ones((2, 1, 8, 8))}},
             "pruning.ablation: 'resample'",

@@ -118,7 +118,7 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
     assert len(list(tmp_path.glob("means*.npz"))) == 2
     paths = sorted(tmp_path.glob("planted*.json"))
     assert len({load_circuit(path).provenance["identity"] for path in paths}) == 4
-    with pytest.raises(InputError, match="its tokenizer is another now"):
+    with pytest.raises(InputError, match="it gives another tokenizer now"):
         foreign = dataclasses.replace(corpus, tokenizer=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
         prune_tasks(model, foreign, [data], Recipe(PRUNE), tmp_path)
     assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp

@@ -77,7 +77,7 @@ def test_a_mesh_of_other_than_all_devices_is_refused(shape):
 
 
 def test_two_axes_cannot_both_be_what_is_left():
-    with pytest.raises(InputError, match="training.mesh_data, mesh_tensor: -1 .* one axis at most is -1"):
+    with pytest.raises(InputError, match="training.mesh_data, mesh_tensor: -1 .* -1 for at most one axis"):
         TrainConfig(mesh_data=-1, mesh_tensor=-1)
 
 
