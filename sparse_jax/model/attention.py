@@ -1,8 +1,8 @@
-"""Causal attention with a sink: its pattern, and what is read without ever holding a whole pattern.
+"""Causal attention with a sink: the pattern, and attention that never holds a whole pattern in memory.
 
-Heads are small (d_head 16), so what costs is not the products but reading and writing scores. `attend` makes
-a block of them at a time, small enough for a cache, skips most of what lies above the diagonal, and keeps
-only the logarithm of each row's denominator: the backward pass makes the scores again.
+Heads are small (d_head 16), so the cost is dominated by reading and writing scores, not by the products.
+`attend` computes a cache-sized block of scores at a time, skips most blocks above the diagonal, and keeps
+only the logarithm of each row's denominator: the backward pass recomputes the scores.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,16 +13,17 @@ import jax.numpy as jnp
 
 from sparse_jax.topk.chunks import in_chunks
 
-# queries whose scores are made at once
+# queries whose scores are computed at once
 BLOCK = 64
 
 
 def attention_pattern(q, k, sink_H, d_head: int, visible_TxS: jax.Array) -> jax.Array:
     """Attention weights [B, H, T, S] in float32 of q [B, T, H*K] over the keys k [B, S, H*K] that each sees.
 
-    What is visible may be of each sequence, [B, T, S]. The sink is one more logit in the denominator of each
-    head, without a value, so that the weights of a row may add up to less than 1 (METHOD 1). The manual
-    softmax keeps its gradients exact, unlike rescaling a fused attention by its stop-gradiented lse.
+    The visible keys may differ by sequence, [B, T, S]. The sink is one more logit in the denominator of each
+    head, without a value, so the weights of a row may sum to less than 1 (METHOD 1). The softmax is written
+    out because its gradients are exact; those of fused attention rescaled by its (stop-gradiented) lse are
+    not.
     """
     q = q.reshape(*q.shape[:-1], -1, d_head)
     k = k.reshape(*k.shape[:-1], -1, d_head)
@@ -42,10 +43,10 @@ def attention_pattern(q, k, sink_H, d_head: int, visible_TxS: jax.Array) -> jax.
 
 
 def attend(q, k, v, sink_H: jax.Array | None, d_head: int, visible_TxT: jax.Array) -> jax.Array:
-    """What each token reads, [B, T, H*K]: softmax(q k / sqrt(K)) v of every head, of q, k, v [B, T, H*K].
+    """Attention output [B, T, H*K]: softmax(q k / sqrt(K)) v for every head; q, k, v are [B, T, H*K].
 
-    The sink is one more logit in the denominator of each head (METHOD 1). What is visible, [T, T] or
-    [B, T, T], may hold no later token and must hold the token itself. Scores are float32.
+    The sink is one more logit in the denominator of each head (METHOD 1). visible, [T, T] or [B, T, T], must
+    be true for the token itself and false for all later ones. Scores are float32.
     """
     heads = q.shape[-1] // d_head
     sink_H = jnp.full(heads, -jnp.inf) if sink_H is None else sink_H.astype(jnp.float32)
@@ -74,7 +75,7 @@ _attend.defvjp(_forward, _backward)
 
 
 def _of_sequences(function: Callable, arrays: Sequence[jax.Array], sink_H, visible):
-    """function(sink_H, visible, *arrays), on a CPU of a few sequences at a time."""
+    """function(sink_H, visible, *arrays); on a CPU, for a few sequences at a time."""
     tokens = arrays[0].shape[1]
     score_bytes = 4 * len(sink_H) * min(BLOCK, tokens) * tokens
 
@@ -90,7 +91,7 @@ def _of_sequences(function: Callable, arrays: Sequence[jax.Array], sink_H, visib
 
 
 def _read(sink_H, visible, *q_k_v):
-    """What is read [B, T, H*K], and the logarithm of every row's denominator [B, H, T, 1]."""
+    """The output [B, T, H*K], and the logarithm of every row's denominator [B, H, T, 1]."""
     q, k, v = (_split(x, len(sink_H)) for x in q_k_v)
     sink, scale = sink_H[:, None, None], q.shape[-1] ** -0.5
     read, logs = [], []
@@ -106,10 +107,10 @@ def _read(sink_H, visible, *q_k_v):
 
 
 def _gradients(sink_H, visible, *given):
-    """Those of q, k, v [B, T, H*K] and of the sinks [B, H], from that of what was read."""
+    """Gradients of q, k, v [B, T, H*K] and of the sinks [B, H], from that of the output."""
     *flat, logs = given
     q, k, v, read, gradient = (_split(x, len(sink_H)) for x in flat)
-    # small operands are transposed, so that no product has to transpose a block of weights
+    # transpose the small operands, so that no product has to transpose a block of weights
     q_T, k_T, v_T, gradient_T = (x.swapaxes(2, 3) for x in (q, k, v, gradient))
     along = jnp.sum((gradient * read).astype(jnp.float32), axis=-1, keepdims=True)
     scale = q.shape[-1] ** -0.5
@@ -128,13 +129,13 @@ def _gradients(sink_H, visible, *given):
 
 
 def _blocks(tokens: int) -> list[tuple[slice, int]]:
-    """Rows of scores, and how many keys the last of them may see."""
+    """Blocks of rows of scores, each with the number of keys that its last row may see."""
     ends = range(BLOCK, tokens + BLOCK, BLOCK)
     return [(slice(end - BLOCK, min(end, tokens)), min(end, tokens)) for end in ends]
 
 
 def _product(a, b, axis_of_a: int, axis_of_b: int) -> jax.Array:
-    """Of every head of every sequence, over the given axes, in float32."""
+    """The product of every head of every sequence over the given axes, in float32."""
     contracted = (((axis_of_a,), (axis_of_b,)), ((0, 1), (0, 1)))
     return jax.lax.dot_general(a, b, contracted, preferred_element_type=jnp.float32)
 

@@ -1,4 +1,4 @@
-"""The one forward function, and how parameters are made, counted and shown."""
+"""The forward function, and functions that initialize, count and summarize parameters."""
 
 import functools
 from collections.abc import Mapping
@@ -32,14 +32,14 @@ def forward(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Runs the model: tokens [B, T] -> (float32 logits [B, T, V], captured values by site).
 
-    With `at_B` (a position in each sequence, or A of them, [B, A]) only those tokens are unembedded: logits
-    [B, V] ([B, A, V]); and without patches, additions and captures in the layers, the last layer's queries,
-    outputs and MLP are computed for those alone. With `branches` each sequence is two texts with a common
-    beginning. With `narrow` the nodes of the layers that it leaves out count as closed, whatever their gates
-    say; hooks are then gates of all sites of the layers and ablation values [L, N]; patches, additions and
-    captures there are refused. `stream`: how the residual stream lies on devices, see `Transformer`.
-    Captured values are [L, B, T, N] ([B, T, N] at `embed` and `final_resid`, the latter as the logits with
-    `at_B`; "pattern" is [L, B, H, T, T]). Pure; jit it with `config` closed over.
+    With `at_B` (one position per sequence, or A of them, [B, A]) only those tokens are unembedded: logits are
+    [B, V] ([B, A, V]). If hooks have no patches, additions or captures in the layers, the last layer's
+    queries, outputs and MLP are then computed for those tokens alone. With `branches` each sequence is two
+    texts with a common beginning. With `narrow` the layer nodes that it leaves out are closed, whatever their
+    gates say; hooks must then give gates of all layer sites and ablation values [L, N], and patches,
+    additions and captures there are refused. `stream` are the shardings of the residual stream, see
+    `Transformer`. Captured values are [L, B, T, N] ([B, T, N] at `embed` and `final_resid`; at the latter,
+    with `at_B`, only those positions; "pattern" is [L, B, H, T, T]). Pure; jit it with `config` closed over.
 
     Token ids are not checked, since a traced array has none yet (`check_ids` does that before): an id past
     the vocabulary is read as its last, a negative one counts from its end, and one before its start is read
@@ -80,10 +80,10 @@ def forward_cached(
     start: jax.Array | int,
     hooks: Hooks = NO_HOOKS,
 ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-    """Runs T more tokens at positions start.. after those in `cache` -> (logits [B, T, V], cache).
+    """Runs T more tokens, at positions from `start`, after those in `cache` -> (logits [B, T, V], cache).
 
-    hooks: the same at every position, see `check_steady`. Raises InputError past the context; where `start`
-    is traced, the caller has to see to that.
+    hooks: the same at every position, see `check_steady`. Raises InputError for positions past the context;
+    if `start` is traced, the caller has to check this.
     """
     check_hooks(config, hooks, tokens_BxT.shape)
     check_steady(hooks)
@@ -98,7 +98,7 @@ def forward_cached(
 
 
 def empty_cache(config: ModelConfig, batch: int) -> dict[str, jax.Array]:
-    """Keys and values [L, B, context, H*K] of no token yet."""
+    """An empty cache of keys and values, [L, B, context, H*K]."""
     shape = (config.n_layers, batch, config.context, config.d_attention)
     return {name: jnp.zeros(shape, config.compute_dtype) for name in ("k", "v")}
 
@@ -112,17 +112,17 @@ def initialize(config: ModelConfig, key: jax.Array) -> Params:
 
 @functools.cache
 def param_shapes(config: ModelConfig) -> Params:
-    """The parameter tree as shapes and dtypes, without making it."""
+    """The parameter tree as shapes and dtypes, without allocating it."""
     return jax.eval_shape(lambda: initialize(config, jax.random.key(0)))
 
 
 def num_params(params: Params) -> int:
-    """Number of entries over all leaves."""
+    """The number of parameters in all leaves."""
     return sum(int(np.prod(leaf.shape)) for leaf in named_leaves(params).values())
 
 
 def summary(params: Params) -> str:
-    """A line per leaf: name, shape, entries, nonzero entries in percent; totals last."""
+    """One line per leaf: name, shape, entries, percentage of nonzero entries; totals last."""
     rows, nonzeros = [], 0
     for name, leaf in named_leaves(params).items():
         size, nonzero = int(np.prod(leaf.shape)), int(np.count_nonzero(leaf))
@@ -143,11 +143,11 @@ def check_ids(config: ModelConfig, ids: Array, field: str) -> None:
 
 def _check_length(config: ModelConfig, tokens: int) -> None:
     if tokens > config.context:
-        raise InputError(f"tokens: {tokens} a sequence; valid: at most context {config.context}")
+        raise InputError(f"tokens: {tokens} per sequence; valid: at most context {config.context}")
 
 
 def _check_narrow(hooks: Hooks) -> None:
-    """Raises InputError for what a narrow layer would leave out without a word."""
+    """Raises InputError for hooks that a narrow layer would silently ignore."""
     asked = {"patches": hooks.patches, "additions": hooks.additions, "capture": hooks.capture}
     for kind, names in asked.items():
         for site in names:

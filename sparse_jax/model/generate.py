@@ -24,9 +24,9 @@ def generate(
 ) -> jax.Array:
     """Continues each prompt [B, T] by `new_tokens` sampled tokens -> [B, T + new_tokens].
 
-    temperature 0 takes the most likely token; top_k samples among the k most likely only. hooks: the same
-    at every position (`check_steady`). `cached` False runs the whole prefix again for every token: slower,
-    the same tokens.
+    temperature 0 takes the most likely token; top_k samples only among the k most likely. hooks: the same
+    at every position (`check_steady`). `cached=False` runs the whole prefix again for every token, which is
+    slower and gives the same tokens.
 
     Raises InputError if prompt and new tokens exceed the context, a token id is not in the vocabulary, or a
     setting is out of range.
@@ -55,7 +55,7 @@ def check_prompt(config: ModelConfig, length: int) -> None:
 
 
 def sample(key: jax.Array, logits_BxV: jax.Array, temperature: float, top_k: int | None):
-    """One token a row [B], drawn from the softmax of logits / temperature over the top k."""
+    """One token per row, [B], drawn from the softmax of logits / temperature over the top k."""
     if temperature == 0:
         return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
     if top_k is not None:

@@ -1,7 +1,7 @@
-"""What can be done at a site, given as data: gates with ablation values, additions, patches and captures.
+"""Interventions at sites, as data: gates with ablation values, additions, patches and captures.
 
-Hooks are arguments of the forward function, never context managers, which a jitted function would
-ignore. Every value passes its site once, in this order: AbsTopK, gate, addition, patch, capture.
+Hooks are arguments of the forward function, not context managers, which a jitted function would ignore. At
+each site they are applied in this order: AbsTopK, gate, addition, patch, capture.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from sparse_jax.trees import Array, Arrays
 
 @struct.dataclass
 class Patch:
-    """Puts `value` where `where` holds; both broadcast to [L, B, T, N] ([B, T, N] outside the layers)."""
+    """Puts `value` where `where` is true; both broadcast to [L, B, T, N] ([B, T, N] outside the layers)."""
 
     where: Array
     value: Array
@@ -39,7 +39,7 @@ def _per_layer(x: Array, n_layers: int) -> jax.Array:
 
 
 def _at(value: Array, at_BxA: jax.Array) -> Array:
-    """Of what broadcasts to [B, T, N] the part for some tokens; the same at every position, it stays."""
+    """Selects some tokens of an array that broadcasts to [B, T, N]; unchanged if equal at all positions."""
     if jnp.ndim(value) < 2 or jnp.shape(value)[-2] == 1:
         return value
     return take_tokens(jnp.broadcast_to(value, (len(at_BxA), *jnp.shape(value)[-2:])), at_BxA)
@@ -50,12 +50,12 @@ class Hooks:
     """Interventions by site name; per-layer arrays carry the layer axis first.
 
     gates: [L, N] ([N] at `embed` and `final_resid`), 1 keeps a node and 0 replaces it by its ablation value.
-    ablated: same shapes, or a value of its own at every token, [L, B, T, N] ([B, T, N] outside the layers);
-    what a closed gate puts in place of the node (0 where absent).
-    additions: what is added at a site, broadcast as NumPy does to [L, B, T, N] ([B, T, N] outside the
-    layers): a vector [N] is added in every layer; with one of its own for each it is [L, 1, 1, N].
+    ablated: the ablation values of closed nodes (0 if absent), in the same shapes, or one value per token,
+    [L, B, T, N] ([B, T, N] outside the layers).
+    additions: what is added at a site, broadcast like NumPy to [L, B, T, N] ([B, T, N] outside the layers): a
+    vector [N] is added in every layer; [L, 1, 1, N] has one vector per layer.
     patches: a Patch per site.
-    norms: what an RMSNorm divides by in place of its input's own root mean square, by a name of NORMS,
+    norms: what an RMSNorm divides by instead of the root mean square of its input, by name (one of NORMS),
     [L, B, T, 1] ([B, T, 1] for the last).
     capture: names of the sites whose values the forward function returns.
     """
@@ -68,7 +68,7 @@ class Hooks:
     capture: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
     def split(self, n_layers: int) -> tuple["Hooks", "Hooks"]:
-        """The part that is scanned over the layers, and the part for what is outside them."""
+        """The hooks in the layers, which are scanned, and those outside of them."""
         outside = self._select(lambda site: not sites.in_layers(site))
         layers = self._select(sites.in_layers)
         patches = {site: patch.per_layer(n_layers) for site, patch in layers.patches.items()}
@@ -90,11 +90,11 @@ class Hooks:
 
     @property
     def see_all_positions(self) -> bool:
-        """Whether a patch, an addition or a capture may need positions that no logit may depend on."""
+        """Whether a patch, addition or capture may need positions that do not affect the logits."""
         return bool(self.patches or self.additions or self.capture)
 
     def at(self, at_BxA: jax.Array) -> "Hooks":
-        """The same of one layer, for values [B, A, N] of some tokens of every sequence."""
+        """The hooks of one layer, for values [B, A, N] of some tokens of every sequence."""
         ablated = {
             s: value if value.ndim == 1 else take_tokens(value, at_BxA) for s, value in self.ablated.items()
         }
@@ -107,7 +107,7 @@ class Hooks:
         return dataclasses.replace(self, ablated=ablated, norms=norms, additions=additions, patches=patches)
 
     def apply(self, site: str, x: jax.Array) -> jax.Array:
-        """Gate, add to, then patch the value `x` [..., N] of `site`."""
+        """Applies gate, addition and patch to the value `x` [..., N] of `site`."""
         if site in self.gates:
             gate = self.gates[site].astype(x.dtype)
             x = x * gate
@@ -171,14 +171,14 @@ def _check_gates(config: ModelConfig, hooks: Hooks, tokens_shape) -> None:
                 raise InputError(f"hooks.{kind}[{site!r}]: shape {tuple(array.shape)}; valid: {choices}")
     for site in hooks.ablated:
         if site not in hooks.gates:
-            raise InputError(f"hooks.ablated[{site!r}]: no gate there; valid: ablated of gated sites")
+            raise InputError(f"hooks.ablated[{site!r}]: no gate at this site; valid: a gated site")
 
 
 def check_steady(hooks: Hooks) -> None:
-    """Raises InputError unless the hooks are the same at every position, as sampling token by token needs it.
+    """Raises InputError unless the hooks are the same at every position, which token-by-token sampling needs.
 
-    Those are gates with ablation values [L, N], and additions and patches whose axis of positions has size 1
-    or is absent; no captures, and no frozen norms.
+    Allowed are gates with ablation values [L, N], and additions and patches whose position axis has size 1 or
+    is absent, but no captures or frozen norms.
     """
     valid = "hooks that are the same at every position"
     for kind, given in (("capture", hooks.capture), ("norms", hooks.norms)):
@@ -186,7 +186,7 @@ def check_steady(hooks: Hooks) -> None:
             raise InputError(f"hooks.{kind}: {next(iter(given))!r} while sampling; valid: {valid}")
     for site, value in hooks.ablated.items():
         if jnp.ndim(value) != jnp.ndim(hooks.gates[site]):
-            raise InputError(f"hooks.ablated[{site!r}]: a value a token while sampling; valid: {valid}")
+            raise InputError(f"hooks.ablated[{site!r}]: one value per token while sampling; valid: {valid}")
     arrays: dict[str, Array] = {f"additions[{site!r}]": value for site, value in hooks.additions.items()}
     for site, patch in hooks.patches.items():
         arrays |= {f"patches[{site!r}].where": patch.where, f"patches[{site!r}].value": patch.value}

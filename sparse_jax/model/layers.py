@@ -20,9 +20,9 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """x times the normal distribution function, as PyTorch computes it.
+    """Exact GELU: x times the normal distribution function, as PyTorch computes it.
 
-    By erf, one polynomial; `jax.nn.gelu` goes by erfc, which costs a CPU two and a half times as much and
+    It uses erf, a single polynomial. `jax.nn.gelu` uses erfc, which takes 2.5 times as long on a CPU and
     differs only where the result is below 1e-7.
     """
     return 0.5 * x * (1 + jax.lax.erf(x * 2**-0.5))
@@ -36,12 +36,12 @@ ACTIVATION: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 Captured = dict[str, jax.Array]
 
-# A leaf [H, D] that no training makes: what a head adds to the stream, times the sum of its attention row.
+# A leaf [H, D] set only by edge gates: what a head adds to the stream, times the sum of its attention row.
 HEAD_CONSTANTS = "head_constants"
 
 
 def point(config: ModelConfig, site: str, x: jax.Array, hooks: Hooks, captured: Captured):
-    """The one named point that every value of `site` passes: AbsTopK, hooks, capture."""
+    """The named point that the values of `site` pass through: AbsTopK, hooks, capture."""
     kept = config.kept(site)
     if kept is not None:
         x = abs_top_k(x, kept, reused=site in sites.PRODUCT_SITES)
@@ -79,8 +79,8 @@ def linear(config: ModelConfig, width: int, name: str, scale: float = INIT_SCALE
 def rows_times_matrix(x, matrix_KxN, dimension_numbers=None, precision=None, preferred_element_type=None):
     """x [..., K] -> [..., N], all rows as one matrix; the signature is that of `lax.dot_general`.
 
-    Otherwise XLA on a CPU makes the matrix's gradient, a sum over two axes, from a transposed copy of the
-    gradients, by a product that is three times slower.
+    Without this, XLA on a CPU computes the matrix's gradient, a sum over two axes, from a transposed copy of
+    the gradients, with a product that is three times slower.
     """
     x_RxK = x.reshape(-1, x.shape[-1])
     y_RxN = jnp.matmul(x_RxK, matrix_KxN, precision=precision, preferred_element_type=preferred_element_type)
@@ -93,7 +93,7 @@ def output_scale(config: ModelConfig) -> float:
 
 
 def normed(config: ModelConfig, name: str, site: str, x: jax.Array, hooks: Hooks, captured: Captured):
-    """`norm` of the stream x [B, T, D], dividing by what `hooks.norms` says if it names `site`."""
+    """`norm` of the stream x [B, T, D]; divides by `hooks.norms[site]` if given."""
     y = norm(config, name)(x)
     if site in hooks.norms or site in hooks.capture:
         mean_square = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
@@ -106,7 +106,7 @@ def normed(config: ModelConfig, name: str, site: str, x: jax.Array, hooks: Hooks
 
 
 def block_input(config: ModelConfig, x_BxTxD, position_BxTxP, site: str, hooks: Hooks, captured: Captured):
-    """What a sub-layer reads: the normed stream and, beside it, the normed position channels."""
+    """The input of a sub-layer: the normed stream, concatenated with the normed position channels if any."""
     x = normed(config, "norm", site, x_BxTxD, hooks, captured)
     if position_BxTxP is None:
         return x
@@ -115,7 +115,7 @@ def block_input(config: ModelConfig, x_BxTxD, position_BxTxP, site: str, hooks: 
 
 
 class Attention(nn.Module):
-    """Causal attention over all heads; q, k and v are node sites, and so is what it writes."""
+    """Causal attention over all heads; q, k, v and the output are node sites."""
 
     config: ModelConfig
 
@@ -123,7 +123,7 @@ class Attention(nn.Module):
     def __call__(self, x, position, hooks, captured: Captured, cache, positions: Positions, at_BxA=None):
         """x [B, T, D] -> (what is added to the stream [B, T, D], the cache with T more tokens).
 
-        With `at_BxA` only the queries of those tokens are asked: [B, A, D].
+        With `at_BxA` only the queries of those tokens are computed: [B, A, D].
         """
         config = self.config
         x = block_input(config, x, position, "attn_norm", hooks, captured)

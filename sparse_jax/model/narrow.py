@@ -1,8 +1,8 @@
-"""A layer's forward pass on some of its nodes: the others are closed for good, and carry constants.
+"""A layer's forward pass on some of its nodes; the others are closed for good and carry constants.
 
-The values are those of the full model with those nodes closed. AbsTopK lets all channels compete, so the
-products give their whole rows; but they read few channels, attention has few heads, and gradients
-exist for the chosen channels alone.
+The values are those of the full model with those nodes closed. All channels compete in AbsTopK, so the
+products still compute all outputs; but they read few channels, attention has few heads, and gradients are
+computed only for the chosen channels.
 """
 
 import functools
@@ -21,21 +21,22 @@ from sparse_jax.topk.chunks import in_chunks
 from sparse_jax.topk.rows import abs_top_k_mask
 from sparse_jax.trees import Arrays
 
-# What a CPU goes over for a target: its value and its key.
+# The bytes that a CPU reads per target: its value and its key.
 TARGET_BYTES = 8
 
 
 @struct.dataclass
 class Narrow:
-    """The chosen nodes of every layer, and the matrices between them (L in front of all shapes).
+    """The chosen nodes of every layer, and the matrices between them (leading axis L everywhere).
 
     chosen: whole numbers in ascending order: channels of "attn_in", "mlp_in" and "mlp_neuron", and "heads",
-    of which all channels are chosen. Every open node must be among them, but those of attn_out and mlp_out.
-    kernels: of q, k, v, out, up, down, the rows of the chosen sources, and all columns.
-    gradients: of q, k, v, up, the columns of the chosen targets of that.
-    biases: of all six [N], with what the sources that are not chosen add.
-    head_constants: [H, D], what a head that is not chosen adds to the stream, times the sum of its row of
-    attention; 0 for the chosen. head_scores: [H], the score of any query and key in such a head.
+    of which all channels are chosen. Every open node must be among them, except those of attn_out and
+    mlp_out.
+    kernels: for q, k, v, out, up, down, the rows of the chosen sources, with all columns.
+    gradients: for q, k, v, up, the columns of `kernels` for the chosen targets.
+    biases: for all six, [N], including the contribution of the sources that are not chosen.
+    head_constants: [H, D], what a head that is not chosen adds to the stream, times the sum of its attention
+    row; 0 for the chosen ones. head_scores: [H], the score of any query and key in such a head.
     """
 
     chosen: Arrays
@@ -47,7 +48,7 @@ class Narrow:
 
 
 class NarrowAttention(nn.Module):
-    """`Attention` with gates, ablated and norms of the layer as hooks, no captures, patches or cache."""
+    """`Attention` with the layer's gates, ablation values and norms as hooks; no cache or other hooks."""
 
     config: ModelConfig
 
@@ -76,7 +77,7 @@ class NarrowAttention(nn.Module):
 
 
 class NarrowMlp(nn.Module):
-    """`Mlp` with gates, ablated and norms of the layer as hooks, no captures or patches."""
+    """`Mlp` with the layer's gates, ablation values and norms as hooks; no other hooks."""
 
     config: ModelConfig
 
@@ -91,12 +92,12 @@ class NarrowMlp(nn.Module):
 
 
 def product(x, own: Narrow, matrix: str) -> jax.Array:
-    """x [..., K] of the chosen sources -> all targets, in the type of x."""
+    """x [..., K] of the chosen sources -> all targets, in the dtype of x."""
     return rows_times_matrix(x, own.kernels[matrix].astype(x.dtype)) + own.biases[matrix].astype(x.dtype)
 
 
 def targets(config: ModelConfig, site: str, matrix: str, x, hooks: Hooks, own: Narrow, columns_C):
-    """The values [..., C] of the chosen nodes of `site`, after AbsTopK among all and their gates."""
+    """The values [..., C] of the chosen nodes of `site`, after AbsTopK over all channels and their gates."""
     kernels = [
         leaf.astype(x.dtype) for leaf in (own.kernels[matrix], own.biases[matrix], own.gradients[matrix])
     ]
@@ -110,7 +111,7 @@ def targets(config: ModelConfig, site: str, matrix: str, x, hooks: Hooks, own: N
 
 
 def other_heads(sink_H: jax.Array | None, own: Narrow, visible_TxS: jax.Array) -> jax.Array:
-    """What the heads that are not chosen add, [T, D] or [B, T, D]; in them all keys have the same score."""
+    """What the heads that are not chosen add, [T, D] or [B, T, D]; all their keys have the same score."""
     seen_Tx1 = jnp.sum(visible_TxS, axis=-1, dtype=jnp.float32)[..., None]
     if sink_H is None:
         return jnp.ones_like(seen_Tx1) * own.head_constants.sum(axis=0)
@@ -120,12 +121,12 @@ def other_heads(sink_H: jax.Array | None, own: Narrow, visible_TxS: jax.Array) -
 
 @jax.custom_vjp
 def take_columns(x: jax.Array, columns_K: jax.Array) -> jax.Array:
-    """x [..., N] -> [..., K]; gradients come back by a gather too, which is faster than a scatter."""
+    """x [..., N] -> [..., K]; the backward pass also uses a gather, which is faster than a scatter."""
     return jnp.take(x, columns_K, axis=-1, mode="clip")
 
 
 def _take_forward(x, columns_K):
-    # the gradient needs no more of x than its width
+    # the backward pass needs only the width of x
     return take_columns(x, columns_K), (columns_K, jnp.zeros(x.shape[-1:], jnp.int32))
 
 
@@ -160,7 +161,7 @@ def _targets_forward(kept, activation, x, kernel, bias, gradients, columns_C):
             after = jnp.where(stays, after, 0)
         return after, before, stays
 
-    # nothing else reads the whole rows, so that a CPU need not write them to memory
+    # nothing else reads the whole rows, so a CPU need not write them to memory
     chunked = functools.partial(in_chunks, chosen, row_bytes=TARGET_BYTES * len(bias))
     rows = x.reshape(-1, x.shape[-1])
     found = jax.lax.platform_dependent(rows, cpu=lambda rows: chunked([rows]), default=chosen)

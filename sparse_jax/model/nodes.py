@@ -1,6 +1,6 @@
-"""Nodes by name: "1.mlp_neuron.17" is one channel, "1.mlp_neuron" a site in a layer, "mlp_neuron" in all.
+"""Nodes by name: "1.mlp_neuron.17" is a channel, "1.mlp_neuron" a site in one layer, "mlp_neuron" in all.
 
-Names are those of the nodes of a circuit: `embed` is in layer 0, `final_resid` in the last layer + 1.
+Names are the same as in circuits: `embed` is in layer 0, `final_resid` in the last layer + 1.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ ABLATIONS = ("mean", "zero")
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """layer and index None stand for all. `embed` is in layer 0, `final_resid` in the last layer + 1."""
+    """A parsed name; None stands for all. `embed` is in layer 0, `final_resid` in the last layer + 1."""
 
     layer: int | None
     site: str
@@ -28,7 +28,7 @@ class Address:
 def parse_node(config: ModelConfig, name: str) -> Address:
     """The nodes that `name` means: "site", "layer.site" or "layer.site.index".
 
-    Raises InputError naming what does not exist, with what does.
+    Raises InputError naming what does not exist, and the valid choices.
 
     >>> config = ModelConfig(vocab_size=8, context=8, n_layers=2, d_model=16)
     >>> parse_node(config, "1.mlp_neuron.17")
@@ -61,7 +61,7 @@ valid: attn_in, attn_out, embed, final_resid, k, mlp_in, mlp_neuron, mlp_out, q,
 def select(config: ModelConfig, names: Iterable[str]) -> dict[str, np.ndarray]:
     """True for the named nodes, by site in the shapes of gates: [L, N] ([N] outside the layers).
 
-    Sites that are not named are absent. Raises InputError as `parse_node` does.
+    Only named sites are present. Raises InputError as `parse_node` does.
     """
     chosen: dict[str, np.ndarray] = {}
     for name in names:
@@ -81,9 +81,9 @@ def close(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """(gates, ablated) for `Hooks` that close the named nodes: 0 for them, 1 for the others of their sites.
 
-    names: one name, several, or "mean" or "zero" by name; without it, the mean. Of two entries that name one
-    node the later holds. means: by site in the shapes of gates, [L, N] ([N] outside the layers).
-    Raises InputError as `parse_node` does, for another ablation, and for a mean that `means` does not have.
+    names: one name, several, or a mapping from names to "mean" or "zero" (default: the mean). If two entries
+    name the same node, the later one counts. means: by site in the shapes of gates, [L, N] ([N] outside the
+    layers). Raises InputError as `parse_node` does, for other ablations, and for a mean missing from `means`.
 
     >>> config = ModelConfig(vocab_size=8, context=8, n_layers=2, d_model=16)
     >>> gates, ablated = close(config, {"0.attn_in": "zero", "1.q.3": "zero"})
@@ -105,7 +105,7 @@ def close(
 
 
 def _means_of(name: str, site: str, shape: tuple[int, ...], means: Arrays | None):
-    """The means of `site`. Raises InputError where there are none, or of another shape."""
+    """The means of `site`. Raises InputError if they are missing or have another shape."""
     if means is None or site not in means:
         have = f", or nodes of {', '.join(means)}" if means else ""
         raise InputError(f"ablate[{name!r}]: no means of {site!r} are given; valid: 'zero'{have}")

@@ -1,4 +1,4 @@
-"""Where the tokens of a sequence stand, and which of them each can see."""
+"""The positions of tokens, and which tokens each of them can see."""
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,11 @@ from sparse_jax.trees import Array
 
 @struct.dataclass
 class Branches:
-    """Two texts with a common beginning as one sequence, in which what is common is there once.
+    """Two texts with a common beginning as one sequence, which has the common tokens once.
 
-    Tokens before `shared` [B] are common to both; those before `middle` [B] go on as the first text, those
-    from there on as the second: they stand where they would without the first, and do not see it.
+    Tokens before `shared` [B] are common; those from there to `middle` [B] continue the first text, and the
+    rest the second text. The rest have the positions that they would have without the first text, and do not
+    see it.
     """
 
     shared: jax.Array
@@ -32,7 +33,7 @@ class Positions:
     start: jax.Array | int = 0
 
     def at(self, at_BxA: jax.Array) -> "Positions":
-        """Those of some tokens of every sequence, [B, A] and [B, A, S]."""
+        """The positions of some tokens of every sequence, [B, A] and [B, A, S]."""
         index = jnp.broadcast_to(self.index, (len(at_BxA), self.index.shape[-1]))
         visible = self.visible[at_BxA] if self.visible.ndim == 2 else take_tokens(self.visible, at_BxA)
         return Positions(jnp.take_along_axis(index, at_BxA, axis=1), visible, self.start)

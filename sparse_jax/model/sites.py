@@ -1,8 +1,8 @@
-"""The named points of a model, in one table: where each lies, how wide it is, and what may be done there.
+"""The table of sites, the named points of a model: where each lies, its width, and which hooks it takes.
 
-A *node* is one channel of one node site (METHOD 2). The other points can be captured, most of them also
-patched and added to, and two of them made sparse, but they hold no nodes. All tuples of names below are read
-off the table, in its order.
+A *node* is one channel of a node site (METHOD 2). The other sites have no nodes, but all can be captured,
+most of them also patched and added to, and two of them made sparse. All tuples of names below are derived
+from the table, in its order.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 
 class Dimensions(Protocol):
-    """What widths depend on; `ModelConfig` has it."""
+    """The dimensions that widths depend on; `ModelConfig` has them."""
 
     @property
     def n_layers(self) -> int: ...
@@ -27,7 +27,7 @@ class Dimensions(Protocol):
 
 
 class Product(NamedTuple):
-    """The matrix that a site's values come from: `sublayer.matrix` maps the channels of `source` to it."""
+    """The matrix that computes a site's values: `sublayer.matrix` maps the channels of `source` to it."""
 
     source: str
     sublayer: str
@@ -38,11 +38,11 @@ class Site(NamedTuple):
     """A named point.
 
     width: its number of channels. in_layers: whether every layer has one. nodes: whether its channels are
-    nodes. sparse: whether AbsTopK can act there. product: where its values come from by one matrix, each of
-    whose weights is an edge (METHOD 7). kept: whether a product with a matrix reads it as it is, and keeps it
-    for that matrix's gradient. changeable: whether values can be patched and added there. stream: whether a
-    node "reads" or "writes" its channel of the residual stream. meaning: what a node is, in words before its
-    number.
+    nodes. sparse: whether AbsTopK can act there. product: the matrix that computes its values, if any; each
+    of its weights is an edge (METHOD 7). kept: whether a matrix product reads it unchanged, so that it is
+    stored for that matrix's gradient. changeable: whether patches and additions are allowed. stream: whether
+    a node "reads" or "writes" its channel of the residual stream. meaning: a phrase for a node, to be
+    followed by its number.
     """
 
     name: str
@@ -181,7 +181,7 @@ LAYER_SITES = tuple(site.name for site in TABLE if site.nodes and site.in_layers
 UNLAYERED_SITES = tuple(site.name for site in TABLE if site.nodes and not site.in_layers)
 TOPK_SITES = tuple(site.name for site in TABLE if site.sparse)
 PRODUCT_SITES = tuple(site.name for site in TABLE if site.kept)
-# Where values can be patched and added.
+# Sites that take patches and additions.
 CHANGEABLE_SITES = tuple(site.name for site in TABLE if site.changeable)
 # Nodes that are channels of the residual stream, read from it or written to it.
 READER_SITES = tuple(site.name for site in TABLE if site.stream == READS)
@@ -203,12 +203,12 @@ def width(config: Dimensions, site: str) -> int:
 
 
 def in_layers(site: str) -> bool:
-    """Whether every layer has a `site` of its own; the others lie before or behind all layers."""
+    """Whether every layer has this site; the others lie before or after all layers."""
     return _BY_NAME[site].in_layers
 
 
 def steps_of_a_layer() -> dict[str, int]:
-    """How far down the forward pass each node site lies; q, k and v, made of the same site, are level."""
+    """The depth of each node site in the forward pass of a layer; q, k and v have the same depth."""
     found: dict[str, int] = {}
     sources: list[str] = []
     for site in TABLE:

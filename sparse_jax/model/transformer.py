@@ -1,4 +1,4 @@
-"""The network in Flax Linen: embeddings, stacked blocks, and the way to the logits."""
+"""The network in Flax Linen: embeddings, stacked blocks, unembedding."""
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,7 @@ Shardings = tuple[jax.sharding.Sharding, ...]
 class Block(nn.Module):
     """Attention, then MLP, each added to the residual stream; one layer of the stack.
 
-    stream: how the residual stream lies on devices, as in `Transformer`.
+    stream: shardings of the residual stream, as in `Transformer`.
     """
 
     config: ModelConfig
@@ -30,7 +30,7 @@ class Block(nn.Module):
     def __call__(self, x, per_layer, position, positions: Positions, at_BxA=None):
         """x [B, T, D], per_layer = (hooks, cache, narrow) of this layer -> x, (captured, cache).
 
-        With `at_BxA` only those tokens are computed, x [B, A, D]; others are keys and values at most.
+        With `at_BxA` only those tokens are computed, x [B, A, D]; the others only provide keys and values.
         """
         hooks, cache, narrow = per_layer
         captured: Captured = {}
@@ -60,11 +60,11 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Token ids to logits, with every node site open to hooks.
+    """Token ids to logits, with hooks at every node site.
 
-    stream: how the residual stream [B, T, D] lies on devices where it leaves the embedding, one after
-    the other; the last also at the start of every layer. Where none is given, the compiler may split it along
-    D as the parameters are, and then moves it about in every layer.
+    stream: shardings of the residual stream [B, T, D], applied one after the other to the output of the
+    embedding, and the last one at the start of every layer. Without them, the compiler may split the stream
+    along D, as the parameters are, and then has to move it between devices in every layer.
     """
 
     config: ModelConfig
@@ -79,7 +79,7 @@ class Transformer(nn.Module):
         x = embedding.astype(config.compute_dtype)[tokens_BxT]
         x, position = self._positions(x, positions)
         captured: Captured = {}
-        # every token of it: with `at_BxA` too, all are keys and values
+        # of all tokens, even with `at_BxA`: all provide keys and values
         x = point(config, sites.EMBED_SITE, laid_out(x, self.stream), outer_hooks, captured)
         x, (in_layers, cache) = self._layers(x, (layer_hooks, cache, narrow), position, positions, at_BxA)
         captured |= in_layers
@@ -101,7 +101,7 @@ class Transformer(nn.Module):
         if self.is_initializing():
             return self._declare_layers(x, per_layer, position, positions)
         layers = self.variables["params"]["layers"]
-        # the last block's other tokens reach no logit that is asked for
+        # in the last block, other tokens do not affect the logits of `at_BxA`
         split = at_BxA is not None and not per_layer[0].see_all_positions
         count = config.n_layers - 1 if split else config.n_layers
         first = jax.tree.map(lambda leaf: leaf[:count], (layers, *per_layer))
@@ -120,7 +120,7 @@ class Transformer(nn.Module):
         return x, found
 
     def _declare_layers(self, *arguments):
-        """Makes the blocks' parameters, stacked."""
+        """Declares the stacked parameters of the blocks."""
         return nn.scan(
             Block,
             variable_axes={"params": 0},
@@ -134,7 +134,7 @@ class Transformer(nn.Module):
         return _Matrix(shape, init, name=name)()
 
     def _positions(self, x, positions):
-        """The stream with positions added, or their channels beside it, [B, T, P]."""
+        """The stream, with positions added if any, and the position channels [B, T, P] or None."""
         config = self.config
         if config.positions == "none":
             return x, None
@@ -161,14 +161,14 @@ class Transformer(nn.Module):
 
 
 def laid_out(x: jax.Array, shardings: Shardings) -> jax.Array:
-    """x, made to lie on devices as the shardings say, one after the other."""
+    """x, constrained to the shardings, one after the other."""
     for sharding in shardings:
         x = jax.lax.with_sharding_constraint(x, sharding)
     return x
 
 
 def run_block(config, stream: Shardings, params, x, per_layer, position, positions, at_BxA=None):
-    """One block on the parameters of its layer."""
+    """Runs one block with the parameters of its layer."""
 
     def run(params, x, per_layer, position, positions, at_BxA):
         block = Block(config, stream, parent=None)
@@ -180,7 +180,7 @@ def run_block(config, stream: Shardings, params, x, per_layer, position, positio
 
 
 class _Matrix(nn.Module):
-    """One float32 matrix under the name "<name>/kernel"."""
+    """A float32 matrix named "<name>/kernel"."""
 
     shape: tuple[int, int]
     initializer: nn.initializers.Initializer
@@ -204,7 +204,7 @@ class _Factors(nn.Module):
 
 
 def sinusoids(_, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:
-    """Fixed sines and cosines [T, P], periods spread evenly in log from 4 tokens to T."""
+    """Fixed sines and cosines [T, P], with log-spaced periods from 4 tokens to T."""
     steps, channels = shape
     half = max(1, channels // 2)
     periods = np.geomspace(4.0, max(4.0, float(steps)), half)

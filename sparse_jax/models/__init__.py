@@ -1,1 +1,1 @@
-"""Trained models, and every format they have on disk."""
+"""Trained models and their file formats."""

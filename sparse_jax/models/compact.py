@@ -1,6 +1,6 @@
-"""The project's own folder of a model: its weights as safetensors, config and tokenizer beside them.
+"""This library's own model format: a directory with safetensors weights, config and tokenizer.
 
-Weights are all of them, or the nonzero ones and a bit for each.
+It stores either all weights, or the nonzero ones and a bitmap.
 """
 
 import dataclasses
@@ -29,11 +29,12 @@ NONZERO, DENSE = "sparse_jax.compact.1", "sparse_jax.dense.1"
 
 
 def pack_weights(params: Params, dense: bool = False) -> bytes:
-    """The content of a file that `read_weights` gives back exactly.
+    """The content of a file from which `read_weights` restores `params` exactly.
 
-    dense: a leaf is one tensor of its own name. Otherwise it is two: `<name>.nonzero`, one bit an entry in C
-    order, packed into bytes, and `<name>.values`, float32, the entries whose bit is set. A dense leaf costs a
-    bit an entry more than it must, a leaf at 5 % nonzero takes a tenth of its size.
+    dense: store each leaf as one tensor of its name. Otherwise each leaf becomes two: `<name>.nonzero`, one
+    bit per entry in C order, packed into bytes, and `<name>.values`, the float32 entries whose bit is set.
+    For a dense leaf this costs one bit more per entry; a leaf with 5 % nonzero entries takes a tenth of its
+    size.
     """
     leaves = {name: np.asarray(leaf, np.float32) for name, leaf in named_leaves(params).items()}
     if dense:
@@ -42,14 +43,14 @@ def pack_weights(params: Params, dense: bool = False) -> bytes:
     tensors = {}
     for name, leaf in leaves.items():
         flat = leaf.reshape(-1)
-        nonzero = flat.view(np.uint32) != 0  # -0.0 is a value: every bit comes back
+        nonzero = flat.view(np.uint32) != 0  # -0.0 counts as a value: every bit is restored
         tensors[f"{name}.nonzero"] = np.packbits(nonzero)
         tensors[f"{name}.values"] = flat[nonzero]
     return safetensors.numpy.save(tensors, {"format": NONZERO})
 
 
 def read_weights(path: str | os.PathLike, config: ModelConfig) -> Params:
-    """The float32 NumPy leaves of a file of `pack_weights`, of either kind.
+    """The float32 NumPy leaves from a file of `pack_weights`, of either kind.
 
     Raises InputError for a missing, damaged or foreign file, or one that does not fit `config` or memory.
     """
@@ -82,7 +83,7 @@ def _read_nonzero(tensors: dict[str, Source], config: ModelConfig, path: Path) -
     require_room_to_load(config, path)
     params = map_named(leaf, param_shapes(config))
     if tensors:
-        raise InputError(f"model: {path} contains {min(tensors)}, for which its config has no leaf")
+        raise InputError(f"model: {path} contains {min(tensors)}, which its config does not have")
     return params
 
 
@@ -92,12 +93,12 @@ def _taken(tensors: dict[str, Source], name: str) -> np.ndarray | None:
 
 
 def is_compact(directory: str | os.PathLike) -> bool:
-    """Whether `write_compact` wrote there."""
+    """Whether `directory` was written by `write_compact`."""
     return (Path(directory) / WEIGHTS).is_file()
 
 
 def read_compact(directory: str | os.PathLike) -> Model:
-    """What `write_compact` wrote. Raises InputError for a missing, damaged or foreign file."""
+    """Reads what `write_compact` wrote. Raises InputError for a missing, damaged or unknown file."""
     directory = Path(directory)
     run = read_json_object(directory / CONFIG)
     config = model_section(run, directory / CONFIG)
@@ -111,7 +112,7 @@ def read_compact(directory: str | os.PathLike) -> Model:
 
 
 def write_compact(model: Model, directory: str | os.PathLike, dense: bool = False) -> None:
-    """Writes a model that `read_compact` gives back exactly, each file whole or not at all.
+    """Writes a model that `read_compact` restores exactly; each file is written atomically.
 
     dense: all weights, not only the nonzero ones; larger, but any reader of safetensors can use them.
     """
@@ -125,7 +126,7 @@ def write_compact(model: Model, directory: str | os.PathLike, dense: bool = Fals
 
 
 def model_section(run: Mapping[str, object], origin: Path) -> ModelConfig:
-    """The architecture that the config of a run tells. Raises InputError if it tells none."""
+    """The architecture in the config of a run. Raises InputError if there is none."""
     section = run.get("model")
     if not isinstance(section, Mapping):
         raise InputError(f"{origin}: no section 'model'; valid: the config of a model or of a training run")

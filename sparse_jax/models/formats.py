@@ -1,4 +1,4 @@
-"""The one table of model formats on disk: how to recognize, read and write each."""
+"""The table of model file formats: how to recognize, read and write each."""
 
 import dataclasses
 import os
@@ -30,14 +30,14 @@ def _write_dense(model: Model, directory: Path) -> None:
     write_compact(model, directory, dense=True)
 
 
-# In the order in which they are tried on a directory.
+# Formats are tried on a directory in this order.
 FORMATS = {
     "openai": Format("a released model (beeg_config.json)", is_released, read_released, write_released),
     "hf": Format(
         "a Hugging Face model (config.json)", is_hugging_face, read_hugging_face, write_hugging_face
     ),
     "compact": Format("a compact model (weights.safetensors)", is_compact, read_compact, write_compact),
-    "safetensors": Format("the same with every weight", is_compact, read_compact, _write_dense),
+    "safetensors": Format("a compact model with all weights", is_compact, read_compact, _write_dense),
     "workdir": Format("the workdir of a training run", is_workdir, read_workdir, None),
 }
 WRITABLE = tuple(name for name, one in FORMATS.items() if one.write is not None)
@@ -63,9 +63,9 @@ def load_model(directory: str | os.PathLike) -> Model:
 
 
 def save_model(model: Model, directory: str | os.PathLike, format: str = "compact") -> None:
-    """Writes `model` as a new directory of the given format, a name of WRITABLE.
+    """Writes `model` to a new directory in the given format, a name in WRITABLE.
 
-    Raises InputError if the directory exists (it is left alone), if the format is unknown, or if it cannot
+    Raises InputError if the directory exists (it is not changed), if the format is unknown, or if it cannot
     represent the model.
 
     >>> import tempfile

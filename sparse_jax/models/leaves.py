@@ -1,7 +1,7 @@
-"""Tensors of another format and the leaves of our parameter tree: which is which is a table, read both ways.
+"""Maps tensors of another format to the leaves of our parameter tree and back, by a table.
 
-A row says that a tensor is one leaf, or several side by side along their last axis (as q, k and v in one
-matrix), perhaps transposed; a row whose name holds {layer} is one tensor a layer.
+A row maps a tensor to one leaf, or to several concatenated along their last axis (such as q, k and v in one
+matrix), transposed if so marked; a row whose name contains {layer} stands for one tensor per layer.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """The part of our tree that one tensor of another format is, and its required shape."""
+    """The part of our tree that a tensor of another format corresponds to, and its required shape."""
 
     shape: tuple[int, ...]
     leaves: tuple[str, ...]
@@ -42,7 +42,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """An array in place of a tensor in a file."""
+    """An array that stands in for a tensor in a file."""
 
     values: np.ndarray
 
@@ -77,7 +77,7 @@ class Source(Protocol):
 
 
 def places(rows: Iterable[Row], config: ModelConfig) -> dict[str, Place]:
-    """By tensor name, every place that a model of `config` has. Raises InputError for a leaf without one."""
+    """All places of a model of `config`, by tensor name. Raises InputError for a leaf without a tensor."""
     shapes = {name: leaf.shape for name, leaf in named_leaves(param_shapes(config)).items()}
     found = {}
     for row in rows:
@@ -103,7 +103,7 @@ def check_names(found: Mapping[str, Source], wanted: Mapping[str, Place], origin
             raise InputError(f"{origin}: the tensor {name!r} is missing; valid: one of shape {place.shape}")
     for name, tensor in found.items():
         if name not in wanted:
-            raise InputError(f"{origin}: the config has no tensor {name!r}; {nearest(str(name), wanted)}")
+            raise InputError(f"{origin}: {name!r} is not in the config; {nearest(str(name), wanted)}")
         if tuple(tensor.shape) != wanted[name].shape:
             valid = f"{wanted[name].shape} by the config"
             raise InputError(f"{origin}: {name!r} has shape {tuple(tensor.shape)}; valid: {valid}")
@@ -116,7 +116,7 @@ def check_names(found: Mapping[str, Source], wanted: Mapping[str, Place], origin
 def read_leaves(
     found: Mapping[str, Source], wanted: Mapping[str, Place], config: ModelConfig, origin: object
 ) -> Params:
-    """The parameters as float32 NumPy arrays; one tensor at a time is in memory beside them.
+    """The parameters as float32 NumPy arrays; tensors are read into memory one at a time.
 
     float64 is rounded. Raises InputError, naming the tensor and `origin`, for what is missing, left over, of
     another shape or dtype, or not finite in float32, and if memory cannot hold them.
@@ -139,7 +139,7 @@ def _float32(values: np.ndarray) -> np.ndarray:
 
 
 def finite(values: np.ndarray, name: str, origin: object) -> np.ndarray:
-    """`values` themselves. Raises InputError if one is not a finite number."""
+    """Returns `values`. Raises InputError if any of them is not finite."""
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
         raise InputError(f"{origin}: {name!r} contains {bad} values that are not finite in float32")

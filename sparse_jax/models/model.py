@@ -1,4 +1,4 @@
-"""A trained model as one value, whatever it was read from."""
+"""A trained model as one value, independent of its file format."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ _NO_NUMBERS = ("unroll", "remat")
 class Model:
     """Config, parameters and tokenizer of a trained model.
 
-    tokenizer: None if there was none; such a model can be converted, and run on token ids. origin: where it
+    tokenizer: None if there is none; such a model can be converted, and run on token ids. origin: where it
     was read from, for display. run: the config of its training run, as read from JSON; None if it was trained
     elsewhere. special_tokens: the tokens that begin and end a text, as the directory that it was read from
     names them (see `tokenizer_files.read_special_tokens`); empty if it was trained here.
@@ -49,12 +49,12 @@ class Model:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of the architecture and of all weights, by which results are found again."""
+        """A hash of the architecture and all weights, which identifies the model in stored results."""
         return fingerprint(self.config, self.params)
 
     @functools.cached_property
     def facts(self) -> dict[str, str]:
-        """What a person wants to know at first sight, by name."""
+        """A short description for display, by name."""
         leaves = named_leaves(self.params).values()
         size = sum(int(np.prod(leaf.shape)) for leaf in leaves)
         nonzero = sum(int(np.count_nonzero(leaf)) for leaf in leaves)

@@ -1,4 +1,4 @@
-"""Reads pickles as data: a stack machine that looks names up in a table and imports and runs nothing."""
+"""Reads pickles as data: a stack machine that resolves names by a table, and imports or executes nothing."""
 
 import pickletools
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ SKIP = {"PROTO", "FRAME"}
 def read_pickle(
     data: bytes, names: Mapping[str, object], persistent: Callable[[object], object], source: object
 ) -> object:
-    """What `data` says: dicts, lists, tuples, numbers, strings, and what `names` and `persistent` make.
+    """The content of `data`: dicts, lists, tuples, numbers, strings, and results of `names` and `persistent`.
 
     names: "module name" of every global that may occur -> its replacement, a function if it may be called.
-    persistent: persistent id -> object. source: what the errors name.
+    persistent: persistent id -> object. source: a name for errors.
 
     Raises InputError for any other global or operation, and for anything that is not a pickle.
     """
@@ -35,7 +35,7 @@ def read_pickle(
             machine.step(opcode.name, argument)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    except Exception as error:  # damage shows as a wrong stack, a wrong type or a wrong length
+    except Exception as error:  # damage can cause any error: a wrong stack, type or length
         raise InputError(f"{source}: its pickle is damaged ({type(error).__name__})") from None
     raise InputError(f"{source}: its pickle is incomplete")
 
@@ -63,7 +63,7 @@ class _Machine:
         elif name not in SKIP:
             operation = getattr(self, f"_{name.lower()}", None)
             if operation is None:
-                raise InputError(f"its pickle uses {name}; valid: a file that holds tensors only")
+                raise InputError(f"its pickle uses {name}; valid: a file that contains only tensors")
             operation(argument)
 
     def _since_mark(self) -> list:
@@ -124,7 +124,7 @@ class _Machine:
         self.stack.append(function(*arguments))
 
     def _build(self, _) -> None:
-        self.stack.pop()  # attributes of a dict of tensors (versions of its modules) mean nothing here
+        self.stack.pop()  # attributes of a dict of tensors (versions of its modules) are ignored
         self._top(dict)
 
     def _binpersid(self, _) -> None:

@@ -1,4 +1,4 @@
-"""The config of a released model, `beeg_config.json`, and ours: every field means something or is refused."""
+"""Converts `beeg_config.json` of released models to our config and back; unsupported fields are refused."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ SITES = {
     "resid_post_attn": "resid_mid",
     "resid_post_mlp": "resid_out",
 }
-# Fields of older files that say how a model was trained; its tensors and their use are the same.
+# Fields of older files about training; they do not affect the tensors or how they are used.
 HISTORY = (
     "afrac_approx", "bigram_table_rank", "debug_exact_topk", "expansion_factor", "expansion_factor_mlp",
     "ignore_dw_grad", "pfrac", "rtopk", "sparse_matmul_impl",
@@ -52,9 +52,9 @@ OTHER_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class ReleasedConfig:
-    """The fields under their own names; what a file leaves out has the reference's default.
+    """The fields by their names in the file; missing ones have the reference's defaults.
 
-    The last ones mean nothing here: how attention is computed, and what only training does.
+    The last fields are ignored here: they say how attention is computed, or only affect training.
     """
 
     block_size: int
@@ -89,8 +89,8 @@ class ReleasedConfig:
 def read_released_config(mapping: Mapping[str, object], file: str = "beeg_config") -> ModelConfig:
     """The model that a `beeg_config.json` describes; `file` is what errors call it.
 
-    Positions are "added" even where that table is all zero: only the tensors can say that there are none.
-    Raises InputError naming the field that is unknown, ill-typed, contradictory or not supported.
+    Positions are "added" even if their table is all zero, because only the tensors show that there are none.
+    Raises InputError naming a field that is unknown, of the wrong type, contradictory or not supported.
     """
     _refuse_on(mapping, set(OFF) - set(HISTORY), file)
     fields = {name: value for name, value in mapping.items() if name not in (*HISTORY, *OFF)}
@@ -139,9 +139,9 @@ def read_hub_config(mapping: Mapping[str, object]) -> ModelConfig:
 
 
 def write_released_config(config: ModelConfig, tokenizer_name: str) -> dict[str, object]:
-    """The fields of `beeg_config.json` for our model. Raises InputError for what that format cannot say."""
+    """The fields of `beeg_config.json` for our model. Raises InputError if the format cannot express it."""
     require_choice("model.activation", config.activation, ("gelu", "relu"))
-    valid = f"a divisor of model.d_model {config.d_model}, as the released format asks"
+    valid = f"a divisor of model.d_model {config.d_model}, as the released format requires"
     require(config.d_model % config.n_heads == 0, "model.n_heads", config.n_heads, valid)
     rank = config.bigram_table_rank
     valid = "None, as the released format asks; the formats compact and safetensors can hold a rank"

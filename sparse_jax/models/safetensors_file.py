@@ -15,7 +15,7 @@ DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "F64": np.
 
 @dataclasses.dataclass(frozen=True)
 class FileTensor:
-    """One tensor of an open file; dtypes that no weight has show as object."""
+    """A tensor in an open file; dtypes that weights never have are given as object."""
 
     file: safetensors.safe_open
     name: str

@@ -1,4 +1,4 @@
-"""Writes `.pt` files of float32 tensors without PyTorch, as `torch.load(weights_only=True)` takes them."""
+"""Writes `.pt` files of float32 tensors without PyTorch, for `torch.load(weights_only=True)`."""
 
 import os
 import struct
@@ -13,9 +13,9 @@ EMPTY_ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
 
 
 def write_torch_file(path: str | os.PathLike, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Writes named arrays, each as float32, one at a time: no more than one is held in memory.
+    """Writes named arrays, each as float32; only one at a time is held in memory.
 
-    The file itself is not protected against being left half-written: write it into a new directory.
+    The file is not written atomically, so write it into a new directory.
     """
     pickle = [b"\x80\x02", EMPTY_ORDERED_DICT, b"("]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -30,7 +30,7 @@ def write_torch_file(path: str | os.PathLike, tensors: Iterable[tuple[str, np.nd
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes | memoryview) -> None:
-    """Stores `content` so that it begins at a multiple of ALIGNMENT, for whoever maps it."""
+    """Stores `content` at an offset that is a multiple of ALIGNMENT, so that it can be memory-mapped."""
     entry = zipfile.ZipInfo(f"{FOLDER}/{name}")
     entry.file_size = len(content)
     begin = archive.start_dir + 30 + len(entry.filename) + 4

@@ -1,4 +1,4 @@
-"""The model of a training run's workdir: its newest checkpoint."""
+"""Reads a model from a checkpoint in the workdir of a training run."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from sparse_jax.runtime.checkpoint import checkpoint_path, newest_step, read_fac
 
 
 def is_workdir(directory: Path) -> bool:
-    """Whether a run keeps its checkpoints there."""
+    """Whether `directory` contains checkpoints of a training run."""
     return (directory / "checkpoints").is_dir()
 
 

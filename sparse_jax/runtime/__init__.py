@@ -1,1 +1,1 @@
-"""How a run lives on machines: processes, locks, preemption, checkpoints, what is written."""
+"""What keeps a run alive: processes, locks, preemption, checkpoints, metric writers."""

@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: named trees and facts of a run, each checkpoint whole, with a checksum a leaf."""
+"""Atomic Orbax checkpoints: named trees and facts of a run, with a checksum per leaf."""
 
 import contextlib
 import itertools
@@ -20,37 +20,37 @@ from sparse_jax.runtime.checksums import checksums
 from sparse_jax.runtime.processes import ProcessError, is_first, meet
 
 FORMAT = 2
-READABLE = (1, FORMAT)  # 1 has no checksums, and nothing of its metrics is left to be written
-# How long the slowest of several processes may take longer than the others to read a checkpoint.
+READABLE = (1, FORMAT)  # format 1 has no checksums, and no metrics that are still to be written
+# How much longer than the others the slowest process may take to read a checkpoint.
 READING_SECONDS = 1800
-# Errors that say what they are, and are not the disk's: of the input, of other processes, of the devices.
+# Errors not caused by the disk, to be raised unchanged: of the input, other processes, devices.
 _OTHER_ERRORS = (InputError, ProcessError, jax.errors.JaxRuntimeError)
 
 Read = TypeVar("Read")
-# JSON values by name: what a checkpoint says of its run beside the trees.
+# JSON values by name: what a checkpoint stores about its run besides the trees.
 Facts = dict[str, Any]
 
 
 class DamagedError(InputError):
-    """A checkpoint that cannot be read, or not as it was written."""
+    """A checkpoint cannot be read, or differs from what was written."""
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's, which would tell JAX's preemption service numbers of its own, and so move where to stop."""
+    """Orbax's manager, without its calls to JAX's preemption service, which would move the stop."""
 
     def reached_preemption(self, step: int) -> bool:
-        """No: `preemption.stop_requests` asks."""
+        """Always False: `preemption.stop_requests` asks the service."""
         return False
 
 
 class CheckpointStore:
-    """The checkpoints of one run, under `<workdir>/checkpoints/<step>`; newest kept, each whole.
+    """The checkpoints of one run, in `<workdir>/checkpoints/<step>`; the newest are kept.
 
-    Every checkpoint can be used alone: trees of arrays by name, and facts as JSON.
+    Every checkpoint is written atomically and is self-contained: trees of arrays by name, and facts as JSON.
     """
 
     def __init__(self, workdir: Path, keep: int, keep_every: int = 0):
-        """keep: how many of the newest stay; of the others those at a multiple of `keep_every` (0: none).
+        """keep: how many of the newest are kept, besides older ones at multiples of `keep_every` (0: none).
 
         Raises InputError if the directory cannot be written.
         """
@@ -71,13 +71,13 @@ class CheckpointStore:
 
     @property
     def latest(self) -> int | None:
-        """The newest checkpoint's step, which may still be on its way to the disk."""
+        """The step of the newest checkpoint, which may still be being written."""
         return self._manager.latest_step()
 
     def save(self, step: int, trees: Mapping[str, Any], facts: Facts) -> None:
-        """Starts writing a checkpoint; the disk work goes on in the background.
+        """Starts writing a checkpoint in the background.
 
-        Raises InputError if this or the previous one cannot be written; older ones stay as they are.
+        Raises InputError if this one or the previous one cannot be written; older ones are unaffected.
         """
         run = {"format": FORMAT, **facts, "checksums": checksums(dict(trees))}
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
@@ -85,16 +85,15 @@ class CheckpointStore:
         self._guarded(lambda: self._manager.save(step, args=ocp.args.Composite(**items)))
 
     def wait(self) -> None:
-        """Returns when everything is on the disk. Raises InputError if it could not be written."""
+        """Waits until everything is on disk. Raises InputError if it could not be written."""
         self._guarded(self._manager.wait_until_finished)
 
     def restore(self, shapes_for: Callable[[Facts], Mapping[str, Any]]) -> tuple[dict[str, Any], Facts]:
-        """The trees and the facts of the newest checkpoint that is whole.
+        """The trees and facts of the newest undamaged checkpoint.
 
-        shapes_for: from the facts to the trees that are wanted, as ShapeDtypeStructs with shardings; it may
-        raise InputError for a run that does not fit. Newer checkpoints, which are damaged, are set aside as
-        `<step>.damaged` with a message. Raises InputError, and leaves all as it is, if none is whole, or one
-        is of another format.
+        shapes_for: maps the facts to the trees to read, as ShapeDtypeStructs with shardings; it may raise
+        InputError for a run that does not fit. Newer, damaged checkpoints are renamed to `<step>.damaged`,
+        with a message. Raises InputError, and renames nothing, if all are damaged or one has another format.
         """
         damaged: dict[int, DamagedError] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -107,12 +106,12 @@ class CheckpointStore:
             return found
         newest, *_ = damaged.values()
         raise InputError(
-            f"{newest}; none before it is whole (with {self.directory} moved away, the run starts anew)"
+            f"{newest}; none before it is undamaged (move {self.directory} away to start the run anew)"
         )
 
     def _read(self, step: int, shapes_for: Callable) -> tuple[dict[str, Any], Facts]:
         path = self.directory / str(step)
-        # voted on first, so that nobody begins to restore together with a process that cannot
+        # voted on first, so that no process starts a joint restore with one that cannot read
         facts = _by_all(path, "reading what a checkpoint says of its run", lambda: read_facts(path))
         items = {name: ocp.args.StandardRestore(tree) for name, tree in shapes_for(facts).items()}
         composite = ocp.args.Composite(**items)
@@ -127,13 +126,13 @@ class CheckpointStore:
                 aside = _unused(self.directory / f"{step}.damaged")
                 (self.directory / str(step)).rename(aside)
                 finish_line()
-                sys.stderr.write(f"{error}; set aside as {aside.name}, going on from step {good}\n")
+                sys.stderr.write(f"{error}; set aside as {aside.name}, continuing from step {good}\n")
         if damaged:
             meet("setting damaged checkpoints aside", "")
             self._manager.reload()
 
     def close(self) -> None:
-        """Waits for what is being written and lets go of the directory."""
+        """Waits for pending writes and closes the manager."""
         self.wait()
         self._manager.close()
 
@@ -142,7 +141,7 @@ class CheckpointStore:
             write()
         except _OTHER_ERRORS:
             raise
-        except Exception as error:  # orbax and tensorstore wrap disk errors in types of their own
+        except Exception as error:  # orbax and tensorstore wrap disk errors in their own types
             with contextlib.suppress(Exception):
                 self._manager.wait_until_finished()
             steps = ", ".join(map(str, sorted(self._complete_steps()))) or "none"
@@ -167,7 +166,7 @@ def read_tree(workdir: Path, step: int, name: str, shapes: object) -> Any:
 
 
 def newest_step(workdir: Path) -> int:
-    """The newest complete step under a workdir. Raises InputError if it holds no checkpoint."""
+    """The newest complete step in a workdir. Raises InputError if there is no checkpoint."""
     root = Path(workdir) / "checkpoints"
     steps = [int(p.name) for p in root.iterdir() if p.name.isdigit()] if root.is_dir() else []
     if not steps:
@@ -180,7 +179,7 @@ def checkpoint_path(workdir: Path, step: int) -> Path:
 
 
 def read_facts(path: Path) -> Facts:
-    """What a checkpoint says of its run. Raises InputError for a format that is not known here."""
+    """What a checkpoint stores about its run. Raises InputError for an unknown format."""
     run = ocp.JsonCheckpointHandler().restore(path / "run")  # a Checkpointer would wait for other processes
     if run["format"] not in READABLE:
         valid = " or ".join(map(str, READABLE))
@@ -191,12 +190,12 @@ def read_facts(path: Path) -> Facts:
 
 
 def _checksums_of(run: Facts, items: Iterable[str]) -> dict[str, int]:
-    """The checksums that were written for the leaves of these items."""
+    """The stored checksums of the leaves of these items."""
     return {name: value for name, value in run.get("checksums", {}).items() if name.split("/")[0] in items}
 
 
 def _compare(path: Path, run: Facts, tree: dict[str, Any]) -> None:
-    """Raises DamagedError unless `tree` has just the leaves that were written, each with its checksum."""
+    """Raises DamagedError unless `tree` has exactly the leaves that were written, with matching checksums."""
     if "checksums" not in run:
         return
     written, found = _checksums_of(run, tree), checksums(tree)
@@ -211,12 +210,12 @@ def _checksum(run: Facts) -> int:
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong while reading into one line that names the checkpoint."""
+    """Turns any error while reading into a one-line error that names the checkpoint."""
     try:
         yield
     except _OTHER_ERRORS:
         raise
-    except Exception as error:  # a damaged file surfaces as any of a dozen types
+    except Exception as error:  # a damaged file raises any of a dozen types
         raise DamagedError(
             f"checkpoint: {path} cannot be read, it is truncated or not of this model "
             f"({first_line(error)}); valid: a complete checkpoint of this library"
@@ -224,7 +223,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def _by_all(path: Path, subject: str, read: Callable[[], Read]) -> Read:
-    """What `read` gives; a checkpoint that one process cannot read is damaged for all of them."""
+    """The result of `read`; if one process cannot read the checkpoint, it counts as damaged for all."""
     failed = None
     try:
         with readable(path):
@@ -240,6 +239,6 @@ def _by_all(path: Path, subject: str, read: Callable[[], Read]) -> Read:
 
 
 def _unused(path: Path) -> Path:
-    """`path`, or with a number behind it if that exists."""
+    """`path`, or `path` with a number appended if that exists."""
     numbered = (path.with_name(f"{path.name}_{number}") for number in itertools.count(2))
     return next(each for each in itertools.chain([path], numbered) if not each.exists())

@@ -1,4 +1,4 @@
-"""What a state's bits add up to: the same on any mesh, and changed by any bit that is flipped."""
+"""Checksums of a state's bits: the same on any mesh, and changed by every flipped bit."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ from sparse_jax.trees import named_leaves
 
 
 def checksums(tree: object) -> dict[str, int]:
-    """A number of 32 bits for every leaf by its name, however the leaves (at most 4 bytes wide) lie.
+    """A 32-bit number for every leaf by name, independent of sharding; entries have at most 4 bytes.
 
-    Sums modulo 2**32 of each entry's bits times an odd number that depends on its place. Integers may be
-    added in any order, so devices and processes need not agree on more than the sum.
+    The sum, modulo 2**32, of each entry's bits times an odd number that depends on its index. Integers can be
+    added in any order, so devices and processes only have to exchange the sums.
     """
     return {name: int(value) for name, value in jax.device_get(_sums(named_leaves(tree))).items()}
 
@@ -30,7 +30,7 @@ def _bits(leaf: jax.Array) -> jax.Array:
 
 
 def _odd_numbers(shape: tuple[int, ...]) -> jax.Array:
-    """2 i + 1 for the i-th entry in row-major order, without a flat copy that would have to be moved."""
+    """2 i + 1 for the i-th entry in row-major order, without a flat copy, which would be resharded."""
     places = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
         stride = np.uint32(int(np.prod(shape[axis + 1 :], dtype=object)) % 2**32)

@@ -1,4 +1,4 @@
-"""One run at a time in a workdir."""
+"""A lock that allows one run at a time in a workdir."""
 
 import contextlib
 import errno
@@ -16,16 +16,16 @@ from sparse_jax.progress import finish_line
 from sparse_jax.runtime.processes import is_first
 
 NAME = ".lock"
-# How long another command may look whether the lock is free, which keeps it for that moment.
+# How long to retry: another command that only checks the lock holds it for a moment.
 LOOK_SECONDS = 0.5
 
 
 @contextlib.contextmanager
 def held(workdir: Path) -> Iterator[None]:
-    """Keeps other runs out of `workdir`, which is made, until the block ends or the process dies.
+    """Creates `workdir` and keeps other runs out of it until the block ends or the process dies.
 
-    The system lets go of a dead process's lock, so the file alone says nothing. In a run of several
-    processes the first one holds it. Raises InputError while another run lives there.
+    The system releases the lock of a dead process, so the file alone means nothing. In a run of several
+    processes, process 0 holds the lock. Raises InputError if another run is using the workdir.
     """
     if not is_first():
         yield
@@ -47,7 +47,7 @@ def held(workdir: Path) -> Iterator[None]:
 
 
 def refuse_if_held(workdir: Path) -> None:
-    """Raises InputError if another run lives in `workdir`; leaves nothing behind."""
+    """Raises InputError if another run is using `workdir`; creates nothing."""
     path = workdir / NAME
     if is_first() and path.exists():
         with _writable(path), path.open("a+") as file:
@@ -61,13 +61,13 @@ def _take(file: TextIO, kind: int, workdir: Path) -> None:
         file.seek(0)
         raise InputError(
             f"workdir: {workdir} is in use by {file.read() or 'another run'}; "
-            "valid: another workdir, or this one when that run has ended"
+            "valid: another workdir, or this one after that run has ended"
         ) from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
         finish_line()
-        said = f"workdir: {workdir} cannot be locked ({error.strerror}); start no other run in it"
+        said = f"workdir: {workdir} cannot be locked ({error.strerror}); do not start another run in it"
         sys.stderr.write(f"{said}\n")
 
 

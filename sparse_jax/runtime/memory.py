@@ -9,7 +9,7 @@ from jax.stages import Compiled
 
 from sparse_jax.inputs import InputError
 
-# Left to the runtime and to whatever else lives on the machine.
+# Reserved for the runtime and other programs on the machine.
 SHARE = 0.85
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -18,7 +18,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 def needed_bytes(compiled: Compiled) -> int:
     """Peak memory of a compiled program on each device: arguments, results and temporaries."""
     found = compiled.memory_analysis()
-    assert found is not None  # every backend has it
+    assert found is not None  # every backend provides it
     held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     return held + found.temp_size_in_bytes
 
@@ -37,7 +37,7 @@ def whole_bytes(devices: list[jax.Device]) -> float:
 
 
 def free_bytes(devices: list[jax.Device]) -> int:
-    """Memory that a program may take on each of `devices`, some left aside; on a CPU they share it."""
+    """Memory that a program may take on each of `devices`, minus a reserve; CPU devices share it."""
     stats = [device.memory_stats() for device in devices]
     if all(stats):
         return usable(min(one["bytes_limit"] - one["bytes_in_use"] for one in stats))
@@ -45,15 +45,15 @@ def free_bytes(devices: list[jax.Device]) -> int:
 
 
 def usable(free: float) -> int:
-    """What lanes may take of so many free bytes."""
+    """How many of `free` bytes lanes may use."""
     return int(SHARE * free)
 
 
 def lanes_that_fit(one: float, two: float, free: int) -> int:
     """How many lanes fit into `free` bytes a device, if one lane needs `one` bytes and two need `two`.
 
-    Memory grows by the same amount with every lane; infinite is what the compiler refuses. Raises InputError
-    if not even one fits.
+    Every further lane needs the same amount; infinite means that the compiler refuses the program. Raises
+    InputError if not even one fits.
     """
     if one > free:
         needs = "more than there is" if math.isinf(one) else gigabytes(one)
@@ -65,7 +65,7 @@ def lanes_that_fit(one: float, two: float, free: int) -> int:
 
 
 def said_of(one: float, two: float) -> str:
-    """What a lane needs, if one needs `one` bytes and two need `two`."""
+    """A message about the memory per lane, if one lane needs `one` bytes and two need `two`."""
     return (
         "two do not fit" if math.isinf(two) else f"a lane needs about {gigabytes(max(two - one, one / 100))}"
     )

@@ -1,4 +1,4 @@
-"""Advice on large pages of memory, which the C library can only be asked for before a process starts."""
+"""Advice on large memory pages, which must be requested from the C library before a process starts."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ PAGES = "glibc.malloc.hugetlb"
 
 
 def wished(environment: str, system: str, library: str, backend: str) -> bool:
-    """Whether large pages would help and nobody asked for them.
+    """Whether large pages would help but are not requested.
 
     environment: the value of GLIBC_TUNABLES. system, library and backend: as `sys.platform`,
     `platform.libc_ver()[0]` and `jax.default_backend()` say.
@@ -21,7 +21,7 @@ def wished(environment: str, system: str, library: str, backend: str) -> bool:
 
 @functools.cache
 def advise() -> None:
-    """Says once a process, on stderr, how training and pruning get faster in a notebook, where that is so."""
+    """Prints once per process, to stderr, how to make training and pruning faster, if large pages would."""
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     if wished(tunables, sys.platform, platform.libc_ver()[0], jax.default_backend()):
         value = ":".join(filter(None, [tunables, f"{PAGES}=1"]))

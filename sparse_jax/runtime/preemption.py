@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, because the machine is taken back, or Ctrl-C."""
+"""Requests to stop: SIGTERM, for example when a machine is preempted, or Ctrl-C."""
 
 import contextlib
 import itertools
@@ -10,28 +10,29 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-# EX_TEMPFAIL of sysexits.h: to be tried again
+# EX_TEMPFAIL of sysexits.h: try again
 STATUS = 75
 
 
 class Preempted(RuntimeError):
-    """The run was told to make room and has saved; the same command goes on."""
+    """The run was preempted and has saved; the same command continues it."""
 
 
 Asked = Callable[[], signal.Signals | None]
-# What JAX's service is told. It picks the number after the highest that any process has told as the one to
-# stop at, so a number must mean the same on all and never come again, as a step does after a skipped batch.
+# The number reported to JAX's preemption service, which stops all processes at the number after the highest
+# reported one. So a number must mean the same in all processes and never repeat, as a step does after a
+# skipped batch.
 _calls = itertools.count(1)
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Asked]:
-    """A function that gives the signal by which the run was asked to stop, or None.
+    """Yields a function that returns the signal by which the run was asked to stop, or None.
 
-    It has to be called after every batch. In a run of several processes JAX's preemption service tells all
-    of them the same batch to stop at, whichever of them got SIGTERM. In a single process SIGTERM and SIGINT
-    are noted, and a second one acts at once, as outside the block; outside the main thread, where Python
-    hears no signals, neither is.
+    It has to be called after every batch. In a run of several processes, JAX's preemption service makes all
+    of them stop at the same batch, whichever of them received SIGTERM. In a single process, SIGTERM and
+    SIGINT are noted, and a second one acts at once, as it would outside the block. Outside the main thread,
+    where Python cannot handle signals, neither is noted.
     """
     if jax.distributed.is_initialized():
         reached = multihost_utils.reached_preemption_sync_point

@@ -11,7 +11,7 @@ import sparse_jax
 
 
 def provenance() -> dict[str, str]:
-    """What a reader needs to make a result again; the commit is "unknown" outside a git checkout."""
+    """What a reader needs to reproduce a result; the commit is "unknown" outside a git checkout."""
     return {
         "sparse_jax": sparse_jax.__version__,
         "commit": _commit(),

@@ -1,4 +1,4 @@
-"""Where metrics go: JSON lines always, TensorBoard on request."""
+"""Metric writers: JSON lines always, TensorBoard on request."""
 
 import contextlib
 import json
@@ -24,8 +24,8 @@ class Writer(Protocol):
 class JsonLinesWriter:
     """Appends {"step": ..., ...} lines to a file.
 
-    After a resume from `resume_step`, later lines of the earlier attempt are dropped, so that every
-    step stands there once.
+    On resuming from `resume_step`, later lines of the earlier attempt are dropped, so that every step
+    occurs once.
     """
 
     def __init__(self, path: str | os.PathLike, resume_step: int = 0):
@@ -35,14 +35,14 @@ class JsonLinesWriter:
         self._file = self._path.open("a", buffering=1)
 
     def write(self, step: int, row: Row) -> None:
-        """Writes one line at once, so that a killed run keeps what it measured.
+        """Writes and flushes one line, so that a killed run keeps its metrics.
 
-        Raises InputError naming the file if the disk does not take it.
+        Raises InputError naming the file if it cannot be written.
         """
         try:
             self._file.write(json_lines([{"step": step, **row}]))
         except OSError as error:
-            with contextlib.suppress(OSError):  # it would try to write the line once more
+            with contextlib.suppress(OSError):  # closing would try to write the line again
                 self._file.close()
             raise InputError(f"{self._path}: cannot be written ({error.strerror})") from None
 
@@ -75,9 +75,9 @@ class TensorBoardWriter:
 
 
 def read_rows(path: str | os.PathLike) -> list[dict]:
-    """The rows of a JSON-lines file; a last line cut off by a kill is left out.
+    """The rows of a JSON-lines file; a last line cut off by a kill is ignored.
 
-    Raises InputError naming the file if it cannot be read, or any other line is no JSON object.
+    Raises InputError naming the file if it cannot be read, or any other line is not a JSON object.
     """
     path = Path(path)
     rows = []

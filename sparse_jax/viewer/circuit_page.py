@@ -1,4 +1,4 @@
-"""Circuits as one offline page, from the circuits alone."""
+"""An offline page made from circuits alone."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sparse_jax.viewer.payload import gather
 
 
 class Page:
-    """A page that shows itself in a notebook cell; `text` is its HTML."""
+    """A page that a notebook displays; `text` is its HTML."""
 
     def __init__(self, text: str):
         self.text = text
@@ -25,16 +25,16 @@ class Page:
 
 
 def report(circuits: Circuit | Sequence[Circuit], path: str | os.PathLike) -> None:
-    """Writes one offline HTML page that shows the circuits to `path`, whole or not at all.
+    """Writes an offline HTML page of the circuits to `path`, atomically.
 
-    Circuits of weight-sparse and of dense models stand side by side, task by task. Raises InputError for no
-    circuit, or two of one task and one kind of model.
+    Circuits of weight-sparse and of dense models are shown side by side, task by task. Raises InputError if
+    there is no circuit, or if there are two of the same task and kind of model.
     """
     write_report(path, _payload(circuits))
 
 
 def view(circuit: Circuit) -> Page:
-    """The page of one circuit, which a notebook shows."""
+    """The page of one circuit, for display in a notebook."""
     return Page(render(_payload(circuit)))
 
 

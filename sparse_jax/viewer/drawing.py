@@ -9,7 +9,7 @@ from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.viewer.plain import lines, number
 
-# What a browser draws at ease and a file of some 2 MB holds; the full counts are always said beside it.
+# Limits for smooth drawing and a file of about 2 MB; the full counts are always shown too.
 NODE_LIMIT = 3000
 EDGE_LIMIT = 8000
 DIGITS = 4
@@ -31,15 +31,15 @@ class TaskCircuit:
 
 
 def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
-    """{"sites", "circuits", "exemplars", "texts"}: all pictures, and the texts that they share.
+    """{"sites", "circuits", "exemplars", "texts"}: the data of all pictures, and the texts that they share.
 
-    Each circuit has rows [layer, number of site, index, mean, score] in forward order and edges [source
-    row, target row, weight] from the strongest to the weakest. Of a huge circuit only the best scored
-    nodes and the strongest edges are there; "size" keeps the full counts. Exemplars are [before, token,
-    after, value] by model and node name, the texts as numbers into "texts": they do not depend on the
-    task, and a node that serves ten tasks is told once.
+    Each circuit has rows [layer, number of site, index, mean, score] in forward order and edges [source row,
+    target row, weight] from the strongest to the weakest. Of a huge circuit only the nodes with the highest
+    scores and the strongest edges are included; "size" has the full counts. Exemplars are [before, token,
+    after, value] by model and node name, with texts as indices into "texts". They do not depend on the task,
+    so a node in ten circuits is stored once.
 
-    Raises InputError where a task has two circuits of the same model.
+    Raises InputError if a task has two circuits of the same model.
     """
     drawn: list[dict[str, Any]] = []
     told: dict[str, dict[str, list]] = {}
@@ -73,7 +73,7 @@ def site_table() -> list[dict[str, object]]:
 
 
 def _shown(nodes: Sequence[Node]) -> list[Node]:
-    """The best scored nodes, in order of the forward pass."""
+    """The nodes with the highest scores, in order of the forward pass."""
     best = sorted(nodes, key=lambda node: -node.score)[:NODE_LIMIT]
     return sorted(best, key=lambda node: (node.layer, sites.NODE_SITES.index(node.site), node.index))
 

@@ -1,4 +1,4 @@
-"""The text on which each node of a circuit is most active."""
+"""Exemplars: the text on which each node of a circuit is most active."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -26,12 +26,12 @@ def exemplars(
     batch: int = 16,
     reach: int = 12,
 ) -> dict[str, list[dict[str, object]]]:
-    """By node name, where in `windows` (int32 [W, T]) the node's |activation| is largest.
+    """For each node name, the positions in `windows` (int32 [W, T]) where |activation| is largest.
 
     At most `per_node` positions per node, strongest first, and at most one per window (the earliest if
-    equal); positions where the node is 0 do not count. Each is {"before", "token", "after", "value"}: the
+    equal); positions where the node is 0 are left out. Each is {"before", "token", "after", "value"}: the
     token, up to `reach` tokens of text on either side, and the signed activation in the full, unpruned model.
-    Pass the nodes of all circuits of a model at once; repeated ones cost nothing.
+    Pass the nodes of all circuits of a model at once; duplicates cost nothing.
 
     Raises InputError for windows that are not [W, T] with T at most the model's context, or with token ids
     that the model has not.
@@ -71,7 +71,7 @@ def _peaks(config: ModelConfig, params: Params, nodes: Sequence[Node], windows_W
     places = np.zeros((len(nodes), count), np.int32)
     values = np.zeros((len(nodes), count), np.float32)
     for start in range(0, count, batch):
-        # A short last batch is filled up, so that there is one program for all of them.
+        # A short last batch is padded, so that all batches share one program.
         tokens = np.zeros((batch, width), np.int32)
         part = windows_WxT[start : start + batch]
         tokens[: len(part)] = part

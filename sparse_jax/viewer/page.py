@@ -9,7 +9,7 @@ from importlib import resources
 
 from sparse_jax.files import write_whole
 
-# In the order in which a browser reads them; the last one starts the page.
+# In loading order; the last one starts the page.
 SCRIPTS = (
     "elements.js",
     "numbers.js",
@@ -31,9 +31,9 @@ SCRIPTS = (
 
 
 def write_report(path: str | os.PathLike, payload: Mapping[str, object]) -> None:
-    """Writes the payload of `payload.gather` as a page to `path`, whole or not at all.
+    """Writes the payload of `payload.gather` as a page to `path`, atomically.
 
-    The file loads nothing from anywhere. Raises ValueError for numbers that JSON does not have.
+    The file loads nothing else. Raises ValueError for numbers that JSON cannot represent.
     """
     write_whole(path, render(payload))
 
@@ -46,12 +46,12 @@ def render(payload: Mapping[str, object]) -> str:
         "script": "\n".join(map(_template, SCRIPTS)),
         "data": embedded(payload),
     }
-    # One pass over the template alone: what is put in is never searched for further marks.
+    # A single pass over the template: inserted text is never searched for further marks.
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _template("page.html"))
 
 
 def embedded(payload: Mapping[str, object]) -> str:
-    """JSON that may stand inside a script element, whatever texts it holds: ASCII, no <, > or &."""
+    """JSON that is safe inside a script element, whatever texts it contains: ASCII, no <, > or &."""
     text = json.dumps(payload, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

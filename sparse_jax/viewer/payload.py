@@ -1,4 +1,4 @@
-"""What the report shows, gathered as plain data that JSON can hold."""
+"""Gathers the content of the report as plain data for JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ CHANCE = math.log(2)
 MODELS = ("sparse", "dense")
 MEASURES = ("unpruned", "circuit", "calibrated", "nodes", "edges", "reached")
 
-# The fields of a metric row that are drawn; every validation source is a curve of its own.
+# The fields of a metric row that are drawn; every validation source has its own curve.
 STEP, TRAIN, FRACTION, VALIDATION = "step", "loss", "fraction_kept", "validation/"
 POINT_LIMIT = 1000
 
@@ -33,10 +33,10 @@ def gather(
     """Everything `page.write_report` needs.
 
     provenance: label -> value, nested or not. target: the task loss in nats that circuits had to reach.
-    table: see `comparison`. runs: name -> metric rows in order of their steps, see `curves`. circuits: what
-    is drawn, see `drawing.drawings`. None and non-finite numbers are missing values and stay visible.
+    table: see `comparison`. runs: name -> metric rows in order of steps, see `curves`. circuits: those to
+    draw, see `drawing.drawings`. None and non-finite numbers are shown as missing values.
 
-    Raises InputError for a field that is not known, or absent where the report cannot do without.
+    Raises InputError for an unknown field, or a required field that is missing.
     """
     return {
         "format": FORMAT,
@@ -52,11 +52,11 @@ def gather(
 
 
 def comparison(rows: Sequence[Row], mean: Row | None, tasks: Sequence[str]) -> dict[str, object]:
-    """The table: a row per task, and the mean over `tasks` (METHOD 7) as it was computed by the caller.
+    """The table: a row per task, and the mean over `tasks` (METHOD 7) as computed by the caller.
 
     A row, and `mean`, is {"task": name, "sparse": measures, "dense": measures, "ratio": dense over sparse
     edges}; measures are any of "unpruned", "circuit" and "calibrated" (task losses in nats), "nodes" and
-    "edges" (counts) and "reached" (whether the circuit reached the target loss). What is absent is missing.
+    "edges" (counts) and "reached" (whether the circuit reached the target loss). Absent fields show as missing.
     """
     table = [_compared(row) for row in rows]
     names = [row["task"] for row in table]
@@ -70,7 +70,7 @@ def curves(name: str, metrics: Sequence[Row]) -> list[dict[str, object]]:
     """The drawn curves of one run, each {"kind", "source", "points": [[step, value], ...]}.
 
     A metric row is {"step": ..} with any of "loss", "fraction_kept" (of the weights) and
-    "validation/<source>"; other fields are left alone. A long curve keeps evenly spread points, among them
+    "validation/<source>"; other fields are ignored. A long curve is thinned to evenly spread points, with
     the first and the last.
     """
     if any(STEP not in row for row in metrics):

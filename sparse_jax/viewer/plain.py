@@ -1,4 +1,4 @@
-"""Numbers and facts in a form that JSON can hold and a page can show."""
+"""Numbers and facts in a form for JSON and for display."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import SupportsFloat
 
 
 def number(value: SupportsFloat | None, digits: int | None = None) -> int | float | bool | None:
-    """A plain number, to `digits` significant digits if given; None for what is missing or not finite."""
+    """A plain number, to `digits` significant digits if given; None for missing or non-finite values."""
     if value is None or isinstance(value, (bool, int)):
         return value
     value = float(value)
@@ -16,7 +16,7 @@ def number(value: SupportsFloat | None, digits: int | None = None) -> int | floa
 
 
 def lines(facts: Mapping[str, object], prefix: str = "") -> list[list[str]]:
-    """[label, text] of every fact, those of a nested mapping as "outer.inner"."""
+    """[label, text] of every fact; labels of a nested mapping are "outer.inner"."""
     found = []
     for name, value in facts.items():
         inner = (

@@ -111,5 +111,5 @@ def test_ids_outside_the_vocabulary_are_read_as_the_docstring_says(tiny):
 
 def test_too_many_tokens_are_refused(tiny):
     config, params, _ = tiny
-    with pytest.raises(InputError, match="tokens: 17 a sequence; valid: at most context 16"):
+    with pytest.raises(InputError, match="tokens: 17 per sequence; valid: at most context 16"):
         forward(config, params, jnp.zeros((1, 17), jnp.int32))

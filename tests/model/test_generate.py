@@ -107,7 +107,7 @@ def test_hooks_act_while_sampling_with_the_cache_and_without(tiny, kind):
             Hooks(patches={"q": Patch(np.ones((10, 1)) > 0, 1.0)}),
             r"patches\['q'\].where: shape .10, 1. while",
         ),
-        (Hooks({"q": np.ones((2, 16))}, {"q": np.ones((2, 3, 10, 16))}), "a value a token while sampling"),
+        (Hooks({"q": np.ones((2, 16))}, {"q": np.ones((2, 3, 10, 16))}), "one value per token while"),
         (Hooks(norms={"attn_norm": np.ones((2, 3, 10, 1))}), "hooks.norms: 'attn_norm' while sampling"),
     ],
 )
@@ -134,5 +134,5 @@ def test_other_hooks_of_the_same_shapes_compile_nothing(tiny):
 def test_a_cache_is_not_run_past_the_context(tiny):
     config, params, tokens = tiny
     cache = model.empty_cache(config, 3)
-    with pytest.raises(InputError, match="tokens: 17 a sequence; valid: at most context 16"):
+    with pytest.raises(InputError, match="tokens: 17 per sequence; valid: at most context 16"):
         model.forward_cached(config, params, tokens, cache, 7)

@@ -107,7 +107,7 @@ def test_hooks_vmap_over_lanes(tiny):
         (Hooks(capture=("mlp_neurons",)), "hooks.capture: 'mlp_neurons' is unknown; did you mean"),
         (Hooks({"resid_mid": jnp.ones(16)}), "hooks.gates: 'resid_mid' has no nodes"),
         (Hooks({"q": jnp.ones((2, 15))}), r"hooks.gates['q']: shape (2, 15); valid: (2, 16)"),
-        (Hooks(ablated={"q": jnp.ones((2, 16))}), "hooks.ablated['q']: no gate there"),
+        (Hooks(ablated={"q": jnp.ones((2, 16))}), "hooks.ablated['q']: no gate at this site"),
         (Hooks(patches={"pattern": Patch(jnp.bool_(True), jnp.ones(1))}), "hooks.patches: 'pattern'"),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_it_used(wor
     assert same(state, state_of(config, 4)) and position == position_of(4)
     (said,) = capfd.readouterr().err.splitlines()
     assert said.startswith(f"checkpoint: {folder / '8'}")
-    assert said.endswith("set aside as 8.damaged, going on from step 4")
+    assert said.endswith("set aside as 8.damaged, continuing from step 4")
     aside = folder / "8.damaged"
     assert sorted(path.relative_to(aside) for path in aside.rglob("*")) == left
 
@@ -260,7 +260,7 @@ def test_nobody_begins_to_restore_what_another_process_cannot_read(workdir, conf
 def test_without_a_whole_checkpoint_nothing_is_moved(workdir, config):
     for step in ("4", "8"):
         truncate(workdir / "checkpoints" / step)
-    with pytest.raises(InputError, match=r"checkpoints/8 .*; none before it is whole"):
+    with pytest.raises(InputError, match=r"checkpoints/8 .*; none before it is undamaged"):
         restored(workdir, config)
     assert {"4", "8"} <= set(os.listdir(workdir / "checkpoints"))
 
