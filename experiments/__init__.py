@@ -1,8 +1,8 @@
-"""Runnable studies; each script says at its top how it is called.
+"""Runnable studies; the docstring of each script shows how to call it.
 
-On Linux a script starts itself anew, once, so that its arrays lie in large pages: every step allocates
-hundreds of megabytes afresh, and in pages of 4 KiB a CPU spends almost as long on page faults as on the rest
-(a training step takes 1.8 times as long). The C library hears that wish only before a process starts.
+On Linux a script restarts itself once so that its arrays use large memory pages. Every step allocates
+hundreds of megabytes, and with pages of 4 KiB a CPU spends almost as long on page faults as on the rest (a
+training step takes 1.8 times as long). The C library reads this setting only when a process starts.
 """
 
 import os
@@ -12,9 +12,9 @@ _PAGES = "glibc.malloc.hugetlb"
 
 
 def _in_large_pages() -> None:
-    """Runs `python -m experiments.NAME ...` again with the wish in its environment, if it is not there."""
+    """Runs `python -m experiments.NAME ...` again with the setting in its environment, if it is missing."""
     wishes = os.environ.get("GLIBC_TUNABLES", "")
-    # "-m" stands there while a module that is to be run is looked for, and at no other time
+    # the argument is "-m" only while Python looks for the module to run
     if sys.platform != "linux" or sys.argv[:1] != ["-m"] or _PAGES in wishes:
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [wishes, f"{_PAGES}=1"]))

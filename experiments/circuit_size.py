@@ -1,10 +1,10 @@
-"""Sizes of circuits against the target loss, for the sparse and the dense model of a pair.
+"""Circuit sizes against the target loss, for the sparse and the dense model of a pair.
 
 python -m experiments.circuit_size --config=experiments/configs/circuit_size.py
 
-The config's workdir gets a line in rows.jsonl per model, task, target loss and method as soon as it is there,
-trials and circuits; --output, at the end, rows, summary.json, table.md and figures. Goes on where it stopped;
-more study.edge_targets or study.rankings may be asked for later.
+While it runs, trials, circuits and a line of rows.jsonl per model, task, target loss and method are written
+to the config's workdir; at the end, rows, summary.json, table.md and figures to --output. A stopped study
+resumes; study.edge_targets and study.rankings may be added later.
 """
 
 import shlex
@@ -35,7 +35,7 @@ REPORT = flags.DEFINE_bool("report", False, "only report the rows that are there
 
 
 def main() -> None:
-    """Checks everything, adds the rows that are missing, reports."""
+    """Checks everything, adds the missing rows, reports."""
     sections = ("study", "search", "pruning", "edge_pruning", "tasks", "workdir")
     config = require_sections(command.config().to_dict(), sections)
     plan, workdir = read_plan(config), local_path(config["workdir"], "workdir")

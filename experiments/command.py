@@ -1,4 +1,4 @@
-"""How every script starts: flags and config in, one clear line out when an input is wrong."""
+"""The start of every script: parses flags and config, and ends with a one-line error for a wrong input."""
 
 import contextlib
 import io
@@ -28,11 +28,11 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 
 CLUSTER = flags.DEFINE_bool(
-    "cluster", True, "whether to join the other processes that TPU pod, SLURM, Open MPI or Kubernetes started"
+    "cluster", True, "whether to join the other processes started by a TPU pod, SLURM, Open MPI or Kubernetes"
 )
-COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing else tells it")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if not in the environment")
 PROCESSES = flags.DEFINE_integer("processes", None, "with --coordinator: how many processes there are")
-PROCESS = flags.DEFINE_integer("process", None, "with --coordinator: which of them this is, from 0 on")
+PROCESS = flags.DEFINE_integer("process", None, "with --coordinator: the index of this process, from 0")
 
 
 # What a shell shows for programs that end because nobody reads what they print.
@@ -40,9 +40,10 @@ _NO_READER = 128 + signal.SIGPIPE
 
 
 def run(main: Callable[[], None], several: bool = False) -> None:
-    """Parses the flags and calls `main`; what goes wrong ends with one line.
+    """Parses the flags and calls `main`; errors end with one line.
 
-    several: the command can be run by several processes as one; any other is refused beside others.
+    several: whether the command can run in several processes; other commands refuse to start as one of
+    several.
 
     Exit status 1: a mistake in the code, with its traceback; 2: a wrong input, or a disk that cannot be read
     or written, or too much for the memory; 3: a loss that is not finite, both also because another process
@@ -84,7 +85,7 @@ def run(main: Callable[[], None], several: bool = False) -> None:
     except processes.ProcessError as error:
         _fail(error, error.status)
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from what is saved", 130)
+        _fail("interrupted; the same command continues from what is saved", 130)
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _fail(f"out of memory: {first_line(error)}; valid: smaller sizes and counts", 2)
@@ -95,8 +96,8 @@ def run(main: Callable[[], None], several: bool = False) -> None:
 
 
 def _make_room(number: int, frame: object) -> None:
-    """What SIGTERM does where nothing better is done with it: as little as SIGKILL, but with a status."""
-    _fail("SIGTERM: stopped at once; the same command goes on from what is saved", preemption.STATUS)
+    """The default for SIGTERM: saves as little as SIGKILL, but ends with a status."""
+    _fail("SIGTERM: stopped at once; the same command continues from what is saved", preemption.STATUS)
 
 
 def config() -> ConfigDict:
@@ -118,7 +119,7 @@ def _parse(arguments: list[str]) -> list[str]:
         raise InputError(" ".join(str(error).split())) from None
     if len(rest) > 1:
         raise InputError(f"{rest[1]}: not a flag; valid: flags such as --config.KEY=VALUE")
-    logging.set_verbosity(logging.FATAL)  # orbax reports every file that it moves, and every error twice
+    logging.set_verbosity(logging.FATAL)  # orbax logs every file that it moves, and every error twice
     return rest
 
 
@@ -131,7 +132,7 @@ def _expanded(argument: str) -> str:
 
 
 def _unknown_key(arguments: list[str], said: str) -> str:
-    """Names the flag whose path leaves the config, and what there is in its place."""
+    """Names the flag whose path is not in the config, and the valid choices."""
     for argument in arguments:
         path = argument.split("=")[0].lstrip("-").split(".")
         if path[0] != "config" or len(path) < 2:
@@ -146,7 +147,7 @@ def _unknown_key(arguments: list[str], said: str) -> str:
 
 
 def _bare_config(arguments: list[str]) -> ConfigDict | None:
-    """The config without the overrides, which could not all be applied; None if there is no config."""
+    """The config without overrides (some of them could not be applied); None if there is no config."""
     for argument in arguments:
         name, _, place = argument.lstrip("-").partition("=")
         if name == "config":
@@ -156,7 +157,7 @@ def _bare_config(arguments: list[str]) -> ConfigDict | None:
 
 
 def _leave_out_closed_loops(unraisable) -> None:
-    """After one file could not be read or written, the other files' callbacks find their loop closed."""
+    """Ignores callbacks for other files whose event loop was closed after one file failed."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
 

@@ -1,11 +1,12 @@
-"""Takes a model from one format to another, and shows that nothing was lost.
+"""Converts a model from one format to another, and checks that nothing was lost.
 
 python -m experiments.convert --from=DIR --to=DIR --format=openai
 
 --from is a released PyTorch model (beeg_config.json, final_model.pt), a Hugging Face GPT-2, or a model of
-this project; --to becomes a new directory of the released format (openai), for upload (hf), or of ours:
-nonzero weights alone (compact) or all of them (safetensors), with means over generated programs if there is
-a tokenizer.json, so that it can be pruned.
+this library. --to becomes a new directory in the released format (openai), in the Hugging Face format (hf),
+or in our
+own: only nonzero weights (compact) or all of them (safetensors). Our own also gets means over generated
+programs if there is a tokenizer.json, so that the model can be pruned.
 """
 
 from pathlib import Path
@@ -31,7 +32,7 @@ FORMAT = flags.DEFINE_enum("format", None, WRITABLE, "what is written", required
 
 
 def main() -> None:
-    """Reads, writes, reads again; prints nonzero weights by leaf, size, a sample, and the difference."""
+    """Reads, writes and reads again; prints nonzero weights by leaf, size, a sample and the difference."""
     model = load_model(FROM.value)
     save_model(model, TO.value, FORMAT.value)
     if FORMAT.value in ("compact", "safetensors") and model.run is None and model.tokenizer:

@@ -18,8 +18,8 @@ PROMPT = flags.DEFINE_string("prompt", "def ", "the text to go on from")
 TOKENS = flags.DEFINE_integer("tokens", 64, "how many tokens to write", 0)
 SAMPLES = flags.DEFINE_integer("samples", 2, "how many texts to write", 1, 1000)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the most likely token")
-TOP_K = flags.DEFINE_integer("top_k", None, "sample among so many most likely tokens (default: all)")
-SEED = flags.DEFINE_integer("seed", 0, "of the sampling")
+TOP_K = flags.DEFINE_integer("top_k", None, "sample only among this many most likely tokens (default: all)")
+SEED = flags.DEFINE_integer("seed", 0, "the seed for sampling")
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Models of several widths and densities: how well each predicts text, and how small its circuits are.
+"""Models of several widths and densities: how well they predict text, and how small their circuits are.
 
 python -m experiments.model_size --config=experiments/configs/model_size.py
 
-Every model is trained alike and pruned alike, under the config's workdir; what is there already is kept.
---output gets a line per model in rows.jsonl, the table and the figure.
+All models are trained and pruned in the same way, in the config's workdir; existing results are kept.
+--output gets rows.jsonl with a line per model, the table and the figure.
 """
 
 from pathlib import Path

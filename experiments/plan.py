@@ -1,9 +1,9 @@
-"""Says what a run will need on machines that are not there: memory, work, traffic, time and money.
+"""Estimates what a run will need on machines that you do not have: memory, FLOPs, traffic, time and money.
 
 python -m experiments.plan --config=experiments/configs/pretrain.py:size=paper,kind=sparse --topology=v5e-64
 
-The real training step and the real pruning step are compiled for the topology, here and without it (half a
-minute to two each). TPUs need the extra `plan`, GPUs `plan-gpu`. Time is a roofline.
+The actual training and pruning steps are compiled on this machine for the topology (half a minute to two
+minutes each). TPUs need the extra `plan`, GPUs `plan-gpu`. Times are roofline estimates.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ WANTED = flags.DEFINE_list("programs", PROGRAMS, f"what to plan, of {', '.join(P
 PRUNE = config_flags.DEFINE_config_file(
     "prune",
     None,
-    "what lanes do: experiments/configs/prune.py, with --prune.KEY=VALUE (default: its defaults)",
+    "the pruning config: experiments/configs/prune.py, with --prune.KEY=VALUE (default: its defaults)",
 )
 PRICE = flags.DEFINE_float("price", None, "US dollars an hour for a device, if not the list price")
 OUTPUT = path_flag("output", None, "a file for the same as JSON lines")

@@ -3,8 +3,8 @@
 python -m experiments.plan_sizes --config=experiments/configs/pretrain.py:size=paper,kind=sparse \
     --config.model.remat --config.training.mesh_fsdp=8 --output=experiments/results/plan
 
-Needs the extra `plan`; a few minutes for each of the rows on 2 CPU cores. What is in rows.jsonl is kept, so
-that the same command goes on where it was stopped; with another config it is refused.
+Needs the extra `plan`; a few minutes per row on 2 CPU cores. Existing rows of rows.jsonl are kept, so the
+same command resumes a stopped study; rows of another config are refused.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from sparse_jax.planning.plan import plan_training, plan_update
 from sparse_jax.planning.topologies import find_topology
 from sparse_jax.training.config import RunConfig, run_config
 
-# 7.4 M to 1.9 B parameters beside the bigram table
+# 7.4 M to 1.9 B parameters besides the bigram table
 WIDTHS = ["256", "512", "1024", "2048", "4480"]
 TOPOLOGIES = flags.DEFINE_list(
     "topologies", ["v5e-64", "v6e-256", "v5p-128", "v5e-256"], "of `experiments.plan`"
@@ -32,7 +32,7 @@ OUTPUT = path_flag("output", None, "the folder of rows.jsonl and table.md", requ
 
 
 def main() -> None:
-    """Adds the rows that are missing, each as soon as it is there; then the table."""
+    """Adds the missing rows one by one, then writes the table."""
     base = run_config(command.config().to_dict())
     topologies = [find_topology(name, "--topologies") for name in TOPOLOGIES.value]
     for each in topologies:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _of_width(run: RunConfig, width: int) -> RunConfig:
-    """The same run with another width; narrow models keep more of their weights, as many as channels need."""
+    """The same run with another width; narrow models keep a larger share of weights, as channels need."""
     model = dataclasses.replace(run.model, d_model=width, d_mlp=0, n_heads=0)
     fraction = max(run.sparsity.fraction, run.sparsity.min_per_channel / width)
     return dataclasses.replace(

@@ -28,7 +28,7 @@ LANES = flags.DEFINE_integer(
 SEARCH = flags.DEFINE_integer(
     "search",
     0,
-    "rounds of a search for hyperparameters, of --lanes prunings each; 0: lanes differ in seed",
+    "rounds of a hyperparameter search, of --lanes prunings each; 0: lanes differ only in seed",
     0,
 )
 EDGES = flags.DEFINE_bool("edges", False, "gates on single edges as well, inside the circuit of nodes")
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _told_apart(given: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The tasks' names; where two have the same, what the user called them."""
+    """The tasks' names, or the user's specifications where two names are the same."""
     return [name if names.count(name) == 1 else spec for spec, name in zip(given, names)]
 
 

@@ -1,8 +1,8 @@
-"""Real Python in, circuits out: trains a sparse and a dense model, prunes both, compares them.
+"""From Python source to circuits: trains a sparse and a dense model, prunes both, and compares them.
 
 python -m experiments.quickstart --config=experiments/configs/quickstart.py
 
-Safe to repeat: what is there is kept, what is missing is made. Everything is under the config's workdir:
+Safe to repeat: existing results are kept. Everything is written to the config's workdir:
 sparse/ and dense/ (checkpoints, metrics, circuits as JSON), table.jsonl and report.html.
 """
 
@@ -23,7 +23,7 @@ from sparse_jax.training.resume import check_workdir
 
 
 def main() -> None:
-    """Checks the whole config, then trains, prunes, and tells what came out."""
+    """Checks the whole config, then trains, prunes, and reports."""
     config = require_sections(command.config().to_dict(), (*SIDES, "pruning", "tasks", "workdir"))
     workdir = local_path(config["workdir"], "workdir")
     runs = {side: run_config(config[side]) for side in SIDES}

@@ -1,4 +1,4 @@
-"""Gathers a comparison of two models into report.html and table.jsonl."""
+"""Writes a comparison of two models to report.html and table.jsonl."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def write(
     comparison: Comparison,
     prune: PruneConfig,
 ) -> str:
-    """Writes the table as JSON lines and the report as one page under `workdir`; says where."""
+    """Writes the table as JSON lines and the report as a page to `workdir`; returns a text with the paths."""
     rows = [row.plain() for row in comparison.rows]
     mean = comparison.mean and comparison.mean.plain()
     lines = json_lines(row for row in (*rows, mean) if row)

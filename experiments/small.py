@@ -2,7 +2,7 @@
 
 python -m experiments.small --config=experiments/configs/small.py --output=runs/small/published
 
-Safe to repeat: training goes on where it stopped. `--output` gets sparse/ and dense/ (nonzero weights,
+Safe to repeat: stopped training resumes. `--output` gets sparse/ and dense/ (nonzero weights,
 means, config, tokenizer, metrics; every command's --model takes such a folder), tasks.jsonl and table.txt.
 """
 

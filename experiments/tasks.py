@@ -1,4 +1,4 @@
-"""Lists the tasks, shows pairs of them, or measures how well a model does them.
+"""Lists the tasks, shows some of their pairs, or measures a model on them.
 
 python -m experiments.tasks --list
 python -m experiments.tasks --show=for_while -n 5 [--model=runs/quickstart/sparse]
@@ -32,7 +32,7 @@ OUTPUT = path_flag("output", None, "where the rows go as JSON lines")
 
 
 def main() -> None:
-    """Does the one thing that the flags ask for."""
+    """Lists, shows or measures, as the flags say."""
     if LIST.value:
         print(list_tasks(TASKS.values()))
     elif SHOW.value is not None:

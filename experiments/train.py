@@ -1,14 +1,14 @@
-"""Trains a model, or goes on with a run that stopped.
+"""Trains a model, or resumes a stopped run.
 
 python -m experiments.train --config=experiments/configs/pretrain.py:size=tiny --workdir=runs/tiny
 
-The same command goes on where a run was killed and ends with the same bits. Exit status 75: told to make room
-by SIGTERM, the step was finished and saved, start it again; 130: the same by Ctrl-C (a second one, or the
-first one of several processes, ends it at once); 4: another process is lost; 3: a loss that is not finite; 2:
-a wrong input, a workdir in use, or a disk that cannot be written.
+The same command resumes a killed run and ends with the same bits. Exit status 75: stopped by SIGTERM after
+the current step was finished and saved, start it again; 130: the same by Ctrl-C (a second one, or the first
+one in a run of several processes, ends it at once); 4: another process was lost; 3: the loss is not finite;
+2: a wrong input, a workdir in use, or a disk that cannot be written.
 
-Several processes train one model: on a TPU pod, under SLURM, Open MPI or Kubernetes all run this command;
-elsewhere each also gets --coordinator=HOST:PORT --processes=N --process=I.
+Several processes train one model: on a TPU pod, under SLURM, Open MPI or Kubernetes, all run this command;
+elsewhere, each also needs --coordinator=HOST:PORT --processes=N --process=I.
 """
 
 from experiments import command

@@ -1,10 +1,10 @@
-"""What saving costs a training run: the steps' mean time with and without it. A JSON line a variant.
+"""The cost of saving: the mean time of a training step with and without it. One JSON line per variant.
 
 python -m experiments.bench.checkpoint --sizes=S,M --every=0,100,20
 
-ms: of a step, saves included; over_none: that, divided by the time without saving. held_ms: for how long the
-loop stands still at a save (the previous one has to be on the disk first). written_ms: until a checkpoint is
-on the disk when nothing else runs. All variants take turns; medians over the turns.
+ms: per step, including saves; over_none: ms divided by the time without saving. held_ms: how long a save
+blocks the loop (the previous one has to be on disk first). written_ms: how long it takes until a checkpoint
+is on disk when nothing else runs. The variants run alternately; numbers are medians over the rounds.
 """
 
 import json
@@ -28,7 +28,7 @@ DIRECTORY = path_flag("directory", None, "where checkpoints are written (default
 
 
 def main() -> None:
-    """Prints a line for each size and distance."""
+    """Prints a line for each size and interval."""
     for name in NAMES.value:
         require_choice("--sizes", name, SIZES)
     for n in EVERY.value:

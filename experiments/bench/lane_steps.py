@@ -1,4 +1,4 @@
-"""A step of gate optimization on a random model and pairs without meaning, ready to be timed."""
+"""A step of gate optimization on a random model and random pairs, to be timed."""
 
 import jax
 import numpy as np
@@ -28,13 +28,13 @@ def random_task(config: ModelConfig, pairs: int, tokens: int, shared: int) -> Sh
 
 
 def floor_flop(config: ModelConfig, tokens: int) -> float:
-    """Of a step: the weights' forward and input-gradient products of all tokens, 2 FLOP a weight each."""
+    """FLOP of a step: forward and input-gradient products of all tokens, 2 FLOP per weight each."""
     weights = sum(np.prod(shape) for shape in sites.edge_shapes(config).values())
     return 2 * 2.0 * weights * tokens
 
 
 def without_most(config: ModelConfig, lanes: Lane, part: int) -> Lane:
-    """The same lanes with only the first channels of every site open to training, the others closed."""
+    """The same lanes with only the first channels of every site trained, and the others closed."""
     shapes = sites.node_shapes(config, sites.LAYER_SITES)
     eligible = {
         site: np.broadcast_to(np.arange(shape[-1]) < shape[-1] // part, (len(lanes.seed), *shape))
@@ -56,7 +56,7 @@ def time_lanes(
 ) -> tuple[Seconds, int]:
     """The best time of a step of each of `count` lanes, and how many of them ran side by side.
 
-    part: all gates but that part of the model's width have been dropped.
+    part: only 1 / part of the model's width is left; the other gates have been dropped.
     """
     lanes = typed_lanes(make_lanes(prune, count), prune)
     states = new_states(config, prune, lanes)

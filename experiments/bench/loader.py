@@ -1,8 +1,8 @@
-"""How many tokens a second the loader alone gives, of the text that a config trains on. One JSON line.
+"""The loader's speed in tokens per second, on the text that a config trains on. One JSON line.
 
 python -m experiments.bench.loader --config=experiments/configs/pretrain.py:size=small,kind=sparse
 
-The text is prepared first if it is not there yet.
+The text is prepared first if necessary.
 """
 
 import json
@@ -19,7 +19,7 @@ BATCHES = flags.DEFINE_integer("batches", 500, "timed batches")
 
 
 def main() -> None:
-    """Prints tokens a second and milliseconds a batch, the first batch left out."""
+    """Prints tokens per second and milliseconds per batch, without the first batch."""
     config = run_config(command.config().to_dict())
     rows, context = config.training.batch_size, config.model.context
     corpus = prepare(config.data, config.model.vocab_size)

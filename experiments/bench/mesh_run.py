@@ -1,4 +1,4 @@
-"""What some training steps, their evaluation and a pruning give on every mesh of so many devices."""
+"""Results of some training steps, their evaluation and a pruning, on every mesh of a number of devices."""
 
 import itertools
 import sys
@@ -20,13 +20,14 @@ from sparse_jax.training.optimizer import OptimizerConfig
 from sparse_jax.training.program import train_program
 from sparse_jax.trees import named_leaves
 
-# everything that may split splits over 8 devices
+# everything that can be split is divisible over 8 devices
 MODEL = ModelConfig(vocab_size=64, context=16, n_layers=2, d_model=32, d_head=4, unroll=False)
 SPARSITY = SparsityConfig(fraction=1 / 8, schedule="linear", anneal_start=0.0, anneal_end=1.0)
-DATA = DataConfig({"none": SourceConfig("simple_python")})  # of which nothing is read
+DATA = DataConfig({"none": SourceConfig("simple_python")})  # never read
 STEPS, BATCH = 10, 8
-# AbsTopK is a step: two entries that differ by less than sums round by may change places where sums have
-# another order. In the text of seed 0 two do, by 2e-7 of their size, at the third step; in this none.
+# AbsTopK is discontinuous: two entries that differ by less than the rounding of sums may swap ranks if sums
+# are taken in another order. With seed 0 this happens once, at the third step, by a relative 2e-7; with this
+# seed it does not.
 TEXT_SEED = 1
 PRUNE = PruneConfig(steps=10, pairs_per_step=4, train_pairs=8, k_coef=1e-3, learning_rate=0.01)
 LANES = 8
@@ -39,13 +40,13 @@ def meshes(devices: int) -> list[tuple[int, int, int]]:
 
 
 def train(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
-    """Losses of the steps, while weights are annealed away, on random text; then parameters and masks."""
+    """Losses of the steps on random text while weights are annealed; then parameters and masks."""
     axes = dict(zip(("mesh_data", "mesh_fsdp", "mesh_tensor"), shape))
     training = TrainConfig(steps=STEPS, batch_size=BATCH, **axes)
     program = train_program(RunConfig(MODEL, SPARSITY, OptimizerConfig(), DATA, training))
     drawn = np.random.default_rng(TEXT_SEED).integers(0, MODEL.vocab_size, (STEPS, BATCH, MODEL.context + 1))
     tokens = drawn.astype(np.int32)
-    # made on one device, so that no mesh has a rounding of its own before the first step
+    # made on one device, so that all meshes start from the same bits
     state, losses = jax.device_put(jax.jit(program.fresh)(), program.shardings), []
     for batch in tokens:
         state, metrics = program.step(state, jax.device_put(batch, program.rows))
@@ -57,7 +58,7 @@ def train(shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
 
 
 def prune() -> dict[str, np.ndarray]:
-    """The gates that lanes end with, which are split over all devices."""
+    """The final gates of lanes that are sharded over all devices."""
     rng, size = np.random.default_rng(1), PRUNE.train_pairs
     drawn = rng.integers(1, MODEL.vocab_size, (size, 2, 12), np.int32)
     pairs = EncodedPairs(drawn, np.full((size, 2), 11, np.int32), drawn[..., -2:])

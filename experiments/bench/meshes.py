@@ -1,10 +1,11 @@
-"""The same numbers on every mesh of 1, 2, 4 and 8 devices: a line each, beside those of one device.
+"""Compares results on every mesh of 1, 2, 4 and 8 devices with those on one device. One JSON line each.
 
 python -m experiments.bench.meshes
 
-Simulated CPU devices, a process for each number of them. `loss` and `evaluation` are largest differences
-relative to one device, `parameters` and `gates` absolute ones, `masks` counts weights that are zero in one
-and not in the other. Numbers differ by rounding, unless it decides a tie of activations; the text has none.
+It simulates CPU devices, with one process for each number of devices. `loss` and `evaluation` are the largest
+relative differences to one device, `parameters` and `gates` the largest absolute ones; `masks` counts weights
+that are zero in only one of the two. Numbers differ by rounding, and by more only where it decides a tie of
+activations, which this text does not have.
 """
 
 import json
@@ -25,7 +26,7 @@ DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "numbers of devices
 
 
 def run(devices: int, shapes: Sequence[str] = ()) -> dict[str, dict[str, np.ndarray]]:
-    """What `mesh_run` finds on so many devices: by mesh ("lanes": the pruning), arrays by name."""
+    """The results of `mesh_run` on a number of devices: arrays by name, by mesh ("lanes": the pruning)."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "found.npz"
         arguments = [sys.executable, "-m", "experiments.bench.mesh_run", str(devices), str(output), *shapes]

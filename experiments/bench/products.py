@@ -1,15 +1,15 @@
-"""What products with a sparse matrix could buy on this machine, beside the dense product. A JSON line a case.
+"""Times products with a sparse matrix on this machine against the dense product. One JSON line per case.
 
 python -m experiments.bench.products
 
-Rows [R, K] times a matrix [K, N] of which a 64th or a 256th is nonzero, as the same number in every column:
+Rows [R, K] times a matrix [K, N] with 1/64 or 1/256 nonzero entries, equally many in every column:
   dense   what training does
-  ell     the nonzeros of each output one after another: one gather of whole channels for each
-  bcsr    jax.experimental.sparse, channels already turned into rows
-  bcsr_of_rows   the same from rows [R, K], as a model has them: turned and turned back
-  scipy   CSR on one core, written in C++, channels already turned into rows
-and, for the weights' gradient at the nonzeros alone, `dense_gradient` (the whole product, of which the
-nonzeros are read) and `ell_gradient`. Medians of several calls, in turns. About a minute on 2 CPU cores.
+  ell     the nonzeros of each output in turn: one gather of whole channels for each
+  bcsr    jax.experimental.sparse, on already transposed rows [K, R]
+  bcsr_of_rows   the same from rows [R, K], as in a model: transposed, and transposed back
+  scipy   CSR in C++ on one core, on already transposed rows [K, R]
+and, for the weights' gradient at the nonzeros alone, `dense_gradient` (the whole product, from which the
+nonzeros are read) and `ell_gradient`. Medians of several alternating calls. About a minute on 2 CPU cores.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""How fast gates are trained: a JSON line for each number of lanes, beside a large matrix product.
+"""Times the training of gates, compared with a large matrix product. One JSON line per number of lanes.
 
 python -m experiments.bench.prune --lanes=1,2,4,8
 
-The floor is the weights' forward and input-gradient products of all tokens at the speed of that product (the
-best of before and after): gates need no other gradients. A compact model (`pruning.compact`), in which one
-part in 4 or 8 of all nodes is left, comes near it. What members of a pair have in common is computed once
-(--shared). Times on the wall, and of all threads together ("cpu"), which other work on the machine disturbs
-less. About 5 minutes on 2 quiet CPU cores.
+The floor is the time of the forward and input-gradient products of all tokens at the speed of that product
+(the best of before and after): gates need no other gradients. A compact model (`pruning.compact`) with 1/4 or
+1/8 of all nodes comes close to it. The common beginning of a pair is computed once (--shared). Times are wall
+times, and CPU times of all threads ("cpu"), which are less affected by other work on the machine. About 5
+minutes on 2 quiet CPU cores.
 """
 
 import json
@@ -22,21 +22,21 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
 
 LANES = flags.DEFINE_list("lanes", ["1", "2", "4", "8"], "numbers of lanes")
-PARTS = flags.DEFINE_list("parts", ["4", "8"], "compact sizes, as parts of the model's width")
+PARTS = flags.DEFINE_list("parts", ["4", "8"], "compact sizes, as divisors of the model's width")
 WIDTH = flags.DEFINE_integer("d_model", 256, "width of the model")
 LAYERS = flags.DEFINE_integer("n_layers", 4, "its layers")
 VOCABULARY = flags.DEFINE_integer("vocab_size", 2048, "its tokens")
-PAIRS = flags.DEFINE_integer("pairs", 64, "pairs a step, each two sequences")
+PAIRS = flags.DEFINE_integer("pairs", 64, "pairs per step, each two sequences")
 TOKENS = flags.DEFINE_integer("tokens", 64, "tokens of a sequence")
-SHARED = flags.DEFINE_integer("shared", 0, "first tokens that a pair's members have in common")
+SHARED = flags.DEFINE_integer("shared", 0, "number of first tokens that a pair's members share")
 STEPS = flags.DEFINE_integer("steps", 10, "steps of a timed call, at most 50")
-REPEATS = flags.DEFINE_integer("repeats", 3, "timed calls, of which the best counts")
+REPEATS = flags.DEFINE_integer("repeats", 3, "timed calls; the best one counts")
 
 
 def main() -> None:
-    """Prints a line for each number of lanes; that of one lane is the loop over lanes one at a time.
+    """Prints a line for each number of lanes (for 1: the loop over single lanes).
 
-    Then one for each compact size, with the last number of lanes.
+    Then prints one for each compact size, with the last number of lanes.
     """
     for field, numbers in (("--lanes", LANES.value), ("--parts", PARTS.value)):
         for n in numbers:

@@ -1,4 +1,4 @@
-"""What saving costs a training run, in turns with and without it."""
+"""Measures the cost of saving in a training run, by alternating rounds with and without it."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ from sparse_jax.training.state import Position
 
 
 def turn(runner: Runner, checkpoints: Checkpoints, steps: int, every: int) -> dict[str, float]:
-    """Makes `steps` steps and saves in the middle of every `every`; milliseconds of a step and of a save."""
+    """Runs `steps` steps and saves in the middle of every `every`; milliseconds per step and per save."""
     held = []
     began = time.perf_counter()
     for step in range(steps):
@@ -30,7 +30,7 @@ def turn(runner: Runner, checkpoints: Checkpoints, steps: int, every: int) -> di
 
 
 def written(runner: Runner, checkpoints: Checkpoints) -> float:
-    """Milliseconds from the start of a save until it is on the disk."""
+    """Milliseconds from the start of a save until it is on disk."""
     runner()
     start = time.perf_counter()
     checkpoints.save_state(runner.state, Position({"next_index": 0}))
@@ -39,7 +39,7 @@ def written(runner: Runner, checkpoints: Checkpoints) -> float:
 
 
 def measure(size: Size, every: list[int], steps: int, turns: int, workdir: Path) -> list[dict[str, float]]:
-    """A row for every distance between saves."""
+    """A row for every interval between saves."""
     fraction, schedule = VARIANTS["sparse"]
     data = DataConfig({"none": SourceConfig("simple_python")})
     training = TrainConfig(batch_size=size.batch_size)

@@ -1,4 +1,4 @@
-"""Products with a sparse matrix in several formats, and what a gradient at its nonzeros alone takes."""
+"""Products with a sparse matrix in several formats, and gradients at its nonzeros alone."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jax.experimental import sparse
 
 
 def products(rows: int, inputs: int, outputs: int, each: int) -> dict:
-    """Functions without arguments; `each` is the number of nonzeros of an output. Results are compared."""
+    """Functions to time, with checked results; `each` is the number of nonzeros per output."""
     rng = np.random.default_rng(0)
     chosen = np.stack([rng.permutation(inputs)[:each] for _ in range(outputs)])
     values = rng.normal(size=(outputs, each)).astype(np.float32)

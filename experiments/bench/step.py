@@ -1,10 +1,10 @@
-"""What a training step costs: sparse beside dense, and where the difference goes. A JSON line a variant.
+"""Times a training step: sparse against dense, and the parts of the difference. One JSON line per variant.
 
 python -m experiments.bench.step --sizes=S,M,L
 
-All variants of a size run in turns in one process; medians, first calls excluded. The shares of the
-projection and of AbsTopK are differences between variants. `foreign_load`: CPUs that other processes kept
-busy meanwhile (measure again where it is not near 0). XL is for a GPU.
+All variants of a size run alternately in one process; numbers are medians without the first calls. The shares
+of the projection and of AbsTopK are differences between variants. `foreign_load` is the number of CPUs that
+other processes kept busy (measure again if it is not near 0). XL is for a GPU.
 """
 
 import json

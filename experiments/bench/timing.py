@@ -1,4 +1,4 @@
-"""Best times of repeated calls, and the speed of a large matrix product beside them."""
+"""Best times of repeated calls, and the speed of a large matrix product for comparison."""
 
 import os
 import statistics
@@ -12,14 +12,14 @@ import jax.numpy as jnp
 
 
 class Seconds(NamedTuple):
-    """Of one call: on the wall, and of all the process's threads together (what a busy machine tells)."""
+    """Seconds of one call: wall time, and CPU time of all threads (more reliable on a busy machine)."""
 
     wall: float
     cpu: float
 
 
 def best(call: Callable[[], object], repeats: int) -> Seconds:
-    """The smallest times of `repeats` calls, each waited for; what compiles must have run before."""
+    """The smallest times of `repeats` calls, each waited for; compile before."""
     found = []
     for _ in range(repeats):
         cpu, wall = time.process_time(), time.perf_counter()
@@ -31,7 +31,7 @@ def best(call: Callable[[], object], repeats: int) -> Seconds:
 def interleaved(
     calls: Mapping[str, Callable[[], object]], repeats: int
 ) -> tuple[dict[str, float], float | None]:
-    """Median seconds of every call, all taking turns, and the CPUs that other processes kept busy."""
+    """Median seconds of every call, run alternately, and the number of CPUs busy with other processes."""
     for call in calls.values():
         call()
     found = {name: [] for name in calls}
@@ -47,7 +47,7 @@ def interleaved(
 
 
 def _busy_elsewhere() -> float | None:
-    """CPU seconds of all other processes since the machine started; None where it does not tell."""
+    """CPU seconds of all other processes since the machine started; None if unknown."""
     try:
         user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
     except (OSError, ValueError):
@@ -56,7 +56,7 @@ def _busy_elsewhere() -> float | None:
 
 
 def matmul_gflops(repeats: int = 8, dtype: str = "float32") -> tuple[float, float]:
-    """GFLOP/s of a square product, by the wall and by the CPU's time."""
+    """GFLOP/s of a square product, by wall time and by CPU time."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
     square = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)

@@ -1,10 +1,10 @@
-"""A plain GPT-2 in PyTorch, to be timed: what somebody would write who knows nothing of sparsity."""
+"""A plain dense GPT-2 in PyTorch, to be timed as a baseline."""
 
 D_HEAD = 16
 
 
 def gpt2(vocabulary: int, context: int, layers: int, width: int):
-    """A module from tokens [B, T] to logits [B, T, V]; PyTorch must be there."""
+    """A module from tokens [B, T] to logits [B, T, V]; needs PyTorch."""
     import torch
     from torch import nn
     from torch.nn.functional import scaled_dot_product_attention

@@ -1,10 +1,10 @@
-"""The training step of a plain dense GPT-2 in PyTorch, of the sizes of `bench.step`. A JSON line a size.
+"""Times a training step of a plain dense GPT-2 in PyTorch, in the sizes of `bench.step`. One JSON line each.
 
 pip install -e '.[torch]'
 python -m experiments.bench.torch_step --sizes=S,M,L
 
-The yardstick of our dense step: untied embeddings, RMSNorm, exact GELU, fused causal attention, gradients
-clipped to 1, fused AdamW, float32. Weights and tokens are random. Run it alone, and beside nothing else.
+The baseline for our dense step: untied embeddings, RMSNorm, exact GELU, fused causal attention, gradients
+clipped to 1, fused AdamW, float32. Weights and tokens are random. Run it on an otherwise idle machine.
 """
 
 import json

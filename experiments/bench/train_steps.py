@@ -1,4 +1,4 @@
-"""Training steps of one size in several variants, ready to be timed side by side."""
+"""Training steps of one size in several variants, to be timed side by side."""
 
 import dataclasses
 import time
@@ -29,13 +29,13 @@ class Size:
     compute_dtype: str = "float32"
 
     def model(self, activation_fraction: float | None) -> ModelConfig:
-        """With AbsTopK at all sites, or with None of it."""
+        """With AbsTopK at all sites, or without it (None)."""
         fields = dataclasses.asdict(self)
         del fields["batch_size"]
         return ModelConfig(**fields, activation_fraction=activation_fraction)
 
     def sparsity(self, schedule: str) -> SparsityConfig:
-        """Annealed to FRACTION, or to the least that leaves every channel its minimum of weights."""
+        """Annealed to FRACTION, or to the least that leaves all channels their minimum of weights."""
         if schedule == "dense":
             return SparsityConfig()
         fraction = max(FRACTION, SparsityConfig.min_per_channel / self.d_model)
@@ -43,9 +43,9 @@ class Size:
 
     @property
     def useful_flop(self) -> float:
-        """Of a step: forward, input-gradient and weight-gradient products of all matrices, and attention's.
+        """FLOP of a step: forward, input-gradient and weight-gradient products of all matrices and attention.
 
-        The bigram table and what is looked up are not counted, neither is any top-k.
+        The bigram table, lookups and all top-k are not counted.
         """
         tokens = self.batch_size * self.context
         weights = self.n_layers * 12 * self.d_model**2 + self.vocab_size * self.d_model
@@ -59,7 +59,7 @@ SIZES = {
     "L": Size(512, 4, 2048, 256, 8),
     "XL": Size(2048, 8, 2048, 256, 64, "bfloat16"),
 }
-# the activation fraction, and what becomes of the weights
+# the activation fraction, and the schedule of the weights
 VARIANTS = {
     "dense": (None, "dense"),
     "sparse": (0.25, "constant"),
@@ -70,7 +70,7 @@ VARIANTS = {
 
 
 class Runner:
-    """A variant's compiled step and its `state`; each call makes an update and waits for it."""
+    """A variant's compiled step and its `state`; each call runs one update and waits for it."""
 
     def __init__(self, size: Size, variant: str):
         fraction, schedule = VARIANTS[variant]

@@ -1,1 +1,1 @@
-"""Configs in Python: every file has get_config(arg) and opens with the command that uses it."""
+"""Configs in Python: every file has get_config(arg) and begins with the command that uses it."""

@@ -1,4 +1,4 @@
-"""The part of a config string behind the colon: `pretrain.py:size=tiny,kind=dense`."""
+"""Parses the part of a config string after the colon: `pretrain.py:size=tiny,kind=dense`."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,9 @@ from sparse_jax.inputs import InputError, nearest
 
 
 def parse(argument: str | None, choices: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """ "size=tiny" as a dict; a name that is not given takes the first of its `choices`.
+    """ "size=tiny" as a dict; a missing name gets the first of its `choices`.
 
-    Raises InputError for a name or a value that is not among the choices.
+    Raises InputError for a name or value that is not among the choices.
     """
     values = {name: options[0] for name, options in choices.items()}
     for part in filter(None, (argument or "").split(",")):

@@ -2,12 +2,12 @@
 
 python -m experiments.circuit_size --config=experiments/configs/circuit_size.py
 
-May be stopped at any moment: the same command goes on. Equal effort for both models: `search.rounds` rounds
-of `search.lanes` prunings a task. size=full is the study under experiments/results/circuit_size, whose
-summary.json says how long it took: hours of two CPU cores; two commands with other --config.tasks may share
-a workdir. Where there is more time, --config.search.rounds=4 lets the search learn from its first
-round (on a GPU add --config.study.tasks_together=20). size=quick has a third of the search; size=tiny shows
-in a minute that everything works.
+It may be stopped at any time; the same command continues. Both models get the same effort: `search.rounds`
+rounds of `search.lanes` prunings per task. size=full is the study in experiments/results/circuit_size; it
+takes hours on two CPU cores (see its summary.json). Two commands with different --config.tasks may share a
+workdir. With more time, --config.search.rounds=4 lets the search learn from its first round (on a GPU, also
+set --config.study.tasks_together=20). size=quick has a third of the search; size=tiny checks in a minute that
+everything works.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def get_config(argument: str = "") -> ConfigDict:
         "train_pairs": 1024,
         "validation_pairs": 128,
         "test_pairs": 256,
-        # the centers of a model this small; METHOD 6 has 1e-4 and 3e-3 for models a hundred times larger
+        # centers for a model this small; METHOD 6 has 1e-4 and 3e-3 for models a hundred times larger
         "k_coef": 3e-3,
         "learning_rate": 7e-3,
     }

@@ -1,10 +1,10 @@
-"""Width, density, active share and schedule of the sparse model: what each does to loss and circuits.
+"""Effects of width, density, active share and schedule of the sparse model on loss and circuits.
 
 python -m experiments.model_size --config=experiments/configs/model_size.py
 
-Models of the quickstart's length, an hour on 2 CPU cores in all. At a fixed number of nonzero weights (width
-64 at 1/4, 128 at 1/16, 256 at 1/64) wider models should be better and have smaller circuits (METHOD 7).
-size=tiny shows in a minute that everything works.
+Models are trained as long as in the quickstart; an hour on 2 CPU cores in total. At a fixed number of nonzero
+weights (width 64 at 1/4, 128 at 1/16, 256 at 1/64) wider models should be better and have smaller circuits
+(METHOD 7). size=tiny checks in a minute that everything works.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from experiments.configs import pretrain
 from experiments.configs.arguments import parse
 from experiments.configs.sections import pruning_section
 
-# name: (width, fraction of the weights that stays)
+# name: (width, fraction of the weights kept)
 DENSITIES = {
     "d64_4th": (64, 1 / 4),
     "d64_8th": (64, 1 / 8),
@@ -23,7 +23,7 @@ DENSITIES = {
     "d256_32nd": (256, 1 / 32),
     "d256_64th": (256, 1 / 64),
 }
-# d128_16th with one thing changed, by the section and the field that it is in
+# d128_16th with one thing changed, by its section and field
 CHANGED = {
     "active_8th": ("model", "activation_fraction", 0.125),
     "active_half": ("model", "activation_fraction", 0.5),
@@ -39,7 +39,7 @@ TASKS = (
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Sections `models` (each a RunConfig), `pruning`; what was `changed` in a model; the tasks."""
+    """Sections `models` (each a RunConfig), `pruning`; what was `changed` in each model; the tasks."""
     size = parse(argument, {"size": ("quickstart", "tiny")})["size"]
     models = {name: _sparse(size, *density) for name, density in DENSITIES.items()}
     for name, (section, field, value) in CHANGED.items():

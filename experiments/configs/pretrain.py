@@ -2,9 +2,9 @@
 
 python -m experiments.train --config=experiments/configs/pretrain.py:size=tiny,kind=sparse --workdir=runs/tiny
 
-size=tiny        seconds, to see everything work
+size=tiny        trains in seconds, to check that everything works
 size=quickstart  minutes on 2 CPU cores; the models of `bash launch/quickstart.sh`
-size=small       under an hour of one CPU core for both models; the models of `experiments/small.py`
+size=small       under an hour on one CPU core for both models; the models of `experiments/small.py`
 size=paper       the 8-layer, 2048-wide model of the paper on 32 billion tokens, for a pod
 kind=sparse|dense
 """

@@ -1,8 +1,8 @@
-"""Pruning one task with the gate optimizer of METHOD 6, at the length of the best-known peer.
+"""Pruning with the gate optimizer of METHOD 6, for as many steps as the peer.
 
 python -m experiments.prune --config=experiments/configs/prune.py --model=... --tasks=... --output=...
 
-A task takes minutes on 2 CPU cores for the quickstart's model; --config.steps=400 is enough to look.
+A task takes minutes on 2 CPU cores for the quickstart's model; --config.steps=400 is enough for a first look.
 """
 
 from ml_collections import ConfigDict

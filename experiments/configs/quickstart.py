@@ -1,10 +1,10 @@
-"""The main path at the size of a laptop: two models, six tasks, one report.
+"""The main path for a laptop: two models, six tasks, one report.
 
 python -m experiments.quickstart --config=experiments/configs/quickstart.py
 
 Under 10 minutes on 2 CPU cores. Expect sparse circuits with several times fewer edges than dense ones at
-the same task loss, the two models being about equally good at predicting text. size=tiny takes half a
-minute and shows that everything works; its circuits mean nothing.
+the same task loss, from two models that predict text about equally well. size=tiny takes half a minute and
+checks that everything works; its circuits are meaningless.
 """
 
 from ml_collections import ConfigDict

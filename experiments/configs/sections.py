@@ -1,4 +1,4 @@
-"""Config sections that hold every field of their dataclass, so that a flag can override any of them."""
+"""Config sections with all fields of their dataclasses, so that flags can override any of them."""
 
 import dataclasses
 

@@ -1,1 +1,1 @@
-"""What only studies use: tables, figures, resumable rows."""
+"""Code that only studies use: tables, figures, resumable rows."""

@@ -1,4 +1,4 @@
-"""Sparse circuits against dense ones, task by task: rows of a table, and the table as text."""
+"""Compares sparse and dense circuits task by task: rows of a table, and the table as text."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ SIDES = ("sparse", "dense")
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One model's circuit for one task: losses on the test split in nats, sizes, target reached or not.
+    """One model's circuit for one task: test losses in nats, sizes, and whether it reached the target.
 
-    A mean over tasks has the same fields; its sizes need not be whole numbers.
+    A mean over tasks has the same fields, but its sizes need not be whole numbers.
     """
 
     unpruned: float
@@ -27,7 +27,7 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A task, or the mean over tasks; a side is None where that model cannot do the task."""
+    """A task, or the mean over tasks; a side is None if its model cannot do the task."""
 
     task: str
     sparse: Side | None
@@ -35,20 +35,20 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Dense edges for every sparse one; None where a circuit misses the target or has no edge."""
+        """Dense edges per sparse edge; None if a circuit misses the target or has no edges."""
         sides = (self.sparse, self.dense)
         if any(side is None or not side.reached or side.edges == 0 for side in sides):
             return None
         return self.dense.edges / self.sparse.edges
 
     def plain(self) -> dict[str, object]:
-        """As JSON has it, with the ratio."""
+        """In a form for JSON, with the ratio."""
         return {**dataclasses.asdict(self), "ratio": self.ratio}
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A row per task of either model, and the mean over the tasks that have a ratio (None if none has)."""
+    """A row for each task of either model, and the mean over the tasks with a ratio (None without any)."""
 
     rows: tuple[Row, ...]
 
@@ -59,7 +59,7 @@ class Comparison:
 
     @property
     def mean(self) -> Row | None:
-        """Geometric means of sizes (METHOD 7); of losses, which it says nowhere else, arithmetic means."""
+        """Geometric means of sizes (METHOD 7), and arithmetic means of losses."""
         if not self.counted:
             return None
         return Row(f"geometric mean ({len(self.counted)})", *(_mean(self.counted, name) for name in SIDES))
@@ -113,7 +113,7 @@ def format_table(comparison: Comparison) -> str:
         ratio = "-" if row.ratio is None else f"{row.ratio:.1f}"
         lines.append(f"{row.task:<{width}}{_cells(row.sparse)}{_cells(row.dense)}{ratio:>8}")
     if comparison.mean is None:
-        lines.append("no mean: no task has a circuit of both models that reaches the target with an edge")
+        lines.append("no mean: for no task do both models have a circuit with edges that reaches the target")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Figures as PNG files, without pyplot, which keeps state and looks for a screen."""
+"""Figures as PNG files, without pyplot, which is stateful and needs a display backend."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def require_figures() -> None:
 
 
 def save_figure(figure, path: str | Path) -> None:
-    """Writes it as a PNG, whole or not at all."""
+    """Writes the figure as a PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     write_whole(path, buffer.getvalue())

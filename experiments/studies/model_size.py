@@ -1,4 +1,4 @@
-"""What a model's size and density do to its loss and to its circuits (the paper's figure 3)."""
+"""Effects of a model's size and density on its loss and its circuits (the paper's figure 3)."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,10 @@ MARKERS = {"": "o", "activation_fraction": "^", "anneal_end": "v", "dense": "s"}
 class ModelRow:
     """A trained model: its size, its validation loss in nats a token, and its circuits by task.
 
-    weights: entries of the layers' matrices, of which `nonzero` of the layers' parameters are left. changed:
-    what it differs in beside width and fraction ("" or a key of MARKERS). edges: of the tasks whose circuit
-    reaches the target; a circuit without an edge counts as one edge.
+    weights: the number of entries of the layers' matrices. nonzero: the number of nonzero parameters of the
+    layers.
+    changed: how it differs from the others besides width and fraction ("" or a key of MARKERS). edges: by
+    task, if the circuit reaches the target; a circuit without edges counts as one edge.
     """
 
     name: str
@@ -54,7 +55,7 @@ def model_row(
 
 
 def common_tasks(rows: Sequence[ModelRow]) -> list[str]:
-    """The tasks that every model has a circuit for, in order."""
+    """The tasks for which every model has a circuit, in order."""
     return [task for task in rows[0].edges if all(task in row.edges for row in rows)] if rows else []
 
 
@@ -74,7 +75,7 @@ def write_rows(rows: Sequence[ModelRow], target: float, directory: Path) -> str:
 
 
 def format_rows(rows: Sequence[ModelRow], target: float) -> str:
-    """Markdown: a line per model, edges as the geometric mean over the tasks that all can do."""
+    """Markdown: a line per model, with the geometric mean of edges over the tasks that all models can do."""
     tasks = common_tasks(rows)
     text = [
         "# Size and density of the model, its loss and its circuits\n",
@@ -97,7 +98,7 @@ def format_rows(rows: Sequence[ModelRow], target: float) -> str:
 
 
 def draw_rows(rows: Sequence[ModelRow], target: float, path: Path) -> None:
-    """Validation loss against circuit size: a line for each width, a marker for what else was changed."""
+    """Validation loss against circuit size: a line for each width, a marker for each other change."""
     tasks, figure = common_tasks(rows), new_figure()
     axes = figure.add_subplot()
     for width in sorted({row.d_model for row in rows if not row.changed}):

@@ -13,23 +13,23 @@ from sparse_jax.training.config import RunConfig
 
 
 def config_digest(config: RunConfig) -> str:
-    """Twelve hexadecimal digits of a config and of the JAX that it is compiled by; a row's "config"."""
+    """A hash (12 hexadecimal digits) of a config and the JAX version: the "config" of a row."""
     return hashlib.sha256(f"{jax.__version__}\n{config.to_json()}".encode()).hexdigest()[:12]
 
 
 def kept_rows(path: Path, config: RunConfig) -> list[Record]:
-    """The rows that are in `path`; none if it is not there.
+    """The rows in `path`; none if it does not exist.
 
-    Raises InputError naming --output if it holds something else, or rows of another config.
+    Raises InputError naming --output if it contains something else, or rows of another config.
     """
     try:
         rows = read_rows(path)
     except InputError:
-        raise InputError(f"--output: {path} contains no rows of plans; valid: another folder") from None
+        raise InputError(f"--output: {path} is not a file of plans; valid: another folder") from None
     if {row.get("config") for row in rows} - {config_digest(config)}:
         raise InputError(
             f"--output: {path} contains plans of another config, or of another JAX than {jax.__version__}; "
-            "valid: another folder, or the config that they are of"
+            "valid: another folder, or the same config and JAX"
         )
     return rows
 
@@ -40,20 +40,20 @@ _COLUMNS = (
     "batch that fits",
     "state",
     "temporaries",
-    "peak, of the device's",
-    "PFLOPs a step",
+    "peak (share of the device)",
+    "PFLOPs per step",
     "memory traffic",
-    "between devices most",
-    "a step at least",
-    "if nothing overlaps",
+    "largest traffic between devices",
+    "time per step, at least",
+    "time per step without overlap",
     "hours",
     "$",
-    "largest collective of the update: with top-k, without; smallest matrix",
+    "largest collective of the update with top-k, without; smallest matrix",
 )
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """A row for each record of a training step, with what the update of the same "d_model" moves."""
+    """A row for each training step, with the traffic of the update for the same topology and "d_model"."""
     updates = {(r["topology"], r["d_model"]): r for r in records if r["program"] == "update"}
     lines = ["| " + " | ".join(_COLUMNS) + " |", "|---|" + "---:|" * (len(_COLUMNS) - 1)]
     for record in records:
@@ -93,7 +93,7 @@ def _of_update(update: Record) -> str:
 
 
 def largest_collective(kinds: dict[str, dict[str, float]]) -> float:
-    """Bytes of the largest of `by_kind`; 0 if nothing moves."""
+    """Bytes of the largest collective in `by_kind`; 0 if there is none."""
     return max((kind["largest"] for kind in kinds.values()), default=0)
 
 

@@ -1,4 +1,4 @@
-"""Keeps trained models in a form small enough for a repository, with what was measured on them."""
+"""Saves trained models, small enough for a repository, with their measurements."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ def publish(
 ) -> str:
     """Writes every model and its rows of `measure_tasks` under `output`; returns the tables.
 
-    `rows` are by split, then by model. `<name>/` is a compact model with the metrics of its training,
-    `tasks.jsonl` has a line per split, model and task, `table.txt` the models' losses side by side.
+    `rows` are by split, then by model. `<name>/` is a compact model with its training metrics,
+    `tasks.jsonl` has a line per split, model and task, `table.txt` shows the models' losses side by side.
     """
     for name, model in models.items():
         write_compact(model, output / name)
@@ -37,7 +37,7 @@ def publish(
 
 
 def validation_loss(workdir: Path) -> float:
-    """The loss on the mixture at the end of training, nats a token, as the run's metrics have it."""
+    """The loss on the mixture at the end of training, in nats a token, from the run's metrics."""
     found = read_rows(workdir / METRICS)
     return [row[MIXTURE] for row in found if MIXTURE in row][-1]
 

@@ -1,4 +1,4 @@
-"""When, where and how long a study ran that may have been stopped and continued."""
+"""Records when, where and how long a study ran, also if it was stopped and continued."""
 
 import contextlib
 import os
@@ -17,8 +17,8 @@ from sparse_jax.runtime.writers import read_rows
 def recorded(path: Path, command: str) -> Iterator[None]:
     """Appends a line to the JSON-lines file `path` when the block ends, unless it is killed outright.
 
-    command, seconds, cores of the machine, and `provenance`, whose time is that of the start. Meanwhile a
-    SIGTERM raises Preempted. To be used in the main thread.
+    The line has command, seconds, cores of the machine, and `provenance` with the time of the start. Inside
+    the block, SIGTERM raises Preempted. Use it in the main thread.
     """
     began = time.monotonic()
     line = {"command": command, "cores": os.cpu_count(), **provenance()}
@@ -34,10 +34,10 @@ def recorded(path: Path, command: str) -> Iterator[None]:
 
 
 def _make_room(number: int, frame: object) -> None:
-    raise Preempted("SIGTERM: stopped at once; the same command goes on from what is saved")
+    raise Preempted("SIGTERM: stopped at once; the same command continues from what is saved")
 
 
 def read_times(path: Path) -> dict[str, object]:
-    """All stretches of a study, and their seconds together, also of those that ran side by side."""
+    """All periods of a study and the sum of their seconds, including those that ran side by side."""
     stretches = read_rows(path)
     return {"seconds": round(sum(one["seconds"] for one in stretches), 1), "each": stretches}

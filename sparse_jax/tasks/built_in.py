@@ -1,4 +1,4 @@
-"""The twenty tasks of METHOD 5: a generator of pairs of programs each, and the table by name."""
+"""The twenty tasks of METHOD 5: a generator of program pairs for each, and a table by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def single_double_quote(draw: Setting) -> tuple[str, str]:
 
 
 def fstring_brace(draw: Setting) -> tuple[str, str]:
-    """`print(f"low tree` goes on with ` {`; without the f the text ends."""
+    """`print(f"low tree` continues with ` {`; without the f, the string ends."""
     names = draw.scope()
     before, pad = draw.place(names, say, report)
     speaker, text, mark = draw.rng.choice(SPEAKERS), draw.phrase(), quote(draw.rng)
@@ -76,7 +76,7 @@ def bracket_brace(draw: Setting) -> tuple[str, str]:
 
 
 def set_or_string(draw: Setting) -> tuple[str, str]:
-    """A name bound to `set()` goes on with `.add`, one bound to `""` with ` +=`."""
+    """A name bound to `set()` continues with `.add`, one bound to `""` with ` +=`."""
     names = draw.scope()
     return _fill(draw, names, names.text)
 
@@ -107,9 +107,9 @@ def _empty_text(rng: Random, names: Scope) -> list[str]:
 
 
 def var_swap(draw: Setting) -> tuple[str, str]:
-    """`x, y = y,` ends with the name that the line began with; so does `y, x = x,`.
+    """`x, y = y,` ends with the first name of the line; so does `y, x = x,`.
 
-    In functions, where the generated programs have swaps too; under an if only the shifted prompts have one.
+    Swaps are in functions, as in the generated programs; only shifted prompts have one under an if.
     """
     one, other = draw.answers(2)
     names = draw.scope(one, other)._replace(number=one, other=other)
@@ -123,7 +123,7 @@ def var_swap(draw: Setting) -> tuple[str, str]:
 
 
 def final_kwarg(draw: Setting) -> tuple[str, str]:
-    """After a parameter with a default the last one has one too; else the list closes."""
+    """After a parameter with a default, the last one has a default too; otherwise the list closes."""
     names = draw.scope()
     start, pad, first = draw.above(_with_default, _without_default), "", ""
     if draw.rng.random() < 0.2:
@@ -142,10 +142,10 @@ def _without_default(rng: Random, names: Scope) -> list[str]:
 
 
 def lambda_func(draw: Setting) -> tuple[str, str]:
-    """`def price` opens its parameters, `lambda price` goes on with a colon; at top level or in a class.
+    """`def price` opens its parameters, `lambda price` continues with a colon; at top level or in a class.
 
-    At top level the two programs may have the start of the lambda's line in common, `cost = `, which the
-    other then ends with a number: so the lambda's prompt is not the longer one as a rule.
+    At top level, both programs may contain the start of the lambda's line, `cost = `, which the other one
+    completes with a number, so that the lambda's prompt is not always the longer one.
     """
     rng = draw.rng
     target, name = draw.distinct(2)
@@ -183,8 +183,8 @@ def _other_class(rng: Random, names: Scope) -> list[str]:
 def if_ternary(draw: Setting) -> tuple[str, str]:
     """The condition of an if statement ends with a colon, that of a ternary with ` else`.
 
-    Either the words before the ternary's if are missing in the other program, or they are a line of their
-    own: so the ternary's prompt is not the longer one as a rule.
+    In the other program, the words before the ternary's if are either missing or a separate line, so that the
+    ternary's prompt is not always the longer one.
     """
     rng, names = draw.rng, draw.scope()
     before, pad = draw.place(names, branches.ternary, branches.if_only)
@@ -208,7 +208,7 @@ def if_equals(draw: Setting) -> tuple[str, str]:
 
 
 def var_if(draw: Setting) -> tuple[str, str]:
-    """A comparison ends with a colon after if, and with its line when it is assigned."""
+    """A comparison after if is followed by a colon, and in an assignment by a newline."""
     rng, names = draw.rng, draw.scope()
     before, pad = draw.place(names, branches.if_only, bind_comparison)
     test = comparison(rng, names) if rng.random() < 0.8 else f"{names.item} in {names.items}"
@@ -232,7 +232,7 @@ def else_elif(draw: Setting) -> tuple[str, str]:
 
 
 def for_while(draw: Setting) -> tuple[str, str]:
-    """`for price` goes on with ` in`, `while price` with a colon."""
+    """`for price` continues with ` in`, `while price` with a colon."""
     rng, names = draw.rng, draw.scope()
     before, pad = draw.place(names, loops.for_each, loops.while_name)
     body = f"{pad}    {step(rng, names)[0]}\n"
@@ -243,7 +243,7 @@ def for_while(draw: Setting) -> tuple[str, str]:
 
 
 def enumerate_range(draw: Setting) -> tuple[str, str]:
-    """Two loop variables go over `enumerate`, one over `range`."""
+    """Two loop variables iterate over `enumerate`, one over `range`."""
     rng, names = draw.rng, draw.scope()
     before, pad = draw.place(names, loops.for_enumerate, loops.for_range)
     index = loops.loop_index(rng, names)
@@ -258,7 +258,7 @@ def enumerate_range(draw: Setting) -> tuple[str, str]:
 def indent_for(draw: Setting) -> tuple[str, str]:
     """The line after a for line is indented one level more, the line after an assignment as before.
 
-    The tokenizer joins the last space of an indentation to the word after it.
+    The tokenizer joins the last space of an indentation to the next word.
     """
     rng, names = draw.rng, draw.scope()
     flag = draw.common(*names)
@@ -280,9 +280,9 @@ def while_return_true(draw: Setting) -> tuple[str, str]:
 
 
 def with_as(draw: Setting) -> tuple[str, str]:
-    """A with statement goes on with ` as` after the call, an assignment with a new line.
+    """After the call, a with statement continues with ` as`, an assignment with a newline.
 
-    The tokenizer joins a closing bracket to a line end behind it, so the choice is already made at the
+    The tokenizer joins a closing bracket and a newline after it, so the choice is already made at the
     bracket: `")` before ` as`, `")\\n` at the end of an assignment.
     """
     rng, names = draw.rng, draw.scope()
@@ -327,11 +327,11 @@ Generate = Callable[[Setting], tuple[str, str]]
 
 @dataclass(frozen=True)
 class BuiltInTask(DrawnTask):
-    """A task of the table; beside the main splits it has `shifted`, of other names, lengths and depths.
+    """A built-in task; besides the main splits it has `shifted`, with other names, lengths and depths.
 
     `generate` draws two complete programs that differ only in what decides; in each, the token to be
-    predicted stands between « and ». A prompt's split is that of its first line (`data/programs/holdout.py`),
-    so that no program to train on holds the first line of a test prompt.
+    predicted is marked by « and ». A prompt's split is that of its first line (`data/programs/holdout.py`),
+    so no training program contains the first line of a test prompt.
     """
 
     generate: Generate
@@ -378,7 +378,7 @@ TASKS: dict[str, BuiltInTask] = {task.name: task for task in _ALL}
 
 
 def get_task(name: str) -> Task:
-    """The task called `name`, or for "name.control" a control of it.
+    """The task `name`, or its control for "name.control".
 
     Raises InputError with the nearest names if there is no such task or control.
     """

@@ -1,6 +1,6 @@
 """Controls of a task (METHOD 8): the same prompts with answers that the model has no reason to give.
 
-Circuits are found for these as well; only what is found for the task and not for its controls says
+Circuits can be found for these too, so only what is found for the task and not for its controls says
 something about the model.
 """
 
@@ -23,9 +23,9 @@ _WORD = re.compile(r" [A-Za-z]{2,}")
 
 
 def nonsense(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int) -> EncodedPairs:
-    """Two unrelated words instead of the two answers, the same two for every pair of the task.
+    """Replaces the two answers by two unrelated words, the same for every pair of the task.
 
-    Where a task has many answers, the word is decided by which of the pair's two tokens has the smaller id.
+    If a task has many answers, the one of a pair with the smaller token id gets the first word.
     """
     words = np.array(unrelated_words(task, tokenizer), np.int32)
     answer, wrong = encoded.candidates[..., 0], encoded.candidates[..., 1]
@@ -34,12 +34,12 @@ def nonsense(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int)
 
 
 def constant(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int) -> EncodedPairs:
-    """Both members of every pair want the same token: the one of the smaller id."""
+    """Both members of every pair have the same right answer: the token with the smaller id."""
     return encoded._replace(candidates=np.sort(encoded.candidates, axis=-1))
 
 
 def shuffled(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int) -> EncodedPairs:
-    """In half of the pairs, drawn by `seed`, right and wrong are exchanged for both members."""
+    """In a random half of the pairs (by `seed`), right and wrong are exchanged for both members."""
     name = int.from_bytes(hashlib.blake2b(task.name.encode(), digest_size=4).digest())
     exchanged = np.random.default_rng([seed, name]).random(len(encoded.candidates)) < 0.5
     candidates = np.where(exchanged[:, None, None], encoded.candidates[..., ::-1], encoded.candidates)
@@ -51,7 +51,7 @@ CONTROLS: dict[str, Control] = {"nonsense": nonsense, "constant": constant, "shu
 
 @dataclass(frozen=True)
 class ControlTask(Task):
-    """A control of `task`; its pairs are the task's, the control takes effect where they are encoded."""
+    """A control of `task`; it has the same pairs, and changes the answers when they are encoded."""
 
     task: Task
     control: str
@@ -74,7 +74,7 @@ class ControlTask(Task):
 
 
 def unrelated_words(task: Task, tokenizer: Tokenizer) -> tuple[int, int]:
-    """Two tokens that are a space and a word, chosen by the task's name; neither is a completion of the task.
+    """Two tokens made of a space and a word, chosen by the task's name; neither completes the task.
 
     Raises InputError if the vocabulary has no two such tokens.
     """

@@ -1,4 +1,4 @@
-"""Finds a task from what a user calls it; every command goes through here."""
+"""Finds a task by its specification; every command uses this."""
 
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import get_task
@@ -12,8 +12,8 @@ FORMS = "a name, NAME.CONTROL, a .jsonl file or FILE.py:FUNCTION"
 def find_task(spec: str) -> Task:
     """The task of the table, the JSON-lines file or the Python function that `spec` names.
 
-    With `.nonsense`, `.constant` or `.shuffled` after it, the control of that task. Raises InputError
-    with what is nearest, or naming file and line.
+    With `.nonsense`, `.constant` or `.shuffled` appended, the control of that task. Raises InputError with
+    the nearest valid names, or naming file and line.
     """
     rest, _, control = spec.rpartition(".")
     if rest and control in CONTROLS:

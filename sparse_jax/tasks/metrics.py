@@ -1,7 +1,7 @@
-"""How well a model does a task: figures per pair from its logits, and their mean with a standard error.
+"""Metrics of a model on a task: values per pair, and their mean with a standard error.
 
-Every metric maps logits [P, 2, V] and candidates [P, 2, 2] (right, wrong) to [P]; a pair is one unit, since
-its members share their context.
+Every metric maps logits [P, 2, V] and candidates [P, 2, 2] (right, wrong) to [P]. A pair is one sample,
+because its members share their context.
 """
 
 import math
@@ -24,7 +24,7 @@ def binary_loss(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
 
 
 def full_vocabulary_loss(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
-    """Cross-entropy of the right token among all, mean over both members: [P] in nats."""
+    """Cross-entropy of the right token over the full vocabulary, mean over both members: [P] in nats."""
     right = candidates_Px2x2[..., :1]
     log_probabilities = jax.nn.log_softmax(logits_Px2xV, axis=-1)
     return -jnp.take_along_axis(log_probabilities, right, axis=-1)[..., 0].mean(axis=-1)
@@ -36,7 +36,7 @@ def logit_difference(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
 
 
 def accuracy(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
-    """Share of members whose right logit is greater than the wrong one, a tie being a miss: [P]."""
+    """Share of members whose right logit is greater than the wrong one (a tie counts as wrong): [P]."""
     return (_margins(logits_Px2xV, candidates_Px2x2) > 0).mean(axis=-1)
 
 
@@ -55,14 +55,14 @@ METRICS: dict[str, Metric] = {
 
 
 class Estimate(NamedTuple):
-    """A mean over pairs and its standard error (not a number for a single pair)."""
+    """A mean over pairs and its standard error (NaN for a single pair)."""
 
     mean: float
     standard_error: float
 
 
 def summarize(values_P: Array) -> Estimate:
-    """The mean over pairs, and the sample's standard deviation divided by the root of their number."""
+    """The mean over pairs, and the sample standard deviation divided by the square root of their number."""
     values = np.asarray(values_P, np.float64)
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Estimate(float(values.mean()), float(error))

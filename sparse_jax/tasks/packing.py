@@ -1,4 +1,4 @@
-"""Pairs as single sequences: what the members have in common is computed once, which is exact."""
+"""Packs each pair into one sequence, so that the common beginning is computed only once; this is exact."""
 
 from typing import NamedTuple
 
@@ -9,15 +9,15 @@ from sparse_jax.model.positions import Branches
 from sparse_jax.tasks.encode import EncodedPairs
 
 MULTIPLE = 8  # lengths are rounded up, so that few different shapes are ever compiled
-# Below this share of the members' own tokens a packed sequence is worth its longer rows of attention.
+# Packing pays off, despite longer rows of attention, below this share of the unpacked tokens.
 WORTH = 0.8
 
 
 class PackedPairs(NamedTuple):
-    """P pairs; attention keeps the two members apart (`Branches`), and nothing else mixes tokens.
+    """P packed pairs; attention keeps the two members apart (`Branches`), and nothing else mixes positions.
 
-    tokens: int32 [P, S], the common beginning, the rest of the prompt, that of the counterfactual, padding.
-    shared, middle: int32 [P], where the first and the second rest begin. last: int32 [P, 2], the place of
+    tokens: int32 [P, S]: common beginning, rest of the prompt, rest of the counterfactual, padding.
+    shared, middle: int32 [P], where the first and the second rest begin. last: int32 [P, 2], the index of
     each member's last token. candidates: int32 [P, 2, 2] as in `EncodedPairs`.
     """
 
@@ -29,7 +29,7 @@ class PackedPairs(NamedTuple):
 
     @property
     def branches(self) -> Branches:
-        """Where the members part, as the forward function takes it."""
+        """Where the members separate, for the forward function."""
         return Branches(jnp.asarray(self.shared), jnp.asarray(self.middle))
 
 
@@ -37,7 +37,7 @@ Pairs = EncodedPairs | PackedPairs
 
 
 def pack_pairs(pairs: EncodedPairs) -> PackedPairs:
-    """The same pairs packed; S is the longest that is needed, rounded up to a multiple of 8."""
+    """Packs the pairs; S is the longest packed length, rounded up to a multiple of 8."""
     tokens, lengths = np.asarray(pairs.tokens), np.asarray(pairs.last) + 1
     first, second = lengths.T
     differ = tokens[:, 0] != tokens[:, 1]
@@ -45,7 +45,7 @@ def pack_pairs(pairs: EncodedPairs) -> PackedPairs:
     shared = np.minimum(parting, lengths.min(axis=1)).astype(np.int32)
     needed = first + second - shared
     place = np.arange(-(-needed.max() // MULTIPLE) * MULTIPLE)
-    # the place in its own text of each token of the counterfactual, and of padding the text's padding or end
+    # for each token of the counterfactual and for padding, its index in the counterfactual's own text
     of_second = np.minimum(place - (first - shared)[:, None], tokens.shape[-1] - 1)
     rows = np.arange(len(tokens))[:, None]
     of_first = tokens[rows, 0, np.minimum(place, tokens.shape[-1] - 1)]
@@ -57,9 +57,9 @@ def pack_pairs(pairs: EncodedPairs) -> PackedPairs:
 
 
 def shortest(pairs: EncodedPairs, context: int, packed: bool = True) -> Pairs:
-    """The pairs in the form of the fewest tokens: padding cut, and packed unless that saves little.
+    """The pairs with as few tokens as possible: padding cut, and packed unless that saves little.
 
-    Nothing gets longer than `context` a member. packed: False keeps the members apart.
+    No member gets longer than `context`. packed: False never packs.
     """
     longest = min(-(-int(pairs.last.max() + 1) // MULTIPLE) * MULTIPLE, context)
     tokens = pairs.tokens[..., :longest]

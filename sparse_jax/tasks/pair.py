@@ -30,7 +30,7 @@ def check_pair(pair: Pair, where: str) -> None:
 
 
 def deciding(one: Sequence, other: Sequence) -> tuple[slice, slice]:
-    """Where two texts or token lists differ: what is left of each without the common start and end."""
+    """Where two texts or token lists differ: the part of each without the common start and end."""
     shorter = min(len(one), len(other))
     start = next((i for i in range(shorter) if one[i] != other[i]), shorter)
     end = next((i for i in range(shorter - start) if one[-1 - i] != other[-1 - i]), shorter - start)

@@ -1,4 +1,4 @@
-"""What prompts are made of: names, texts and lines, and what each kind of prompt adds."""
+"""The parts that prompts are made of: names, texts and lines, and the surroundings of each kind of prompt."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from sparse_jax.data.programs.strings import quote
 from sparse_jax.data.programs.words import COMMON_NAMES
 from sparse_jax.tasks.vocabularies import Words
 
-# A production of data/programs or one like it: the lines of a statement about some names.
+# A production rule as in data/programs: gives the lines of a statement about some names.
 Lines = Callable[[Random, Scope], list[str]]
 
-# Lines about numbers: no quotes, lists or keywords that a task could ask about.
+# Lines about numbers, without quotes, lists or keywords that a task could ask about.
 _PLAIN = (assignments.bind_number, assignments.compute, assignments.step, assignments.show_number)
 
 
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 
 class Setting(ABC):
-    """Draws the parts of prompts from `rng`. Every surrounding begins with a line that `can_open`."""
+    """Draws the parts of prompts from `rng`. All surroundings begin with a line that `can_open`."""
 
     words: ClassVar[Words]
     longest: ClassVar[int]  # characters of a prompt: pruning costs as much as the longest one
@@ -40,21 +40,21 @@ class Setting(ABC):
 
     @classmethod
     def accepts(cls, prompt: str, split: str) -> bool:
-        """Whether a prompt of this setting may be used and belongs to `split`, a matter of its first line."""
+        """Whether a prompt of this setting may be used in `split`, which depends on its first line."""
         first, line_end, _ = prompt.partition("\n")
         opens = bool(line_end) and can_open(first)
         return opens and len(prompt) <= cls.longest and split_of(prompt) == split
 
     @abstractmethod
     def place(self, names: Scope, *distractors: Lines) -> Place:
-        """Anywhere. `distractors` look like what the task asks about; a setting may put them before."""
+        """Anywhere. `distractors` look like what the task asks about; a setting may put them first."""
 
     @abstractmethod
     def function(self, names: Scope, *distractors: Lines) -> Place:
         """Inside a function."""
 
     def body(self, names: Scope, *distractors: Lines) -> Place:
-        """In a function, where the programs have statements of every kind; a setting may go deeper."""
+        """In a function, where the programs have all kinds of statements; a setting may nest deeper."""
         return self.function(names, *distractors)
 
     @abstractmethod
@@ -63,7 +63,7 @@ class Setting(ABC):
 
     @abstractmethod
     def above(self, *distractors: Lines) -> str:
-        """What stands above a definition at top level, with the empty line between."""
+        """The lines above a top-level definition, with an empty line in between."""
 
     @abstractmethod
     def between(self, names: Scope) -> list[str]:
@@ -77,7 +77,7 @@ class Setting(ABC):
         return self.rng.choice(self.words.nouns)
 
     def variable(self) -> str:
-        """Named as in `data/programs/names.py`: often a common name, else a noun, sometimes a compound."""
+        """A name as in `data/programs/names.py`: often a common one, else a noun, sometimes a compound."""
         kind = self.rng.random()
         if kind < 0.85:
             return self.rng.choice(self.words.common if kind < 0.55 else self.words.nouns)
@@ -92,11 +92,11 @@ class Setting(ABC):
         return names
 
     def common(self, *taken: str) -> str:
-        """A short name, not among `taken`; the program of a pair that alone has it is little longer by it."""
+        """A short name, not among `taken`; it adds little to the length of the program that has it."""
         return self.rng.choice([name for name in self.words.common if name not in taken])
 
     def answers(self, count: int) -> list[str]:
-        """Different names to be predicted: the programs' common ones in every setting, as single tokens."""
+        """Different names to be predicted: in all settings the programs' common ones, each one token."""
         return self.rng.sample(COMMON_NAMES, count)
 
     def scope(self, *taken: str) -> Scope:
@@ -116,7 +116,7 @@ class Setting(ABC):
         return " ".join(words[-self.rng.choice((1, 1, 2, 2, 3)) :])
 
     def elements(self) -> str:
-        """Of a list: numbers, or names."""
+        """The elements of a list: numbers, or names."""
         if self.rng.random() < 0.3:
             return ", ".join(self.variable() for _ in range(self.rng.randrange(2, 6)))
         return ", ".join(digit(self.rng) for _ in range(self.rng.randrange(2, self.numbers_most + 1)))
@@ -127,11 +127,11 @@ class Setting(ABC):
         return [line for _ in range(count) for line in self.rng.choice(_PLAIN)(self.rng, names)]
 
     def plural(self, item: str) -> str:
-        """A name for many of `item`."""
+        """A plural name for `item`."""
         if len(item) == 1 or item.endswith(("s", "x", "h", "y")):
             return self.rng.choice(("items", "values", "numbers"))
         return f"{item}s"
 
     def function_head(self, names: Scope, first: str = "") -> str:
-        """Of a function that takes the block's names, and before them `first`."""
+        """The head of a function with the parameters `first` and then the names of the block."""
         return f"def {self.function_name()}({first}{names.number}, {names.items}, {names.other}):"

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 from sparse_jax.tasks.pair import Pair, deciding
 from sparse_jax.tasks.task import Task
 
-# How texts are cut: into characters, or into a model's tokens.
+# Splits a text into characters, or into a model's tokens.
 Cut = Callable[[str], list[str]]
 
 _DECIDING, _ANSWER, _PLAIN = "\x1b[33m", "\x1b[1;32m", "\x1b[0m"
@@ -30,8 +30,8 @@ def list_tasks(tasks: Iterable[Task]) -> str:
 def show_pairs(pairs: Iterable[Pair], cut: Cut, color: bool) -> str:
     """Both prompts of every pair with the answer at the end.
 
-    In color what decides is yellow and the answer green; without, they stand in ‹ › and « ». A line end in
-    an answer is shown as \\n.
+    In color, what decides is yellow and the answer green; otherwise they are marked by ‹ › and « ». A newline
+    in an answer is shown as \\n.
     """
     blocks = []
     for number, pair in enumerate(pairs, start=1):
@@ -47,15 +47,15 @@ def show_pairs(pairs: Iterable[Pair], cut: Cut, color: bool) -> str:
 
 
 def characters(text: str) -> list[str]:
-    """Cuts a text without a tokenizer."""
+    """Splits a text without a tokenizer."""
     return list(text)
 
 
 def tokens_of(tokenizer: Tokenizer) -> Cut:
-    """Cuts a text as `tokenizer` does."""
+    """Splits a text as `tokenizer` does."""
 
     def cut(text: str) -> list[str]:
-        # tokens of a part of a character begin where it does, and are shown as one
+        # tokens that are parts of the same character have the same start, and are shown as one
         encoding = tokenizer.encode(text, add_special_tokens=False)
         starts = sorted({0, *(start for start, _ in encoding.offsets)})
         return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)])]

@@ -1,4 +1,4 @@
-"""The two kinds of prompts: plain ones in the main splits, strange ones in `shifted`."""
+"""The two settings of prompts: plain ones in the main splits, unfamiliar ones in `shifted`."""
 
 from sparse_jax.data.programs.expressions import comparison
 from sparse_jax.data.programs.layout import indented
@@ -9,7 +9,7 @@ from sparse_jax.tasks.vocabularies import FAMILIAR, UNFAMILIAR
 
 
 class Main(Setting):
-    """The words and idioms of the generated programs; contexts short enough to prune at low cost."""
+    """The words and idioms of the generated programs, with contexts short enough for fast pruning."""
 
     words = FAMILIAR
     longest = 130
@@ -45,8 +45,8 @@ class Main(Setting):
 class Shifted(Setting):
     """Other words, more lines, deeper nesting, and distractors.
 
-    Everything stands in a class or a function whose name is made of other words, so that no prompt is one of
-    the main splits. All lines about other things have names of their own: nothing is bound twice.
+    Everything is inside a class or a function whose name is made of other words, so no prompt occurs in the
+    main splits. Unrelated lines use their own names, so nothing is bound twice.
     """
 
     words = UNFAMILIAR
@@ -56,7 +56,7 @@ class Shifted(Setting):
 
     @classmethod
     def accepts(cls, prompt: str, split: str) -> bool:
-        # a line held out for the test split, so that neither the programs nor the pairs to train on hold it
+        # a line held out for the test split, so that neither training programs nor training pairs contain it
         return split == "shifted" and super().accepts(prompt, "test")
 
     def place(self, names: Scope, *distractors: Lines) -> Place:
@@ -71,7 +71,7 @@ class Shifted(Setting):
         return self.place(names, *distractors)
 
     def branch(self, names: Scope, *distractors: Lines) -> Place:
-        # no deeper than in the main splits: an indentation of more levels need not be one token
+        # no deeper than in the main splits: a deeper indentation might not be one token
         lines = [*self._around(names, distractors), f"if {comparison(self.rng, names)}:"]
         return Place(_text([self.function_head(names), *indented(lines)]), " " * 8)
 
@@ -96,7 +96,7 @@ class Shifted(Setting):
         return Place(_text(lines), " " * 4 * levels)
 
     def _around(self, names: Scope, distractors: tuple[Lines, ...]) -> list[str]:
-        """Plain lines, and between them one of the distractors, or all of them in any order."""
+        """Plain lines, with one of the distractors between them, or all of them in random order."""
         parts = [self.plain_lines(names, 1, 2), self.plain_lines(self.scope(*names), 0, 1)]
         chosen = self.rng.sample(distractors, self.rng.choice((1, 1, len(distractors))))
         parts += [distractor(self.rng, self.scope(*names)) for distractor in chosen]

@@ -12,14 +12,14 @@ from sparse_jax.inputs import InputError, require, require_choice
 from sparse_jax.tasks.encode import EncodedPairs, encode_pairs
 from sparse_jax.tasks.pair import Pair
 
-# A pair lies in a given split once in 2 to 16 draws; far more draws mean that the task has run dry.
+# One draw in 2 to 16 gives a pair in a given split; far more draws mean that the task is exhausted.
 _DRAWS_PER_PAIR = 200
 _PAIRS_TO_SEE_COMPLETIONS = 200
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A binary next-token task (METHOD section 5), whatever its pairs come from."""
+    """A binary next-token task (METHOD section 5), wherever its pairs come from."""
 
     name: str
     family: str
@@ -43,18 +43,18 @@ class Task(ABC):
         return encode_pairs(self.pairs(split, count, seed), tokenizer, context, self.name)
 
     def completions(self) -> list[str]:
-        """What its prompts are completed with, sorted."""
+        """All completions of its prompts, sorted."""
         pairs = self.pairs("train", _PAIRS_TO_SEE_COMPLETIONS, seed=0)
         return sorted({text for pair in pairs for text in (pair.answer, pair.wrong)})
 
     def check(self, split: str, count: int) -> None:
-        """Raises InputError for a split that there is not, or a count that is not positive."""
+        """Raises InputError for an unknown split, or a count that is not positive."""
         require_choice("split", split, self.splits)
         require(count > 0, "count", count, "a positive number of pairs")
 
 
 class Member(NamedTuple):
-    """A complete program cut in three: `prompt` stops where `completion`, one token, is due."""
+    """A complete program in three parts: `prompt`, `completion` (one token) and the rest."""
 
     prompt: str
     completion: str
@@ -66,7 +66,7 @@ class Member(NamedTuple):
 
 
 class DrawnTask(Task):
-    """A task whose pairs are drawn at random, and kept where both prompts belong to the split."""
+    """A task whose pairs are drawn at random, and kept if both prompts belong to the split."""
 
     @abstractmethod
     def draw(self, rng: Random, split: str) -> tuple[Member, Member]:

@@ -56,7 +56,7 @@ def comparison(rows: Sequence[Row], mean: Row | None, tasks: Sequence[str]) -> d
 
     A row, and `mean`, is {"task": name, "sparse": measures, "dense": measures, "ratio": dense over sparse
     edges}; measures are any of "unpruned", "circuit" and "calibrated" (task losses in nats), "nodes" and
-    "edges" (counts) and "reached" (whether the circuit reached the target loss). Absent fields show as missing.
+    "edges" (counts) and "reached" (whether the circuit reached the target loss). Others show as missing.
     """
     table = [_compared(row) for row in rows]
     names = [row["task"] for row in table]

@@ -1,1 +1,1 @@
-"""The study of circuit sizes: search, smallest circuits by every method, comparison, report."""
+"""The circuit-size study: search, smallest circuits by every method, comparison, report."""

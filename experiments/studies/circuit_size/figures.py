@@ -14,8 +14,8 @@ LABELS = {"nodes": "learned gates on nodes", "edges": "learned gates on nodes an
 def draw_sizes(comparisons: Sequence[SizeComparison], title: str, path: str | Path) -> None:
     """Edges against target loss, geometric mean over tasks with its interval, as a PNG at `path`.
 
-    A curve for each model and method; under each target stands how many tasks both models have a circuit
-    for. Raises InputError if matplotlib is missing.
+    Draws a curve for each model and method; below each target is the number of tasks for which both models
+    have a circuit. Raises InputError if matplotlib is missing.
     """
     figure = new_figure()
     axes = figure.add_subplot()
@@ -24,14 +24,14 @@ def draw_sizes(comparisons: Sequence[SizeComparison], title: str, path: str | Pa
         for model in MODELS if points else ():
             _curve(axes, points, model)
     axes.set(xscale="log", yscale="log", ylabel="edges (geometric mean over tasks)", title=title)
-    # of the first method, where a later one missed a target
+    # the counts of the first method, if a later one missed a target
     counts = {one.target: len(one.tasks) for one in reversed(comparisons)}
     axes.set_xticks(list(counts), [f"{target:g}\nn = {count}" for target, count in counts.items()])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("target loss (nats), and tasks that the mean is over")
+    axes.set_xlabel("target loss (nats), and number of tasks in the mean")
     axes.grid(alpha=0.25)
     if axes.lines:
-        # two columns, of one model each, are wider than the figure where a label is long
+        # with long labels, two columns (one per model) would be wider than the figure
         longest = max(len(line.get_label()) for line in axes.lines)
         figure.legend(frameon=False, loc="outside lower center", ncols=1 if longest > 35 else 2)
     save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""The plan of a study of circuit sizes: all its settings, checked, and kept beside what came of them."""
+"""The plan of a circuit-size study: all its settings, checked and saved with the results."""
 
 import dataclasses
 import functools
@@ -17,12 +17,12 @@ PLAN = "plan.json"
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
-    """What a study of sizes covers; both models get the same.
+    """What a circuit-size study covers, the same for both models.
 
-    targets: task losses in nats; headline: the one of the tables. edge_targets: those that get circuits of
-    gated edges as well. edge_lanes: prunings of edges that start from a circuit of nodes. rankings:
-    baselines. tasks_together: how many tasks are searched side by side in one program (a CPU gains nothing
-    from more than one). seed: of the bootstrap and the random ranking.
+    targets: task losses in nats. headline: the target shown in tables. edge_targets: the targets at which
+    edges are pruned too. edge_lanes: prunings of edges per circuit of nodes. rankings: baselines.
+    tasks_together: how many tasks are searched side by side in one program (more than one does not help on a
+    CPU). seed: for the bootstrap and the random ranking.
 
     Raises InputError naming `study.<field>`.
     """
@@ -50,7 +50,7 @@ class StudyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All settings of a study. prune: of nodes, the center of the search; edge_prune: of edges.
+    """All settings of a study. prune: for nodes, the center of the search; edge_prune: for edges.
 
     Raises InputError naming the field.
     """
@@ -65,13 +65,13 @@ class Plan:
 
     @functools.cached_property
     def recipe(self) -> Recipe:
-        """How circuits are looked for, in both models."""
+        """How circuits are searched for in both models."""
         study = self.study
         edges = (self.edge_prune, study.edge_targets, study.edge_lanes)
         return Recipe(self.prune, self.search, study.targets, *edges)
 
     def wanted(self) -> list[tuple[str, float]]:
-        """Every method with every target that it is used at."""
+        """All pairs of a method and a target that it is used at."""
         study = self.study
         ranked = [(name, target) for name in study.rankings for target in study.targets]
         return [*self.recipe.learned, *ranked]
@@ -90,10 +90,10 @@ def read_plan(config: Mapping[str, Mapping[str, object]]) -> Plan:
 def keep_plan(
     plan: Plan, weights: Mapping[str, str], pairs: Mapping[str, Mapping[str, str]], workdir: Path
 ) -> None:
-    """Notes in `workdir` the plan, the hash of each model's weights and, by model and task, of its pairs.
+    """Writes to `workdir` the plan, a hash of each model's weights and, by model and task, of the pairs.
 
-    More tasks, `edge_targets` and `rankings` may be asked for later: their rows depend on no others. Raises
-    InputError if the workdir is that of another plan or model, or of other pairs under the name of a task.
+    Tasks, `edge_targets` and `rankings` may be added later, since their rows do not depend on others. Raises
+    InputError if the workdir belongs to another plan or model, or if a task has other pairs there.
     """
     path = workdir / PLAN
     now = json.loads(json.dumps({**dataclasses.asdict(plan), "weights": dict(weights)}))

@@ -1,4 +1,4 @@
-"""Rankings of nodes that learn nothing, on the same axes as learned circuits."""
+"""Baselines: circuits from rankings of nodes without training, to compare with learned ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,16 +12,17 @@ from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import TaskData
 
 Scores = Mapping[str, np.ndarray]
-# Their answers lie at thousands of nodes: sizes may be larger by this share than the smallest that would do.
+# These circuits have thousands of nodes: sizes may be this share larger than the smallest that reaches the
+# target.
 GROWTH = 0.05
-# Attribution is a mean over this many training pairs at most.
+# Attribution is averaged over at most this many training pairs.
 PAIRS = 128
 
 
 def ranked_circuits(
     subject: Subject, data: TaskData, method: str, targets: Sequence[float], prune: PruneConfig, seed: int
 ) -> list[Discretized]:
-    """For each target as many of the best ranked nodes as it needs, none eliminated."""
+    """For each target, the fewest best-ranked nodes that reach it, without elimination."""
     scores = RANKINGS[method](subject, data, prune, seed)
     return discretize_many(subject.judge(data.validation, prune), scores, targets, growth=GROWTH)
 

@@ -1,4 +1,4 @@
-"""What a study of circuit sizes leaves behind: summary.json, tables as Markdown, figures as PNG."""
+"""The report of a circuit-size study: summary.json, tables as Markdown, figures as PNG."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from experiments.studies.circuit_size.sizes import MODELS, SizeComparison, SizeR
 from experiments.studies.circuit_size.tables import comparisons, size_table
 from sparse_jax.files import json_lines, json_text, write_whole
 
-# what each figure shows beside what; node-only and node+edge circuits are never in one
+# what each figure compares; circuits of nodes and of edges are never in the same one
 FIGURES = {
     "circuit_size": ("Circuits of gates on nodes", ("nodes", "attribution")),
     "circuit_size_edges": ("Circuits of gates on nodes and edges", ("edges",)),
@@ -17,11 +17,11 @@ FIGURES = {
 }
 TABLES = {"nodes": "Gates on nodes alone", "edges": "Gates on nodes, then on edges"}
 EXPLAINED = """\
-Edges are nonzero weights between kept nodes. Losses are task losses in nats; a circuit is chosen by the
-validation split, its loss measured once on the test split, ± its standard error. "Before elimination" is
-nodes / edges as the ranking of the gates gave them. `*`: the target was missed, the closest circuit is
-shown; such tasks, and those that a model cannot do at all, are in no mean. A circuit with no edge counts as
-one edge in ratios and means; summary.json has the ratio without such tasks as well.
+Edges are nonzero weights between kept nodes. Losses are task losses in nats. A circuit is chosen on the
+validation split, and its loss is measured once on the test split, ± its standard error. "Before elimination"
+gives nodes / edges after ranking by gate logits. `*`: the target was missed, and the closest circuit is
+shown; such tasks, and those that a model cannot do at all, are not included in any mean. A circuit without
+edges counts as one edge in ratios and means; summary.json also has the ratio without such tasks.
 """
 
 
@@ -30,7 +30,7 @@ def write_report(
 ) -> str:
     """Writes rows, summary, tables and figures to `directory`; returns the lines about the target `headline`.
 
-    about: what summary.json says beside the comparisons (command, seed, machine, time, models).
+    about: what summary.json contains besides the comparisons (command, seed, machine, time, models).
     """
     write_whole(directory / "rows.jsonl", json_lines(map(dataclasses.asdict, rows)))
     found = comparisons(rows, seed)
@@ -50,13 +50,13 @@ def write_report(
     write_whole(directory / "table.md", text)
     for name, (title, methods) in FIGURES.items():
         drawn = [one for method in methods for one in found if one.method == method]
-        if len({one.target for one in drawn}) > 1:  # a single target makes no curve
+        if len({one.target for one in drawn}) > 1:  # no curve for a single target
             draw_sizes(drawn, title, directory / f"{name}.png")
     return "\n".join(lines)
 
 
 def say(one: SizeComparison) -> str:
-    """A comparison in a line or two, with what it leaves out."""
+    """A comparison as a line of text, including the tasks left out."""
     name = f"{one.method} at {one.target:g} nats"
     if one.ratio is None:
         text = f"{name}: no task has a circuit of both models"

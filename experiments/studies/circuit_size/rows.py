@@ -1,4 +1,4 @@
-"""The rows of a study, from circuits: learned ones as they are found, ranked ones made here."""
+"""Makes the rows of a study, from learned circuits and from those of rankings."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from sparse_jax.tasks.metrics import summarize
 
 
 def learned_row(model: str, found: Found, unpruned: float, recipe: Recipe) -> SizeRow:
-    """The row of a learned circuit; without sizes where every pruning broke down."""
+    """The row of a learned circuit; without sizes if every pruning broke down."""
     key = model, found.data.name, found.target, found.method
     circuit = found.circuit
     if circuit is None:
@@ -47,7 +47,7 @@ def ranked_rows(
     prune: PruneConfig,
     seed: int,
 ) -> list[SizeRow]:
-    """The rows of a ranking that learns nothing, each circuit measured once on the test split."""
+    """The rows of a baseline ranking; each circuit is measured once on the test split."""
     judge, rows = subject.judge(data.test, prune), []
     found = ranked_circuits(subject, data, method, targets, prune, seed)
     for target, one in zip(targets, found, strict=True):

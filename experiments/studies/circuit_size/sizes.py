@@ -12,7 +12,7 @@ from sparse_jax.runtime.writers import read_rows
 
 MODELS = ("sparse", "dense")
 REACHED, MISSED, BEYOND = "reached", "missed", "beyond the model"
-# "nodes" and "edges" are learned gates, on nodes alone and on edges as well; the others rank nodes.
+# "nodes" and "edges" are learned gates, on nodes only or also on edges; the others are rankings of nodes.
 LEARNED = ("nodes", "edges")
 
 
@@ -20,11 +20,10 @@ LEARNED = ("nodes", "edges")
 class SizeRow:
     """The circuit of one model for one task at one target loss, found by one method.
 
-    outcome: "reached" or "missed" (the sizes are then those of the circuit that came closest), by the
-    validation split, or without sizes, where every pruning broke down; "beyond the model" if the full model
-    misses the target there, without sizes too.
-    discretized_*: sizes before elimination. Losses in nats: of the full model and the circuit on the
-    validation split, of the circuit on the test split, with standard errors over pairs.
+    outcome: "reached", or "missed" (with the sizes of the closest circuit, or without sizes if every pruning
+    broke down), on the validation split; "beyond the model" if the full model misses the target there
+    (without sizes). discretized_*: sizes before elimination. Losses in nats: of the full model and the
+    circuit on the validation split, and of the circuit on the test split, with standard errors over pairs.
     prunings: how many the circuit was chosen from.
     """
 
@@ -46,12 +45,12 @@ class SizeRow:
 
     @property
     def key(self) -> tuple[str, str, float, str]:
-        """What the row is about."""
+        """Identifies the row: model, task, target loss, method."""
         return self.model, self.task, self.target, self.method
 
 
 class SizeRows:
-    """Rows in a JSON-lines file, each written as soon as it is there; what the file holds is kept."""
+    """Rows in a JSON-lines file, each written as soon as it is added; existing rows are kept."""
 
     def __init__(self, path: str | os.PathLike):
         self._path = Path(path)
@@ -65,7 +64,7 @@ class SizeRows:
         return key in self._keys
 
     def append(self, row: SizeRow) -> None:
-        """Adds a row; one line cut off by a kill is overwritten first."""
+        """Adds a row; a last line cut off by a kill is removed first."""
         if row.key in self._keys:
             raise ValueError(f"{row.key} is there already")
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,11 +85,11 @@ def _end_at_a_whole_line(path: Path) -> None:
 class SizeComparison:
     """Both models at one target loss by one method, over the tasks that both have a circuit for.
 
-    tasks: those; left_out: the others, each with the reason. sparse, dense: geometric means of edges;
-    ratio: of dense edges for one sparse edge. A circuit without any edge counts as one with a single edge
-    (a geometric mean needs a positive number, and leaving it out would hide that the model does the task
-    for nothing); `ratio_of_nonzero` leaves such tasks out instead. None where no task is left.
-    within_target: for how many of the tasks the loss on the test split is within the target, a model each.
+    tasks: those tasks; left_out: the others, each with the reason. sparse, dense: geometric means of edges.
+    ratio: dense edges per sparse edge. A circuit without edges counts as one edge (a geometric mean needs
+    positive numbers, and leaving the task out would hide that the model does it without any edge);
+    `ratio_of_nonzero` leaves such tasks out. None if no task is left. within_target: for each model, the
+    number of tasks whose loss on the test split is within the target.
     """
 
     method: str
@@ -105,7 +104,7 @@ class SizeComparison:
     within_target: dict[str, int]
 
     def plain(self) -> dict[str, object]:
-        """As JSON has it; an interval is {value, low, high}."""
+        """In a form for JSON; an interval is {value, low, high}."""
         fields = {name: getattr(self, name) for name in (f.name for f in dataclasses.fields(self))}
         return {n: v._asdict() if isinstance(v, Interval) else v for n, v in fields.items()}
 
@@ -145,7 +144,7 @@ def _why_left_out(task: str, sides: dict[str, dict[str, SizeRow]]) -> str | None
     for model in MODELS:
         row = sides[model].get(task)
         if row is None:
-            reasons.append(f"{model}: not there yet")
+            reasons.append(f"{model}: not yet run")
         elif row.outcome == BEYOND:
             reasons.append(f"{model}: full model at {row.unpruned:.3f}")
         elif row.nodes is None:

@@ -1,4 +1,4 @@
-"""The study of circuit sizes: two models, many tasks and target losses, every row kept as it comes."""
+"""The circuit-size study: two models, many tasks and target losses; every row is saved at once."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ def run_study(
     plan: Plan,
     rows: SizeRows,
 ) -> None:
-    """Adds to `rows` what is missing of every subject, task, method and target of the plan.
+    """Adds the missing rows of all subjects, tasks, methods and targets of the plan.
 
-    subjects, tasks: by the models' names, the same tasks in the same order. Full models are judged before
-    anything is pruned: what they miss is said, and costs no more time. The models take turns, so that a study
-    that is stopped has rows of both; run again, it goes on.
+    subjects, tasks: by model name, with the same tasks in the same order. Full models are judged before
+    anything is pruned; targets that they miss are reported and skipped. The models alternate, so that a
+    stopped study has rows of both; run it again to continue.
     """
     losses = {name: _judge(name, one, tasks[name], plan, rows) for name, one in subjects.items()}
     count, together = len(next(iter(tasks.values()))), plan.study.tasks_together
@@ -42,7 +42,7 @@ def run_study(
 
 
 def _missing(model: str, data: TaskData, plan: Plan, rows: SizeRows) -> list[tuple[str, float]]:
-    """The methods and targets that there is no row of yet."""
+    """The methods and targets without a row."""
     return [
         (method, target) for method, target in plan.wanted() if (model, data.name, target, method) not in rows
     ]
@@ -62,7 +62,7 @@ class _Ability(NamedTuple):
 def _judge(
     model: str, subject: Subject, tasks: Sequence[TaskData], plan: Plan, rows: SizeRows
 ) -> dict[str, _Ability]:
-    """What the full model can do, by task; the targets that it misses get their rows."""
+    """What the full model can do, by task; adds rows for the targets that it misses."""
     found = {}
     for data in tasks:
         loss, targets = reachable(subject, data, plan.recipe)
@@ -87,7 +87,7 @@ def _study_group(
     plan: Plan,
     rows: SizeRows,
 ) -> None:
-    # the same group again after a stop: an unfinished round of its search is found by who is in it
+    # after a stop, the group has to be the same: an unfinished round of its search is found by its members
     group = [data for data in group if abilities[data.name].targets]
     if not group:
         return
@@ -108,7 +108,7 @@ def _study_group(
 
 
 def describe_model(model: Model, place: Path) -> dict[str, object]:
-    """Where a model lies, the hash and the nonzero counts of its weights, its validation loss if known."""
+    """A model's location, the hash and nonzero counts of its weights, and its validation loss if known."""
     metrics = (place / METRICS).exists()
     return {
         "place": str(place),

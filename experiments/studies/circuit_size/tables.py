@@ -1,4 +1,4 @@
-"""The sizes of circuits as a table per task, and as the numbers of a study."""
+"""Circuit sizes as a table by task, and as the comparisons of a study."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ HEADER = (
 
 
 def size_table(rows: Sequence[SizeRow], method: str, target: float) -> str:
-    """Markdown: losses in nats and sizes per task; "-" where there is nothing, "*" at a missed target."""
+    """Markdown: losses in nats and sizes by task; "-" for missing values, "*" for a missed target."""
     found = {(row.model, row.task): row for row in rows if (row.method, row.target) == (method, target)}
     lines = [HEADER, "|---" * (HEADER.count("|") - 1) + "|"]
     for task in dict.fromkeys(task for _, task in found):
@@ -47,7 +47,7 @@ def _ratio(sides: Sequence[SizeRow | None]) -> str:
 
 
 def comparisons(rows: Sequence[SizeRow], seed: int = 0) -> list[SizeComparison]:
-    """Every method at every target that there are rows of, methods in order of appearance."""
+    """Comparisons for all methods and targets in `rows`, methods in order of appearance."""
     methods = sorted({row.method for row in rows}, key=lambda name: (name not in LEARNED, name))
     pairs = [(m, t) for m in methods for t in sorted({row.target for row in rows if row.method == m})]
     return [compare_sizes(rows, method, target, seed) for method, target in pairs]

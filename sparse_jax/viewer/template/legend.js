@@ -22,9 +22,9 @@ function legend() {
     element(
       "p",
       {},
-      "Each picture is read from the top, where the tokens come in, to the bottom, where the logits go out. " +
+      "Each picture is read from the top, where tokens enter, to the bottom, where logits leave. " +
         "A circle is a node, numbered by its channel where there is room; a row is one site of one layer. Nodes are placed so " +
-        "that lines are short; their place in a row means nothing else.",
+        "that lines are short; their position in a row has no other meaning.",
     ),
     element(
       "ul",
@@ -33,7 +33,7 @@ function legend() {
       sample("negative", "negative weight"),
       sample(
         "stream",
-        "the same residual channel: what one node writes to it, the later ones on the line read; not counted as edges",
+        "the same residual channel: later nodes on the line read what earlier ones write; not counted as edges",
       ),
       sample("pair", "the query and the key channel that are multiplied; not counted as edges"),
     ),

@@ -9,9 +9,9 @@ function hintPanel() {
       "p",
       {},
       "Point at a circle to see what it reads, what it writes and the text that activates it most. " +
-        "Click to hold it, click beside it to let go.",
+        "Click to select it, click elsewhere to deselect.",
     ),
-    element("p", {}, "With the keyboard: tab into a picture, move with the arrow keys, let go with Escape."),
+    element("p", {}, "With the keyboard: tab into a picture, move with the arrow keys, deselect with Escape."),
   ];
 }
 
@@ -24,8 +24,8 @@ function nodePanel(node, circuit, onGo) {
     element(
       "dl",
       { class: "facts" },
-      fact("mean", asWeight(node.mean), "its average activation; what it is held at when it is switched off"),
-      fact("score", asWeight(node.score), "the gate value it was ranked by when the circuit was cut out"),
+      fact("mean", asWeight(node.mean), "its mean activation over training text, to which it is ablated"),
+      fact("score", asWeight(node.score), "the gate logit by which it was ranked when the circuit was chosen"),
     ),
     connections("Inputs", node.inputs, (edge) => edge.source, onGo),
     connections("Outputs", node.outputs, (edge) => edge.target, onGo),

@@ -30,13 +30,13 @@ function showTable(host, payload) {
       verdict(false),
       " it does not; such tasks are greyed in the last two " + "columns and left out of the mean. ",
       element("span", {}, MISSING),
-      " nothing measured, as where the whole model cannot do the task. Losses are in nats.",
+      " not measured, for example because the full model cannot do the task. Losses are in nats.",
     ),
   );
 }
 
 function tableHead(scale) {
-  const names = ["whole model", "circuit", "calibrated", "nodes", "edges"];
+  const names = ["full model", "circuit", "calibrated", "nodes", "edges"];
   return element(
     "thead",
     {},

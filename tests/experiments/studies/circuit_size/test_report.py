@@ -47,7 +47,7 @@ def test_nodes_and_edges_stand_apart(written):
 def test_an_unfinished_study_is_reported_as_it_is(tmp_path):
     said = write_report(ROWS[:1], {}, 0.15, tmp_path)
     assert said == (
-        "nodes at 0.15 nats: no task has a circuit of both models; left out: a (dense: not there yet)"
+        "nodes at 0.15 nats: no task has a circuit of both models; left out: a (dense: not yet run)"
     )
     assert json.loads((tmp_path / "summary.json").read_text())["headline"]["nodes"]["ratio"] is None
     assert (tmp_path / "table.md").exists()

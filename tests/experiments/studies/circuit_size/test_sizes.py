@@ -53,7 +53,7 @@ def test_two_models_are_compared_over_the_tasks_that_both_have():
     assert found.left_out == {
         "c": "dense: full model at 0.400",
         "d": "sparse: best circuit at 0.210",
-        "e": "dense: not there yet",
+        "e": "dense: not yet run",
     }
     assert found.within_target == {"sparse": 1, "dense": 2}
     assert found.plain()["ratio"]["value"] == pytest.approx(50)
