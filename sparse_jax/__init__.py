@@ -1,6 +1,6 @@
 """Weight-sparse transformers and their circuits, in JAX: `import sparse_jax as sj`.
 
-The public names. Each is imported from its room when it is first used, so that this import is cheap.
+This module exports the public names. Each is imported on first use, so that importing `sparse_jax` is cheap.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Files and directories that are written whole or not at all."""
+"""Atomic writing of files and directories, and JSON."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ def local_path(path: str | os.PathLike, field: str = "path") -> Path:
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
-    """Writes `content` (text as UTF-8) to `path`, making its directories; the old file stays until then.
+    """Writes `content` (text as UTF-8) to `path` atomically, creating its directories; replaces an old file.
 
     Raises InputError naming the file if it cannot be written, and leaves nothing half-written.
     """
@@ -72,14 +72,14 @@ def require_writable(path: str | os.PathLike) -> None:
 def new_directory(path: str | os.PathLike) -> Iterator[Path]:
     """A directory to fill, which becomes `path` if the block succeeds and is deleted if it does not.
 
-    Raises InputError if there is something at `path`, which stays as it is, or if it cannot be written.
+    Raises InputError if `path` exists (it is not changed) or cannot be written.
     """
     path = local_path(path)
     if path.exists() or path.is_symlink():
         raise InputError(f"{path}: exists; valid: a directory that does not exist yet")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # a name that nobody has: whatever lies beside `path` is somebody's
+        # a unique name: anything else next to `path` may belong to somebody
         unfinished = Path(tempfile.mkdtemp(prefix=f"{path.name}.unfinished.", dir=path.parent))
         try:
             yield unfinished
@@ -92,12 +92,12 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def json_text(value: object, indent: int | None = None, sort_keys: bool = False) -> str:
-    """`value` as JSON that every reader takes: a number that is NaN or infinite becomes null."""
+    """`value` as standard JSON: NaN and infinite numbers become null."""
     return json.dumps(_finite(value), indent=indent, sort_keys=sort_keys, allow_nan=False)
 
 
 def json_lines(rows: Iterable[Mapping[str, object]]) -> str:
-    """Each row as a line of JSON, by `json_text`."""
+    """Each row as a line of JSON, written by `json_text`."""
     return "".join(json_text(row) + "\n" for row in rows)
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 
 
 class InputError(ValueError):
-    """User input that cannot be used; the message is one line, to be shown as it is."""
+    """User input that cannot be used; the message is a single line for the user."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, to be quoted in ours; its type if the message is empty."""
+    """The first line of an exception's message, for use in ours; its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
@@ -49,7 +49,7 @@ def require_utf8(text: str, field: str) -> None:
 
 
 def require_sections(mapping: Mapping[str, object], names: Iterable[str]) -> Mapping[str, object]:
-    """`mapping` itself. Raises InputError unless its keys are exactly `names`."""
+    """Returns `mapping`. Raises InputError unless its keys are exactly `names`."""
     names = list(names)
     for name in mapping:
         if name not in names:

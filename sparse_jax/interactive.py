@@ -1,6 +1,6 @@
-"""What a person writes in a notebook: a thin layer on the rooms below, `import sparse_jax as sj`.
+"""The functions to use in a notebook (`import sparse_jax as sj`): a thin layer over the rooms below.
 
-Examples use the models under experiments/results/small of a checkout.
+Examples use the models in experiments/results/small of a checkout.
 """
 
 import dataclasses
@@ -58,10 +58,10 @@ Ablate = str | Iterable[str] | Mapping[str, str]
 
 
 def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
-    """Trains a model in `workdir`, or goes on there; the same bits as `python -m experiments.train`.
+    """Trains a model in `workdir`, or resumes there; gives the same bits as `python -m experiments.train`.
 
-    config: as `sj.presets` makes them. Raises InputError for a config that cannot work or another run's
-    workdir, before any work.
+    config: for example from `sj.presets`. Raises InputError, before any work, for an invalid config or the
+    workdir of another run.
     """
     require_settings()
     advise()
@@ -80,13 +80,14 @@ def run(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Runs the model -> (float32 logits [B, T, V], captured values by site, [L, B, T, N]).
 
-    text: a text, several (padded on the right to the longest: logits after a text's own end mean nothing),
-    or token ids [T] or [B, T]. ablate: nodes or sites by name ("1.mlp_neuron.17", "0.attn_in", "q"), to
-    their mean over training text, or to what a mapping says ("mean", "zero"). add: by site, or "layer.site",
-    a value that is added there. patch: by site. circuit: everything outside it is ablated as when it was
-    found, with its frozen norms and its calibration.
+    text: a text, several texts (padded on the right to the longest, so logits after the end of a text are
+    meaningless), or token ids [T] or [B, T]. ablate: nodes or sites by name ("1.mlp_neuron.17", "0.attn_in",
+    "q"), ablated to their mean over training text, or a mapping from names to "mean" or "zero". add: values
+    to add, by site or "layer.site". patch: by site. circuit: everything outside of it is ablated as when it
+    was found, and its frozen norms and calibration are applied.
 
-    Raises InputError for names, shapes and tokens that are not the model's, and a circuit of another model.
+    Raises InputError for names, shapes and tokens that do not fit the model, and for a circuit of another
+    model.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -115,10 +116,10 @@ def generate(
     add: Arrays | None = None,
     circuit: Circuit | None = None,
 ) -> str:
-    """The prompt and what the model writes after it, at most `tokens` tokens more.
+    """The prompt followed by at most `tokens` tokens that the model generates.
 
-    temperature 0 takes the most likely token. ablate, add and circuit as in `run`; a circuit's calibration
-    has no part in sampling, and one with frozen norms is refused. Raises InputError past the model's context.
+    temperature 0 takes the most likely token. ablate, add and circuit as in `run`, except that a circuit's
+    calibration is not used, and one with frozen norms is refused. Raises InputError past the model's context.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -159,8 +160,8 @@ def token_ids(model: Model, text: Text) -> jax.Array:
 def task(spec: str | Task | Sequence[object]) -> Task:
     """A task: its name (`sj.task_names()`), NAME.CONTROL, a .jsonl file, "FILE.py:FUNCTION", or pairs.
 
-    A pair is a mapping with prompt, counterfactual, answer and wrong, or those four in that order. Raises
-    InputError naming what is wrong and what is nearest.
+    A pair is a mapping with prompt, counterfactual, answer and wrong, or a sequence of these four. Raises
+    InputError naming the fault and the nearest valid choice.
 
     >>> import sparse_jax as sj
     >>> sj.task("for_while").about
@@ -181,7 +182,7 @@ def task_names() -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """How well a model, or a circuit of it, does a task: means over pairs with their standard errors.
+    """Scores of a model, or of a circuit in it, on a task: means over pairs with standard errors.
 
     values: by name, (mean, standard error; None for a single pair): loss in nats, accuracy, logit_difference,
     full_vocabulary_loss.
@@ -224,12 +225,14 @@ def score(
     pairs: int = 256,
     seed: int = 0,
 ) -> Score:
-    """How well the model does a task; with `circuit`, how well that circuit of it does, not calibrated.
+    """Scores the model on a task or, with `circuit`, that circuit (without its calibration).
 
     ablation: what the nodes outside the circuit carry: "mean", "zero", "resample" (their value in another
-    pair's prompt) or "mixture" (a random mean of both); by default what they did when it was found.
+    prompt of the batch) or "mixture" (a random mixture of mean and resample); default: as when the circuit
+    was found.
 
-    Raises InputError for a task that the model's tokenizer cannot write, and a circuit of another model.
+    Raises InputError for a task that the model's tokenizer cannot represent, and for a circuit of another
+    model.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -263,16 +266,17 @@ def prune(
     directory: str | os.PathLike | None = None,
     **settings: object,
 ) -> Circuit | list[Circuit]:
-    """The smallest circuit that does a task at `target_loss`; for a list of tasks, one each.
+    """The smallest circuit found that performs a task at `target_loss`; for a list of tasks, one each.
 
-    lanes: prunings side by side, from different seeds, of which the smallest circuit counts. search: rounds
-    of `lanes` prunings each, whose hyperparameters are searched. edges: gates on single edges as well, inside
-    the circuit of nodes. directory: where circuits and unfinished work are kept, and found again by what they
-    are of, as `python -m experiments.prune` does. settings: fields of PruneConfig (`target_loss`, `steps`,
-    `k_coef`, ...). Whether the target was reached is in `circuit.provenance["reached"]`.
+    lanes: prunings side by side, from different seeds; the smallest circuit is returned. search: rounds of a
+    hyperparameter search, with `lanes` prunings each. edges: also prune single edges, inside the circuit of
+    nodes.
+    directory: where circuits and unfinished work are saved and looked up again, as by `python -m
+    experiments.prune`. settings: fields of PruneConfig (`target_loss`, `steps`, `k_coef`, ...).
+    `circuit.provenance["reached"]` says whether the target was reached.
 
-    Raises InputError for settings that are unknown or do not fit, and for a task that the model itself
-    cannot do at the target.
+    Raises InputError for unknown or invalid settings, and for a task on which the full model misses the
+    target.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -295,7 +299,7 @@ def prune(
     data = [task_data(one, tokenizer, model.config.context, config) for one in chosen]
     advise()
     found = prune_tasks(model, None, data, recipe, directory, leave_out=False)
-    circuits = [one for one in found if one is not None]  # all: none may be left out
+    circuits = [one for one in found if one is not None]  # all of them: leave_out is False
     return circuits if several else circuits[0]
 
 
@@ -349,7 +353,7 @@ def _with_error(mean: float, error: float | None) -> str:
 
 
 def _intervention(model: Model, tokens, ablate: Ablate, add: Arrays | None, circuit: Circuit | None):
-    """Parameters, hooks, and what is done to the logits."""
+    """Parameters, hooks, and a function to apply to the logits."""
     params, hooks, calibrate = model.params, Hooks(), _unchanged
     if circuit is not None:
         check_circuit(model, circuit)
@@ -357,7 +361,7 @@ def _intervention(model: Model, tokens, ablate: Ablate, add: Arrays | None, circ
         calibrate = calibration_of(circuit, model.config.vocab_size).apply
     if ablate:
         if circuit is not None:
-            raise InputError("ablate: given beside a circuit, which ablates by itself; valid: one of them")
+            raise InputError("ablate: given with a circuit, which has its own ablation; valid: one of them")
         gates, ablated = close(model.config, ablate, _means(model, ablate))
         hooks = dataclasses.replace(hooks, gates=gates, ablated=ablated)
     hooks = dataclasses.replace(hooks, additions=_additions(model, add or {}))
@@ -371,7 +375,7 @@ def _means(model: Model, ablate: Ablate) -> Arrays | None:
 
 
 def _additions(model: Model, add: Arrays) -> dict[str, jax.Array]:
-    """By site; a value for "layer.site" is 0 in the other layers."""
+    """Additions by site; a value for "layer.site" is 0 in the other layers."""
     found: dict[str, jax.Array] = {}
     for name, value in add.items():
         layer, dot, site = name.rpartition(".")

@@ -1,18 +1,18 @@
-"""Progress of long work, as one line on stderr: rate, time left and the figures of the moment."""
+"""Progress of long work, as one line on stderr: rate, remaining time and current figures."""
 
 import sys
 import time
 
-# A terminal's line is rewritten; a log file gets a new line each time, so it gets fewer.
+# On a terminal the line is rewritten; a log file gets new lines, and therefore fewer.
 TERMINAL_SECONDS = 0.2
 PLAIN_SECONDS = 10.0
 
-# Whether the terminal's cursor stands at the end of a progress line: a terminal has one, whoever writes.
+# Whether the terminal's cursor is at the end of a progress line; shared by all writers of the process.
 _unfinished = False
 
 
 def finish_line() -> None:
-    """Ends a terminal's progress line, so that the next output starts on a line of its own."""
+    """Ends a terminal's progress line, so that the next output starts on a new line."""
     global _unfinished
     if _unfinished:
         _unfinished = False
@@ -23,7 +23,7 @@ def finish_line() -> None:
 class Progress:
     """Reports work counted in `unit`s up to `total`, of which `start` were already done.
 
-    shown: False where another process reports the same work.
+    shown: False if another process reports the same work.
     """
 
     def __init__(self, label: str, total: int, unit: str, start: int = 0, shown: bool = True):
@@ -32,11 +32,11 @@ class Progress:
         self._every = TERMINAL_SECONDS if self._terminal else PLAIN_SECONDS
         self._began = self._shown = time.monotonic()
         self._done, self._figures = start, ""
-        # the first update: what comes before it includes compilation, which says nothing of the rate
+        # at the first update: the time before it includes compilation and says nothing about the rate
         self._first: tuple[float, int] | None = None
 
     def update(self, done: int, **figures: float) -> None:
-        """Records that `done` units are done in all, with figures to show; prints now and then."""
+        """Records that `done` units are done in total, with figures to show; prints from time to time."""
         self._done = done
         self._figures = "".join(f" | {name} {_figure(value)}" for name, value in figures.items())
         now = time.monotonic()
@@ -64,7 +64,7 @@ class Progress:
         return line + self._figures
 
     def _rate(self, now: float) -> float:
-        """Units a second since the first update; 0 while that is not known."""
+        """Units per second since the first update; 0 while unknown."""
         began, done = self._first or (now, self._done)
         return (self._done - done) / (now - began) if now > began else 0.0
 

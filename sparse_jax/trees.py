@@ -1,4 +1,4 @@
-"""Names of a pytree's leaves ("layers/mlp/up/kernel"), first-match rules from names to values."""
+"""Names of a pytree's leaves ("layers/mlp/up/kernel"), and first-match rules from names to values."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ from sparse_jax.inputs import InputError
 
 T = TypeVar("T")
 Rules = Sequence[tuple[str, T]]
-# On the host or on devices.
+# Arrays on the host or on devices.
 Array = np.ndarray | jax.Array
 Arrays = Mapping[str, Array]
 

@@ -1,1 +1,1 @@
-"""What a run will need on machines this one does not have: memory, FLOPs, traffic, time and money."""
+"""Estimates what a run will need on machines that you do not have: memory, FLOPs, traffic, time, money."""

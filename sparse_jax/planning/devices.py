@@ -1,4 +1,4 @@
-"""Devices to compile for, which this machine need not have."""
+"""Devices to compile for, even if this machine does not have them."""
 
 import importlib.util
 import os
@@ -10,8 +10,8 @@ from sparse_jax.inputs import InputError
 from sparse_jax.planning.gpus import target_config
 from sparse_jax.planning.topologies import Topology
 
-# libtpu is asked to compile, not to look for chips or for the machine that it is on; and another process may
-# have it loaded. Only where nothing runs on a TPU: there they would let two processes take the same chip.
+# libtpu should only compile, without looking for chips or its machine, and another process may have it
+# loaded. Not set if anything runs on a TPU: there these settings would let two processes take the same chip.
 _COMPILE_ONLY = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -20,15 +20,15 @@ _COMPILE_ONLY = {
 }
 
 
-# Nothing can be tried out on a GPU that is not there.
+# Autotuning is impossible without the GPU.
 _UNTRIED = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
 
 
 def planned_devices(topology: Topology) -> list[jax.Device]:
-    """The devices of a topology, to lower and compile for; only those of cpu:N can run anything.
+    """The devices of a topology, to lower and compile for; only those of cpu:N can run programs.
 
-    To be called before JAX has looked for devices. Raises InputError where libtpu or JAX's plugin for CUDA is
-    needed and not installed, or if JAX has already started with fewer CPU devices.
+    Call it before JAX has initialized its devices. Raises InputError if libtpu or JAX's CUDA plugin is needed
+    but not installed, or if JAX has already started with fewer CPU devices.
     """
     jax.config.update("jax_platforms", "cpu")
     return {"tpu": _tpu_devices, "gpu": _gpu_devices, "cpu": _cpu_devices}[topology.platform](topology)
@@ -39,7 +39,7 @@ def _tpu_devices(topology: Topology) -> list[jax.Device]:
     kind, _, count = topology.name.partition("-")
     accelerator = {"v5e": "v5litepod"}.get(kind, kind)
     os.environ.update(_COMPILE_ONLY, TPU_ACCELERATOR_TYPE=f"{accelerator}-{count}")
-    assert topology.shape is not None  # every slice has one
+    assert topology.shape is not None  # every slice has a shape
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology.shape).devices)
 
 
@@ -47,9 +47,9 @@ def _gpu_devices(topology: Topology) -> list[jax.Device]:
     _require_compiler(topology, "jax_cuda13_plugin", "plan-gpu")
     os.environ["XLA_FLAGS"] = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), _UNTRIED]))
     chip = topology.chip
-    assert chip is not None and topology.shape is not None  # only simulated devices are without
+    assert chip is not None and topology.shape is not None  # only simulated devices have neither
     described = target_config(topology.shape, chip.memory, chip.memory_bandwidth)
-    # machines, processes of each, devices of each
+    # machines, processes per machine, devices per process
     shape = f"1x1x{topology.devices}"
     found = topologies.get_topology_desc(platform="cuda", target_config=described, topology=shape)
     return list(found.devices)
@@ -67,7 +67,7 @@ def _cpu_devices(topology: Topology) -> list[jax.Device]:
     wanted = topology.devices
     try:
         jax.config.update("jax_num_cpu_devices", wanted)
-    except RuntimeError:  # JAX has started: what there is must do
+    except RuntimeError:  # JAX has started: use the existing devices
         if len(jax.devices("cpu")) < wanted:
             raise InputError(
                 f"--topology: {topology.name} needs {wanted} simulated devices but JAX has started with "

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sparse_jax.planning.topologies import Chip
 from sparse_jax.planning.traffic import Collective, Traffic
 
-# How often a ring of n devices sends what a collective holds, as a share of its bytes.
+# How many times a ring of n devices sends the bytes of a collective.
 _SENT = {
     "all-reduce": lambda n: 2 * (n - 1) / n,
     "all-gather": lambda n: (n - 1) / n,
@@ -17,11 +17,11 @@ _SENT = {
 
 
 class StepTime(NamedTuple):
-    """Seconds of one step for each of three things alone.
+    """Seconds of one step for each of three resources alone.
 
-    A step takes at least the longest of them, if the others hide behind it; their sum if nothing overlaps.
-    What no peak knows of is in neither: starts of kernels, latency of the network, the host. Of the network
-    a ring is taken, which a collective over several axes of a torus may beat.
+    A step takes at least the longest of them, if the others overlap with it completely, and their sum without
+    overlap. Neither includes kernel launches, network latency or the host. The network is modeled as a ring,
+    which a collective over several axes of a torus may beat.
     """
 
     compute: float
@@ -30,7 +30,7 @@ class StepTime(NamedTuple):
 
 
 def step_time(chip: Chip, flops: Mapping[str, float], moved: Traffic) -> StepTime:
-    """flops: of one device, by the type multiplied; `moved`: of one device."""
+    """The times of a step. flops: per device, by dtype of the product. moved: traffic per device."""
     return StepTime(
         compute=sum(count / chip.peaks[kind] for kind, count in flops.items()),
         memory=moved.memory / chip.memory_bandwidth,
@@ -39,12 +39,12 @@ def step_time(chip: Chip, flops: Mapping[str, float], moved: Traffic) -> StepTim
 
 
 def sent_bytes(one: Collective) -> float:
-    """What each device sends in a ring, over all times that the collective runs."""
+    """Bytes that each device sends in a ring, over all runs of the collective."""
     return one.times * one.bytes * _SENT[one.kind](one.group)
 
 
 def by_kind(collectives: Sequence[Collective]) -> dict[str, dict[str, float]]:
-    """By kind: how many collectives run in a step, their bytes together, and the bytes of the largest."""
+    """By kind: the number of collectives in a step, their total bytes, and the bytes of the largest."""
     found: dict[str, dict[str, float]] = {}
     for one in collectives:
         entry = found.setdefault(one.kind, {"count": 0, "bytes": 0, "largest": 0})
@@ -55,5 +55,5 @@ def by_kind(collectives: Sequence[Collective]) -> dict[str, dict[str, float]]:
 
 
 def dollars(seconds: float, devices: int, price: float) -> float:
-    """Of `devices` for so long, at `price` an hour each."""
+    """The cost of `devices` for this time, at `price` per device and hour."""
     return seconds / 3600 * devices * price

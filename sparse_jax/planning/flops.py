@@ -1,4 +1,4 @@
-"""FLOPs of a program, counted from its jaxpr and not from the compiled result."""
+"""FLOPs of a program, counted from its jaxpr, not from the compiled program."""
 
 import math
 from collections import Counter
@@ -9,11 +9,11 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def matmul_flops(jaxpr: Jaxpr) -> Counter[str]:
-    """Multiplications and additions of all matrix products, over all devices, by the type multiplied.
+    """FLOPs of all matrix products, over all devices, by dtype.
 
-    The body of a loop counts as often as it runs (the compiler's own `cost_analysis` counts it once), once
-    where that is not known; of branches the one with most work counts. What is not a matrix product is left
-    out, as in every quoted peak.
+    The body of a loop is counted as often as it runs (the compiler's `cost_analysis` counts it once), or once
+    if that is unknown. Of several branches, the one with the most work is counted. Everything else is left
+    out, as in quoted peak numbers.
     """
     total: Counter[str] = Counter()
     for equation in jaxpr.eqns:
@@ -40,7 +40,7 @@ def _of_product(equation) -> tuple[str, int]:
 
 
 def _times(name: str, params: dict) -> int:
-    """How often the body of a primitive runs; that of a `shard_map` is the work of one device of its mesh."""
+    """How often the body of a primitive runs; the body of a `shard_map` runs once per device of its mesh."""
     if name == "scan":
         return params["length"]
     return params["mesh"].size if name == "shard_map" else 1

@@ -10,7 +10,7 @@ from sparse_jax.runtime.memory import held_bytes, needed_bytes
 
 
 def memory_of(program: Program, compiled: Compiled) -> dict[str, int]:
-    """Bytes on each device: of what is held, by name; of temporaries; of everything at the peak."""
+    """Bytes per device: of persistent arrays, by name; of temporaries; of everything at the peak."""
     found = {name: held_bytes(tree) for name, tree in program.held.items()}
     analysis = compiled.memory_analysis()
     assert analysis is not None  # `needed_bytes` has read it before
@@ -18,7 +18,7 @@ def memory_of(program: Program, compiled: Compiled) -> dict[str, int]:
 
 
 def compile_if_it_fits(program: Program, limit: float) -> Compiled | None:
-    """None if the compiler says that memory is too small, or more than `limit` bytes are needed."""
+    """The compiled program; None if the compiler says that it does not fit, or if it exceeds `limit` bytes."""
     try:
         compiled = program.function.lower(*program.arguments).compile()
     except jax.errors.JaxRuntimeError as error:
@@ -33,9 +33,9 @@ def largest_that_fits(
 ) -> tuple[int, Compiled] | None:
     """About the largest n < `below` whose program `build(n)` fits into `limit` bytes, compiled.
 
-    Memory grows about linearly with n: the size is predicted from n = 1 and 2 and compiled, and an eighth
-    less while it does not fit. So what is found does fit; that more would not is predicted, not tried. None
-    if not even 1 fits.
+    Memory grows about linearly with n, so the size is predicted from n = 1 and 2, compiled, and reduced by an
+    eighth while it does not fit. The result is known to fit; that more would not fit is only predicted. None
+    if not even n = 1 fits.
     """
     one = compile_if_it_fits(build(1), limit)
     if one is None:

@@ -1,4 +1,4 @@
-"""Descriptions of GPUs for XLA's compiler, on machines that have none to ask."""
+"""Descriptions of GPUs for XLA's compiler, for machines without a GPU."""
 
 # What a kernel may use of a Hopper GPU, compute capability 9.0. The limits: the table "Technical
 # Specifications per Compute Capability" of NVIDIA's CUDA C++ Programming Guide. 132 multiprocessors of 128
@@ -33,5 +33,5 @@ device_description_str: "NVIDIA {name}"
 
 
 def target_config(kind: str, memory: int, bandwidth: float) -> str:
-    """XLA's description, a GpuTargetConfigProto as text, of an "h100" or "h200" with so much memory."""
+    """XLA's description, a GpuTargetConfigProto as text, of an "h100" or "h200" with this memory."""
     return _HOPPER.format(name=kind.upper(), memory=memory, bandwidth=bandwidth)

@@ -19,8 +19,8 @@ class Array(NamedTuple):
 
 
 class Instruction(NamedTuple):
-    """One line: the arrays that it makes, the instructions that it reads, what else it is given (as text),
-    and the attributes after them."""
+    """One instruction: its results, the instructions that it reads, its other operands (as text), and its
+    attributes."""
 
     name: str
     opcode: str
@@ -32,7 +32,7 @@ class Instruction(NamedTuple):
 
     @property
     def called(self) -> list[str]:
-        """The computations that it runs, without a loop's condition."""
+        """The computations that it calls, without a loop's condition."""
         found = _CALLED.findall(self.attributes)
         return [name for group in found for name in re.findall(r"[\w.\-]+", group)]
 
@@ -41,7 +41,7 @@ Computation = dict[str, Instruction]
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
-    """Every computation of an HLO module by its name, and which of them is run."""
+    """All computations of an HLO module by name, and the name of the entry computation."""
     computations: dict[str, Computation] = {}
     entry, current = "", None
     for line in text.splitlines():

@@ -26,18 +26,18 @@ from sparse_jax.training.sharding import batch_multiple
 from sparse_jax.trees import named_leaves
 
 Record = dict[str, Any]
-# The most lanes per device that are tried: a task's search has no more.
+# The most lanes per device to try: a task's search has no more.
 MOST_LANES = 64
 
 
 def plan_training(
     config: RunConfig, topology: Topology, devices: Sequence[jax.Device], price: float | None = None
 ) -> Record:
-    """What one step needs, and the run of `config`. price: dollars an hour for a device, if not the listed.
+    """What one step and the whole run of `config` need.
 
-    If the batch does not fit, everything is about roughly the largest that does ("batch_size"; None if none
-    fits); "asked" is the configured one. Raises InputError for a mesh, batch or width that does not fit the
-    devices.
+    price: dollars per device and hour (default: list price). If the batch does not fit, the plan is for about
+    the largest one that does ("batch_size"; None if none fits); "asked" is the configured one. Raises
+    InputError for a mesh, batch or width that does not fit the devices.
     """
     training, context = config.training, config.model.context
     began = time.monotonic()
@@ -80,10 +80,11 @@ def plan_pruning(
     devices: Sequence[jax.Device],
     price: float | None = None,
 ) -> Record:
-    """What a step of about as many lanes as fit needs; "lanes" on all devices together, None if none fits.
+    """What a step with about as many lanes as fit needs. "lanes": on all devices together, None if none fits.
 
-    A run leaves a share of the memory free and has one lane on a CPU device (`pruning.program`): so has its
-    plan. Lanes exchange nothing, so that what a device needs is the same for any number of devices.
+    Like a run, the plan leaves a share of the memory free and has one lane per CPU device
+    (`pruning.program`). Lanes do not communicate, so the needs of a device do not depend on the number of
+    devices.
     """
     began = time.monotonic()
 
@@ -108,9 +109,9 @@ def plan_pruning(
 
 
 def plan_update(config: RunConfig, topology: Topology, devices: Sequence[jax.Device]) -> Record:
-    """What the optimizer's update moves between devices, with the top-k of the weights and without it.
+    """Traffic between devices of the optimizer's update, with the top-k of the weights and without it.
 
-    "matrix" is the smallest share of a matrix's bytes on a device: anything smaller is not a weight.
+    "matrix" is the smallest number of bytes of a matrix on a device: smaller transfers are not weights.
     Raises InputError for a mesh, batch or width that does not fit the devices.
     """
     record = {"program": "update", **_of_topology(topology)}
@@ -124,7 +125,7 @@ def plan_update(config: RunConfig, topology: Topology, devices: Sequence[jax.Dev
 
 
 def device_memory(topology: Topology) -> int:
-    """Bytes of each device that a program may use; simulated ones share what is free on this machine."""
+    """Bytes per device that a program may use; simulated devices share the free memory of this machine."""
     if topology.chip is not None:
         return topology.chip.memory
     return free_on_host() // topology.devices
@@ -132,7 +133,7 @@ def device_memory(topology: Topology) -> int:
 
 def _text(compiled: Compiled) -> str:
     text = compiled.as_text()
-    assert text is not None  # every backend that is planned for has it
+    assert text is not None  # all backends that are planned for provide it
     return text
 
 
@@ -146,7 +147,7 @@ def _of_topology(topology: Topology) -> Record:
 
 
 def _basis(topology: Topology) -> str:
-    """What memory and traffic are known from."""
+    """The source of the memory and traffic numbers."""
     if topology.platform == "tpu":
         return f"compiled by libtpu {importlib.metadata.version('libtpu')}, jax {jax.__version__}"
     if topology.platform == "gpu":
@@ -155,7 +156,7 @@ def _basis(topology: Topology) -> str:
 
 
 def _needs(program: Program, compiled: Compiled, topology: Topology) -> Record:
-    """Of one step: memory, work and traffic; bytes on each device, FLOPs on all together."""
+    """Memory, FLOPs and traffic of one step; bytes per device, FLOPs over all devices."""
     moved = traffic(_text(compiled), topology.devices, program.loop_guess)
     flops = matmul_flops(program.function.trace(*program.arguments).jaxpr.jaxpr)
     record = {
@@ -173,7 +174,7 @@ def _needs(program: Program, compiled: Compiled, topology: Topology) -> Record:
 
 
 def _of_run(record: Record, topology: Topology, steps: float, price: float | None) -> Record:
-    """Time and money for all steps; empty for a CPU, whose peak is not known."""
+    """Time and cost of all steps; empty for a CPU, whose peak performance is unknown."""
     if topology.chip is None:
         return {}
     seconds = record["seconds"]

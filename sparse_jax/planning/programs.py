@@ -27,7 +27,7 @@ from sparse_jax.training.sharding import placed
 class Program(NamedTuple):
     """A jitted function and its arguments as shapes with shardings.
 
-    held: by name, the shapes of what stays on the devices from step to step. mesh: its axes' sizes.
+    held: by name, the shapes of what stays on the devices between steps. mesh: the sizes of its axes.
     loop_guess: how often a loop is assumed to run if the program does not say.
     """
 
@@ -38,8 +38,8 @@ class Program(NamedTuple):
     loop_guess: float
 
 
-# Passes of the search for the weights' thresholds from the last step's: 3 to 7 where several thresholds are
-# counted in a pass (measured on random updates), which is the one loop of a training step of unknown length.
+# The only loop of unknown length in a training step is the search for the weights' thresholds. From those of
+# the last step it takes 3 to 7 passes if a pass counts several thresholds (measured on random updates).
 _SEARCH_PASSES = 5
 
 
@@ -66,7 +66,7 @@ def optimizer_update(config: RunConfig, devices: Sequence[jax.Device]) -> Progra
 def pruning(
     config: ModelConfig, prune: PruneConfig, devices: Sequence[jax.Device], lanes_per_device: int
 ) -> Program:
-    """One step of gate optimization, of so many lanes on every device, on prompts of the whole context."""
+    """One step of gate optimization, with this many lanes per device, on prompts of full context length."""
     mesh = device_mesh(devices)
     everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
     means = _float32(node_shapes(config, prune.ablation_sites))
@@ -84,12 +84,12 @@ def pruning(
     }
     function = lanes_program(config, compiled_part(prune), mesh)
     steps = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-    # how many steps is an argument: the loop over them is the one of unknown length
+    # the number of steps is an argument: the loop over them is the only one of unknown length
     return Program(function, (steps, shared, placed_lanes, placed_states), held, dict(mesh.shape), 1)
 
 
 def _pairs(count: int, length: int) -> EncodedPairs:
-    """Pairs of which only the shapes are there."""
+    """Pairs given only as shapes."""
     shapes = (1, count, 2, length), (1, count, 2), (1, count, 2, 2)
     arrays: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
     return EncodedPairs(*arrays)

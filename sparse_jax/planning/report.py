@@ -1,4 +1,4 @@
-"""Plans as text: a record as lines for a person to read."""
+"""Formats plans as text."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,7 +7,7 @@ from sparse_jax.planning.topologies import GIB
 
 
 def format_record(record: Record) -> str:
-    """The record of one program, a line for each thing."""
+    """The record of one program, one fact per line."""
     lines = [f"{record['program']} on {record['topology']}: {record['devices']} devices; {record['basis']}"]
     lines += _indented(_of_size(record))
     if "memory" not in record:
@@ -25,32 +25,32 @@ def _indented(rows: Mapping[str, str]) -> list[str]:
 
 def _of_size(record: Record) -> dict[str, str]:
     if record["program"] == "pruning":
-        none = "DOES NOT FIT: not even one lane a device"
+        none = "DOES NOT FIT: not even one lane per device"
         lanes = f"{record['lanes']} lanes at once" if record["fits"] else none
         return {"lanes": f"{lanes}, each {record['pairs_per_step']} pairs of {record['context']} tokens"}
     asked, batch = record["asked"], record["batch_size"]
     rows = {"parameters": f"{record['parameters']:,}"}
     if record["fits"]:
         return rows | {"batch": f"{batch} x {record['context']} tokens fit"}
-    largest = f"about the largest batch that does is {batch}, and all that follows is for it"
+    largest = f"the largest batch that fits is about {batch}; the rest is for that batch"
     what = "no batch fits" if batch is None else largest
     return rows | {"batch": f"{asked} x {record['context']} tokens: DOES NOT FIT; {what}"}
 
 
 def _of_memory(memory: Mapping[str, int], limit: int) -> dict[str, str]:
-    rows = {f"{name} a device": f"{count / GIB:10.3f} GiB" for name, count in memory.items()}
-    rows["of the device's"] = f"{limit / GIB:10.3f} GiB ({100 * memory['peak'] / limit:.0f} % at the peak)"
+    rows = {f"{name} per device": f"{count / GIB:10.3f} GiB" for name, count in memory.items()}
+    rows["device memory"] = f"{limit / GIB:10.3f} GiB ({100 * memory['peak'] / limit:.0f} % at the peak)"
     return rows
 
 
 def _of_work(record: Record) -> dict[str, str]:
     flops = ", ".join(f"{count:.4g} {kind}" for kind, count in record["flops"].items())
     rows = {
-        "FLOPs a step": f"{flops} (matrix products, all devices, from the traced program)",
-        "memory traffic": f"{record['bytes'] / GIB:.4g} GiB a step and device",
+        "FLOPs per step": f"{flops} (matrix products, all devices, from the traced program)",
+        "memory traffic": f"{record['bytes'] / GIB:.4g} GiB per step and device",
     }
     for kind, found in sorted(record["collectives"].items()):
-        each = f"{found['bytes'] / GIB:.4g} GiB together, the largest {found['largest']:,.0f} bytes"
+        each = f"{found['bytes'] / GIB:.4g} GiB in total, the largest {found['largest']:,.0f} bytes"
         rows[kind] = f"{found['count']:.0f} of {each}"
     if not record["collectives"]:
         rows["between devices"] = "nothing"
@@ -65,14 +65,14 @@ def _of_time(record: Record) -> dict[str, str]:
     each = ", ".join(f"{name} {_duration(one)}" for name, one in seconds.items())
 
     def between(show: Callable[[float], str], ends: Mapping[str, float]) -> str:
-        return f"at least {show(ends['least'])}; {show(ends['apart'])} if nothing overlaps"
+        return f"at least {show(ends['least'])}; {show(ends['apart'])} without overlap"
 
     step = {"least": max(seconds.values()), "apart": sum(seconds.values())}
     return {
         "roofline": each,
         "step": between(_duration, step),
         f"{record['steps']:,} steps": between(lambda hours: f"{hours:,.1f} h", record["hours"]),
-        f"at {record['price']:.2f} $ an hour": between(
+        f"at {record['price']:.2f} $ per hour": between(
             lambda dollars: f"{dollars:,.0f} $", record["dollars"]
         ),
     }

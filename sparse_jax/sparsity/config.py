@@ -17,8 +17,8 @@ class SparsityConfig:
     preset: 'paper' (kernels, biases and both embeddings at `fraction`) or 'openai' (kernels at `fraction`,
         embeddings at four times that, biases dense). Norms, sinks, the bigram table, position tables and
         logit_bias are dense under every preset and rule.
-    rules: (regular expression for a whole leaf name, fraction or None for dense); the first match decides,
-        before the preset.
+    rules: (regular expression for a full leaf name, fraction or None for dense); the first match counts, and
+        rules come before the preset.
     schedule: 'linear' or 'power' ((1 - progress)**power of the surplus is left) between `anneal_start` and
         `anneal_end`, both shares of training; 'constant' starts at the target.
     min_per_channel: the fewest weights that a neuron or attention channel keeps; 0 protects nothing.
@@ -51,7 +51,7 @@ class SparsityConfig:
 
     @property
     def final_fraction(self) -> float:
-        """The share that the model is annealed to: `fraction`, or the smallest of `rules` that act alone."""
+        """The final share of weights kept: `fraction`, or the smallest of `rules` if they act alone."""
         if self.fraction < 1:
             return self.fraction
         return min((fraction for _, fraction in self.rules if fraction is not None), default=1.0)

@@ -13,9 +13,9 @@ _FIRST = jnp.iinfo(jnp.int32).max - 1
 def weight_keys(weights: jax.Array, leaf: SparseLeaf) -> jax.Array:
     """Ranks the weights of one leaf, float32, for `keep_largest`: int32 keys of shape `leaf.stack_shape`.
 
-    The `leaf.protected` largest weights of every channel rank above all others, exact zeros apart, which need
-    no protection; the rest go by magnitude. Within a channel, ties are decided for the lowest index. The
-    protected weights are part of what the matrix keeps, never on top of it. Source: METHOD section 3.
+    The `leaf.protected` largest weights of every channel rank above all others, except exact zeros, which
+    need no protection; the rest are ranked by magnitude. Within a channel, ties go to the lowest index.
+    Protected weights count toward the weights that the matrix keeps. Source: METHOD section 3.
     """
     keys = magnitude_keys(weights).reshape(leaf.stack_shape)
     if leaf.channel_axis is None:

@@ -18,7 +18,7 @@ from sparse_jax.trees import map_named, named_leaves
 class ProjectionState(NamedTuple):
     """count: updates done. masks: bool, shaped like the params; None where a leaf is dense.
 
-    thresholds: int32, one for each matrix of the sparse leaves, where the next search starts.
+    thresholds: int32, one for each matrix of the sparse leaves, the start of the next search.
     """
 
     count: jax.Array  # type: ignore[assignment]  # optax names it so, over tuple.count
@@ -29,10 +29,9 @@ class ProjectionState(NamedTuple):
 def project(config: SparsityConfig, total_updates: int) -> optax.GradientTransformation:
     """Keeps the weights sparse; has to be the last transformation of a chain.
 
-    Where a weight is kept, its update passes unchanged. Where it is dropped, the update becomes exactly
-    -weight, so that applying it gives exactly 0. Gradients and moments stay dense, so a dropped weight may
-    come back at any later update. Annealing never recompiles. Ties: see `weight_keys` and
-    `keep_largest`.
+    If a weight is kept, its update passes unchanged. If it is dropped, the update becomes exactly -weight, so
+    that applying it gives exactly 0. Gradients and moments stay dense, so a dropped weight can return at any
+    later update. Annealing never recompiles. Ties: see `weight_keys` and `keep_largest`.
 
     `init` raises InputError for a config that does not fit the params; `update` raises it for params or
     updates that are not float32, since a rounded -weight would leave weights that are almost 0.

@@ -20,7 +20,7 @@ _PRESET_RULES = {
     ),
 }
 
-# The axis along which the weights of one hidden neuron or attention channel lie (METHOD section 3).
+# The axis along which the weights of a hidden neuron or attention channel extend (METHOD section 3).
 _CHANNEL_AXIS = (
     ("layers/mlp/up/kernel|layers/attn/[qkv]/kernel", -2),
     ("layers/mlp/down/kernel|layers/attn/out/kernel", -1),
@@ -32,9 +32,9 @@ _CHANNEL_AXIS = (
 class SparseLeaf:
     """The budget of one leaf, the same for each of its matrices.
 
-    stack_shape: the leaf as a stack of matrices [L, ...]; L = 1 outside layers/. target: weights that each
-    matrix keeps in the end. channel_axis: the axis along which every channel keeps `protected` weights; None
-    where nothing is protected.
+    stack_shape: the leaf as a stack of matrices [L, ...]; L = 1 outside layers/. target: the final number of
+    weights that each matrix keeps. channel_axis: the axis along which every channel keeps `protected`
+    weights; None if nothing is protected.
     """
 
     stack_shape: tuple[int, ...]
@@ -44,7 +44,7 @@ class SparseLeaf:
 
     @property
     def size(self) -> int:
-        """Weights of one matrix."""
+        """The number of weights in one matrix."""
         return math.prod(self.stack_shape[1:])
 
 

@@ -1,19 +1,19 @@
-"""Work on many rows in chunks: a CPU reads what lies in its cache several times faster."""
+"""Processes many rows in chunks that fit a CPU's cache, which it reads several times faster than memory."""
 
 from collections.abc import Callable, Sequence
 
 import jax
 
-# Of one chunk's values; arrays that are not several times as large are left whole.
+# Bytes of one chunk; arrays that are not several times as large are not split.
 CACHE_BYTES = 1 << 20
 
 
 def in_chunks(function: Callable, arrays: Sequence[jax.Array], row_bytes: int):
     """function(*arrays); arrays and results (a pytree) all begin with the same axis of independent rows.
 
-    row_bytes: bytes per row of the values that the function reads repeatedly. A single CPU takes chunks that
-    fit into its cache. Several devices, which may hold different rows, get all rows at once; so do numbers of
-    rows that do not divide well.
+    row_bytes: bytes per row of the values that the function reads repeatedly. A single CPU device processes
+    chunks that fit into its cache. With several devices, which may hold different rows, all rows are
+    processed at once; so are numbers of rows without a suitable divisor.
     """
     rows = len(arrays[0])
     part = rows_at_once(rows, row_bytes)

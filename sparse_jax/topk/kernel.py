@@ -11,16 +11,16 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.experimental.pallas import triton
 from jax.sharding import NamedSharding, PartitionSpec
 
-# entries of a block: what fits into a TPU's vector memory several times, and into a GPU's registers once
+# entries per block: fits several times into a TPU's vector memory, and once into a GPU's registers
 BLOCK_ENTRIES = {"tpu": 2**18, "cuda": 2**13, "interpret": 2**10}
-# what a TPU's registers are made of: a block has at least so many rows, and its width is a multiple
+# the shape of a TPU's registers: a block has at least this many rows, and a multiple of this width
 TPU_ROWS, TPU_LANES = 8, 128
 
 
 def takes(width: int, dtype: jnp.dtype, backend: str) -> bool:
     """Whether rows of `width` entries can go through the kernel of a backend ("tpu", "cuda", "interpret").
 
-    A TPU's compiler calls no partitioner of Python's, so that rows on several of them cannot.
+    A TPU's compiler does not call Python partitioners, so rows sharded over several TPUs cannot.
     """
     if dtype not in (jnp.float32, jnp.bfloat16):
         return False
@@ -32,18 +32,18 @@ def takes(width: int, dtype: jnp.dtype, backend: str) -> bool:
 
 
 def keep_largest(x_RxN: jax.Array, k: int, backend: str) -> tuple[jax.Array, jax.Array]:
-    """The rows with zeros for what is not among their k largest magnitudes, and which rows stay whole [R].
+    """The rows with zeros outside of their k largest magnitudes, and a mask [R] of rows that stay unchanged.
 
-    `topk.rows.abs_top_k` says what happens to ties and NaN. Lanes may be mapped over, and rows may lie on
-    several GPUs: each runs the kernel on what it has. Channels that lie on several GPUs (a mesh with a tensor
-    axis) are gathered first, which the search in plain JAX would not need.
+    Ties and NaN are treated as in `topk.rows.abs_top_k`. It can be vmapped over lanes, and rows may be
+    sharded over several GPUs: each runs the kernel on its own. Channels sharded over several GPUs (a mesh
+    with a tensor axis) are gathered first, which the search in plain JAX would not need.
     """
     return _of_lanes(k, backend)(x_RxN)
 
 
 @functools.cache
 def _of_lanes(k: int, backend: str):
-    """A kernel knows nothing of vmap and of sharding: lanes become rows, and rows stay where they are."""
+    """Adds vmap and sharding to the kernel: lanes become rows, and rows stay on their devices."""
 
     def run(x_RxN):
         return _run(x_RxN, k, backend)
@@ -88,10 +88,10 @@ def _run(x_RxN, k: int, backend: str):
 
 
 def block_rows(rows: int, width: int, backend: str) -> int:
-    """How many rows a block has, if there are `rows` in all.
+    """The number of rows per block, for `rows` rows in total.
 
-    On a GPU they fill every block: Triton also reads and writes past the last row. A TPU
-    leaves that out, and wants whole registers.
+    On a GPU all blocks are full, because Triton would read and write past the last row. A TPU does not, but
+    needs whole registers.
     """
     block = min(max(BLOCK_ENTRIES[backend] // width, 1), 256)
     if backend == "tpu":

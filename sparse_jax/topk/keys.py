@@ -1,4 +1,4 @@
-"""Magnitudes as integers, whose order, ties and zeros are exact, with no flushing of denormals."""
+"""Magnitudes as integers, with exact order, ties and zeros, and without flushing denormals."""
 
 import jax
 import jax.numpy as jnp

@@ -14,7 +14,7 @@ _ABOVE_ALL = jnp.iinfo(jnp.int32).max
 
 
 class Selection(NamedTuple):
-    """kept: bool arrays shaped like the keys. threshold_M: int32 [M], where the next search may start."""
+    """kept: bool arrays shaped like the keys. threshold_M: int32 [M], a start for the next search."""
 
     kept: list[jax.Array]
     threshold_M: jax.Array
@@ -25,7 +25,7 @@ def keep_largest(keys: Sequence[jax.Array], k: Sequence[jax.Array | int], start_
 
     keys: stacks of matrices, int32 [L, ...] each, in [0, 2**31 - 2] as `magnitude_keys` gives them; M is the
     number of matrices in all stacks. k: for each stack an int or [L], may be traced. start_M: any guess of
-    the thresholds, stack after stack (the last search's saves passes; 0 will do).
+    the thresholds, stack after stack (those of the last search save passes; 0 works too).
     Ties: among keys equal to the k-th largest, those of the lowest flat index are kept.
 
     A pass only compares and counts: for sharded matrices it needs one all-reduce of M numbers, and no key
@@ -35,7 +35,7 @@ def keep_largest(keys: Sequence[jax.Array], k: Sequence[jax.Array | int], start_
     if not keys:
         return Selection([], start_M)
     k_M = jnp.concatenate([jnp.clip(_broadcast(n, x), 0, _size(x)) for n, x in zip(k, keys, strict=True)])
-    # On a CPU every further count costs a pass of its own; elsewhere they share one read of the keys.
+    # On a CPU every further count costs another pass; elsewhere all counts share one read of the keys.
     return lax.platform_dependent(
         keys,
         k_M,
@@ -53,7 +53,7 @@ def _select(keys, k_M, start_M, search: Callable) -> Selection:
         return [x >= _beside(low, x) for x, low in zip(keys, _split(found.low, keys))]
 
     def with_ties():
-        # The same search ranks tied keys by their positions, to take as many as are missing.
+        # The same search, now over the positions of tied keys, takes as many of them as are missing.
         at_cut = zip(keys, _split(jnp.where(tied_M, found.low, -1), keys))
         ranks = [jnp.where(x == _beside(cut, x), _descending_positions(x), 0) for x, cut in at_cut]
         missing_M = jnp.where(tied_M, k_M - found.at_high, 0)
@@ -68,7 +68,7 @@ def _select(keys, k_M, start_M, search: Callable) -> Selection:
 
 
 class _Bracket(NamedTuple):
-    """At least k keys reach low, fewer than k reach high: with both counts, [M]; and the passes so far."""
+    """At least k keys reach low, fewer than k reach high; with both counts, [M], and the passes so far."""
 
     low: jax.Array
     high: jax.Array
@@ -107,8 +107,8 @@ def _search(keys, k_M, start_M, count: Callable, probes: int) -> _Bracket:
 
 
 def _trials(bracket: _Bracket, k_M, probes: int):
-    """Thresholds to count next, [probes, M]: away from the first guess in growing leaps until a bracket is
-    found, then evenly inside it; every other pass the middle one is interpolated from the counts."""
+    """Thresholds to count next, [probes, M]: away from the first guess in growing steps until a bracket is
+    found, then evenly inside it; in every other pass the middle one is interpolated from the counts."""
     low, high, at_low, at_high, passes = bracket
     rung = jnp.arange(probes)[:, None]
     leap = 1 << jnp.minimum(8 + 4 * ((passes - 1) * probes + rung), 30)
@@ -129,7 +129,7 @@ def _count_all(keys, threshold_M, pending_M):
 
 
 def _count_pending(keys, threshold_M, pending_M):
-    """`_count_all` for a CPU: skips finished stacks, and adds up in the way that XLA fuses there."""
+    """`_count_all` for a CPU: skips finished stacks, and sums in a form that XLA fuses there."""
 
     def skip(_, threshold):
         return jnp.zeros_like(threshold)
@@ -147,7 +147,7 @@ def _count(x, threshold_L):
 
 
 def _count_in_lanes(x, threshold_L):
-    # XLA keeps compare and count in one loop only for short int16 partial sums over vector lanes.
+    # XLA fuses comparing and counting into one loop only for short int16 partial sums over vector lanes.
     if x.ndim == 2:
         return _count(x, threshold_L)
     padded = jnp.pad(x, [(0, 0), (0, -x.shape[1] % 32), (0, 0)], constant_values=-1)

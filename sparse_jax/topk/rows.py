@@ -20,7 +20,7 @@ def abs_top_k(x: jax.Array, k: int, reused: bool = True) -> jax.Array:
     """`x` [..., N] with every entry set to 0 whose magnitude is below the k-th largest of its row.
 
     reused: whether the consumer keeps the result for its own gradient, as a matrix product does; then the
-    gradient here costs no memory. Otherwise a byte per entry is kept. The numbers do not depend on it.
+    gradient here costs no memory. Otherwise one byte per entry is stored. Results do not depend on it.
 
     Ties: every entry as large as the k-th stays, so a row keeps at least k entries, and more only where
     magnitudes tie exactly at the cut (usual in bfloat16). NaN counts as the largest magnitude and stays.
@@ -32,7 +32,7 @@ def abs_top_k(x: jax.Array, k: int, reused: bool = True) -> jax.Array:
     width = x.shape[-1]
     if k >= width:
         return x
-    # Flat rows, because XLA on a CPU otherwise writes a transposed copy for the weights' gradient.
+    # Flatten the rows, because XLA on a CPU otherwise writes a transposed copy for the weights' gradient.
     return _abs_top_k(x.reshape(-1, width), k, reused).reshape(x.shape)
 
 
@@ -54,7 +54,7 @@ def _forward(x_RxN, k: int, reused: bool):
         x_RxN,
         tpu=kept_by(partial(_keep_largest, backend="tpu")),
         cuda=kept_by(partial(_keep_largest, backend="cuda")),
-        # What the gradients need is made in the same chunk: XLA would make it again from `x`, and keep that.
+        # Residuals are computed in the same chunk: otherwise XLA would keep `x` and recompute them.
         cpu=lambda x_RxN: in_cache([x_RxN]),
         default=kept_by(_keep_by_digits),
     )
@@ -62,7 +62,7 @@ def _forward(x_RxN, k: int, reused: bool):
 
 
 def _keep_largest(x_RxN, k: int, backend: str):
-    """By the kernel, where it takes such rows."""
+    """Uses the kernel if it takes such rows."""
     if kernel.takes(x_RxN.shape[1], x_RxN.dtype, backend):
         return kernel.keep_largest(x_RxN, k, backend)
     return _keep_by_digits(x_RxN, k)
@@ -77,7 +77,7 @@ def _keep_in_lanes(x_RxN, k: int):
 
 
 def _reaching(x_RxN, threshold_R):
-    """The entries that reach the thresholds, and which rows [R] stay whole: those with fewer nonzeros."""
+    """The entries that reach the thresholds, and a mask [R] of unchanged rows: those with fewer nonzeros."""
     return jnp.where(magnitude_keys(x_RxN) >= threshold_R[:, None], x_RxN, 0), threshold_R == 0
 
 
@@ -90,7 +90,7 @@ _abs_top_k.defvjp(_forward, _backward)
 
 
 def _passes(stays_RxN, is_whole_R):
-    """Where a gradient passes: what is not 0 stayed; of a row that stays whole, zeros did too."""
+    """Where the gradient passes: at nonzero entries, and everywhere in unchanged rows."""
     return (magnitude_keys(stays_RxN) > 0) | is_whole_R[:, None]
 
 
@@ -119,8 +119,8 @@ def _row_thresholds(x_RxN, k: int):
 def _search_digits(keys_RxN, k: int, digit_bits: int = 3):
     """The largest t that at least k keys of a row reach, from its highest digit down.
 
-    Several counts share one read of the keys; how many passes there are does not depend on the keys, so that
-    an accelerator need not ask after each.
+    Several counts share one read of the keys. The number of passes does not depend on the keys, so an
+    accelerator need not check after each.
     """
     key_bits = 8 * keys_RxN.dtype.itemsize - 1
 
@@ -139,10 +139,10 @@ def _search_digits(keys_RxN, k: int, digit_bits: int = 3):
 
 
 def _search_in_lanes(keys_RxN, k: int):
-    """As a CPU does: two bits a pass, until exactly k keys of every row reach its threshold.
+    """For CPUs: two bits per pass, until exactly k keys of every row reach its threshold.
 
-    Several devices all go to the last bit, since to stop early they would have to ask one another, and bit
-    by bit, since what they add up are the counts of lanes.
+    Several devices go on to the last bit, since stopping early would need communication, and bit by bit,
+    since they add up the counts of lanes.
     """
     is_alone = jax.device_count() == 1
     digit_bits = 2 if is_alone else 1
@@ -185,7 +185,7 @@ def _in_lanes(keys_RxN):
 
 def _count_in_lanes(keys_RxCxN, threshold_RxV):
     """How many keys [R, V] reach each of a row's thresholds."""
-    # XLA keeps compare and count in one loop only for short int16 partial sums over vector lanes
+    # XLA fuses comparing and counting into one loop only for short int16 partial sums over vector lanes
     reached_RxVxCxN = keys_RxCxN[:, None] >= threshold_RxV[:, :, None, None]
     partial_RxVxN = jnp.sum(reached_RxVxCxN, axis=2, dtype=jnp.int16)
     return jnp.sum(partial_RxVxN, axis=-1, dtype=jnp.int32)

@@ -130,7 +130,7 @@ def test_lanes_are_planned_by_the_rule_that_they_are_run_by(monkeypatch, name, m
     monkeypatch.setattr(plan, "device_memory", lambda _: 1000)
     record = plan_pruning(RUN, PruneConfig(), find_topology(name), devices()[:2])
     assert asked == {"below": most + 1, "limit": 850}
-    assert not record["fits"] and "not even one lane a device" in format_record(record)
+    assert not record["fits"] and "not even one lane per device" in format_record(record)
 
 
 def test_simulated_devices_share_what_a_container_leaves(monkeypatch, tmp_path):
