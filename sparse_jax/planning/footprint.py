@@ -18,7 +18,7 @@ def memory_of(program: Program, compiled: Compiled) -> dict[str, int]:
 
 
 def compile_if_it_fits(program: Program, limit: float) -> Compiled | None:
-    """The compiled program; None if the compiler says that it does not fit, or if it exceeds `limit` bytes."""
+    """The compiled program; None if the compiler says that it does not fit, or it exceeds `limit` bytes."""
     try:
         compiled = program.function.lower(*program.arguments).compile()
     except jax.errors.JaxRuntimeError as error:

@@ -102,7 +102,7 @@ def test_the_largest_batch_that_fits_is_found(monkeypatch, training):
     assert record["memory"]["peak"] <= limit
     # the budget of tokens stays
     assert record["steps"] == round(100 * 64 / record["batch_size"])
-    assert "DOES NOT FIT; about the largest batch that does is" in format_record(record)
+    assert "DOES NOT FIT; the largest batch that fits is about" in format_record(record)
 
 
 def test_where_not_even_a_row_a_device_fits_it_says_so(monkeypatch):
