@@ -25,7 +25,7 @@ def kept_rows(path: Path, config: RunConfig) -> list[Record]:
     try:
         rows = read_rows(path)
     except InputError:
-        raise InputError(f"--output: {path} is not a file of plans; valid: another folder") from None
+        raise InputError(f"--output: {path} contains no plans; valid: another folder") from None
     if {row.get("config") for row in rows} - {config_digest(config)}:
         raise InputError(
             f"--output: {path} contains plans of another config, or of another JAX than {jax.__version__}; "

@@ -248,7 +248,7 @@ def test_means_of_the_embedding_are_needed_only_where_it_is_gated():
     ("change", "said"),
     [
         ({"tasks": []}, "tasks: [] is not valid; valid: at least one task"),
-        ({"tasks": [planted_pairs(8), planted_pairs(9)]}, "tasks: [8, 9] is not valid; valid: equally many pairs"),
+        ({"tasks": [planted_pairs(8), planted_pairs(9)]}, "tasks: [8, 9] is not valid; valid: equally many"),
         ({"tasks": [planted_pairs(3)]}, "pairs: 3 is not valid; valid: at least pruning.pairs_per_step 4"),
         ({"task": np.array([0, 1])}, "lanes.task: [0, 1] is not valid; valid: 0 to 0"),
         ({"seed": np.arange(3)}, "lanes: (2,) is not valid; valid: 3 along axis 0"),
