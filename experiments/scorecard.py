@@ -11,22 +11,23 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
+from experiments.flag_types import path_flag, paths_flag
 from sparse_jax.faithfulness.scorecard import measure_circuit
 from sparse_jax.inputs import require
 from sparse_jax.interactive import load_circuit
 from sparse_jax.models.formats import load_model
 from sparse_jax.tasks.find import FORMS, find_task
 
-MODEL = flags.DEFINE_string("model", None, "the model that the circuits are of", required=True)
-CIRCUITS = flags.DEFINE_list("circuits", None, "JSON files of circuits", required=True)
+MODEL = path_flag("model", None, "the model that the circuits are of", required=True)
+CIRCUITS = paths_flag("circuits", "JSON files of circuits, separated by commas")
 TASKS = flags.DEFINE_list("tasks", [], f"a task for each circuit, {FORMS} (default: as the files say)")
 PAIRS = flags.DEFINE_integer("pairs", 128, "pairs of the test split and of the shifted split", 2)
-OUTPUT = flags.DEFINE_string("output", None, "a folder for <name of the circuit's file>.json each")
+OUTPUT = path_flag("output", None, "a folder for <name of the circuit's file>.json each")
 
 
 def main() -> None:
     """Checks everything, then measures and prints one circuit after the other."""
-    require(len(CIRCUITS.value) > 0, "--circuits", CIRCUITS.value, "one or more files")
+    require(bool(CIRCUITS.value), "--circuits", CIRCUITS.value, "one or more files")
     given = len(TASKS.value)
     require(given in (0, len(CIRCUITS.value)), "--tasks", TASKS.value, "one for each circuit, or none")
     model = load_model(MODEL.value)

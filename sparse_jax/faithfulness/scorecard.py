@@ -244,8 +244,8 @@ def verdict_of(card: Scorecard) -> tuple[str, ...]:
         else "Not sufficient under any ablation."
     ]
     if enough and missed:
-        leaning = "It leans on the mean: " if enough == ["mean"] else ""
-        said.append(f"{leaning}under other ablations its loss is too large ({', '.join(missed)} nats).")
+        leaning = "It leans on the mean: under" if enough == ["mean"] else "Under"
+        said.append(f"{leaning} other ablations its loss is too large ({', '.join(missed)} nats).")
     by_name = {one.name: one.interval for one in card.figures}
     milder = by_name["random sets that do less harm"]
     if milder.value >= NECESSARY:
