@@ -20,15 +20,16 @@ from sparse_jax.models.model import Model
 HEADER = ["source", "target", "value"]
 ENDS = ("_nodes.txt", "_edges.csv")
 _WORD = re.compile(r"(?:(\d+)\.)?([a-z_.]+):(\d+(?:,\d+)*)")
-# Of both files, at their first character.
-_FIRST = re.compile(rf"\s*({_WORD.pattern}(\s|$)|{','.join(HEADER)}\s)")
+# How both files begin.
+_FIRST = re.compile(rf"\s*((\d+\.)?[a-z_.]+:\d|{','.join(HEADER)}\s)")
 _ORDER = {site: number for number, site in enumerate(sites.NODE_SITES)}
 
 
 def is_node_list(path: str | os.PathLike) -> bool:
     """Whether a file begins as one of the two does."""
     try:
-        return _FIRST.match(Path(path).read_text(encoding="utf-8")) is not None
+        with Path(path).open(encoding="utf-8") as file:
+            return _FIRST.match(file.read(200)) is not None
     except (OSError, UnicodeDecodeError):
         return False
 

@@ -37,6 +37,7 @@ def test_it_becomes_a_circuit_with_the_edges_of_the_model(model):
     found = read_viz_data(FILE, model.config)
     circuit = released_circuit(found, model)
     assert sj.load_circuit(FILE, model) == circuit
+    assert circuit.provenance["kind"] == "sparse"
     with pytest.raises(InputError, match=r"a released circuit; valid: load_circuit\(path, model\)"):
         sj.load_circuit(FILE)
     for site, gate in circuit.gates(model.config).items():

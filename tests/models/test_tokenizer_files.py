@@ -31,6 +31,12 @@ def test_a_vocabulary_and_merges_give_the_ids_of_an_encoder_by_hand(tmp_path, na
         assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
 
 
+def test_the_two_ways_to_split_give_other_ids(tmp_path):
+    write_pair(tmp_path, PAIRS[0], end=True)
+    released, gpt2 = read_tokenizer(tmp_path, SPLIT_PATTERN), read_tokenizer(tmp_path)
+    assert released.encode("((name(x, y)))").ids != gpt2.encode("((name(x, y)))").ids
+
+
 def test_the_released_vocabulary_may_leave_its_last_token_out(tmp_path):
     ids = write_pair(tmp_path, PAIRS[0], end=False)
     tokenizer = read_tokenizer(tmp_path, SPLIT_PATTERN)
@@ -39,7 +45,7 @@ def test_the_released_vocabulary_may_leave_its_last_token_out(tmp_path):
 
 
 def test_a_released_directory_has_its_tokenizer_and_is_saved_with_it(tmp_path, make):
-    write_released(make(vocab_size=340), tmp_path / "released")
+    write_released(make(vocab_size=370), tmp_path / "released")
     write_pair(tmp_path / "released", PAIRS[0], end=False)
     model = load_model(tmp_path / "released")
     assert model.origin == str(tmp_path / "released")
@@ -84,7 +90,7 @@ def json_of(path):
 
 
 def test_what_is_exported_tells_auto_tokenizer_which_class_and_tokens_it_has(tmp_path, make):
-    model = dataclasses.replace(make(vocab_size=300), tokenizer=train_tokenizer(TEXTS, 300))
+    model = dataclasses.replace(make(vocab_size=360), tokenizer=train_tokenizer(TEXTS, 360))
     write_hugging_face(model, tmp_path / "out")
     assert json_of(tmp_path / "out" / "tokenizer_config.json") == {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -116,7 +122,7 @@ def gpt2(make):
 @pytest.mark.parametrize("named", ["tokenizer_config.json", "special_tokens_map.json", None])
 def test_first_and_end_tokens_of_the_source_are_kept(tmp_path, gpt2, way, named):
     source = tmp_path / "source"
-    write_hugging_face(gpt2(340), source)
+    write_hugging_face(gpt2(370), source)
     end = write_pair(source, PAIRS[1], end=True)[END_OF_TEXT]
     if named:
         tokens = {"bos_token": END_OF_TEXT, "eos_token": {"content": END_OF_TEXT}, "unk_token": END_OF_TEXT}
@@ -151,7 +157,7 @@ def test_an_id_that_is_none_is_refused(tmp_path, make, value):
 def test_auto_tokenizer_gives_the_same_ids(tmp_path, request, kind):
     transformers = pytest.importorskip("transformers")
     model = dataclasses.replace(
-        request.getfixturevalue(kind)(vocab_size=300), tokenizer=train_tokenizer(TEXTS, 300)
+        request.getfixturevalue(kind)(vocab_size=360), tokenizer=train_tokenizer(TEXTS, 360)
     )
     write_hugging_face(model, tmp_path / "out")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
