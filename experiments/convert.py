@@ -2,10 +2,10 @@
 
 python -m experiments.convert --from=DIR --to=DIR --format=openai
 
---from is a released PyTorch model (beeg_config.json, final_model.pt, or its upload for Hugging Face), a Hugging
-Face GPT-2, or a model of this library. --to becomes a new directory in the released format (openai), in the
-Hugging Face format (hf), or in our own: only nonzero weights (compact) or all of them (safetensors). Our own
-also gets means over generated programs if there is a tokenizer.json, so that the model can be pruned.
+--from is a released PyTorch model (beeg_config.json, final_model.pt, or its upload for Hugging Face), a
+Hugging Face GPT-2, or a model of this library. --to becomes a new directory in the released format (openai),
+in the Hugging Face format (hf), or in our own: only nonzero weights (compact) or all of them (safetensors).
+Our own also gets means over generated programs if there is a tokenizer.json, so that the model can be pruned.
 """
 
 from pathlib import Path
