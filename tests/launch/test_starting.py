@@ -519,7 +519,7 @@ def test_what_is_started_leaves_the_next_lines_of_a_sweep_to_the_shell(checkout,
 
 
 def test_a_sweep_can_run_several_at_once_as_the_text_says(checkout):
-    (piece,) = re.findall(r"`(xargs[^`]*)`", (LAUNCH / "README.md").read_text())
+    (piece,) = re.findall(r"`(tr[^`]*xargs[^`]*)`", (LAUNCH / "README.md").read_text())
     checkout.stand_in("python", "true")
     arguments = ["experiments.train", "--config.a=it's", "--", "--config.training.seed=0,1"]
     sweep = shlex.join(["bash", "launch/sweep.sh", "--", *arguments])
