@@ -28,7 +28,7 @@ from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.graph import load_circuit as read_circuit
 from sparse_jax.circuits.node_list import is_node_list, read_node_list
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
-from sparse_jax.data.tokenizer import encode_texts
+from sparse_jax.data.tokenizer import encode_texts, end_of_text
 from sparse_jax.faithfulness.scorecard import Scorecard, measure_circuit
 from sparse_jax.files import local_path
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8
@@ -118,8 +118,10 @@ def generate(
 ) -> str:
     """The prompt followed by at most `tokens` tokens that the model generates.
 
-    temperature 0 takes the most likely token. ablate, add and circuit as in `run`, except that a circuit's
-    calibration is not used, and one with frozen norms is refused. Raises InputError past the model's context.
+    Without a prompt the model begins a new text, after its tokenizer's end of text, which is then part of
+    what is returned. temperature 0 takes the most likely token. ablate, add and circuit as in `run`, except
+    that a circuit's calibration is not used, and one with frozen norms is refused. Raises InputError past the
+    model's context.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -127,7 +129,8 @@ def generate(
     'for item in items'
     """
     require_settings()
-    ids = token_ids(model, prompt)
+    start = end_of_text(model.require_tokenizer()) if prompt == "" else []
+    ids = token_ids(model, np.array(start) if start else prompt)
     sampling.check_prompt(model.config, ids.shape[1])
     room = model.config.context - ids.shape[1]
     require(0 <= tokens <= room, "tokens", tokens, f"0 to {room} after this prompt")

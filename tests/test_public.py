@@ -125,6 +125,15 @@ def test_wrong_input_is_named(model, call, said):
         call(model)
 
 
+def test_without_a_prompt_a_new_text_begins(model):
+    end = model.tokenizer.id_to_token(0)
+    text = sj.generate(model, tokens=3, temperature=0)
+    assert text.startswith(end) and len(text) > len(end)
+    logits, _ = sj.run(model, np.array([0]))
+    first = int(np.argmax(logits[0, -1]))
+    assert model.tokenizer.encode(text[len(end) :]).ids[0] == first
+
+
 def test_a_score_is_a_row_of_the_table_of_tasks(model):
     pairs = sj.task("for_while").encode("test", 16, 0, model.tokenizer, 128)
     (row,) = measure_tasks(model, {"for_while": pairs}, "test")
