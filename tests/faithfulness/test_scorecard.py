@@ -139,7 +139,7 @@ def test_another_circuit_is_none_of_that(model, values, tmp_path):
 
 def test_wrong_input_is_named(model, circuit):
     other = dataclasses.replace(model, params=jax.tree.map(lambda x: 2 * x, model.params))
-    with pytest.raises(InputError, match="circuit: it is of model"):
+    with pytest.raises(InputError, match="circuit: it belongs to model"):
         sj.scorecard(other, circuit, TASK)
     with pytest.raises(InputError, match="task: 'for_while' is not valid; valid: 'planted'"):
         sj.scorecard(model, circuit, "for_while")
