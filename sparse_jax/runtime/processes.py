@@ -182,7 +182,7 @@ def stay_alone(
 
 
 class _NotDetected(Exception):
-    """What went wrong in JAX before it asked anybody."""
+    """What went wrong while JAX looked for the others in the environment; none was asked."""
 
 
 def _initialize(
@@ -211,6 +211,8 @@ def _initialize(
         except jax.errors.JaxRuntimeError as error:
             raise ProcessError(f"processes: could not meet ({first_line(error)})") from None
         except Exception as error:
+            if detection is not None:
+                raise
             said = first_line(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             raise _NotDetected(" ".join(said.split())[:300]) from None
         jax.devices()  # all together, while all are known to be here
