@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,14 +135,14 @@ def test_nothing_goes_to_stdout(home, capsys):
     assert captured.out == ""
     labels = [line.split(":")[0] for line in captured.err.splitlines()]
     assert labels == [
-        *("text_files", "python_source", "simple_python", "tokenizer"),
+        *("text_files", "python_source", "python_source", "simple_python", "tokenizer"),
         *(
             f"encode {name}/{split}"
             for name in ("mine", "real", "simple")
             for split in ("train", "validation")
         ),
     ]
-    assert "skipped 1" in captured.err
+    assert "skipped 1" in captured.err and re.search(r"python_source: left out: .*broken\.py", captured.err)
 
 
 @pytest.fixture
