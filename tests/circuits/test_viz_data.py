@@ -72,7 +72,7 @@ def test_masks_are_read_as_numbers_are(model):
         ("q", [0], "unknown"),
         ("0.attn.q", [64], "0 to 63"),
         ("0.attn.q", [-1], "0 to 63"),
-        ("0.attn.q", [0.5], "no node"),
+        ("0.attn.q", [0.5], "contains an invalid node"),
         ("0.attn.q", [True] * 3, "or a mask"),
     ],
 )

@@ -50,5 +50,5 @@ def test_means_from_before_the_embedding_s_gates_load_and_foreign_ones_do_not(tm
     assert set(found) == {*sites.LAYER_SITES, sites.FINAL_SITE}
     for wrong in ({**means, "heads": means["q"]}, {site: means[site] for site in sites.LAYER_SITES}):
         save_means(wrong, tmp_path / "wrong.npz", "some model")
-        with pytest.raises(InputError, match="wrong.npz holds .*; valid: embed, attn_in, "):
+        with pytest.raises(InputError, match="wrong.npz contains .*; valid: embed, attn_in, "):
             load_means(tmp_path / "wrong.npz")

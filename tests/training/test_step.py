@@ -45,20 +45,14 @@ def run(config, tokens, mesh, steps=6):
     return losses, state
 
 
-@pytest.fixture(scope="module")
-def on_one_device(pieces):
-    config, _, tokens = pieces
-    return run(config, tokens, (1, 1, 1))
-
-
 ALONG_ONE_AXIS = [pytest.param(mesh, marks=pytest.mark.slow) for mesh in ((4, 1, 1), (1, 4, 1))]
 
 
 @pytest.mark.several_devices
 @pytest.mark.parametrize("mesh", [(2, 1, 2), (1, 2, 2), *ALONG_ONE_AXIS])
-def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces, on_one_device, mesh):
+def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces, mesh):
     config, _, tokens = pieces
-    one, expected = on_one_device
+    one, expected = run(config, tokens, (1, 1, 1))
     losses, state = run(config, tokens, mesh)
     np.testing.assert_allclose(losses, one, rtol=1e-5)
     for found, leaf in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params)):
