@@ -235,7 +235,7 @@ def test_a_process_that_waits_for_the_others_says_so_and_both_signals_end_it(map
             assert line.startswith("processes: waiting for process 1 of 2 to meet the others at 127.0.0.1:")
             process.send_signal(each)
         for each, (process,) in lonely.items():
-            assert process.wait(timeout=20) == sent[each]
+            assert process.wait(timeout=60) == sent[each]
             assert process.stderr.read().count("\n") == 1
     finally:
         end([process for (process,) in lonely.values()])
