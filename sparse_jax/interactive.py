@@ -321,6 +321,7 @@ def scorecard(
     shifted split (METHOD 8). Raises InputError for a circuit of another model or task, and fewer than two
     pairs.
     """
+    require_settings()
     advise()
     return measure_circuit(model, circuit, _task_of(task), pairs, seed)
 

@@ -160,18 +160,17 @@ def _compiled_swap(config: ModelConfig):
     return jax.jit(run)
 
 
-def matched_sets(nodes: Gates, allowed: Gates, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+def matched_sets(nodes: Gates, count: int, seed: int = 0) -> dict[str, np.ndarray]:
     """`count` random sets [C, L, N] with as many nodes of every layer and site as `nodes`, none of them.
 
-    allowed: 1 for the nodes that they are drawn from; where those are too few, all are taken.
+    Where too few others are there, all of those are taken.
     """
     rng, found = np.random.default_rng(seed), {}
     for site, gate in nodes.items():
         rows = np.atleast_2d(np.asarray(gate) > 0)
-        free = np.atleast_2d(np.asarray(allowed[site]) > 0) & ~rows
         sets = np.zeros((count, *rows.shape), np.float32)
         for layer, row in enumerate(rows):
-            places = np.flatnonzero(free[layer])
+            places = np.flatnonzero(~row)
             for one in sets:
                 one[layer, rng.choice(places, min(len(places), int(row.sum())), replace=False)] = 1
         found[site] = sets.reshape(count, *np.shape(gate))

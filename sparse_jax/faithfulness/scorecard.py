@@ -98,9 +98,7 @@ class Scorecard:
         return f"<table><caption>{about}</caption>{head}{rows}</table><ul>{said}</ul>"
 
 
-def measure_circuit(
-    model: Model, circuit: Circuit, task: Task, pairs: int = 128, seed: int = 0, progress: bool = True
-) -> Scorecard:
+def measure_circuit(model: Model, circuit: Circuit, task: Task, pairs: int = 128, seed: int = 0) -> Scorecard:
     """The scorecard of a circuit on `pairs` pairs of the task's test split, and of its shifted split.
 
     Definitions are those of METHOD 8. Raises InputError for a circuit of another model, or of another task by
@@ -128,13 +126,11 @@ def measure_circuit(
         _roles(probe),
         _shift(shifted),
     )
-    bar = Progress(f"scorecard {task.name}", len(parts), "parts") if progress else None
+    bar = Progress(f"scorecard {task.name}", len(parts), "parts")
     for number, part in enumerate(parts, start=1):
         figures += part
-        if bar is not None:
-            bar.update(number)
-    if bar is not None:
-        bar.close()
+        bar.update(number)
+    bar.close()
     card = Scorecard(task.name, model.origin, pairs, float(target), tuple(figures), ())
     return dataclasses.replace(card, verdict=verdict_of(card))
 
@@ -168,8 +164,7 @@ def _necessity(probe: Probe, seed: int) -> Iterator[Figure]:
     few = dataclasses.replace(probe, pairs=_first(probe.pairs, SET_PAIRS))
     own = {site: np.asarray(gate)[None] for site, gate in probe.nodes.items()}
     without = few.losses_without(own)[0]
-    used = {site: np.ones_like(gate) for site, gate in probe.nodes.items()}
-    random_means = few.losses_without(matched_sets(probe.nodes, used, SETS, seed)).mean(axis=1)
+    random_means = few.losses_without(matched_sets(probe.nodes, SETS, seed)).mean(axis=1)
     yield Figure("loss with the circuit ablated", mean_interval(without), "nats", _own(probe))
     yield Figure(
         f"loss with random nodes ablated, {SETS} sets", mean_interval(random_means), "nats", _own(probe)

@@ -139,7 +139,7 @@ def _copied_masks(state: TrainState) -> object:
 
 
 def _statistics(params: Params) -> dict[str, jax.Array]:
-    """L0 of every leaf, the layers, the embeddings and the whole model, and the number of dead neurons."""
+    """L0 of every leaf, the layers, the embeddings and the full model, and the number of dead neurons."""
     nonzero, dead = total_nonzero(params), dead_neurons(params)["dead"]
     return {
         "nonzero_layers": nonzero["layers"],
