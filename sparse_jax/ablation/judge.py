@@ -1,30 +1,61 @@
-"""Losses of many variants of a set of gates, in one compiled program."""
+"""Losses of many variants of a set of gates in one compiled program, under one or several ablations."""
 
 import dataclasses
 import functools
+import operator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.objective import last_logits, pair_losses
+from sparse_jax.ablation.adversary import How, run_with
+from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs
+from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, kinds_of
+from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, only_between_open
+from sparse_jax.inputs import InputError, require
+from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.metrics import Estimate
 from sparse_jax.tasks.packing import Pairs, shortest
+from sparse_jax.trees import Array
 
 # The largest inputs of one call: they bound the memory, and rows can be abandoned only between calls.
 VARIANTS = 16
 PAIRS = 8
+# Pairs of a call that gives logits. An adversary that is shared chooses for those of one call together.
+TOGETHER = 32
+
+
+class Items(NamedTuple):
+    """What is judged: M pairs, each under one draw of one kind of ablation.
+
+    pair, kind: int [M], the indices of the pair in its split and of the kind.
+    """
+
+    pairs: Pairs
+    draws: Draws
+    pair: np.ndarray
+    kind: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
     """Judges gates with a model, ablation values and the pairs of a split.
 
+    Every loss is one of M items: all pairs of the split, under each kind of ablation (as often as there are
+    `draws`, where it is random). With a constant ablation the items are the pairs.
+
     ablated: means by site, as `Hooks.ablated`. objective: a task loss of METHOD 5 by name, never negative.
-    frozen_norms: as in PruneConfig.
+    frozen_norms: as in PruneConfig. ablation: kinds joined with "+"; draws are fixed by `seed`. text: windows
+    [W, T] of training text, for "resample_text". confidence: how many standard errors are added to a mean
+    loss before it is compared with a target.
+
+    Raises InputError for a resampling of fewer than two pairs, text that is missing or shorter than the
+    prompts, and, once they are judged, for gates of edges with an ablation that is not constant.
     """
 
     config: ModelConfig
@@ -33,95 +64,200 @@ class Judge:
     pairs: EncodedPairs
     objective: str = "binary"
     frozen_norms: bool = False
+    ablation: str = "mean"
+    draws: int = 1
+    text: Array | None = None
+    seed: int = 0
+    confidence: float = 0.0
+    order: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        kinds = self.kinds
+        if set(kinds) & set(RESAMPLED):
+            require(len(self.pairs.tokens) > 1, "pairs", len(self.pairs.tokens), f"at least 2 for {kinds}")
+        if "resample_text" in kinds:
+            found = None if self.text is None else self.text.shape
+            fits = found is not None and found[1] >= self.pairs.tokens.shape[-1]
+            valid = f"windows of training text of at least {self.pairs.tokens.shape[-1]} tokens"
+            require(fits, "text", found, valid)
+
+    @functools.cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of ablation that gates are judged under."""
+        return kinds_of("ablation", self.ablation)
+
+    @functools.cached_property
+    def items(self) -> Items:
+        """Everything that is judged; the pairs with as few tokens as possible."""
+        count = len(self.pairs.tokens)
+        numbers = [self.draws if is_drawn(kind) else 1 for kind in self.kinds]
+        # kinds take turns, so that a variant that fails under one of them is noticed early
+        each = [(kind, number) for kind, most in enumerate(numbers) for number in range(most)]
+        rows = [(pair, *one) for pair in range(count) for one in each]
+        pair_M, kind_M, number_M = np.array(rows, np.int32).T
+        if self.order is not None:
+            pair_M, kind_M, number_M = (column[self.order] for column in (pair_M, kind_M, number_M))
+        pairs = shortest(self.pairs, self.config.context, can_pack(self.kinds))
+        chosen = type(pairs)(*(array[pair_M] for array in pairs))
+        draws = draw_pairs(self.kinds, pairs, pair_M, kind_M, number_M, self.seed, self.text)
+        return Items(chosen, jax.device_get(draws), pair_M, kind_M)
+
+    @property
+    def candidates(self) -> np.ndarray:
+        """The right and wrong tokens [M, 2, 2] of every item."""
+        return self.items.pairs.candidates
 
     def losses(self, gates: Gates) -> np.ndarray:
-        """The loss [P] of every pair under `gates`, in nats."""
+        """The loss [M] of every item under `gates`, in nats; without gates, of the full model."""
         return self.variants(gates, {}, np.zeros((1, 2), np.int32))[0]
 
     def variants(
         self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, limit: float = np.inf
     ) -> np.ndarray:
-        """Losses [C, P] of variants of `gates`, in nats.
+        """Losses [C, M] of variants of `gates`, in nats.
 
         Variant c additionally closes all units with a rank in [closed[c, 0], closed[c, 1]).
         ranks: whole numbers in the shapes of the gates; gates with a negative rank, or without one, keep
         their values. [k, n) leaves only the k best of n, [i, i + 1) all but number i, [0, m) all but the
-        first m. Losses are never negative, so a row is abandoned as soon as the pairs so far prove a mean
-        above `limit`; it is then set to inf, as it is for NaN.
+        first m. Losses are never negative, so a row is abandoned as soon as the items so far prove a mean
+        above `limit` under one of the kinds; it is then set to inf, as it is for NaN.
         """
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
+        self._check(gates)
         untouched = {key: jnp.full(gate.shape, -1, jnp.int32) for key, gate in gates.items()}
         ranks = {**untouched, **{key: jnp.asarray(rank, jnp.int32) for key, rank in ranks.items()}}
-        n_pairs = len(self.pairs.tokens)
-        losses = np.zeros((len(closed_Cx2), n_pairs))
+        kind_M = self.items.kind
+        each = np.bincount(kind_M)
+        losses = np.zeros((len(closed_Cx2), len(kind_M)))
+        totals = np.zeros((len(closed_Cx2), len(each)))
         alive = np.arange(len(closed_Cx2))
-        for start, batch in self._batches():
-            stop = min(start + PAIRS, n_pairs)
-            found = self._run(gates, ranks, closed_Cx2[alive], batch)[:, : stop - start]
+        for start, pairs, draws in self._batches(PAIRS):
+            stop = min(start + PAIRS, len(kind_M))
+            found = self._run(gates, ranks, closed_Cx2[alive], pairs, draws)[:, : stop - start]
             losses[alive, start:stop] = np.where(np.isnan(found), np.inf, found)
-            hopeless = losses[alive].sum(axis=1) > limit * n_pairs
+            for kind in range(len(each)):
+                totals[alive, kind] += losses[alive, start:stop][:, kind_M[start:stop] == kind].sum(axis=1)
+            hopeless = (totals[alive] > limit * each).any(axis=1)
             losses[alive[hopeless]] = np.inf
             alive = alive[~hopeless]
         return losses
 
-    def hardest_first(self, gates: Gates) -> "Judge":
-        """The same pairs by falling loss under `gates`, so that failing variants are abandoned sooner."""
-        order = np.argsort(-self.losses(gates), kind="stable")
-        return dataclasses.replace(self, pairs=EncodedPairs(*(array[order] for array in self.pairs)))
+    def bound(self, losses_CxM: np.ndarray) -> np.ndarray:
+        """What is compared with a target, for each row: mean + confidence * its error, of the worst kind."""
+        return self._bounds(*self._figures(losses_CxM)).max(axis=1)
 
-    def logits(self, gates: Gates) -> np.ndarray:
-        """The logits [P, 2, V] after the last token of every pair's members, under `gates`."""
-        gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
-        run = _compiled_logits(self.config, self.frozen_norms)
-        found = [np.asarray(run(self.params, self.ablated, gates, batch)) for _, batch in self._batches()]
-        return np.concatenate(found)[: len(self.pairs.tokens)]
+    def summary(self, losses_M: np.ndarray) -> Estimate:
+        """The mean loss over pairs and its standard error, of the kind with the largest bound."""
+        means, errors = self._figures(losses_M[None])
+        worst = int(np.argmax(self._bounds(means, errors)[0]))
+        return Estimate(float(means[0, worst]), float(errors[0, worst]))
 
-    def gradients(self, gates: Gates) -> dict[str, np.ndarray]:
-        """The gradient of the mean loss of the first PAIRS pairs, in the gates' shapes."""
-        gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
-        batch = next(self._batches())[1]
-        gradients = _compiled_gradients(self.config, self.objective, self.frozen_norms)
-        return jax.device_get(gradients(gates, self.params, self.ablated, batch))
+    def by_kind(self, losses_M: np.ndarray) -> dict[str, Estimate]:
+        """The mean loss over pairs and its standard error (NaN for a single pair), for every kind."""
+        means, errors = self._figures(losses_M[None])
+        return {kind: Estimate(float(m), float(e)) for kind, m, e in zip(self.kinds, means[0], errors[0])}
 
-    def _batches(self):
-        """Batches of PAIRS pairs with the number of the first; the last is padded with copies of a pair."""
-        n_pairs = len(self.pairs.tokens)
-        size = min(PAIRS, n_pairs)
-        for start in range(0, n_pairs, size):
-            chosen = np.minimum(np.arange(start, start + size), n_pairs - 1)
-            yield start, type(self._short_pairs)(*(array[chosen] for array in self._short_pairs))
+    def _figures(self, losses_CxM: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means [C, K] over the pairs under each of K kinds, and their standard errors."""
+        found = []
+        for places_PxD in self._places:
+            losses_CxP = losses_CxM[:, places_PxD].mean(axis=-1)
+            n_pairs = losses_CxP.shape[1]
+            errors_C = np.full(len(losses_CxP), np.nan)
+            if n_pairs > 1:
+                with np.errstate(invalid="ignore"):  # of a row that was abandoned
+                    errors_C = losses_CxP.std(axis=1, ddof=1) / np.sqrt(n_pairs)
+            found.append((losses_CxP.mean(axis=1), errors_C))
+        means, errors = (np.stack(columns, axis=1) for columns in zip(*found))
+        return means, errors
+
+    def _bounds(self, means: np.ndarray, errors: np.ndarray) -> np.ndarray:
+        return means + (self.confidence * np.nan_to_num(errors) if self.confidence else 0.0)
 
     @functools.cached_property
-    def _short_pairs(self) -> Pairs:
-        return shortest(self.pairs, self.config.context)
+    def _places(self) -> list[np.ndarray]:
+        """For each kind, where the items [P, D] of its pairs and draws stand."""
+        pair_M, kind_M = self.items.pair, self.items.kind
+        found = []
+        for kind in range(len(self.kinds)):
+            own = np.flatnonzero(kind_M == kind)
+            found.append(own[np.argsort(pair_M[own], kind="stable")].reshape(len(self.pairs.tokens), -1))
+        return found
 
-    def _run(self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Pairs) -> np.ndarray:
+    def hardest_first(self, gates: Gates) -> "Judge":
+        """The same items by falling loss under `gates`, so that failing variants are abandoned sooner."""
+        falling = np.argsort(-self.losses(gates), kind="stable")
+        order = falling if self.order is None else self.order[falling]
+        return dataclasses.replace(self, order=order)
+
+    def logits(self, gates: Gates) -> np.ndarray:
+        """The logits [M, 2, V] after the last token of every item's members, under `gates`."""
+        gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
+        self._check(gates)
+        run = _compiled_logits(self._how(gates))
+        found = [
+            np.asarray(run(self.params, self.ablated, gates, pairs, draws))
+            for _, pairs, draws in self._batches(TOGETHER)
+        ]
+        return np.concatenate(found)[: len(self.items.kind)]
+
+    def gradients(self, gates: Gates) -> dict[str, np.ndarray]:
+        """The gradient of the mean loss of the first PAIRS items, in the gates' shapes."""
+        gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
+        self._check(gates)
+        _, pairs, draws = next(self._batches(PAIRS))
+        gradients = _compiled_gradients(self._how(gates))
+        return jax.device_get(gradients(gates, self.params, self.ablated, pairs, draws))
+
+    def _how(self, gates: Gates) -> How:
+        # the full model has nothing to ablate
+        kinds = self.kinds if gates else ("mean",)
+        return How(self.config, kinds, self.objective, self.frozen_norms)
+
+    def _check(self, gates: Gates) -> None:
+        if any(map(sites.is_edge, gates)) and not is_constant(self.ablation):
+            raise InputError(f"ablation: {self.ablation!r} with gates of edges; valid: mean or zero")
+
+    def _batches(self, size: int):
+        """The number of the first, and `size` items; the last are filled up with copies of an item."""
+        count = len(self.items.kind)
+        size = min(size, count)
+        for start in range(0, count, size):
+            chosen = np.minimum(np.arange(start, start + size), count - 1)
+            yield start, *jax.tree.map(operator.itemgetter(chosen), self.items[:2])
+
+    def _run(
+        self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, pairs: Pairs, draws: Draws
+    ) -> np.ndarray:
         together = 1 if jax.default_backend() == "cpu" else VARIANTS
-        run = _compiled(self.config, self.objective, self.frozen_norms, together)
-        found = [np.zeros((0, len(batch.tokens)))]
+        run = _compiled(self._how(gates), together)
+        found = [np.zeros((0, len(pairs.tokens)))]
         for start in range(0, len(closed_Cx2), VARIANTS):
             part = np.asarray(closed_Cx2[start : start + VARIANTS], np.int32)
             padded = np.concatenate([part, np.zeros((VARIANTS - len(part), 2), np.int32)])
             ablated = self.ablated if gates else {}
-            losses = run(self.params, ablated, gates, ranks, batch, padded, len(part))
+            losses = run(self.params, ablated, gates, ranks, pairs, draws, padded, len(part))
             found.append(np.asarray(losses, np.float64)[: len(part)])
         return np.concatenate(found)
 
 
 @functools.cache
-def _compiled(config: ModelConfig, objective: str, frozen_norms: bool, together: int):
+def _compiled(how: How, together: int):
     """The program; `together` variants are run side by side: 1 on a CPU, where that is no faster."""
 
-    def losses_of(closed_2, params, ablated, gates, ranks, pairs):
+    def losses_of(closed_2, params, ablated, gates, ranks, pairs, draws):
         chosen = {key: (closed_2[0] <= rank) & (rank < closed_2[1]) for key, rank in ranks.items()}
         opened = {key: jnp.where(chosen[key], 0.0, gate) for key, gate in gates.items()}
-        gates = only_between_open(opened)
-        return pair_losses(config, params, gates, ablated, pairs, objective, frozen_norms=frozen_norms)
+        return how.losses(
+            params, *run_with(how, params, only_between_open(opened), ablated, pairs, draws), pairs
+        )
 
-    def run(params, ablated, gates, ranks, pairs, closed_Cx2, count):
+    def run(params, means, gates, ranks, pairs, draws, closed_Cx2, count):
+        ablated = draw_ablated(how.config, params, how.kinds, means, pairs, draws)  # once for all variants
+
         def fill_in(i, found_CxP):
             rows = jax.lax.dynamic_slice_in_dim(closed_Cx2, i * together, together)
-            losses = jax.vmap(lambda row: losses_of(row, params, ablated, gates, ranks, pairs))(rows)
+            losses = jax.vmap(lambda row: losses_of(row, params, ablated, gates, ranks, pairs, draws))(rows)
             return jax.lax.dynamic_update_slice_in_dim(found_CxP, losses, i * together, axis=0)
 
         # as many rounds as there are variants to run: padding rows of the array cost nothing
@@ -132,18 +268,20 @@ def _compiled(config: ModelConfig, objective: str, frozen_norms: bool, together:
 
 
 @functools.cache
-def _compiled_logits(config: ModelConfig, frozen_norms: bool):
-    def run(params, ablated, gates, pairs):
-        return last_logits(config, params, only_between_open(gates), ablated, pairs, frozen_norms)
+def _compiled_logits(how: How):
+    def run(params, means, gates, pairs, draws):
+        ablated = draw_ablated(how.config, params, how.kinds, means, pairs, draws)
+        opened, values = run_with(how, params, only_between_open(gates), ablated, pairs, draws)
+        return last_logits(how.config, params, opened, values, pairs, how.frozen_norms)
 
     return jax.jit(run)
 
 
 @functools.cache
-def _compiled_gradients(config: ModelConfig, objective: str, frozen_norms: bool):
-    def mean_loss(gates, params, ablated, pairs):
-        gates = only_between_open(gates)
-        losses = pair_losses(config, params, gates, ablated, pairs, objective, frozen_norms=frozen_norms)
-        return losses.mean()
+def _compiled_gradients(how: How):
+    def mean_loss(gates, params, means, pairs, draws):
+        ablated = draw_ablated(how.config, params, how.kinds, means, pairs, draws)
+        opened, values = run_with(how, params, only_between_open(gates), ablated, pairs, draws)
+        return how.losses(params, opened, values, pairs).mean()
 
     return jax.jit(jax.grad(mean_loss))

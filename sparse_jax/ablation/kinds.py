@@ -1,13 +1,24 @@
-"""Kinds of ablation: what closed nodes carry while gates are trained (METHOD 6 and 8)."""
+"""The kinds of ablation: what a closed node carries (METHOD 8), and how several are named together.
 
-import jax
-import jax.numpy as jnp
+A closed node carries share * its own value + (1 - share) * another value. Each kind says where both come
+from:
 
-from sparse_jax.circuits.gates import Gates
-from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import Params, forward
-from sparse_jax.model.hooks import Hooks
-from sparse_jax.tasks.encode import EncodedPairs
+| kind               | other value                                             | share of its own value      |
+|--------------------|---------------------------------------------------------|-----------------------------|
+| mean               | mean over training text                                 | 0                           |
+| zero               | 0                                                       | 0                           |
+| resample           | in another pair of the task, aligned at the last tokens | 0                           |
+| resample_position  | in another pair of the task, at the same position       | 0                           |
+| resample_text      | in training text, at the same position                  | 0                           |
+| stochastic         | mean over training text                                 | uniform, by node and pair   |
+| adversarial        | mean over training text                                 | worst, by node and prompt   |
+| adversarial_shared | mean over training text                                 | worst, by node              |
+
+Several kinds are joined with "+", as in "mean+resample": while gates are trained, the pairs of a step take
+turns; a circuit is judged by the kind under which its loss is largest.
+"""
+
+from sparse_jax.inputs import require, require_choice
 
 # For each training objective, the loss (a name in LOSSES) by which circuits are judged.
 OBJECTIVES = {
@@ -17,52 +28,37 @@ OBJECTIVES = {
     "binary+kl": "binary",
 }
 CONSTANT_ABLATIONS = ("mean", "zero")
-ABLATIONS = (*CONSTANT_ABLATIONS, "resample", "mixture")
+RESAMPLED = ("resample", "resample_position", "resample_text")
+ADVERSARIAL = ("adversarial", "adversarial_shared")
+ABLATIONS = (*CONSTANT_ABLATIONS, *RESAMPLED, "stochastic", *ADVERSARIAL)
 
 
-def draw_ablated(
-    config: ModelConfig, params: Params, kind: str, means: Gates, pairs: EncodedPairs, key: jax.Array
-) -> Gates:
-    """Ablation values of `kind` for every site of `means`: [L, N], or drawn for these pairs, [L, B, T, N].
+def kinds_of(field: str, ablation: str) -> tuple[str, ...]:
+    """The kinds that are joined in `ablation`. Raises InputError naming `field` for an unknown or double one.
 
-    "resample" is the node's value in the full model at the same position of another sequence of the batch (at
-    its last token if that sequence is shorter); "mixture" is u * mean + (1 - u) * resampled, with a uniform u
-    drawn for every sequence and node, so that a circuit cannot rely on a single ablation.
+    >>> kinds_of("ablation", "mean+resample")
+    ('mean', 'resample')
     """
-    if kind in CONSTANT_ABLATIONS:
-        return constant_ablated(kind, means)
-    donor_key, share_key = jax.random.split(key)
-    resampled = _values_elsewhere(config, params, tuple(means), pairs, donor_key)
-    if kind == "resample":
-        return resampled
-    keys = jax.random.split(share_key, len(means))
-    return {
-        site: _mixed(jax.random.uniform(key, (*x.shape[:-2], 1, x.shape[-1])), means[site], x)
-        for key, (site, x) in zip(keys, resampled.items())
-    }
+    kinds = tuple(str(ablation).split("+"))
+    for kind in kinds:
+        require_choice(field, kind, ABLATIONS)
+    require(len(set(kinds)) == len(kinds), field, ablation, "each kind once")
+    return kinds
 
 
-def constant_ablated(kind: str, means: Gates) -> Gates:
-    """The ablation values [L, N] of the constant kinds, "mean" and "zero"."""
-    return means if kind == "mean" else jax.tree.map(jnp.zeros_like, means)
+def is_constant(ablation: str) -> bool:
+    """Whether closed nodes carry one constant each: then closed nodes can be folded into biases."""
+    return ablation in CONSTANT_ABLATIONS
 
 
-def _mixed(share, mean, x):
-    return share * mean[..., None, None, :] + (1 - share) * x
+def is_drawn(kind: str) -> bool:
+    """Whether a kind depends on a random draw, so that several draws tell more than one."""
+    return kind in RESAMPLED or kind == "stochastic"
 
 
-def _values_elsewhere(config, params, names, pairs, key):
-    """Values at the sites `names`, where every sequence gets those of another one, the same for all nodes."""
-    tokens_BxT = pairs.tokens.reshape(-1, pairs.tokens.shape[-1])
-    batch, length = tokens_BxT.shape
-    donor_B = (jnp.arange(batch) + jax.random.randint(key, (), 1, batch)) % batch
-    place_BxT = jnp.minimum(jnp.arange(length), jnp.ravel(pairs.last)[donor_B][:, None])
-    captured = forward(config, params, tokens_BxT, Hooks(capture=names))[1]
+def can_pack(kinds: tuple[str, ...]) -> bool:
+    """Whether the members of a pair may share the computation of their common beginning.
 
-    def elsewhere(x):
-        x = jnp.take(x, donor_B, axis=-3)
-        return jnp.take_along_axis(
-            x, place_BxT[..., None] if x.ndim == 3 else place_BxT[None, ..., None], axis=-2
-        )
-
-    return {site: elsewhere(x) for site, x in captured.items()}
+    Values of other prompts are aligned with each member by itself, and an adversary chooses for each.
+    """
+    return not set(kinds) & {*RESAMPLED, *ADVERSARIAL}

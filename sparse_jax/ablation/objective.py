@@ -32,6 +32,20 @@ def last_logits(
     the full model (which has to be run for this), however little of the stream is left. With `narrow` only
     its nodes are computed, and gates of edges are not allowed.
     """
+    return run_gated(config, params, gates, ablated, pairs, frozen_norms, narrow)[0]
+
+
+def run_gated(
+    config: ModelConfig,
+    params: Params,
+    gates: Gates,
+    ablated: Gates,
+    pairs: Pairs,
+    frozen_norms: bool = False,
+    narrow: Narrow | None = None,
+    capture: tuple[str, ...] = (),
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The logits of `last_logits`, and the values at the sites `capture` for every token, [L, B, T, N]."""
     nodes, edges = by_kind(gates)
     tokens, last, branches = pairs.tokens, pairs.last, None
     if isinstance(pairs, PackedPairs):
@@ -43,9 +57,9 @@ def last_logits(
         norms = forward(config, params, tokens, Hooks(capture=sites.NORMS), branches=branches)[1]
     if edges:
         params = gate_edges(config, params, edges, ablated)
-    hooks = Hooks(nodes, {site: ablated[site] for site in nodes}, norms=norms)
-    logits = forward(config, params, tokens, hooks, last, branches, narrow)[0]
-    return logits.reshape(*pairs.last.shape, -1)
+    hooks = Hooks(nodes, {site: ablated[site] for site in nodes}, norms=norms, capture=capture)
+    logits, captured = forward(config, params, tokens, hooks, last, branches, narrow)
+    return logits.reshape(*pairs.last.shape, -1), captured
 
 
 def pair_losses(
@@ -65,11 +79,18 @@ def pair_losses(
     in `last_logits`.
     """
     logits = last_logits(config, params, gates, ablated, pairs, frozen_norms, narrow)
+    return losses_of_logits(logits, pairs.candidates, objective, full_Px2xV)
+
+
+def losses_of_logits(
+    logits_Px2xV: Array, candidates_Px2x2: Array, objective: str, full_Px2xV: Array | None = None
+) -> jax.Array:
+    """The loss [P] of every pair; `full_Px2xV` as in `pair_losses`."""
     if objective in LOSSES:
-        return LOSSES[objective](logits, pairs.candidates)
+        return LOSSES[objective](logits_Px2xV, candidates_Px2x2)
     assert full_Px2xV is not None  # the other objectives need it
-    divergence = kl_from_full(logits, full_Px2xV)
-    return divergence if objective == "kl" else divergence + LOSSES["binary"](logits, pairs.candidates)
+    divergence = kl_from_full(logits_Px2xV, full_Px2xV)
+    return divergence if objective == "kl" else divergence + LOSSES["binary"](logits_Px2xV, candidates_Px2x2)
 
 
 def kl_from_full(logits_Px2xV: Array, full_Px2xV: Array) -> jax.Array:

@@ -88,10 +88,9 @@ def ablation_values(
     model: Model,
     names: Sequence[str] = _USUAL_SITES,
     windows: int = MEAN_WINDOWS,
-    kind: str = "mean",
     corpus: Corpus | None = None,
 ) -> Gates:
-    """For each site in `names`, means over about `windows` windows of training text; zeros for "zero".
+    """For each site in `names`, means over about `windows` windows of training text.
 
     corpus: the prepared text of the model; without it, the means that a published model has beside it are
     read, or its text is prepared if they are not there, not those of all sites, or those of another model.
@@ -99,13 +98,8 @@ def ablation_values(
     """
     means: Gates = {} if corpus is not None else _published(model, windows)
     if not means.keys() >= set(names):
-        corpus = corpus or training_corpus(model)
-        check_corpus(model, corpus)
-        text = training_windows(corpus, windows, model.config.context)
-        means = node_means(model.config, model.params, text)
+        means = node_means(model.config, model.params, text_windows(model, windows, corpus))
     chosen = {site: means[site] for site in names}
-    if kind == "zero":
-        return {site: jnp.zeros_like(mean) for site, mean in chosen.items()}
     require_finite(chosen)
     return chosen
 
@@ -119,6 +113,16 @@ def require_finite(values: Gates) -> None:
                 f"ablation values: {bad} of {np.size(mean)} at {site!r} are not finite; "
                 "valid: a model with finite weights and activations"
             )
+
+
+def text_windows(model: Model, windows: int = MEAN_WINDOWS, corpus: Corpus | None = None) -> np.ndarray:
+    """About `windows` windows [W, T] of the model's training text.
+
+    corpus: that text, prepared, if it is at hand. Raises InputError if the text is unknown or has changed.
+    """
+    corpus = corpus or training_corpus(model)
+    check_corpus(model, corpus)
+    return training_windows(corpus, windows, model.config.context)
 
 
 def training_corpus(model: Model) -> Corpus:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.applied import circuit_hooks, circuit_logits, values_of
+from sparse_jax.ablation.applied import circuit_hooks, circuit_judge, circuit_logits, values_of
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.circuits.gates import Gates, by_kind
@@ -31,12 +31,13 @@ Activations = dict[str, np.ndarray]
 class Probe:
     """A circuit, its model, and the pairs that both are measured on.
 
-    Every method returns figures of each pair [P], or of each draw and pair [D, P].
+    text: windows [W, T] of training text, if values are to be resampled from it. Every method returns figures of each pair [P], or of each draw and pair [D, P].
     """
 
     model: Model
     circuit: Circuit
     pairs: EncodedPairs
+    text: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         require(len(self.pairs.tokens) > 1, "pairs", len(self.pairs.tokens), "at least 2")
@@ -58,8 +59,12 @@ class Probe:
 
     def circuit_losses(self, ablation: str, draws: int = 1) -> np.ndarray:
         """The circuit's loss in nats [D, P] with everything else ablated so, in D draws of a random kind."""
-        drawn = (self.circuit_logits(ablation, draw) for draw in range(draws))
-        return np.stack([np.asarray(binary_loss(logits, self.pairs.candidates)) for logits in drawn])
+        judge = circuit_judge(
+            self.model, self.circuit, self.pairs, ablation, values=self.values, text=self.text, draws=draws
+        )
+        logits = judge.logits(self.circuit.gates(self.model.config))
+        losses_M = np.asarray(binary_loss(logits, judge.candidates))
+        return losses_M.reshape(len(self.pairs.tokens), -1).T  # items are pairs, each with its draws
 
     def circuit_margins(self) -> np.ndarray:
         """The circuit's logit difference [P] under the ablation that it was found with."""

@@ -49,7 +49,8 @@ def _at(value: Array, at_BxA: jax.Array) -> Array:
 class Hooks:
     """Interventions by site name; per-layer arrays carry the layer axis first.
 
-    gates: [L, N] ([N] at `embed` and `final_resid`), 1 keeps a node and 0 replaces it by its ablation value.
+    gates: [L, N] ([N] at `embed` and `final_resid`), 1 keeps a node and 0 replaces it by its ablation value;
+    or one gate per sequence, [L, B, 1, N] ([B, 1, N] outside the layers).
     ablated: the ablation values of closed nodes (0 if absent), in the same shapes, or one value per token,
     [L, B, T, N] ([B, T, N] outside the layers).
     additions: what is added at a site, broadcast like NumPy to [L, B, T, N] ([B, T, N] outside the layers): a
@@ -95,9 +96,7 @@ class Hooks:
 
     def at(self, at_BxA: jax.Array) -> "Hooks":
         """The hooks of one layer, for values [B, A, N] of some tokens of every sequence."""
-        ablated = {
-            s: value if value.ndim == 1 else take_tokens(value, at_BxA) for s, value in self.ablated.items()
-        }
+        ablated = {site: _at(value, at_BxA) for site, value in self.ablated.items()}
         norms = {site: take_tokens(rms, at_BxA) for site, rms in self.norms.items()}
         additions = {site: _at(value, at_BxA) for site, value in self.additions.items()}
         patches = {
@@ -164,8 +163,9 @@ def _check_gates(config: ModelConfig, hooks: Hooks, tokens_shape) -> None:
         for site, array in arrays.items():
             if site not in shapes:
                 raise InputError(f"hooks.{kind}: {site!r} has no nodes; {nearest(site, shapes)}")
-            per_token = (*shapes[site][:-1], *tokens_shape, shapes[site][-1])
-            valid = (shapes[site], per_token) if kind == "ablated" else (shapes[site],)
+            layers, width = shapes[site][:-1], shapes[site][-1]
+            valid = [shapes[site], (*layers, tokens_shape[0], 1, width)]
+            valid += [(*layers, *tokens_shape, width)] if kind == "ablated" else []
             if tuple(array.shape) not in valid:
                 choices = " or ".join(map(str, valid))
                 raise InputError(f"hooks.{kind}[{site!r}]: shape {tuple(array.shape)}; valid: {choices}")
@@ -177,15 +177,15 @@ def _check_gates(config: ModelConfig, hooks: Hooks, tokens_shape) -> None:
 def check_steady(hooks: Hooks) -> None:
     """Raises InputError unless the hooks are the same at every position, which token-by-token sampling needs.
 
-    Allowed are gates with ablation values [L, N], and additions and patches whose position axis has size 1 or
-    is absent, but no captures or frozen norms.
+    Allowed are gates, ablation values, additions and patches whose position axis has size 1 or is absent, but
+    no captures or frozen norms.
     """
     valid = "hooks that are the same at every position"
     for kind, given in (("capture", hooks.capture), ("norms", hooks.norms)):
         if given:
             raise InputError(f"hooks.{kind}: {next(iter(given))!r} while sampling; valid: {valid}")
     for site, value in hooks.ablated.items():
-        if jnp.ndim(value) != jnp.ndim(hooks.gates[site]):
+        if jnp.ndim(value) > 2 and jnp.shape(value)[-2] != 1:
             raise InputError(f"hooks.ablated[{site!r}]: one value per token while sampling; valid: {valid}")
     arrays: dict[str, Array] = {f"additions[{site!r}]": value for site, value in hooks.additions.items()}
     for site, patch in hooks.patches.items():

@@ -1,10 +1,11 @@
 """The configuration of a pruning run."""
 
 import dataclasses
+import functools
 
 from flax import struct
 
-from sparse_jax.ablation.kinds import ABLATIONS, CONSTANT_ABLATIONS, OBJECTIVES
+from sparse_jax.ablation.kinds import OBJECTIVES, is_constant, kinds_of
 from sparse_jax.ablation.values import MEAN_WINDOWS
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
@@ -19,8 +20,14 @@ class PruneConfig:
     right token over the full vocabulary, which a circuit can minimize by always emitting the same token (kept
     for comparison); "kl" is KL(full model || circuit) of the next-token distributions; "binary+kl" is the
     sum of both.
-    ablation: what closed nodes carry while gates are trained: their "mean", "zero", their value in another
-    prompt of the batch ("resample"), or a random "mixture" of that and the mean.
+    ablation: what closed nodes carry, while gates are trained and where circuits are judged: a kind of
+    `ablation/kinds.py` ("mean", "zero", "resample", "resample_position", "resample_text", "stochastic",
+    "adversarial", "adversarial_shared"), or several joined with "+", of which the worst decides. draws: how
+    often each pair is judged under a random kind.
+    confidence: how many standard errors above its mean loss on the validation split a circuit still has to
+    be within the target, so that it is within the target on other pairs too.
+    role_coef: the penalty for kept nodes that do not do what they do in the full model, times their mean
+    unexplained variance.
     tied_qk: channel i of q and of k share one gate; they still count as two nodes.
     frozen_norms: every RMSNorm divides by the root mean square that it has in the full model on the same
     tokens, so that pruning does not amplify what is left. The circuits have to be run in the same way (their
@@ -45,6 +52,9 @@ class PruneConfig:
     sites: tuple[str, ...] = sites.LAYER_SITES
     objective: str = "binary"
     ablation: str = "mean"
+    draws: int = 1
+    confidence: float = 0.0
+    role_coef: float = 0.0
     tied_qk: bool = True
     frozen_norms: bool = False
     k_coef: float = 1e-4
@@ -63,7 +73,7 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         require_choice("pruning.objective", self.objective, OBJECTIVES)
-        require_choice("pruning.ablation", self.ablation, ABLATIONS)
+        kinds_of("pruning.ablation", self.ablation)
         for site in self.sites:
             require_choice("pruning.sites", site, sites.NODE_SITES)
         missing = [site for site in sites.LAYER_SITES if site not in self.sites]
@@ -71,12 +81,23 @@ class PruneConfig:
         require(not missing, "pruning.sites", self.sites, f"all of {', '.join(sites.LAYER_SITES)}, and more")
         valid = f"False with pruning.ablation {self.ablation!r}, or pruning.ablation 'mean' or 'zero'"
         # the contribution of a closed node is folded into the biases once, for all steps
-        require(not self.compact or self.ablation in CONSTANT_ABLATIONS, "pruning.compact", True, valid)
+        require(not self.compact or is_constant(self.ablation), "pruning.compact", True, valid)
+        # nodes that are not computed have no values to compare
+        valid = "False with pruning.role_coef above 0"
+        require(not self.compact or self.role_coef == 0, "pruning.compact", True, valid)
         for name in ("target_loss", "learning_rate", "temperature", "gradient_clip"):
             require(getattr(self, name) > 0, f"pruning.{name}", getattr(self, name), "above 0")
-        for name in ("k_coef", "weight_decay", "init_scale", "seed", "calibration_steps"):
+        for name in (
+            "k_coef",
+            "role_coef",
+            "confidence",
+            "weight_decay",
+            "init_scale",
+            "seed",
+            "calibration_steps",
+        ):
             require(getattr(self, name) >= 0, f"pruning.{name}", getattr(self, name), "at least 0")
-        for name in ("steps", "pairs_per_step", "validation_pairs", "test_pairs", "mean_windows"):
+        for name in ("steps", "pairs_per_step", "validation_pairs", "test_pairs", "mean_windows", "draws"):
             require(getattr(self, name) >= 1, f"pruning.{name}", getattr(self, name), "at least 1")
         for name in ("warmup", "b2"):
             require(0 <= getattr(self, name) < 1, f"pruning.{name}", getattr(self, name), "in [0, 1)")
@@ -91,6 +112,11 @@ class PruneConfig:
     def judged_by(self) -> str:
         """The loss (a name in LOSSES) that is compared with `target_loss`."""
         return OBJECTIVES[self.objective]
+
+    @functools.cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of ablation, of which the worst decides."""
+        return kinds_of("pruning.ablation", self.ablation)
 
     @property
     def ablation_sites(self) -> tuple[str, ...]:

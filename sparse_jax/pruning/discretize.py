@@ -10,7 +10,6 @@ from sparse_jax.ablation.judge import VARIANTS, Judge
 from sparse_jax.circuits.edges import edges_by_size
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import number_units
-from sparse_jax.tasks.metrics import summarize
 from sparse_jax.trees import Arrays
 
 # In search of the smallest circuit, all lanes are first followed up to this many edges.
@@ -92,7 +91,7 @@ class LossCurve:
         self.all_open = {**(fixed or {}), **opened}
         self._judge, self._total, self._asked = judge, units.count, np.inf
         self._ks = sizes_to_try(units.count, growth)
-        self._losses_KxP = np.zeros((0, len(judge.pairs.tokens)))
+        self._losses_KxM = np.zeros((0, len(judge.items.kind)))
 
     def edges(self) -> np.ndarray:
         """The number of edges for every k from 0 to all units."""
@@ -109,13 +108,13 @@ class LossCurve:
         tried = len(self._ks) if most is None else int(np.searchsorted(self._ks, most, side="right"))
         done = 0
         while done < tried:
-            if done == len(self._losses_KxP):
+            if done == len(self._losses_KxM):
                 self._extend(target)
-            passing = np.flatnonzero(self._losses_KxP[done:tried].mean(axis=1) <= target)
+            passing = np.flatnonzero(self._judge.bound(self._losses_KxM[done:tried]) <= target)
             if len(passing):
                 place = done + int(passing[0])
-                return self._found(place, self._losses_KxP[place], reached=True)
-            done = len(self._losses_KxP)
+                return self._found(place, self._losses_KxM[place], reached=True)
+            done = len(self._losses_KxM)
         return None
 
     def at(self, target: float) -> Discretized:
@@ -128,23 +127,23 @@ class LossCurve:
     @functools.cached_property
     def _closest(self) -> Discretized:
         """The k of the lowest loss. This evaluates every k completely, so it is done once for all targets."""
-        losses_KxP = self._judge.variants(self.all_open, self.ranks, self._closed(self._ks))
-        place = int(np.argmin(losses_KxP.mean(axis=1)))
-        return self._found(place, losses_KxP[place], reached=False)
+        losses_KxM = self._judge.variants(self.all_open, self.ranks, self._closed(self._ks))
+        place = int(np.argmin(self._judge.bound(losses_KxM)))
+        return self._found(place, losses_KxM[place], reached=False)
 
     def _extend(self, limit: float) -> None:
-        start = len(self._losses_KxP)
+        start = len(self._losses_KxM)
         closed = self._closed(self._ks[start : start + VARIANTS])
         losses = self._judge.variants(self.all_open, self.ranks, closed, limit)
-        self._losses_KxP = np.concatenate([self._losses_KxP, losses])
+        self._losses_KxM = np.concatenate([self._losses_KxM, losses])
 
     def _closed(self, ks: np.ndarray) -> np.ndarray:
         return np.stack([ks, np.full_like(ks, self._total)], axis=1)
 
-    def _found(self, place: int, losses_P: np.ndarray, reached: bool) -> Discretized:
+    def _found(self, place: int, losses_M: np.ndarray, reached: bool) -> Discretized:
         k = int(self._ks[place])
         gates = close(self.all_open, {key: rank >= k for key, rank in self.ranks.items()})
-        return Discretized(gates, k, *summarize(losses_P), reached)
+        return Discretized(gates, k, *self._judge.summary(losses_M), reached)
 
 
 def sizes_to_try(count: int, growth: float) -> np.ndarray:

@@ -9,7 +9,6 @@ from sparse_jax.circuits.edges import incident_edges
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import Units, number_units
 from sparse_jax.pruning.discretize import sizes_to_try
-from sparse_jax.tasks.metrics import summarize
 from sparse_jax.trees import Arrays
 
 # Counts of units to remove together: every count up to 1 / STRIDE is tried, beyond that only some.
@@ -34,13 +33,13 @@ def eliminate(judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied
     target from the start are returned unchanged.
     """
     gates = {key: np.asarray(gate, np.float32) for key, gate in gates.items()}
-    losses_P = judge.losses(gates)
-    if losses_P.mean() <= target:
+    losses_M = judge.losses(gates)
+    if judge.bound(losses_M[None])[0] <= target:
         quick = judge.hardest_first(gates)
         gates = _without_blocks(quick, gates, eligible, target, tied)
         gates = _remove(quick, gates, _open_units(gates, eligible, tied), target)
-        losses_P = judge.losses(gates)
-    return Eliminated(gates, *summarize(losses_P))
+        losses_M = judge.losses(gates)
+    return Eliminated(gates, *judge.summary(losses_M))
 
 
 def _open_units(gates: Arrays, eligible: Arrays, tied: bool) -> Units:
@@ -61,7 +60,7 @@ def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> Arrays:
     """Removes units in rounds until none can go."""
     left = hopeful = np.arange(units.count)
     needed = left[:0]  # units that cannot be removed as things are
-    loss = judge.losses(gates).mean()
+    loss = judge.bound(judge.losses(gates)[None])[0]
     while len(needed) < len(left):
         losses = _without_each(judge, gates, units, hopeful, target)
         passing, losses = hopeful[losses <= target], losses[losses <= target]
@@ -88,7 +87,7 @@ def _loss_for_an_edge(change: np.ndarray, saved: np.ndarray) -> np.ndarray:
 def _without_each(judge: Judge, gates: Arrays, units: Units, chosen: np.ndarray, target: float) -> np.ndarray:
     """The mean loss without each of the `chosen` units in turn; infinite if provably above the target."""
     closed = np.stack([np.arange(len(chosen)), np.arange(len(chosen)) + 1], axis=1)
-    return judge.variants(gates, units.ranks(chosen), closed, target).mean(axis=1)
+    return judge.bound(judge.variants(gates, units.ranks(chosen), closed, target))
 
 
 def _most_together(
@@ -100,6 +99,6 @@ def _most_together(
     """
     several = sizes_to_try(count, STRIDE)[2:]
     closed = np.stack([np.zeros_like(several), several], axis=1)
-    losses = judge.variants(gates, ranks, closed, target).mean(axis=1)
+    losses = judge.bound(judge.variants(gates, ranks, closed, target))
     passing = np.flatnonzero(losses <= target)
     return (int(several[passing[-1]]), float(losses[passing[-1]])) if len(passing) else (1, float(loss))

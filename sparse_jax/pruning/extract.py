@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from sparse_jax.ablation.draws import constant_ablated
+from sparse_jax.ablation.kinds import is_constant
 from sparse_jax.circuits.calibration import calibrate
 from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
 from sparse_jax.circuits.graph import Circuit
@@ -17,7 +19,7 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.reduce import Reduced
 from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import TaskData
-from sparse_jax.tasks.metrics import LOSSES, summarize
+from sparse_jax.tasks.metrics import LOSSES
 
 
 def circuit_of(
@@ -31,11 +33,14 @@ def circuit_of(
 
     Its `losses`: "unpruned" and "circuit" (test split), "validation" (the loss that chose the size),
     "calibrated" (test split, after the fit), each with its standard error over pairs as "<name>_error", and
-    "target". Its provenance says whether the target was reached, and the sizes before elimination.
+    "target". Under several ablations they are those of the worst, and "circuit, <kind>" is that of each. Its
+    provenance says whether the target was reached, and the sizes before elimination.
     """
     model = subject.model
     losses, calibration = _measure(subject, data, prune, reduced)
-    values = jax.device_get({site: subject.values[site] for site in prune.sites})
+    kind = prune.ablation if is_constant(prune.ablation) else "mean"
+    carried = constant_ablated(kind, subject.values)
+    values = jax.device_get({site: carried[site] for site in prune.sites})
     nodes = kept_nodes(reduced.gates, values, reduced.scores, model.config.n_layers)
     edges = find_edges(model.params, nodes, reduced.gates)
     others = other_counts(model.config, model.params, nodes, prune.sites)
@@ -87,14 +92,17 @@ def _measure(
     train, test = (subject.judge(pairs, prune) for pairs in (data.train, data.test))
     # fitted on the many training pairs: the few validation pairs would be overfitted
     fit_logits = train.logits(reduced.gates)
-    calibration = calibrate(fit_logits, data.train.candidates, prune.calibration_steps, prune.judged_by)
+    calibration = calibrate(fit_logits, train.candidates, prune.calibration_steps, prune.judged_by)
     logits = test.logits(reduced.gates)
+    losses_M = np.asarray(loss(logits, test.candidates))
     figures = {
-        "unpruned": summarize(test.losses({})),
+        "unpruned": test.summary(test.losses({})),
         "validation": (reduced.loss, reduced.standard_error),
-        "circuit": summarize(loss(logits, data.test.candidates)),
-        "calibrated": summarize(loss(calibration.apply(logits), data.test.candidates)),
+        "circuit": test.summary(losses_M),
+        "calibrated": test.summary(np.asarray(loss(calibration.apply(logits), test.candidates))),
     }
+    if len(prune.kinds) > 1:
+        figures |= {f"circuit, {kind}": found for kind, found in test.by_kind(losses_M).items()}
     losses: dict[str, Any] = {"target": reduced.target}
     for name, (mean, error) in figures.items():
         # a single pair has no standard error

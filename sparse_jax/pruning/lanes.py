@@ -21,7 +21,7 @@ from sparse_jax.pruning.prepare import check_lanes, groups_to_run, new_states, t
 from sparse_jax.pruning.program import CHUNK, Plan, compiled_part, on_devices, plan_lanes
 from sparse_jax.pruning.step import Lane, LaneState
 from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.trees import fingerprint
+from sparse_jax.trees import Array, fingerprint
 
 # About how long a chunk of steps takes; the host gets no metrics before its end.
 CHUNK_SECONDS = 5.0
@@ -68,6 +68,7 @@ def optimize_gates(
     lanes: Lane,
     label: str = "prune",
     path: str | os.PathLike | None = None,
+    text: Array | None = None,
 ) -> Optimized:
     """Optimizes the gates of R lanes (leading axis R); `lanes.task` is an index into `tasks`.
 
@@ -82,18 +83,20 @@ def optimize_gates(
     pairs, a `path` that belongs to other lanes, edges with a `prune.ablation` other than mean or zero, and if
     not even one lane fits into memory.
     """
-    check_lanes(config, prune, means, tasks, lanes)
+    check_lanes(config, prune, means, tasks, lanes, text)
     lanes = typed_lanes(lanes, prune)
     states = new_states(config, prune, lanes)
     empty = np.full((len(lanes.seed), prune.steps), np.nan, np.float32)
-    identity = fingerprint(repr(config), repr(compiled_part(prune)), params, means, list(tasks), lanes)
+    identity = fingerprint(repr(config), repr(compiled_part(prune)), params, means, list(tasks), lanes, text)
     file = LaneFile(path, identity)
     dropping = can_compact(prune, lanes)
     alive = {name: np.ones(tau.shape, bool) for name, tau in states.logits.items()} if dropping else {}
     found = _writable(file.load(_Progressing(states, {"loss": empty, "open": empty}, alive)))
     step_R, ends = found.states.step, stops(prune) if dropping else [prune.steps]
     progress = Progress(label, prune.steps * len(lanes.seed), "lane-steps", int(step_R.sum()))
-    for shared, own, chosen, stop in groups_to_run(config, prune, params, means, tasks, lanes, step_R, ends):
+    for shared, own, chosen, stop in groups_to_run(
+        config, prune, params, means, tasks, lanes, step_R, ends, text
+    ):
         shared = on_devices(shared)
         part_R = np.ones(len(step_R), int)
         if dropping:

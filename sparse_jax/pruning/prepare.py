@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.kinds import CONSTANT_ABLATIONS
+from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant
 from sparse_jax.ablation.objective import full_log_probabilities
 from sparse_jax.circuits.edge_gates import check_edges
 from sparse_jax.circuits.gates import Gates, by_kind, tie
@@ -21,17 +21,30 @@ from sparse_jax.pruning.logits import logit_shapes
 from sparse_jax.pruning.step import Lane, LaneState, Shared, new_lane
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.packing import PackedPairs, shortest
+from sparse_jax.trees import Array
 
 
 def check_lanes(
-    config: ModelConfig, prune: PruneConfig, means: Gates, tasks: Sequence[EncodedPairs], lanes: Lane
+    config: ModelConfig,
+    prune: PruneConfig,
+    means: Gates,
+    tasks: Sequence[EncodedPairs],
+    lanes: Lane,
+    text: Array | None = None,
 ) -> None:
-    """Raises InputError for tasks, lanes, means or gates that do not fit each other or the model."""
+    """Raises InputError for tasks, lanes, means, gates or text that do not fit each other or the model."""
     require(len(tasks) > 0, "tasks", [], "at least one task")
     counts = sorted({len(pairs.last) for pairs in tasks})
     require(len(counts) == 1, "tasks", counts, "equally many pairs in each")
     valid = f"at least pruning.pairs_per_step {prune.pairs_per_step}"
     require(counts[0] >= prune.pairs_per_step, "pairs", counts[0], valid)
+    least = 2 if set(prune.kinds) & set(RESAMPLED) else 1
+    require(counts[0] >= least, "pruning.train_pairs", counts[0], f"at least {least}, to resample from")
+    if "resample_text" in prune.kinds:
+        length = max(pairs.tokens.shape[-1] for pairs in tasks)
+        fits = text is not None and text.shape[-1] >= length
+        given = None if text is None else text.shape
+        require(fits, "text", given, f"windows of training text of at least {length} tokens")
     count = len(lanes.seed)
     require(count > 0, "lanes", [], "at least one lane")
     for leaf in jax.tree.leaves(lanes):
@@ -51,7 +64,7 @@ def check_lanes(
         nodes, edges = by_kind(gates)
         check_edges(config, {name: gate[0] for name, gate in edges.items()})
         valid = "'mean' or 'zero' for edges"
-        require(not edges or prune.ablation in CONSTANT_ABLATIONS, "pruning.ablation", prune.ablation, valid)
+        require(not edges or is_constant(prune.ablation), "pruning.ablation", prune.ablation, valid)
         for name, gate in nodes.items():
             valid = f"{shapes.get(name, 'a site of nodes')} after the lanes"
             require(np.shape(gate)[1:] == shapes.get(name), f"gates[{name!r}]", np.shape(gate), valid)
@@ -99,6 +112,7 @@ def groups_to_run(
     lanes: Lane,
     steps_R: np.ndarray,
     stops: Sequence[int],
+    text: Array | None = None,
 ) -> Iterator[tuple[Shared, Lane, np.ndarray, int]]:
     """Yields (what a group shares, all lanes, indices of the lanes to run, the step to reach).
 
@@ -107,9 +121,7 @@ def groups_to_run(
     begun come first. The caller runs them to that step (one of `stops`) before it asks for the next group:
     `steps_R` is read again then.
     """
-    # resampled values come from the same position of another sequence, so members stay separate then
-    packed = prune.ablation not in ("resample", "mixture")
-    forms = [shortest(pairs, config.context, packed) for pairs in tasks]
+    forms = [shortest(pairs, config.context, can_pack(prune.kinds)) for pairs in tasks]
     keys = [(isinstance(pairs, PackedPairs), pairs.tokens.shape[-1]) for pairs in forms]
     for key in sorted(set(keys)):
         own = np.flatnonzero([other == key for other in keys])
@@ -118,13 +130,13 @@ def groups_to_run(
         numbered = dataclasses.replace(lanes, task=np.searchsorted(own, lanes.task).astype(np.int32))
         for stop in stops:
             for done in np.unique(steps_R[lanes_R & (steps_R < stop)])[::-1]:
-                shared = shared or _shared(config, prune, params, means, [forms[i] for i in own])
+                shared = shared or _shared(config, prune, params, means, [forms[i] for i in own], text)
                 yield shared, numbered, np.flatnonzero(lanes_R & (steps_R == done)), stop
 
 
-def _shared(config: ModelConfig, prune: PruneConfig, params: Params, means: Gates, tasks) -> Shared:
+def _shared(config: ModelConfig, prune: PruneConfig, params: Params, means: Gates, tasks, text) -> Shared:
     stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *tasks)
     full = None
     if prune.objective in ("kl", "binary+kl"):
         full = full_log_probabilities(config, params, stacked, prune.pairs_per_step)
-    return Shared(params, means, stacked, full)
+    return Shared(params, means, stacked, full, None if text is None else jnp.asarray(text))

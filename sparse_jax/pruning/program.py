@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.stages import Compiled
 
-from sparse_jax.ablation.kinds import constant_ablated
+from sparse_jax.ablation.draws import constant_ablated
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.drop import alive_nodes, narrow_model
@@ -32,6 +32,7 @@ COMPILED_FIELDS = (
     "train_pairs",
     "objective",
     "ablation",
+    "role_coef",
     "tied_qk",
     "sites",
     "frozen_norms",

@@ -118,7 +118,7 @@ class _Road:
         subject, lanes = self.subject, _edge_lanes(prune, self.recipe.edge_lanes)
         path = subject.store.search(f"{self.data.name}-edges-{self._identity('edges', target)}.npz")
         reduced = reduce_edges(
-            self._judge,
+            subject.judge(self.data.validation, prune),
             self.data.train,
             reduced_of(nodes, subject.model.config),
             prune,

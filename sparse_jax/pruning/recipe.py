@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from sparse_jax.ablation.kinds import CONSTANT_ABLATIONS
+from sparse_jax.ablation.kinds import is_constant
 from sparse_jax.inputs import require
 from sparse_jax.pruning.config import PruneConfig
 
@@ -42,7 +42,7 @@ def require_targets(field: str, targets: Sequence[float]) -> None:
 
 def for_edges(prune: PruneConfig) -> PruneConfig:
     """The same settings for gates on edges, which need a constant ablation: any other becomes "mean"."""
-    return prune if prune.ablation in CONSTANT_ABLATIONS else dataclasses.replace(prune, ablation="mean")
+    return prune if is_constant(prune.ablation) else dataclasses.replace(prune, ablation="mean")
 
 
 @dataclasses.dataclass(frozen=True)

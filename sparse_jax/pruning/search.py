@@ -98,7 +98,9 @@ def _search_round(
         hyper=hyperparameters(prune, proposals),
     )
     model, train = subject.model, [one.data.train for one in searches]
-    found = optimize_gates(model.config, prune, model.params, subject.values, train, lanes, label, path)
+    found = optimize_gates(
+        model.config, prune, model.params, subject.values, train, lanes, label, path, subject.text
+    )
     for task, one in enumerate(searches):
         if len(one.trials.trials) > first:
             continue

@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from sparse_jax.ablation.kinds import draw_ablated
-from sparse_jax.ablation.objective import pair_losses
+from sparse_jax.ablation.adversary import How, run_with
+from sparse_jax.ablation.draws import draw_ablated, draw_pairs
+from sparse_jax.ablation.objective import losses_of_logits, run_gated
+from sparse_jax.ablation.roles import role_error
 from sparse_jax.circuits.gates import Gates, count
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.model.narrow import Narrow
+from sparse_jax.model.sites import LAYER_SITES
 from sparse_jax.pruning.config import Hyperparameters, PruneConfig
 from sparse_jax.pruning.logits import initial_logits, open_gates
 from sparse_jax.tasks.packing import Pairs
@@ -25,13 +28,15 @@ LOGIT_BOUND = 1.0
 class Shared:
     """What all lanes share: the parameters, the mean of every node, and the pairs [K, P, ...] of K tasks.
 
-    full: the full model's log-probabilities [K, P, 2, V]; None if the objective does not need them.
+    full: the full model's log-probabilities [K, P, 2, V]; None if the objective does not need them. text:
+    windows [W, T] of training text, for resampling from it.
     """
 
     params: Params
     means: Gates
     tasks: Pairs
     full: jax.Array | None = None
+    text: jax.Array | None = None
 
 
 @struct.dataclass
@@ -75,23 +80,37 @@ def lane_step(
 ) -> tuple[LaneState, dict[str, jax.Array]]:
     """One update of the gate logits on `pairs_per_step` of the P training pairs of the lane's task.
 
-    The loss is the mean task loss plus k_coef times the number of open gates; only the gate logits get
-    gradients (METHOD 6), and logits that are not eligible keep their values. With `narrow`, nodes that it
+    The loss is the mean task loss plus k_coef times the number of open gates, plus role_coef times the
+    unexplained variance of kept nodes; only the gate logits get gradients (METHOD 6), and logits that are not
+    eligible keep their values. Pairs take turns with the kinds of ablation. With `narrow`, nodes that it
     leaves out are not computed; all of them must be closed. Returns the new state and {"loss", "open"} from
     before the update. The loss is also NaN if logits are NaN, since these would look like closed gates.
     """
-    hyper = lane.hyper
-    batch, full = _batch((shared.tasks, shared.full), prune.pairs_per_step, lane, state.step)
-    draw_key = jax.random.fold_in(_key(lane, 2), state.step)
-    ablated = draw_ablated(config, shared.params, prune.ablation, shared.means, batch, draw_key)
+    hyper, params, kinds = lane.hyper, shared.params, prune.kinds
+    rows = _rows(lane, len(jax.tree.leaves(shared.tasks)[0][0]), prune.pairs_per_step, state.step)
+    batch, full = _batch((shared.tasks, shared.full), rows, lane)
+    every = jax.tree.map(lambda array: array[lane.task], shared.tasks)
+    turns = (jnp.arange(len(rows)) + state.step) % len(kinds)
+    seed = jax.random.bits(_key(lane, 2), dtype=jnp.uint32)
+    draws = draw_pairs(kinds, every, rows, turns, jnp.full_like(rows, state.step), seed, shared.text)
+    ablated = draw_ablated(config, params, kinds, shared.means, batch, draws)
+    how = How(config, kinds, prune.judged_by, prune.frozen_norms)
+    watched = LAYER_SITES if prune.role_coef else ()
+    natural = run_gated(config, params, {}, {}, batch, capture=watched)[1] if watched else {}
 
     def loss_of(logits: Gates):
         trained = lane_gates(logits, lane, hyper.temperature, prune.tied_qk)
         gates = {**lane.fixed, **trained}
-        judged_by = prune.objective, full, prune.frozen_norms
-        loss = pair_losses(config, shared.params, gates, ablated, batch, *judged_by, narrow).mean()
-        opened = count(trained if lane.eligible is None else _product(trained, lane.eligible))
-        return loss + hyper.k_coef * opened, {"loss": loss, "open": opened}
+        opened, values = run_with(how, params, gates, ablated, batch, draws)
+        found, captured = run_gated(
+            config, params, opened, values, batch, prune.frozen_norms, narrow, watched
+        )
+        loss = losses_of_logits(found, batch.candidates, prune.objective, full).mean()
+        is_open = count(trained if lane.eligible is None else _product(trained, lane.eligible))
+        total = loss + hyper.k_coef * is_open
+        if watched:
+            total += prune.role_coef * role_error(gates, captured, natural, batch)
+        return total, {"loss": loss, "open": is_open}
 
     gradients, metrics = jax.grad(loss_of, has_aux=True)(state.logits)
     updates, opt_state = _optimizer(hyper).update(gradients, state.opt_state, state.logits)
@@ -142,14 +161,17 @@ def _key(lane: Lane, purpose: int) -> jax.Array:
     return jax.random.split(jax.random.key(lane.seed), 3)[purpose]
 
 
-def _batch(tasks, size: int, lane: Lane, step: jax.Array):
-    """The next `size` pairs of a shuffled pass over the lane's task, from every array [K, P, ...] of `tasks`.
+def _batch(tasks, rows: jax.Array, lane: Lane):
+    """The pairs with the indices `rows` of the lane's task, from every array [K, P, ...] of `tasks`."""
+    return jax.tree.map(lambda array: array[lane.task, rows], tasks)
+
+
+def _rows(lane: Lane, n_pairs: int, size: int, step: jax.Array) -> jax.Array:
+    """The indices of the next `size` of `n_pairs` pairs, in a shuffled pass over them.
 
     An incomplete last batch of a pass is dropped.
     """
-    n_pairs = jax.tree.leaves(tasks)[0].shape[1]
     batches = n_pairs // size
     epoch, place = step // batches, step % batches
     order = jax.random.permutation(jax.random.fold_in(_key(lane, 1), epoch), n_pairs)
-    chosen = jax.lax.dynamic_slice_in_dim(order, place * size, size)
-    return jax.tree.map(lambda array: array[lane.task, chosen], tasks)
+    return jax.lax.dynamic_slice_in_dim(order, place * size, size)

@@ -5,9 +5,11 @@ import functools
 import os
 from collections.abc import Mapping
 
+import numpy as np
+
 from sparse_jax.ablation.applied import values_hash
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.values import ablation_values, check_corpus
+from sparse_jax.ablation.values import ablation_values, check_corpus, text_windows
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.data.corpus import Corpus
 from sparse_jax.models.model import Model
@@ -15,29 +17,45 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.trees import fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A model, its ablation values by site, and a store."""
+    """A model, the means of its nodes by site, a store and, for resampling from it, windows of its text."""
 
     model: Model
     values: Gates
     store: Store
+    text: np.ndarray | None = None
 
     @functools.cached_property
     def origin(self) -> dict[str, str]:
-        """Hashes of the weights and of the ablation values."""
-        return {"weights": self.model.fingerprint, "values": values_hash(self.values)}
+        """Hashes of the weights, of the ablation values and of the text, if there is one."""
+        found = {"weights": self.model.fingerprint, "values": values_hash(self.values)}
+        return found if self.text is None else {**found, "text": fingerprint(self.text)[:16]}
 
     def judge(self, pairs: EncodedPairs, prune: PruneConfig) -> Judge:
         """A judge of the model's circuits on the pairs of a split."""
         config, params = self.model.config, self.model.params
-        return Judge(config, params, self.values, pairs, prune.judged_by, prune.frozen_norms)
+        return Judge(
+            config,
+            params,
+            self.values,
+            pairs,
+            prune.judged_by,
+            prune.frozen_norms,
+            prune.ablation,
+            prune.draws,
+            self.text,
+            prune.seed,
+            prune.confidence,
+        )
 
     def loss(self, pairs: EncodedPairs, prune: PruneConfig, gates: Mapping | None = None) -> float:
         """The mean loss in nats on `pairs`, of a circuit or (without gates) of the full model."""
-        return float(self.judge(pairs, prune).losses(gates or {}).mean())
+        judge = self.judge(pairs, prune)
+        return judge.summary(judge.losses(gates or {})).mean
 
     def full_loss(self, data: TaskData, prune: PruneConfig) -> float:
         """The full model's loss on the validation split."""
@@ -50,14 +68,15 @@ def prepare_subject(
     directory: str | os.PathLike | None = None,
     corpus: Corpus | None = None,
 ) -> Subject:
-    """Measures the ablation values of `model` on its training text, and saves them in `directory`.
+    """Measures the means of the nodes of `model` on its training text, and saves them in `directory`.
 
     corpus: that text, if already loaded. Raises InputError if it is not the model's, or has changed since the
     model was trained.
     """
     if corpus is not None:
         check_corpus(model, corpus)
-    values = ablation_values(model, prune.ablation_sites, prune.mean_windows, prune.ablation, corpus)
+    values = ablation_values(model, prune.ablation_sites, prune.mean_windows, corpus)
+    text = text_windows(model, prune.mean_windows, corpus) if "resample_text" in prune.kinds else None
     store = Store(directory)
     store.keep_values(values, model.fingerprint)
-    return Subject(model, values, store)
+    return Subject(model, values, store, text)

@@ -1,99 +1,203 @@
-"""What closed nodes carry: values of other sequences at the same place, and their mixtures with the mean."""
+"""What closed nodes carry under every kind of ablation."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_jax.ablation.kinds import draw_ablated
+from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs, partly_open
+from sparse_jax.ablation.kinds import ABLATIONS, kinds_of
 from sparse_jax.ablation.objective import last_logits
+from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import forward, initialize
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.packing import pack_pairs
 
 CONFIG = ModelConfig(vocab_size=20, context=8, n_layers=2, d_model=8, d_head=4)
+PAIRS = 5
+LAST = np.array([[7, 7], [3, 7], [5, 2], [4, 4], [6, 5]], np.int32)
+TEXT = np.arange(60, dtype=np.int32).reshape(6, 10) % 19 + 1
+ALL = tuple(kind for kind in ABLATIONS if kind != "zero")
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def model():
+    """Parameters, pairs, means and the full model's values."""
     params = jax.tree.map(lambda x: 10 * x if x.ndim > 2 else x, initialize(CONFIG, jax.random.key(0)))
     rng = np.random.default_rng(0)
-    last = np.array([[7, 7], [3, 7], [5, 2]], np.int32)
-    pairs = EncodedPairs(rng.integers(1, 20, (3, 2, 8)).astype(np.int32), last, np.zeros((3, 2, 2), np.int32))
+    tokens = rng.integers(1, 20, (PAIRS, 2, 8)).astype(np.int32)
+    pairs = EncodedPairs(tokens, LAST, np.tile(np.array([[4, 5], [5, 4]], np.int32), (PAIRS, 1, 1)))
     shapes = sites.node_shapes(CONFIG)
     means = {site: jax.random.normal(jax.random.key(1), shape) for site, shape in shapes.items()}
+    return params, pairs, means
 
+
+def drawn(model, kinds, number=0, seed=0, rows=range(PAIRS), kind=None):
+    """The draws, and what closed nodes carry, where all pairs have the kind with this index."""
+    params, pairs, means = model
+    rows = np.array(rows)
+    kind_P = np.full(len(rows), 0 if kind is None else kinds.index(kind))
+    return jax.device_get(_draw(kinds)(params, pairs, means, rows, kind_P, np.full(len(rows), number), seed))
+
+
+@functools.cache
+def _draw(kinds):
     @jax.jit
-    def draw(key):
-        return {
-            k: draw_ablated(CONFIG, params, k, means, pairs, key) for k in ("resample", "mixture", "zero")
-        }
+    def run(params, pairs, means, rows, kind_P, number_P, seed):
+        draws = draw_pairs(kinds, pairs, rows, kind_P, number_P, seed, TEXT)
+        chosen = EncodedPairs(*(jnp.asarray(array)[rows] for array in pairs))
+        return draws, draw_ablated(CONFIG, params, kinds, means, chosen, draws)
 
-    captured = forward(CONFIG, params, pairs.tokens.reshape(6, 8), Hooks(capture=tuple(means)))[1]
-    return params, pairs, means, jax.device_get(captured), draw
-
-
-def donor_of(ablated, captured, last):
-    """How far ahead in the batch every sequence's donor is, and whether all sites and places agree on it."""
-    for shift in range(1, 6):
-        donor = (np.arange(6) + shift) % 6
-        place = np.minimum(np.arange(8), last.ravel()[donor][:, None])
-        same = [
-            np.allclose(ablated[site], x[..., donor[:, None], place, :], atol=1e-5)
-            for site, x in captured.items()
-        ]
-        if all(same):
-            return shift
-    return None
+    return run
 
 
-def test_resampled_values_are_those_of_another_sequence_at_the_same_place(drawn):
-    _, pairs, _, captured, draw = drawn
-    shifts = {donor_of(draw(jax.random.key(i))["resample"], captured, pairs.last) for i in range(12)}
-    assert None not in shifts and len(shifts) > 2
+def captured(model, tokens_BxT):
+    return jax.device_get(_capture(model[0], tokens_BxT))
 
 
-def test_a_mixture_lies_between_mean_and_resampled_value_by_one_share_a_sequence_and_node(drawn):
-    _, _, means, _, draw = drawn
-    found = draw(jax.random.key(3))
+@jax.jit
+def _capture(params, tokens_BxT):
+    return forward(CONFIG, params, tokens_BxT, Hooks(capture=sites.NODE_SITES))[1]
+
+
+@pytest.mark.parametrize("kind", ["resample", "resample_position"])
+def test_resampled_values_are_those_of_a_member_of_another_pair_aligned_as_said(model, kind):
+    pairs, last = model[1], LAST.ravel()
+    donors = set()
+    for number in range(6):
+        draws, ablated = drawn(model, (kind,), number)
+        for pair in range(PAIRS):
+            # the donor is found again by its tokens
+            same = (np.asarray(draws.tokens)[pair][:, None, None] == pairs.tokens).all(axis=-1)
+            chosen = [tuple(np.argwhere(one)[0]) for one in same]
+            assert {donor for donor, _ in chosen}.isdisjoint({pair}) and chosen[0][0] == chosen[1][0]
+            assert {member for _, member in chosen} == {0, 1}
+            donors.add((pair, *chosen[0]))
+        values = captured(model, np.asarray(draws.tokens).reshape(-1, 8))
+        ends = np.asarray(draws.last).ravel()
+        for site, x in values.items():
+            for row in range(2 * PAIRS):
+                for t in range(8):
+                    place = t - last[row] + ends[row] if kind == "resample" else min(t, ends[row])
+                    expected = x[..., row, min(max(place, 0), 7), :]
+                    np.testing.assert_allclose(ablated.values[site][..., row, t, :], expected, atol=1e-5)
+    assert len(donors) > 12 and not ablated.share
+
+
+def test_values_from_text_are_those_of_a_passage_at_the_same_positions(model):
+    draws, ablated = drawn(model, ("resample_text",))
+    tokens = np.asarray(draws.tokens).reshape(-1, 8)
+    passages = {tuple(window[start : start + 8]) for window in TEXT for start in range(3)}
+    assert set(map(tuple, tokens)) <= passages and len(set(map(tuple, tokens))) > 3
+    for site, x in captured(model, tokens).items():
+        np.testing.assert_allclose(ablated.values[site], x, atol=1e-5)
+
+
+def test_a_draw_depends_on_pair_number_and_seed_alone(model):
+    first, again = drawn(model, ("resample",))[0], drawn(model, ("resample",), rows=[3, 1])[0]
+    np.testing.assert_array_equal(np.asarray(first.tokens)[[3, 1]], again.tokens)
+    np.testing.assert_array_equal(np.asarray(first.seed)[[3, 1]], again.seed)
+    for changed in ({"number": 1}, {"seed": 1}):
+        other = drawn(model, ("resample",), **changed)[0]
+        assert not np.array_equal(other.seed, first.seed) and not np.array_equal(other.tokens, first.tokens)
+
+
+def test_stochastic_shares_are_uniform_by_node_and_pair_and_the_same_for_packed_pairs(model):
+    params, pairs, means = model
+    draws, ablated = drawn(model, ("stochastic",))
+    packed = draw_ablated(CONFIG, params, ("stochastic",), means, pack_pairs(pairs), draws)
     shares = []
     for site, mean in means.items():
-        mean = np.asarray(mean)[..., None, None, :]
-        away, resampled = found["mixture"][site] - mean, found["resample"][site] - mean
-        share = 1 - away / resampled
-        np.testing.assert_allclose(share, np.broadcast_to(share[..., :1, :], share.shape), atol=1e-3)
-        shares.append(np.ravel(share[..., 0, :]))
+        share = ablated.share[site]
+        assert share.shape == (*mean.shape[:-1], 2 * PAIRS, 1, mean.shape[-1])
+        np.testing.assert_array_equal(share[..., ::2, :, :], share[..., 1::2, :, :])
+        np.testing.assert_array_equal(packed.share[site], share[..., ::2, :, :])
+        np.testing.assert_array_equal(ablated.values[site], mean)
+        shares.append(share[..., ::2, :, :].ravel())
     shares = np.concatenate(shares)
-    assert shares.min() > -1e-3 and shares.max() < 1 + 1e-3 and 0.45 < shares.mean() < 0.55
-    assert len(np.unique(shares.round(5))) > 0.9 * len(shares)
+    assert len(np.unique(shares)) > 0.99 * len(shares) and shares.min() >= 0 and shares.max() <= 1
+    assert abs(shares.mean() - 0.5) < 0.02 and abs(shares.var() - 1 / 12) < 0.01
 
 
-def test_zero_is_zero_and_the_mean_is_the_mean(drawn):
-    params, pairs, means, _, draw = drawn
-    assert not any(np.any(x) for x in draw(jax.random.key(0))["zero"].values())
-    assert draw_ablated(CONFIG, params, "mean", means, pairs, jax.random.key(0)) is means
+def test_gates_of_a_share_let_that_much_of_the_own_value_through(model):
+    params, pairs, means = model
+    _, ablated = drawn(model, ("stochastic",))
+    gates = {"mlp_out": jnp.ones((2, 8)).at[0, :4].set(0)}
+    opened = partly_open(gates, ablated.share)
+    tokens = pairs.tokens.reshape(-1, 8)
+    found = forward(
+        CONFIG, params, tokens, Hooks(opened, {"mlp_out": means["mlp_out"]}, capture=("mlp_out",))
+    )[1]["mlp_out"]
+    own = forward(CONFIG, params, tokens, Hooks(capture=("mlp_out",)))[1]["mlp_out"]
+    share = ablated.share["mlp_out"][0]
+    expected = share * own[0] + (1 - share) * means["mlp_out"][0]
+    np.testing.assert_allclose(found[0, ..., :4], expected[..., :4], atol=1e-5)
+    np.testing.assert_allclose(found[0, ..., 4:], own[0, ..., 4:], atol=1e-5)
 
 
-def test_closed_nodes_take_the_fill_of_their_own_token(drawn):
-    params, pairs, means, captured, draw = drawn
-    ablated = draw(jax.random.key(0))["resample"]
+def test_several_kinds_give_each_pair_what_its_own_kind_gives_alone(model):
+    params, pairs, means = model
+    kinds = (*ALL, "zero")
+    turns = np.arange(PAIRS) % len(kinds)
+    for shift in range(0, len(kinds), PAIRS):
+        kind_P = (turns + shift) % len(kinds)
+        each = np.arange(PAIRS), kind_P, np.zeros(PAIRS, int)
+        together = jax.device_get(_draw(kinds)(params, pairs, means, *each, 0)[1])
+        for pair, kind in enumerate(kind_P):
+            alone = drawn(model, (kinds[kind],))[1]
+            for site, mean in means.items():
+                rows = slice(2 * pair, 2 * pair + 2)
+                value = alone.values[site]
+                expected = value[..., rows, :, :] if np.ndim(value) > 2 else value[..., None, None, :]
+                found = np.broadcast_to(
+                    together.values[site], (*mean.shape[:-1], 2 * PAIRS, 8, mean.shape[-1])
+                )
+                np.testing.assert_allclose(
+                    found[..., rows, :, :],
+                    np.broadcast_to(expected, found[..., rows, :, :].shape),
+                    atol=1e-5,
+                    err_msg=f"{kinds[kind]} at {site}",
+                )
+                share = alone.share[site][..., rows, :, :] if alone.share else 0.0
+                np.testing.assert_allclose(together.share[site][..., rows, :, :], share, atol=1e-6)
+
+
+def test_zero_is_zero_and_the_mean_is_the_mean(model):
+    means = model[2]
+    assert not any(np.any(x) for x in drawn(model, ("zero",))[1].values.values())
+    assert draw_ablated(CONFIG, model[0], ("mean",), means, model[1], Draws(0, 0)).values is means
+
+
+def test_closed_nodes_take_the_value_of_their_own_token(model):
+    params, pairs, means = model
+    draws, ablated = drawn(model, ("resample_position",))
     gates = {site: jnp.zeros_like(mean) for site, mean in means.items()}
     # with all of the last residual stream from elsewhere, so are the logits, but for the bigram table
-    shift = donor_of(ablated, captured, pairs.last)
-    found = last_logits(CONFIG, params, gates, ablated, pairs).reshape(6, -1)
-    last, tokens, bigram = pairs.last.ravel(), pairs.tokens.reshape(6, 8), params["bigram"]["kernel"]
-    whole = jax.jit(lambda: forward(CONFIG, params, tokens)[0])()
-    for i in range(6):
-        donor = (i + shift) % 6
-        at = min(last[i], last[donor])
-        expected = whole[donor, at] - bigram[tokens[donor, at]] + bigram[tokens[i, last[i]]]
+    found = last_logits(CONFIG, params, gates, ablated.values, pairs).reshape(2 * PAIRS, -1)
+    last, tokens, bigram = LAST.ravel(), pairs.tokens.reshape(-1, 8), params["bigram"]["kernel"]
+    donors, ends = np.asarray(draws.tokens).reshape(-1, 8), np.asarray(draws.last).ravel()
+    whole = jax.jit(lambda: forward(CONFIG, params, donors)[0])()
+    for i in range(2 * PAIRS):
+        at = min(last[i], ends[i])
+        expected = whole[i, at] - bigram[donors[i, at]] + bigram[tokens[i, last[i]]]
         np.testing.assert_allclose(found[i], expected, atol=1e-4)
     # a gate in the last layer's attention, whose output is computed at one position only
     one = {"attn_out": jnp.ones((2, 8)).at[1].set(0)}
-    patched = last_logits(CONFIG, params, one, ablated, pairs)
-    everywhere, _ = forward(
-        CONFIG, params, tokens, Hooks(one, {"attn_out": ablated["attn_out"]}, capture=("attn_out",))
+    patched = last_logits(CONFIG, params, one, ablated.values, pairs)
+    hooks = Hooks(one, {"attn_out": ablated.values["attn_out"]}, capture=("attn_out",))
+    everywhere, _ = forward(CONFIG, params, tokens, hooks)
+    np.testing.assert_allclose(
+        patched.reshape(2 * PAIRS, -1), everywhere[jnp.arange(2 * PAIRS), last], atol=1e-4
     )
-    np.testing.assert_allclose(patched.reshape(6, -1), everywhere[jnp.arange(6), last], atol=1e-4)
+
+
+def test_unknown_and_doubled_kinds_are_named():
+    with pytest.raises(InputError, match=r"ablation: 'resampel' .*did you mean 'resample'"):
+        kinds_of("ablation", "mean+resampel")
+    with pytest.raises(InputError, match="each kind once"):
+        kinds_of("ablation", "mean+mean")

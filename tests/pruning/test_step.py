@@ -13,7 +13,7 @@ from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.circuits.gates import tie
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.logits import logit_shapes
-from sparse_jax.pruning.step import Lane, Shared, _batch, lane_step, new_lane
+from sparse_jax.pruning.step import Lane, Shared, _batch, _rows, lane_step, new_lane
 from tests.planted import CONFIG, planted_gates, planted_pairs, planted_params
 
 PRUNE = PruneConfig(steps=8, pairs_per_step=4, train_pairs=12, tied_qk=False)
@@ -50,7 +50,7 @@ def compiled(objective, prune=PRUNE):
     shared = Shared(params, ablated, jax.tree.map(lambda array: jnp.asarray(array)[None], pairs))
 
     def loss(gates, lane, step):
-        batch = _batch(shared.tasks, 4, lane, step)
+        batch = _batch(shared.tasks, _rows(lane, 12, 4, step), lane)
         return pair_losses(CONFIG, params, gates, ablated, batch, objective).mean()
 
     step = jax.jit(lambda lane, state: lane_step(CONFIG, prune, shared, lane, state))
@@ -148,7 +148,7 @@ def order_of(seed, epoch, size=4):
     pairs = planted_pairs(12)._replace(tokens=n, last=n, candidates=n)
     lane = lane_of(hyperparameters(), seed).replace(task=jnp.int32(1))
     steps = jnp.arange(12 // size) + epoch * (12 // size)
-    parts = [_batch(pairs, size, lane, step) for step in steps]
+    parts = [_batch(pairs, _rows(lane, 12, size, step), lane) for step in steps]
     assert all((x == part.tokens).all() and x.shape == (size,) for part in parts for x in part)
     return np.concatenate([part.tokens for part in parts]).tolist()
 

@@ -10,7 +10,6 @@ from sparse_jax.pruning.prune import Found
 from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import TaskData
-from sparse_jax.tasks.metrics import summarize
 
 
 def learned_row(model: str, found: Found, unpruned: float, recipe: Recipe) -> SizeRow:
@@ -51,7 +50,7 @@ def ranked_rows(
     judge, rows = subject.judge(data.test, prune), []
     found = ranked_circuits(subject, data, method, targets, prune, seed)
     for target, one in zip(targets, found, strict=True):
-        test = summarize(judge.losses(one.gates))
+        test = judge.summary(judge.losses(one.gates))
         rows.append(
             SizeRow(
                 model,
