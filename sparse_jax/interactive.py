@@ -230,9 +230,10 @@ def score(
 ) -> Score:
     """Scores the model on a task or, with `circuit`, that circuit (without its calibration).
 
-    ablation: what the nodes outside the circuit carry: "mean", "zero", "resample" (their value in another
-    prompt of the batch) or "mixture" (a random mixture of mean and resample); default: as when the circuit
-    was found.
+    ablation: what the nodes outside the circuit carry, a kind of `ablation/kinds.py`: "mean", "zero",
+    "resample" (their value in another pair's prompt), "resample_position", "resample_text", "stochastic" (a
+    random share of their own value), "adversarial" or "adversarial_shared" (the worst such share); default:
+    "zero" if the circuit was found with that, else "mean".
 
     Raises InputError for a task that the model's tokenizer cannot represent, and for a circuit of another
     model.
@@ -316,7 +317,7 @@ def scorecard(
 ) -> Scorecard:
     """Is the circuit what the model uses? Figures with 95 % intervals, and a verdict in words.
 
-    Sufficiency under mean, zero, resample and mixture ablation; necessity against random nodes; answers
+    Sufficiency under every kind of ablation; necessity against random nodes; answers
     flipped by swapping values with the counterfactual's; how far kept nodes behave as in the model; the
     shifted split (METHOD 8). Raises InputError for a circuit of another model or task, and fewer than two
     pairs.

@@ -1,5 +1,6 @@
 """Draws what closed nodes carry in a batch of pairs, for every kind of ablation but the adversary's part."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,8 @@ from sparse_jax.circuits.gates import Gates
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.tasks.packing import Pairs
+from sparse_jax.model.positions import Branches
+from sparse_jax.tasks.packing import PackedPairs, Pairs
 from sparse_jax.trees import Array
 
 
@@ -18,13 +20,27 @@ class Draws(NamedTuple):
     """How each of P pairs is ablated.
 
     kind: int32 [P], an index into the kinds of the ablation. seed: uint32 [P], of the pair's random draw.
-    tokens [P, 2, T] and last [P, 2]: the prompts that resampled values come from; None if no kind has any.
+    donor: where resampled values come from; None if no kind is resampled.
     """
 
     kind: Array
     seed: Array
-    tokens: Array | None = None
-    last: Array | None = None
+    donor: "Donor | None" = None
+
+
+class Donor(NamedTuple):
+    """For each of P pairs a prompt, the same for both members, that other values come from.
+
+    tokens: int32 [P, S], a pair as in `PackedPairs` (with its `shared` and `middle`) or a single prompt. last:
+    [P], the index of the prompt's last token in its own text. jump: [P], how much further right in `tokens`
+    what follows the common beginning stands.
+    """
+
+    tokens: Array
+    shared: Array
+    middle: Array
+    last: Array
+    jump: Array
 
 
 class Ablated(NamedTuple):
@@ -57,30 +73,48 @@ def draw_pairs(
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), number)
         return jax.random.bits(key, dtype=jnp.uint32), jax.random.split(key, 4)
 
-    seeds_P, keys_Px4 = jax.vmap(one)(jnp.asarray(rows_P), jnp.asarray(number_P))
+    seed_P, keys_Px4 = jax.vmap(one)(jnp.asarray(rows_P), jnp.asarray(number_P))
     kind_P = jnp.asarray(kind_P, jnp.int32)
     if not set(kinds) & set(RESAMPLED):
-        return Draws(kind_P, seeds_P)
-    count, length = len(pairs.tokens), pairs.tokens.shape[-1]
-
-    def donor(keys, row):
-        other = (row + 1 + jax.random.randint(keys[0], (), 0, count - 1)) % count
-        member = (jnp.arange(2) + jax.random.randint(keys[1], (), 0, 2)) % 2
-        return jnp.asarray(pairs.tokens)[other][member], jnp.asarray(pairs.last)[other][member]
-
-    tokens, last = jax.vmap(donor)(keys_Px4, jnp.asarray(rows_P))
+        return Draws(kind_P, seed_P)
+    donor = jax.vmap(functools.partial(_member_of_another, jax.tree.map(jnp.asarray, pairs)))(
+        keys_Px4, jnp.asarray(rows_P)
+    )
     if text_WxT is not None and "resample_text" in kinds:
-        windows = jnp.asarray(text_WxT)
-
-        def passage(keys):
-            window = jax.random.randint(keys[2], (2,), 0, len(windows))
-            start = jax.random.randint(keys[3], (2,), 0, windows.shape[1] - length + 1)
-            return jax.vmap(lambda w, s: jax.lax.dynamic_slice(windows[w], (s,), (length,)))(window, start)
-
+        passages = jax.vmap(functools.partial(_passage, jnp.asarray(text_WxT), donor.tokens.shape[-1]))(
+            keys_Px4
+        )
         is_text_P = kind_P == kinds.index("resample_text")
-        tokens = jnp.where(is_text_P[:, None, None], jax.vmap(passage)(keys_Px4), tokens)
-        last = jnp.where(is_text_P[:, None], length - 1, last)
-    return Draws(kind_P, seeds_P, tokens, last)
+        donor = jax.tree.map(
+            lambda text, other: jnp.where(jnp.expand_dims(is_text_P, range(1, text.ndim)), text, other),
+            passages,
+            donor,
+        )
+    return Draws(kind_P, seed_P, donor)
+
+
+def _member_of_another(pairs: Pairs, keys_4, row) -> Donor:
+    """A random member of a random pair that is not number `row`."""
+    count, length = len(pairs.tokens), pairs.tokens.shape[-1]
+    other = (row + 1 + jax.random.randint(keys_4[0], (), 0, count - 1)) % count
+    member = jax.random.randint(keys_4[1], (), 0, 2)
+    tokens, last = pairs.tokens[other], pairs.last[other][member]
+    if not isinstance(pairs, PackedPairs):
+        whole = jnp.int32(length)
+        return Donor(tokens[member], whole, whole, last, jnp.int32(0))
+    shared, middle = pairs.shared[other], pairs.middle[other]
+    jump = jnp.where((member == 1) & (last >= middle), middle - shared, 0)
+    return Donor(tokens, shared, middle, last - jump, jump)
+
+
+def _passage(text_WxT: jax.Array, length: int, keys_4) -> Donor:
+    """A random passage of text, `length` tokens or, if windows are shorter, a window."""
+    size = min(length, text_WxT.shape[1])
+    window = text_WxT[jax.random.randint(keys_4[2], (), 0, len(text_WxT))]
+    start = jax.random.randint(keys_4[3], (), 0, text_WxT.shape[1] - size + 1)
+    tokens = jnp.pad(jax.lax.dynamic_slice(window, (start,), (size,)), (0, length - size))
+    whole = jnp.int32(length)
+    return Donor(tokens.astype(jnp.int32), whole, whole, jnp.int32(size - 1), jnp.int32(0))
 
 
 def draw_ablated(
@@ -124,23 +158,46 @@ def _where(chosen_B: jax.Array, one: Array | float, other: Array) -> jax.Array:
 
 
 def _resampled(config, params, kinds, values, pairs: Pairs, draws: Draws, kind_B) -> Gates:
-    """`values`, but in sequences of resampled kinds those of their donors, at aligned positions."""
-    length = pairs.tokens.shape[-1]
-    assert draws.tokens is not None and draws.last is not None  # drawn for these kinds
-    donors_BxT, donor_last_B = draws.tokens.reshape(-1, length), jnp.ravel(jnp.asarray(draws.last))
-    captured = forward(config, params, donors_BxT, Hooks(capture=tuple(values)))[1]
-    place_T, last_B = jnp.arange(length), jnp.ravel(jnp.asarray(pairs.last))
-    by_end = jnp.clip(place_T - last_B[:, None] + donor_last_B[:, None], 0, length - 1)
-    same = jnp.minimum(place_T, donor_last_B[:, None])
+    """`values`, but in sequences of resampled kinds those of their donors, at aligned positions.
+
+    The common beginning of a packed pair is aligned as in its first member.
+    """
+    donor = draws.donor
+    assert donor is not None  # drawn for these kinds
+    branches = Branches(jnp.asarray(donor.shared), jnp.asarray(donor.middle))
+    captured = forward(config, params, donor.tokens, Hooks(capture=tuple(values)), branches=branches)[1]
+    index_BxT, end_BxT = _places(pairs)
+    repeats = len(kind_B) // len(draws.kind)
+    last_B, shared_B, jump_B = (
+        jnp.repeat(jnp.asarray(column), repeats)[:, None] for column in (donor.last, donor.shared, donor.jump)
+    )
+    by_end = jnp.maximum(index_BxT - end_BxT + last_B, 0)
     is_end_B = kind_B == (kinds.index("resample") if "resample" in kinds else -1)
-    place_BxT = jnp.where(is_end_B[:, None], by_end, same)
+    place_BxT = jnp.minimum(jnp.where(is_end_B[:, None], by_end, index_BxT), last_B)
+    place_BxT = place_BxT + jnp.where(place_BxT >= shared_B, jump_B, 0)
     is_resampled_B = jnp.isin(kind_B, jnp.array([i for i, kind in enumerate(kinds) if kind in RESAMPLED]))
 
     def of_site(site, x):
+        x = jnp.repeat(x, repeats, axis=-3)
         place = place_BxT[..., None] if x.ndim == 3 else place_BxT[None, ..., None]
         return _where(is_resampled_B, jnp.take_along_axis(x, place, axis=-2), values[site])
 
     return {site: of_site(site, x) for site, x in captured.items()}
+
+
+def _places(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
+    """For every token of the sequences, [B, T]: its index in its own text, and that of the text's last token."""
+    position = jnp.arange(pairs.tokens.shape[-1])
+    last = jnp.asarray(pairs.last)
+    if not isinstance(pairs, PackedPairs):
+        last_B = last.reshape(-1, 1)
+        return jnp.broadcast_to(position, (len(last_B), len(position))), jnp.broadcast_to(
+            last_B, (len(last_B), len(position))
+        )
+    shared, middle = jnp.asarray(pairs.shared)[:, None], jnp.asarray(pairs.middle)[:, None]
+    is_second = position >= middle
+    jump = jnp.where(is_second, middle - shared, 0)
+    return position - jump, jnp.where(is_second, last[:, 1:], last[:, :1]) - jump
 
 
 def _shares(kinds, means, draws: Draws, kind_B, repeats: int) -> Gates:

@@ -59,6 +59,6 @@ def is_drawn(kind: str) -> bool:
 def can_pack(kinds: tuple[str, ...]) -> bool:
     """Whether the members of a pair may share the computation of their common beginning.
 
-    Values of other prompts are aligned with each member by itself, and an adversary chooses for each.
+    Not with an adversary, who chooses for each of them.
     """
-    return not set(kinds) & {*RESAMPLED, *ADVERSARIAL}
+    return not set(kinds) & set(ADVERSARIAL)

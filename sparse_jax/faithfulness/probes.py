@@ -1,37 +1,51 @@
-"""What is measured on a circuit and its model: losses and margins of every pair under one intervention."""
+"""What is run on a circuit and its model: margins of every pair under one intervention, and activations."""
 
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.applied import circuit_hooks, circuit_judge, circuit_logits, values_of
-from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.objective import pair_losses
+from sparse_jax.ablation.applied import circuit_hooks, circuit_judge, own_ablation, values_of
+from sparse_jax.ablation.draws import constant_ablated
+from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, by_kind
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import require
+from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.tasks.metrics import binary_loss, logit_difference
+from sparse_jax.tasks.metrics import binary_loss
 
 # The sites whose values decide what heads attend to and move, and what neurons compute.
 INNER_SITES = ("q", "k", "v", "mlp_neuron")
 BATCH = 32  # pairs
-Activations = dict[str, np.ndarray]
+
+
+class Runs(NamedTuple):
+    """The full model ("full"), the circuit ("pruned"), and each with the other's values at the circuit's nodes.
+
+    margins: by run, [B], of the first member's right answer for both members, so that its sign says which
+    answer was given. values: of full and pruned, at every prompt's last token, by site [L, B, N]. patterns:
+    attention of full and pruned from the last token, [L, B, H, T].
+    """
+
+    margins: dict[str, np.ndarray]
+    values: dict[str, dict[str, np.ndarray]]
+    patterns: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
     """A circuit, its model, and the pairs that both are measured on.
 
-    text: windows [W, T] of training text, if values are to be resampled from it. Every method returns figures of each pair [P], or of each draw and pair [D, P].
+    text: windows [W, T] of training text, if values are to be resampled from it.
     """
 
     model: Model
@@ -43,9 +57,14 @@ class Probe:
         require(len(self.pairs.tokens) > 1, "pairs", len(self.pairs.tokens), "at least 2")
 
     @functools.cached_property
-    def values(self) -> Gates:
-        """What closed nodes were ablated to when the circuit was found, by site."""
+    def means(self) -> Gates:
+        """The means of nodes that the circuit was found with, by site."""
         return values_of(self.model, self.circuit)
+
+    @property
+    def ablation(self) -> str:
+        """The constant ablation of everything that does not say another one."""
+        return own_ablation(self.circuit)
 
     @functools.cached_property
     def nodes(self) -> dict[str, np.ndarray]:
@@ -55,36 +74,32 @@ class Probe:
     @functools.cached_property
     def full_logits(self) -> np.ndarray:
         """The full model's logits [P, 2, V]."""
-        return Judge(self.model.config, self.model.params, {}, self.pairs).logits({})
+        return self._judge(self.ablation).logits({})
+
+    def circuit_logits(self, ablation: str | None = None) -> np.ndarray:
+        """The circuit's logits [P, 2, V], with everything else ablated so (one draw of a random kind)."""
+        return self._judge(ablation or self.ablation).logits(self.circuit.gates(self.model.config))
 
     def circuit_losses(self, ablation: str, draws: int = 1) -> np.ndarray:
         """The circuit's loss in nats [D, P] with everything else ablated so, in D draws of a random kind."""
-        judge = circuit_judge(
-            self.model, self.circuit, self.pairs, ablation, values=self.values, text=self.text, draws=draws
-        )
+        judge = self._judge(ablation, draws)
         logits = judge.logits(self.circuit.gates(self.model.config))
         losses_M = np.asarray(binary_loss(logits, judge.candidates))
         return losses_M.reshape(len(self.pairs.tokens), -1).T  # items are pairs, each with its draws
 
-    def circuit_margins(self) -> np.ndarray:
-        """The circuit's logit difference [P] under the ablation that it was found with."""
-        return np.asarray(logit_difference(self.circuit_logits(), self.pairs.candidates))
-
-    def empty_margins(self) -> np.ndarray:
-        """The logit difference [P] where all gated nodes are ablated."""
-        closed = {site: np.zeros_like(gate) for site, gate in self.nodes.items()}
-        judge = Judge(self.model.config, self.model.params, self.values, self.pairs)
-        return np.asarray(logit_difference(judge.logits(closed), self.pairs.candidates))
-
-    def losses_without(self, nodes_CxLxN: Gates) -> np.ndarray:
-        """The full model's loss in nats [C, P] with each of C sets of nodes (1 in its mask) ablated alone."""
-        run = _compiled_sets(self.model.config)
-        gates = {site: 1 - jnp.asarray(mask, jnp.float32) for site, mask in nodes_CxLxN.items()}
-        found = [np.asarray(run(self.model.params, self.values, gates, batch)) for batch in self._batches()]
+    def margins(self, gates_C: Gates) -> np.ndarray:
+        """Right minus wrong logit [C, P, 2] under each of C sets of gates of nodes, [C, L, N] by site."""
+        run, values = _compiled_sets(self.model.config), constant_ablated(self.ablation, self.means)
+        gates = {site: jnp.asarray(gate, jnp.float32) for site, gate in gates_C.items()}
+        found = [np.asarray(run(self.model.params, values, gates, batch)) for batch in self._batches()]
         return np.concatenate(found, axis=1)[:, : len(self.pairs.tokens)]
 
+    def margins_without(self, nodes_C: Gates) -> np.ndarray:
+        """The full model's margins [C, P, 2] with each of C sets of nodes (1 in its mask) ablated alone."""
+        return self.margins({site: 1 - np.asarray(mask, np.float32) for site, mask in nodes_C.items()})
+
     def swapped_margins(self, nodes: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The full model's logit differences [P, 2] with `nodes` carrying what the other member gives them.
+        """The full model's margins [P, 2] with `nodes` carrying what the other member gives them.
 
         nodes: masks [L, N] by site. Members are aligned at their last tokens; before the shorter one begins,
         nothing is swapped.
@@ -94,25 +109,36 @@ class Probe:
         found = [np.asarray(run(self.model.params, masks, batch)) for batch in self._batches()]
         return np.concatenate(found)[: len(self.pairs.tokens)]
 
-    def activations(self, names: tuple[str, ...]) -> tuple[Activations, Activations]:
-        """Values of sites at every member's last token, [L, 2P, N]: in the full model, and in the circuit."""
-        run, count = _compiled_last(self.model.config, names), 2 * len(self.pairs.tokens)
-        full, pruned = [], []
+    def runs(self) -> Runs:
+        """Both runs, and each with the other's values at the circuit's nodes, on every member of the pairs."""
+        run = _compiled_runs(self.model.config)
+        masks = {site: jnp.asarray(gate, bool) for site, gate in self.nodes.items() if sites.in_layers(site)}
+        found = []
         for batch in self._batches():
             tokens = jnp.asarray(batch.tokens.reshape(-1, batch.tokens.shape[-1]))
-            last = jnp.asarray(batch.last.reshape(-1))
-            params, hooks = circuit_hooks(self.model, self.circuit, self.values, tokens)
-            full.append(run(self.model.params, tokens, last, Hooks()))
-            pruned.append(run(params, tokens, last, hooks))
+            params, hooks = circuit_hooks(self.model, self.circuit, self.means, tokens)
+            found.append(jax.device_get(run(self.model.params, params, hooks, masks, batch)))
+        count = 2 * len(self.pairs.tokens)
+        margins, values, patterns = zip(*found)
+        return Runs(
+            {name: np.concatenate([part[name] for part in margins])[:count] for name in margins[0]},
+            {
+                name: {
+                    site: np.concatenate([part[name][site] for part in values], axis=1)[:, :count]
+                    for site in masks
+                }
+                for name in values[0]
+            },
+            {
+                name: np.concatenate([part[name] for part in patterns], axis=1)[:, :count]
+                for name in patterns[0]
+            },
+        )
 
-        def whole(parts) -> Activations:
-            return {site: np.concatenate([part[site] for part in parts], axis=1)[:, :count] for site in names}
-
-        return whole(full), whole(pruned)
-
-    def circuit_logits(self, ablation: str | None = None, seed: int = 0) -> np.ndarray:
-        """The circuit's logits [P, 2, V], with everything else ablated so; None as when it was found."""
-        return circuit_logits(self.model, self.circuit, self.pairs, ablation, seed, self.values)
+    def _judge(self, ablation: str, draws: int = 1):
+        return circuit_judge(
+            self.model, self.circuit, self.pairs, ablation, values=self.means, text=self.text, draws=draws
+        )
 
     def _batches(self):
         """BATCH pairs at a time; the last are filled up with copies of the last pair."""
@@ -123,29 +149,37 @@ class Probe:
             yield EncodedPairs(*(array[chosen] for array in self.pairs))
 
 
+def losses_of(margins: np.ndarray) -> np.ndarray:
+    """The binary loss in nats [..., P] of margins [..., P, 2]."""
+    return np.logaddexp(0, -margins).mean(axis=-1)
+
+
+def _margins(logits_Bx2xV, candidates):
+    two = jnp.take_along_axis(logits_Bx2xV, candidates, axis=-1)
+    return two[..., 0] - two[..., 1]
+
+
 @functools.cache
 def _compiled_sets(config: ModelConfig):
     def run(params, values, gates_C, pairs):
         ablated = {site: values[site] for site in gates_C}
-        return jax.lax.map(lambda gates: pair_losses(config, params, gates, ablated, pairs), gates_C)
+
+        def one(gates):
+            return _margins(last_logits(config, params, gates, ablated, pairs), pairs.candidates)
+
+        return jax.lax.map(one, gates_C)
 
     return jax.jit(run)
 
 
-@functools.cache
-def _compiled_last(config: ModelConfig, site_names: tuple[str, ...]):
-    def run(params, tokens, last, hooks):
-        found = forward(config, params, tokens, dataclasses.replace(hooks, capture=site_names))[1]
-        at = last[None, :, None, None]
-        return {site: jnp.take_along_axis(found[site], at, axis=2)[:, :, 0] for site in site_names}
-
-    return jax.jit(run)
+def _flat(pairs: EncodedPairs):
+    return pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
 
 
 @functools.cache
 def _compiled_swap(config: ModelConfig):
     def run(params, masks, pairs):
-        tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
+        tokens, last = _flat(pairs)
         other = jnp.arange(len(tokens)) ^ 1  # members stand side by side
         source_BxT = jnp.arange(tokens.shape[1]) - last[:, None] + last[other][:, None]
         there = (source_BxT >= 0)[None, :, :, None]
@@ -157,10 +191,46 @@ def _compiled_swap(config: ModelConfig):
             )
             for site, mask in masks.items()
         }
-        logits = forward(config, params, tokens, Hooks(patches=patches))[0]
-        logits = jnp.take_along_axis(logits, last[:, None, None], axis=1)[:, 0]
-        two = jnp.take_along_axis(logits, pairs.candidates.reshape(-1, 2), axis=1)
-        return (two[:, 0] - two[:, 1]).reshape(-1, 2)
+        logits = forward(config, params, tokens, Hooks(patches=patches), last)[0]
+        return _margins(logits.reshape(*pairs.last.shape, -1), pairs.candidates)
+
+    return jax.jit(run)
+
+
+@functools.cache
+def _compiled_runs(config: ModelConfig):
+    def run(params, pruned_params, hooks, masks, pairs):
+        tokens, last = _flat(pairs)
+        capture = (*masks, sites.PATTERN)
+        first = jnp.repeat(pairs.candidates[:, 0], 2, axis=0)  # the same two tokens for both members
+
+        def of(params, hooks, capture=()):
+            hooks = dataclasses.replace(hooks, capture=capture)
+            logits, captured = forward(config, params, tokens, hooks, last)
+            return _margins(logits, first), captured
+
+        full, of_full = of(params, Hooks(), capture)
+        pruned, of_pruned = of(pruned_params, hooks, capture)
+
+        def with_values(captured):
+            return {site: Patch(mask[:, None, None], captured[site]) for site, mask in masks.items()}
+
+        into_full = of(params, Hooks(patches=with_values(of_pruned)))[0]
+        into_pruned = of(pruned_params, dataclasses.replace(hooks, patches=with_values(of_full)))[0]
+        margins = {"full": full, "pruned": pruned, "into full": into_full, "into pruned": into_pruned}
+
+        def at_end(captured):
+            place = last[None, :, None, None]
+            return {site: jnp.take_along_axis(captured[site], place, axis=2)[:, :, 0] for site in masks}
+
+        def from_end(captured):
+            pattern_LxBxHxTxT = captured[sites.PATTERN]
+            place = last[None, :, None, None, None]
+            return jnp.take_along_axis(pattern_LxBxHxTxT, place, axis=3)[:, :, :, 0]
+
+        both = {"full": of_full, "pruned": of_pruned}
+        values, patterns = ({name: part(x) for name, x in both.items()} for part in (at_end, from_end))
+        return margins, values, patterns
 
     return jax.jit(run)
 

@@ -8,6 +8,8 @@ import pytest
 from sparse_jax.ablation import judge as evaluate
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import number_units
+from sparse_jax.inputs import InputError
+from sparse_jax.tasks.encode import EncodedPairs
 from tests.pruning.noisy import PAIRS, losses_of, noisy, random_gates
 
 CLOSED = np.array([[0, 0], [3, 60], [7, 8], [0, 5], [10, 11], [0, 100]])
@@ -74,3 +76,77 @@ def test_slopes_are_finite_differences():
         checked += abs(gradient) > 1e-2
         assert gradient == pytest.approx((sides[1] - sides[0]) / 2e-2, abs=1e-3, rel=0.05)
     assert checked >= 3
+
+
+KINDS = ("mean", "zero", "resample", "resample_position", "resample_text", "stochastic")
+TEXT = np.random.default_rng(5).integers(1, 12, (7, 8)).astype(np.int32)
+
+
+def strict(ablation, **given):
+    return dataclasses.replace(noisy(), ablation=ablation, text=TEXT, seed=3, **given)
+
+
+def test_items_are_every_pair_under_every_kind_and_draw():
+    judge = strict("mean+resample+stochastic", draws=2)
+    items = judge.items
+    assert len(items.kind) == PAIRS * 5 == len(judge.candidates)
+    rows = list(zip(items.pair, items.kind))
+    assert all(rows.count((pair, kind)) == (1 if kind == 0 else 2) for pair, kind in set(rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_of_several_kinds_are_those_of_each_alone(kind):
+    gates = random_gates(1)
+    together, alone = strict("+".join(KINDS)), strict(kind)
+    losses = together.losses(gates)
+    own = losses[together.items.kind == KINDS.index(kind)]
+    np.testing.assert_allclose(own, alone.losses(gates), atol=1e-5)
+    mean, error = together.by_kind(losses)[kind]
+    assert mean == pytest.approx(own.mean()) and error == pytest.approx(own.std(ddof=1) / PAIRS**0.5)
+
+
+def test_the_worst_kind_decides_with_its_error_added_and_a_row_above_the_limit_under_one_kind_is_given_up():
+    gates, judge = random_gates(1), strict("mean+resample+zero", draws=2)
+    found = judge.by_kind(judge.losses(gates))
+    worst = max(found.values())
+    assert len({round(mean, 3) for mean, _ in found.values()}) == 3
+    assert judge.summary(judge.losses(gates)) == worst
+    careful = dataclasses.replace(judge, confidence=2.0)
+    assert judge.bound(judge.losses(gates)[None])[0] == pytest.approx(worst.mean)
+    assert careful.bound(careful.losses(gates)[None])[0] == pytest.approx(
+        max(mean + 2 * error for mean, error in found.values())
+    )
+    none = np.zeros((1, 2), np.int32)
+    assert np.isinf(judge.variants(gates, {}, none, worst.mean - 1e-3)).any()
+    assert np.isfinite(judge.variants(gates, {}, none, worst.mean + 1e-3)).all()
+
+
+def test_hardest_first_keeps_every_items_draw():
+    gates, judge = random_gates(1), strict("resample+stochastic", draws=2)
+    other = judge.hardest_first(random_gates(2)).hardest_first(gates)
+    losses = other.losses(gates)
+    assert (np.diff(losses) <= 1e-5).all()
+    np.testing.assert_allclose(np.sort(losses), np.sort(judge.losses(gates)), atol=1e-5)
+    assert other.by_kind(losses)["resample"].mean == pytest.approx(
+        judge.by_kind(judge.losses(gates))["resample"].mean
+    )
+
+
+def test_an_adversary_does_more_harm_than_any_constant_share_and_alone_more_than_together():
+    gates = random_gates(1)
+    judges = {kind: strict(kind) for kind in ("adversarial", "adversarial_shared", "stochastic", "mean")}
+    losses = {kind: judge.losses(gates).mean() for kind, judge in judges.items()}
+    assert losses["adversarial"] > losses["adversarial_shared"] > max(losses["mean"], losses["stochastic"])
+    # closed nodes alone are the adversary's: with all open it can do nothing
+    opened = {site: np.ones_like(gate) for site, gate in gates.items()}
+    np.testing.assert_allclose(judges["adversarial"].losses(opened), judges["mean"].losses(opened), atol=1e-5)
+
+
+def test_what_does_not_fit_an_ablation_is_named():
+    with pytest.raises(InputError, match="gates of edges; valid: mean or zero"):
+        strict("resample").losses(random_gates(1, edges=True))
+    one = EncodedPairs(*(array[:1] for array in noisy().pairs))
+    with pytest.raises(InputError, match="pairs: 1 is not valid; valid: at least 2"):
+        dataclasses.replace(noisy(), pairs=one, ablation="resample")
+    with pytest.raises(InputError, match=r"text: \(7, 4\) is not valid; valid: windows of training text"):
+        dataclasses.replace(noisy(), ablation="resample_text", text=TEXT[:, :4])

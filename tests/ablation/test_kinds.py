@@ -50,7 +50,7 @@ def _draw(kinds):
     @jax.jit
     def run(params, pairs, means, rows, kind_P, number_P, seed):
         draws = draw_pairs(kinds, pairs, rows, kind_P, number_P, seed, TEXT)
-        chosen = EncodedPairs(*(jnp.asarray(array)[rows] for array in pairs))
+        chosen = type(pairs)(*(jnp.asarray(array)[rows] for array in pairs))
         return draws, draw_ablated(CONFIG, params, kinds, means, chosen, draws)
 
     return run
@@ -66,45 +66,62 @@ def _capture(params, tokens_BxT):
 
 
 @pytest.mark.parametrize("kind", ["resample", "resample_position"])
-def test_resampled_values_are_those_of_a_member_of_another_pair_aligned_as_said(model, kind):
-    pairs, last = model[1], LAST.ravel()
-    donors = set()
-    for number in range(6):
-        draws, ablated = drawn(model, (kind,), number)
+@pytest.mark.parametrize("packed", [False, True])
+def test_resampled_values_are_those_of_a_member_of_another_pair_aligned_as_said(model, kind, packed):
+    params, pairs, means = model
+    donors, full = set(), captured(model, pairs.tokens.reshape(-1, 8))
+    given = pack_pairs(pairs) if packed else pairs
+    for number in range(8):
+        each = np.arange(PAIRS), np.zeros(PAIRS, int), np.full(PAIRS, number)
+        draws, ablated = jax.device_get(_draw((kind,))(params, given, means, *each, 0))
         for pair in range(PAIRS):
-            # the donor is found again by its tokens
-            same = (np.asarray(draws.tokens)[pair][:, None, None] == pairs.tokens).all(axis=-1)
-            chosen = [tuple(np.argwhere(one)[0]) for one in same]
-            assert {donor for donor, _ in chosen}.isdisjoint({pair}) and chosen[0][0] == chosen[1][0]
-            assert {member for _, member in chosen} == {0, 1}
-            donors.add((pair, *chosen[0]))
-        values = captured(model, np.asarray(draws.tokens).reshape(-1, 8))
-        ends = np.asarray(draws.last).ravel()
-        for site, x in values.items():
-            for row in range(2 * PAIRS):
-                for t in range(8):
-                    place = t - last[row] + ends[row] if kind == "resample" else min(t, ends[row])
-                    expected = x[..., row, min(max(place, 0), 7), :]
-                    np.testing.assert_allclose(ablated.values[site][..., row, t, :], expected, atol=1e-5)
-    assert len(donors) > 12 and not ablated.share
+            for member in (0, 1):
+                own_last = LAST[pair, member]
+                # the places of this member's own text among the tokens that were run, past the common beginning
+                places = np.arange(own_last + 1)
+                row = pair if packed else 2 * pair + member
+                if packed and member:
+                    shared, middle = given.shared[pair], given.middle[pair]
+                    places = np.where(places >= shared, places + middle - shared, places)
+                    checked = places[shared:], np.arange(own_last + 1)[shared:]
+                else:
+                    checked = places, np.arange(own_last + 1)
+                donor = _donor(full, ablated.values, row, *checked, own_last, kind)
+                assert donor is not None and donor // 2 != pair
+                donors.add((pair, donor))
+    assert len(donors) > 15 and not ablated.share
+
+
+def _donor(full, values, row, places, own, own_last, kind):
+    """The one sequence whose values stand there at every site, or None."""
+    for donor in range(2 * PAIRS):
+        end = LAST.ravel()[donor]
+        wanted = np.clip(own - own_last + end, 0, None) if kind == "resample" else np.minimum(own, end)
+        if all(
+            np.allclose(values[site][..., row, places, :], x[..., donor, wanted, :], atol=1e-5)
+            for site, x in full.items()
+        ):
+            return donor
+    return None
 
 
 def test_values_from_text_are_those_of_a_passage_at_the_same_positions(model):
     draws, ablated = drawn(model, ("resample_text",))
-    tokens = np.asarray(draws.tokens).reshape(-1, 8)
+    tokens = np.asarray(draws.donor.tokens)
     passages = {tuple(window[start : start + 8]) for window in TEXT for start in range(3)}
     assert set(map(tuple, tokens)) <= passages and len(set(map(tuple, tokens))) > 3
     for site, x in captured(model, tokens).items():
-        np.testing.assert_allclose(ablated.values[site], x, atol=1e-5)
+        np.testing.assert_allclose(ablated.values[site], np.repeat(x, 2, axis=-3), atol=1e-5)
 
 
 def test_a_draw_depends_on_pair_number_and_seed_alone(model):
     first, again = drawn(model, ("resample",))[0], drawn(model, ("resample",), rows=[3, 1])[0]
-    np.testing.assert_array_equal(np.asarray(first.tokens)[[3, 1]], again.tokens)
+    np.testing.assert_array_equal(np.asarray(first.donor.tokens)[[3, 1]], again.donor.tokens)
     np.testing.assert_array_equal(np.asarray(first.seed)[[3, 1]], again.seed)
     for changed in ({"number": 1}, {"seed": 1}):
         other = drawn(model, ("resample",), **changed)[0]
-        assert not np.array_equal(other.seed, first.seed) and not np.array_equal(other.tokens, first.tokens)
+        assert not np.array_equal(other.seed, first.seed)
+        assert not np.array_equal(other.donor.tokens, first.donor.tokens)
 
 
 def test_stochastic_shares_are_uniform_by_node_and_pair_and_the_same_for_packed_pairs(model):
@@ -180,7 +197,7 @@ def test_closed_nodes_take_the_value_of_their_own_token(model):
     # with all of the last residual stream from elsewhere, so are the logits, but for the bigram table
     found = last_logits(CONFIG, params, gates, ablated.values, pairs).reshape(2 * PAIRS, -1)
     last, tokens, bigram = LAST.ravel(), pairs.tokens.reshape(-1, 8), params["bigram"]["kernel"]
-    donors, ends = np.asarray(draws.tokens).reshape(-1, 8), np.asarray(draws.last).ravel()
+    donors, ends = np.repeat(draws.donor.tokens, 2, axis=0), np.repeat(draws.donor.last, 2)
     whole = jax.jit(lambda: forward(CONFIG, params, donors)[0])()
     for i in range(2 * PAIRS):
         at = min(last[i], ends[i])

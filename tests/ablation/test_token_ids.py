@@ -11,8 +11,6 @@ import pytest
 
 from sparse_jax import interactive
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.kinds import draw_ablated
-from sparse_jax.ablation.objective import last_logits
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import node_means, program_windows
 from sparse_jax.data.tokenizer import END_OF_TEXT, parse_tokenizer
@@ -124,15 +122,13 @@ def test_nothing_reads_what_pads_a_prompt(tiny):
     gates = {site: (rng.random(shape) < 0.7).astype(np.float32) for site, shape in shapes.items()}
     means = {site: rng.normal(size=shape).astype(np.float32) for site, shape in shapes.items()}
 
-    @jax.jit
-    def logits(pairs):
-        drawn = draw_ablated(config, params, "mixture", means, pairs, jax.random.key(0))
-        return last_logits(config, params, gates, drawn, pairs)
-
     def results(pairs):
         assert isinstance(shortest(pairs, 16), PackedPairs)
         judge = Judge(config, params, means, pairs, frozen_norms=True)
-        return {"drawn": logits(pairs), "constant": judge.logits(gates)}
+        return {
+            "drawn": dataclasses.replace(judge, ablation="resample+stochastic").logits(gates),
+            "constant": judge.logits(gates),
+        }
 
     found, wanted = results(other), results(pairs)
     assert np.ptp(wanted["constant"]) > 0.1

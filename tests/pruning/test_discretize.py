@@ -117,10 +117,10 @@ def work_of(function, scores, targets):
     run = 0
 
     class Counting(type(noisy())):
-        def _run(self, gates, ranks, closed, batch):
+        def _run(self, gates, ranks, closed, *batch):
             nonlocal run
             run += len(closed)
-            return super()._run(gates, ranks, closed, batch)
+            return super()._run(gates, ranks, closed, *batch)
 
     judge = Counting(**{f.name: getattr(noisy(), f.name) for f in dataclasses.fields(noisy())})
     return function(judge, scores, targets), run

@@ -237,7 +237,7 @@ def test_edges_drop_nothing_and_resampled_fills_are_refused():
     lanes = make_lanes(PRUNE)
     assert rules.can_compact(PRUNE, lanes)
     assert not rules.can_compact(dataclasses.replace(PRUNE, compact=False), lanes)
-    for fill in ("resample", "mixture"):
+    for fill in ("resample", "stochastic"):
         with pytest.raises(
             InputError, match=f"pruning.compact: True is not valid.* pruning.ablation '{fill}'"
         ):
