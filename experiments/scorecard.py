@@ -12,7 +12,7 @@ from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag, paths_flag
-from sparse_jax.faithfulness.scorecard import measure_circuit
+from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.inputs import require
 from sparse_jax.interactive import load_circuit
 from sparse_jax.models.formats import load_model

@@ -29,7 +29,8 @@ from sparse_jax.circuits.graph import load_circuit as read_circuit
 from sparse_jax.circuits.node_list import is_node_list, read_node_list
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
 from sparse_jax.data.tokenizer import encode_texts, end_of_text
-from sparse_jax.faithfulness.scorecard import Scorecard, measure_circuit
+from sparse_jax.faithfulness.measure import measure_circuit
+from sparse_jax.faithfulness.scorecard import Scorecard
 from sparse_jax.files import local_path
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8
 from sparse_jax.model import generate as sampling

@@ -31,9 +31,9 @@ class Draws(NamedTuple):
 class Donor(NamedTuple):
     """For each of P pairs a prompt, the same for both members, that other values come from.
 
-    tokens: int32 [P, S], a pair as in `PackedPairs` (with its `shared` and `middle`) or a single prompt. last:
-    [P], the index of the prompt's last token in its own text. jump: [P], how much further right in `tokens`
-    what follows the common beginning stands.
+    tokens: int32 [P, S], a pair as in `PackedPairs` (with its `shared` and `middle`) or a single prompt.
+    last: [P], the index of the prompt's last token in its own text. jump: [P], how much further right in
+    `tokens` that text stands after the common beginning.
     """
 
     tokens: Array
@@ -186,7 +186,7 @@ def _resampled(config, params, kinds, values, pairs: Pairs, draws: Draws, kind_B
 
 
 def _places(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
-    """For every token of the sequences, [B, T]: its index in its own text, and that of the text's last token."""
+    """For every token [B, T] its index in its own text, and the index of the last token there."""
     position = jnp.arange(pairs.tokens.shape[-1])
     last = jnp.asarray(pairs.last)
     if not isinstance(pairs, PackedPairs):

@@ -1,4 +1,4 @@
-"""The tests of Shi et al. (2024, "Hypothesis testing the circuit hypothesis in LLMs"), with Holm's correction.
+"""The tests of Shi et al. (2024, "Hypothesis testing the circuit hypothesis in LLMs"), Holm's correction.
 
 All take scores as arrays and return p-values; a small one rejects the null hypothesis in the first line of
 the function. Where a published implementation differs from the paper, these follow the paper: the equivalence

@@ -29,7 +29,7 @@ BATCH = 32  # pairs
 
 
 class Runs(NamedTuple):
-    """The full model ("full"), the circuit ("pruned"), and each with the other's values at the circuit's nodes.
+    """The full model ("full"), the circuit ("pruned"), and each with the other's values at kept nodes.
 
     margins: by run, [B], of the first member's right answer for both members, so that its sign says which
     answer was given. values: of full and pruned, at every prompt's last token, by site [L, B, N]. patterns:
@@ -110,7 +110,7 @@ class Probe:
         return np.concatenate(found)[: len(self.pairs.tokens)]
 
     def runs(self) -> Runs:
-        """Both runs, and each with the other's values at the circuit's nodes, on every member of the pairs."""
+        """Both runs, and each with the other's values at kept nodes, on every member of the pairs."""
         run = _compiled_runs(self.model.config)
         masks = {site: jnp.asarray(gate, bool) for site, gate in self.nodes.items() if sites.in_layers(site)}
         found = []

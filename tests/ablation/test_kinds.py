@@ -77,7 +77,7 @@ def test_resampled_values_are_those_of_a_member_of_another_pair_aligned_as_said(
         for pair in range(PAIRS):
             for member in (0, 1):
                 own_last = LAST[pair, member]
-                # the places of this member's own text among the tokens that were run, past the common beginning
+                # where this member's own text stands among the tokens that were run
                 places = np.arange(own_last + 1)
                 row = pair if packed else 2 * pair + member
                 if packed and member:

@@ -12,8 +12,8 @@ from sparse_jax.ablation.applied import values_hash
 from sparse_jax.ablation.values import save_means
 from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.graph import Circuit, load_circuit
-from sparse_jax.faithfulness.probes import Probe, inner, matched_sets
-from sparse_jax.faithfulness.scorecard import measure_circuit
+from sparse_jax.faithfulness.measure import measure_circuit
+from sparse_jax.faithfulness.probes import Probe, inner, losses_of, matched_sets
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
@@ -60,7 +60,7 @@ def probe(model, circuit):
 
 def test_losses_without_nodes_are_those_of_the_gates_written_out(model, values, probe):
     own = {site: np.stack([gate, 0 * gate]) for site, gate in probe.nodes.items()}
-    found = probe.losses_without(own)
+    found = losses_of(probe.margins_without(own))
     tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.reshape(12)
     gates = {site: 1 - gate for site, gate in probe.nodes.items()}
     ablated = {site: values[site] for site in gates}
@@ -115,9 +115,11 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
     assert card.value("answers flipped by swapping the circuit's q, k, v and neurons") == 1
     assert card.value("answers flipped by swapping all other q, k, v and neurons") == 0
     assert card.value("random sets that do less harm", "mean") == 1
-    assert card.verdict[0].startswith("Sufficient under mean and ")
+    assert card.verdict[0].startswith("Sufficient under mean, zero, resample")
+    assert card.verdict[1].startswith("It withstands the worst share")
     assert any(said.startswith("Necessary") for said in card.verdict)
-    assert card.verdict[-1].startswith("Decisive")
+    assert card.verdict[-2].startswith("Decisive")
+    assert card.verdict[-1].startswith("Ablation from training text was not measured (vocab_size: 8")
     for figure in card.figures:
         assert figure.interval.low <= figure.interval.value <= figure.interval.high
     assert measure_circuit(model, circuit, TASK, 16) == card
@@ -133,7 +135,7 @@ def test_another_circuit_is_none_of_that(model, values, tmp_path):
     card = measure_circuit(model, circuit_of(model, values, gates, tmp_path), TASK, 16)
     assert card.verdict[0] == "Not sufficient under any ablation."
     assert any(said.startswith("Not shown to be necessary") for said in card.verdict)
-    assert card.verdict[-1].startswith("Answers follow its values in 0%")
+    assert card.verdict[-2].startswith("Answers follow its values in 0%")
 
 
 def test_wrong_input_is_named(model, circuit):
