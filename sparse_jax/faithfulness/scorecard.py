@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import os
+from typing import Any
 
 from sparse_jax.faithfulness.intervals import Interval
 from sparse_jax.files import json_text, write_whole
@@ -54,15 +55,18 @@ class Scorecard:
         )
         raise InputError(f"scorecard: {name!r} ({ablation}) is not measured; valid: {known}")
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes it as JSON, whole or not at all."""
+    def to_json(self) -> dict[str, Any]:
+        """Everything in it, as `save` writes it."""
         figures = [
             {"name": one.name, "ablation": one.ablation, "unit": one.unit, **one.interval._asdict()}
             for one in self.figures
         ]
         about = {"task": self.task, "model": self.model, "pairs": self.pairs, "target": self.target}
-        content = {"format": FORMAT, "version": 1, **about, "verdict": self.verdict, "figures": figures}
-        write_whole(path, json_text(content, indent=1) + "\n")
+        return {"format": FORMAT, "version": 1, **about, "verdict": self.verdict, "figures": figures}
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes it as JSON, whole or not at all."""
+        write_whole(path, json_text(self.to_json(), indent=1) + "\n")
 
     def __repr__(self) -> str:
         lines = [f"{self.task}, {self.pairs} pairs, target {self.target:g} nats"]

@@ -1,0 +1,45 @@
+"""Are circuits what their model uses? Mean-only against strict pruning, in the sparse and the dense model.
+
+python -m experiments.faithfulness --config=experiments/configs/faithfulness.py
+
+Every task is pruned in both models by both recipes, and every circuit gets a scorecard. It may be stopped at
+any time; the same command continues. --output gets rows.jsonl with a line per circuit, the table and two
+figures, made anew after each circuit.
+"""
+
+from pathlib import Path
+
+from experiments import command
+from experiments.flag_types import path_flag
+from experiments.studies.faithfulness import measured_rows, write_results
+from experiments.studies.figure import require_figures
+from sparse_jax.files import local_path, require_writable
+from sparse_jax.inputs import from_mapping, require, require_sections
+from sparse_jax.models.formats import load_model
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.tasks.find import find_task
+
+OUTPUT = path_flag("output", "experiments/results/faithfulness", "where the table and the figures go")
+
+
+def main() -> None:
+    """Checks the whole config, then prunes and measures one circuit after the other."""
+    config = require_sections(command.config().to_dict(), ("models", "recipes", "pairs", "tasks", "workdir"))
+    recipes = {
+        name: from_mapping(PruneConfig, given, f"recipes.{name}") for name, given in config["recipes"].items()
+    }
+    targets = sorted({prune.target_loss for prune in recipes.values()})
+    require(len(targets) == 1, "recipes", targets, "the same target_loss in all")
+    (target,) = targets
+    tasks = [find_task(name) for name in config["tasks"]]
+    require_figures()
+    require_writable(Path(OUTPUT.value, "rows.jsonl"))
+    models = {side: load_model(path) for side, path in config["models"].items()}
+    workdir, table = local_path(config["workdir"], "workdir"), ""
+    for rows in measured_rows(models, tasks, recipes, workdir, config["pairs"]):
+        table = write_results(rows, target, Path(OUTPUT.value))
+    print(table)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,269 @@
+"""Are circuits what their model uses? Mean-only against strict pruning, in a sparse and a dense model."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.studies.figure import new_figure, save_figure
+from sparse_jax.faithfulness.intervals import geometric_mean
+from sparse_jax.faithfulness.measure import measure_circuit
+from sparse_jax.files import json_lines, write_whole
+from sparse_jax.inputs import from_mapping, require
+from sparse_jax.models.model import Model
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.prune import find_circuits, reachable
+from sparse_jax.pruning.recipe import Recipe
+from sparse_jax.pruning.subject import prepare_subject
+from sparse_jax.pruning.task_data import task_data
+from sparse_jax.runtime.writers import read_rows
+from sparse_jax.tasks.task import Task
+
+# Rows of the table: a heading, and the name and the ablation of a figure of the scorecard.
+FIGURES = (
+    ("full model", "loss of the full model", ""),
+    ("mean", "loss of the circuit", "mean"),
+    ("zero", "loss of the circuit", "zero"),
+    ("resample", "loss of the circuit", "resample"),
+    ("same position", "loss of the circuit", "resample_position"),
+    ("training text", "loss of the circuit", "resample_text"),
+    ("stochastic", "loss of the circuit", "stochastic"),
+    ("adversary, shared", "loss of the circuit", "adversarial_shared"),
+    ("worst of 16 draws", "loss of the circuit, worst of 16 draws a pair", "resample"),
+    ("circuit ablated", "loss with the circuit ablated", "mean"),
+    ("random ablated", "loss with random nodes ablated, 100 sets", "mean"),
+    ("answers follow it", "answers flipped by swapping the circuit's q, k, v and neurons", ""),
+    ("answers follow the rest", "answers flipped by swapping all other q, k, v and neurons", ""),
+    ("role correlation", "kept nodes, in the circuit against in the model (median, quartiles)", "mean"),
+    ("attention moved", "attention moved between model and circuit", "mean"),
+    ("shifted accuracy, model", "accuracy of the full model, shifted split", ""),
+    ("shifted accuracy, circuit", "accuracy of the circuit, shifted split", "mean"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A circuit of a model ("sparse", "dense") for a task, pruned by a recipe ("mean", "strict").
+
+    identity: of the circuit, in its provenance; the row is made again if it changes. reached: whether the
+    target was reached on the validation split. losses: as in `Circuit.losses`. figures: the scorecard's.
+    """
+
+    model: str
+    task: str
+    recipe: str
+    identity: str
+    reached: bool
+    nodes: int
+    edges: int
+    losses: Mapping[str, Any]
+    figures: Sequence[Mapping[str, Any]]
+    verdict: Sequence[str]
+
+    def value(self, name: str, ablation: str) -> float | None:
+        """A figure of the scorecard; None if it was not measured."""
+        for figure in self.figures:
+            if (figure["name"], figure["ablation"]) == (name, ablation):
+                return figure["value"]
+        return None
+
+
+def measured_rows(
+    models: Mapping[str, Model],
+    tasks: Sequence[Task],
+    recipes: Mapping[str, PruneConfig],
+    workdir: Path,
+    pairs: int,
+) -> Iterator[list[Row]]:
+    """All rows so far, after each new circuit has been found and measured; tasks in turn, all of their cells.
+
+    Circuits are kept in `workdir`, rows in rows.jsonl there; what was there is not made again. A task that a
+    model misses at the target has no row for it.
+    """
+    path = workdir / "rows.jsonl"
+    rows = [from_mapping(Row, row, "row") for row in read_rows(path)]
+    subjects = {}
+    for task in tasks:
+        for side, model in sorted(models.items(), reverse=True):  # the sparse one first
+            for name, prune in recipes.items():
+                if (side, name) not in subjects:
+                    subjects[side, name] = prepare_subject(model, prune, workdir / side / name)
+                subject = subjects[side, name]
+                data = task_data(task, model.require_tokenizer(), model.config.context, prune)
+                recipe = Recipe(prune)
+                targets = reachable(subject, data, recipe)[1]
+                if not targets:
+                    continue
+                (found,) = find_circuits(
+                    subject, [data], recipe, {data.name: targets}, f"{side} {task.name} {name}"
+                )
+                circuit = found.circuit
+                if circuit is None:
+                    continue
+                identity = circuit.provenance["identity"]
+                if any(row.identity == identity for row in rows):
+                    continue
+                card = measure_circuit(model, circuit, task, pairs) if circuit.nodes else None
+                row = Row(
+                    side,
+                    task.name,
+                    name,
+                    identity,
+                    bool(circuit.provenance["reached"]),
+                    circuit.counts["nodes"],
+                    circuit.counts["edges"],
+                    circuit.losses,
+                    card.to_json()["figures"] if card else [],
+                    card.verdict if card else ["The target is reached without any node."],
+                )
+                rows = [old for old in rows if (old.model, old.task, old.recipe) != (side, task.name, name)]
+                rows.append(row)
+                write_whole(path, json_lines(map(dataclasses.asdict, rows)))
+                yield rows
+    yield rows
+
+
+def write_results(rows: Sequence[Row], target: float, directory: Path) -> str:
+    """Writes rows.jsonl, table.md and two figures to `directory`; returns the table."""
+    require(len(rows) > 0, "rows", [], "at least one circuit")
+    write_whole(directory / "rows.jsonl", json_lines(map(dataclasses.asdict, rows)))
+    table = format_rows(rows, target)
+    write_whole(directory / "table.md", table)
+    draw_losses(rows, target, directory / "losses.png")
+    draw_edges(rows, target, directory / "edges.png")
+    return table
+
+
+def cells(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The models and recipes that have rows: ("sparse", "mean"), ..., the recipes of a model side by side."""
+    return list(dict.fromkeys((row.model, row.recipe) for row in sorted(rows, key=_cell)))
+
+
+def _cell(row: Row) -> tuple[bool, bool]:
+    return row.model != "sparse", row.recipe != "mean"
+
+
+def common_tasks(rows: Sequence[Row], chosen: Sequence[tuple[str, str]]) -> list[str]:
+    """The tasks with a circuit that reaches the target, and has an edge, in all of the `chosen` cells."""
+    done = {(row.model, row.recipe, row.task) for row in rows if row.reached and row.edges}
+    names = dict.fromkeys(row.task for row in rows)
+    return [task for task in names if all((*cell, task) in done for cell in chosen)]
+
+
+def format_rows(rows: Sequence[Row], target: float) -> str:
+    """Markdown: what circuits cost, and the mean of every figure over the tasks that all cells have."""
+    chosen = cells(rows)
+    tasks = common_tasks(rows, chosen)
+    named = [f"{model}, {recipe}" for model, recipe in chosen]
+    text = [
+        "# Are the circuits what the models use?\n",
+        f"Circuits at {target:g} nats, one pruning each. Mean: trained and judged under mean ablation alone.",
+        "Strict: under the worst of mean, resample and stochastic ablation, with a standard error added. Means",
+        f"over {len(tasks)} tasks that every column has a circuit with edges for:",
+        f"{', '.join(tasks) or 'none yet'}.\n",
+        "| | " + " | ".join(named) + " |",
+        "|---" * (len(named) + 1) + "|",
+    ]
+    by_cell = {cell: [row for row in rows if (row.model, row.recipe) == cell] for cell in chosen}
+    counts = [f"{sum(row.reached for row in by_cell[cell])} of {len(by_cell[cell])}" for cell in chosen]
+    text.append("| tasks that reach the target | " + " | ".join(counts) + " |")
+    within = [_share_within(by_cell[cell], target) for cell in chosen]
+    text.append("| of these, within it on the test split | " + " | ".join(within) + " |")
+    common = {cell: [row for row in by_cell[cell] if row.task in tasks] for cell in chosen}
+    if tasks:
+        edges = [geometric_mean([row.edges for row in common[cell]]) for cell in chosen]
+        text.append(
+            "| edges, geometric mean | "
+            + " | ".join(f"{one.value:.0f} [{one.low:.0f}, {one.high:.0f}]" for one in edges)
+            + " |"
+        )
+        for heading, name, ablation in FIGURES:
+            values = [_mean(common[cell], name, ablation) for cell in chosen]
+            text.append(f"| {heading} | " + " | ".join(values) + " |")
+        text += ["", *_ratios(rows)]
+    text += [
+        "",
+        "| task | " + " | ".join(f"{one}: edges" for one in named) + " |",
+        "|---" * (len(named) + 1) + "|",
+    ]
+    for task in dict.fromkeys(row.task for row in rows):
+        found = {(row.model, row.recipe): row for row in rows if row.task == task}
+        text.append(f"| {task} | " + " | ".join(_edges(found.get(cell)) for cell in chosen) + " |")
+    return "\n".join(text) + "\n"
+
+
+def _share_within(rows: Sequence[Row], target: float) -> str:
+    reached = [row for row in rows if row.reached]
+    return f"{sum(row.losses['circuit'] <= target for row in reached)} of {len(reached)}"
+
+
+def _mean(rows: Sequence[Row], name: str, ablation: str) -> str:
+    values = [value for row in rows if (value := row.value(name, ablation)) is not None]
+    return f"{np.mean(values):.3f}" if values else "-"
+
+
+def _edges(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    return str(row.edges) if row.reached else f"missed ({row.losses['validation']:.2f} nats)"
+
+
+def _ratios(rows: Sequence[Row]) -> Iterator[str]:
+    """Edges of dense circuits over those of sparse ones under each recipe, over the tasks that both have."""
+    for recipe in dict.fromkeys(row.recipe for row in rows):
+        pair = [("sparse", recipe), ("dense", recipe)]
+        tasks = common_tasks(rows, pair)
+        if tasks:
+            edges = {(row.model, row.task): row.edges for row in rows if row.recipe == recipe}
+            ratio = geometric_mean([edges["dense", task] / edges["sparse", task] for task in tasks])
+            yield (
+                f"Dense over sparse, {recipe}: {ratio.value:.1f} [{ratio.low:.1f}, {ratio.high:.1f}] "
+                f"over {len(tasks)} tasks.  "
+            )
+
+
+def draw_losses(rows: Sequence[Row], target: float, path: Path) -> None:
+    """Losses under each ablation, mean over tasks, for every cell."""
+    chosen = cells(rows)
+    tasks = common_tasks(rows, chosen)
+    kinds = [
+        (heading, name, ablation) for heading, name, ablation in FIGURES if name == "loss of the circuit"
+    ]
+    figure = new_figure()
+    axes = figure.add_subplot()
+    for number, cell in enumerate(chosen):
+        own = [row for row in rows if (row.model, row.recipe) == cell and (row.task in tasks or not tasks)]
+        losses = [np.mean([row.value(*one[1:]) or np.nan for row in own]) for one in kinds]
+        places = np.arange(len(kinds)) + (number - (len(chosen) - 1) / 2) * 0.2
+        axes.bar(places, losses, 0.18, label=", ".join(cell))
+    axes.axhline(target, color="gray", linewidth=1, linestyle="--")
+    axes.set_xticks(np.arange(len(kinds)), [heading for heading, _, _ in kinds], rotation=20, ha="right")
+    axes.set_ylabel("loss of the circuit (nats)")
+    axes.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def draw_edges(rows: Sequence[Row], target: float, path: Path) -> None:
+    """What strictness costs: a point per task, edges under mean-only pruning against strict pruning."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    for model, marker in (("sparse", "o"), ("dense", "s")):
+        edges = {
+            (row.recipe, row.task): max(1, row.edges) for row in rows if row.model == model and row.reached
+        }
+        tasks = [task for recipe, task in edges if recipe == "mean" and ("strict", task) in edges]
+        if tasks:
+            axes.plot(
+                [edges["mean", task] for task in tasks],
+                [edges["strict", task] for task in tasks],
+                marker,
+                label=f"{model} ({len(tasks)} tasks)",
+            )
+    axes.axline((1, 1), slope=1, color="gray", linewidth=1, linestyle="--")
+    axes.set(xscale="log", yscale="log", xlabel=f"edges at {target:g} nats, mean-only")
+    axes.set_ylabel("edges, strict")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    save_figure(figure, path)
