@@ -160,8 +160,8 @@ def format_rows(rows: Sequence[Row], target: float) -> str:
     text = [
         "# Are the circuits what the models use?\n",
         f"Circuits at {target:g} nats, one pruning each. Mean: trained and judged under mean ablation alone.",
-        "Strict: under the worst of mean, resample and stochastic ablation, with a standard error added. Means",
-        f"over {len(tasks)} tasks that every column has a circuit with edges for:",
+        "Strict: under the worst of mean, resample and stochastic ablation, with a standard error added.",
+        f"Means over {len(tasks)} tasks that every column has a circuit with edges for:",
         f"{', '.join(tasks) or 'none yet'}.\n",
         "| | " + " | ".join(named) + " |",
         "|---" * (len(named) + 1) + "|",
