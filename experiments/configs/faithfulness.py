@@ -13,7 +13,7 @@ from experiments.configs.sections import pruning_section
 from sparse_jax.tasks.built_in import TASKS
 
 # tasks with circuits of some size in both models come first
-FIRST = ("for_while", "quotes", "final_kwarg", "with_open", "set_or_string", "bracket_counting")
+FIRST = ("for_while", "single_double_quote", "final_kwarg", "with_open", "set_or_string", "bracket_counting")
 
 
 def get_config(argument: str = "") -> ConfigDict:
