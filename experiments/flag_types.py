@@ -6,7 +6,7 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
-from sparse_jax.files import local_path
+from sparse_jax.files import user_path
 
 
 class _Path(flags.ArgumentParser):
@@ -15,7 +15,7 @@ class _Path(flags.ArgumentParser):
     syntactic_help = "a path"
 
     def parse(self, argument: str) -> str:
-        return str(local_path(argument))
+        return str(user_path(argument))
 
 
 class _Paths(flags.ArgumentParser):
@@ -25,7 +25,7 @@ class _Paths(flags.ArgumentParser):
 
     def parse(self, argument: str | tuple[str, ...]) -> tuple[str, ...]:
         given = argument.split(",") if isinstance(argument, str) else argument
-        return tuple(str(local_path(path)) for path in given)
+        return tuple(str(user_path(path)) for path in given)
 
 
 def path_flag(name: str, default: str | None, about: str, required: bool = False) -> flags.FlagHolder:
