@@ -10,7 +10,7 @@ from sparse_jax.files import user_path
 
 
 class _Path(flags.ArgumentParser):
-    """A place on this machine, with ~ expanded."""
+    """A place on this machine or in a bucket, with ~ expanded."""
 
     syntactic_help = "a path"
 
@@ -19,7 +19,7 @@ class _Path(flags.ArgumentParser):
 
 
 class _Paths(flags.ArgumentParser):
-    """Places on this machine, separated by commas."""
+    """Places, separated by commas."""
 
     syntactic_help = "paths, separated by commas"
 
@@ -29,7 +29,7 @@ class _Paths(flags.ArgumentParser):
 
 
 def path_flag(name: str, default: str | None, about: str, required: bool = False) -> flags.FlagHolder:
-    """A flag whose value is a path; `~` is expanded, a bucket refused."""
+    """A flag whose value is a path; `~` is expanded, a bucket asked whether it is there."""
     return flags.DEFINE(_Path(), name, default, about, required=required)
 
 

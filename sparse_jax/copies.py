@@ -16,6 +16,8 @@ from sparse_jax.progress import Progress
 
 # How many objects are read at once.
 AT_ONCE = 8
+# From how many bytes on progress is shown.
+LARGE = 10_000_000
 
 
 def upload(directory: Path, path: BucketPath, last: str | None = None) -> None:
@@ -27,7 +29,7 @@ def upload(directory: Path, path: BucketPath, last: str | None = None) -> None:
     """
     files = [file for file in sorted(directory.iterdir()) if file.is_file()]
     files.sort(key=lambda file: file.stat().st_size if last is None else file.name == last)
-    progress, written = Progress(f"copy to {path}", sum(file.stat().st_size for file in files), "bytes"), 0
+    progress, written = _progress(f"copy to {path}", sum(file.stat().st_size for file in files)), 0
     done: list[BucketPath] = []
     try:
         for file in files:
@@ -41,6 +43,10 @@ def upload(directory: Path, path: BucketPath, last: str | None = None) -> None:
                 one.unlink()
         raise
     progress.close()
+
+
+def _progress(label: str, size: int) -> Progress:
+    return Progress(label, size, "bytes", shown=size >= LARGE)
 
 
 def cache_directory() -> Path:
@@ -97,7 +103,7 @@ def _copied(path: BucketPath, suffix: str) -> Path:
 
 def download(objects: Sequence[Object], directory: Path, label: str) -> None:
     """Copies objects to files of their names in `directory`, several at a time. Raises OSError."""
-    progress, done = Progress(f"copy {label}", sum(one.size for one in objects), "bytes"), 0
+    progress, done = _progress(f"copy {label}", sum(one.size for one in objects)), 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         made = [pool.submit(one.path.download, directory / one.path.name, one.generation) for one in objects]
         try:

@@ -60,8 +60,8 @@ class Refused(Exception):
 class Storage:
     """Buckets by name, each a dict of objects by name.
 
-    before: called with the method, the bucket and the object's name of each request (of an upload in a body,
-    the name is not known yet); it may raise Refused, or do something in the middle.
+    before: called with the method, the bucket and the object's name of each request; it may raise Refused, or
+    do something in the middle.
     """
 
     def __init__(self, *buckets: str):
@@ -174,12 +174,11 @@ class Handler(BaseHTTPRequestHandler):
         if found is None:
             raise Refused(404, f"not emulated: {method} {path}")
         kind, bucket, part, name = found[1], unquote(found[2] or ""), found[3], unquote(found[4] or "")
-        name = name or (self.asked.get("name", "") if kind == "upload" else "")
+        if kind == "upload":
+            return self._upload(method, bucket)
         with self.storage.lock:
             before = self.storage.before
         before(method, bucket, name)
-        if kind == "upload":
-            return self._upload(method, bucket, name)
         objects = self.storage.objects(bucket)
         if part == "storageLayout":
             return 200, {"bucket": bucket, "location": "US", "locationType": "multi-region"}
@@ -283,32 +282,40 @@ class Handler(BaseHTTPRequestHandler):
                     prefixes.append(folder)
         return 200, {"kind": "storage#objects", "items": items, "prefixes": prefixes}
 
-    def _upload(self, method: str, bucket: str, name: str) -> tuple:
+    def _upload(self, method: str, bucket: str) -> tuple:
+        kind, content, name = self.asked.get("uploadType"), self.body, self.asked.get("name", "")
+        if "upload_id" in self.asked:
+            name = self.storage.sessions[self.asked["upload_id"]][1]
+        elif kind == "multipart":
+            described, content = self._parts()
+            name = described.get("name", name)
+        elif kind == "resumable" and content.strip():
+            name = json.loads(content).get("name", name)
+        with self.storage.lock:
+            before = self.storage.before
+        before(method, bucket, name)
         self.storage.objects(bucket)
-        kind = self.asked.get("uploadType")
         if "upload_id" in self.asked:
             return self._resumed(self.asked["upload_id"])
-        if kind == "media":
-            return 200, self.storage.put(bucket, name, self.body, self._wanted())
-        if kind == "multipart":
-            boundary = re.search(r"boundary=['\"]?([^'\";]+)", self.headers["Content-Type"])[1].encode()
-            _, about, data, *_ = self.body.split(b"--" + boundary)
-            described = json.loads(
-                about.split(b"\r\n\r\n", 1)[1] if b"\r\n\r\n" in about else about.split(b"\n\n", 1)[1]
-            )
-            mark = b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n"
-            content = data.split(mark, 1)[1]
-            content = content.removesuffix(b"\r\n" if mark == b"\r\n\r\n" else b"\n")
-            return 200, self.storage.put(bucket, described.get("name", name), content, self._wanted())
+        if kind in ("media", "multipart"):
+            return 200, self.storage.put(bucket, name, content, self._wanted())
         if kind == "resumable":
-            described = json.loads(self.body) if self.body.strip() else {}
-            name = described.get("name", name)
             self.storage.require(bucket, name, self._wanted())
             upload = f"u{len(self.storage.sessions)}"
             self.storage.sessions[upload] = (bucket, name, self._wanted(), bytearray())
-            place = f"http://{self.headers['Host']}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={upload}"
+            query = f"uploadType=resumable&upload_id={upload}"
+            place = f"http://{self.headers['Host']}/upload/storage/v1/b/{bucket}/o?{query}"
             return 200, b"", {"Location": place, "X-GUploader-UploadID": upload}
         raise Refused(400, f"not emulated: uploadType {kind}")
+
+    def _parts(self) -> tuple[dict, bytes]:
+        """What a body of two parts says of its object, and the content."""
+        boundary = re.search(r"boundary=['\"]?([^'\";]+)", self.headers["Content-Type"])[1].encode()
+        _, about, rest = self.body.split(b"--" + boundary, 2)
+        data = rest.rsplit(b"--" + boundary + b"--", 1)[0]
+        end = b"\r\n" if b"\r\n\r\n" in about else b"\n"
+        content = data.split(2 * end, 1)[1].removesuffix(end)
+        return json.loads(about.split(2 * end, 1)[1]), content
 
     def _resumed(self, upload: str) -> tuple:
         bucket, name, wanted, content = self.storage.sessions[upload]

@@ -12,7 +12,6 @@ from sparse_jax.inputs import InputError
 from sparse_jax.runtime import lock
 from tests.storage_server import Refused
 
-
 SECONDS = 1.0  # machines that run tests stop for a while now and then
 
 

@@ -1,5 +1,6 @@
 """The table of model file formats: how to recognize, read and write each."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -60,14 +61,13 @@ def load_model(directory: str | os.PathLike) -> Model:
     known = ", ".join(dict.fromkeys(one.about for one in FORMATS.values()))
     if not directory.exists():
         raise InputError(f"model: {directory}: does not exist; valid: {known}")
-    with on_this_machine(directory) as copy:
-        for one in FORMATS.values():
-            place = directory if one.in_place else copy
-            if one.is_there(place):
+    for one in FORMATS.values():
+        if one.is_there(directory):
+            with contextlib.nullcontext(directory) if one.in_place else on_this_machine(directory) as place:
                 model = one.read(place)
-                origin = model.origin.replace(str(copy), str(directory))
-                origin = str(directory) if origin == "memory" else origin
-                return dataclasses.replace(model, params=jax.device_put(model.params), origin=origin)
+            origin = model.origin.replace(str(place), str(directory))
+            origin = str(directory) if origin == "memory" else origin
+            return dataclasses.replace(model, params=jax.device_put(model.params), origin=origin)
     raise InputError(f"model: {directory}: no model was found there; valid: {known}")
 
 
