@@ -1,4 +1,4 @@
-"""Runs, data, models and circuits in a bucket, against an emulator on loopback: as on a disk, killed or not."""
+"""Runs, data, models and circuits in a bucket, against an emulator: as on a disk, killed or not."""
 
 import io
 import itertools
@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tensorboardX import record_writer
 
 import sparse_jax as sj
 from sparse_jax.circuits.graph import Circuit, Node
@@ -212,9 +213,7 @@ def test_a_second_run_is_refused_before_it_prepares_anything(there, bucket, stor
     assert not prepared
 
 
-def test_prepared_text_is_copied_from_the_bucket_not_built_again(
-    there, bucket, storage, tmp_path, monkeypatch
-):
+def test_prepared_text_is_copied_not_built_again(there, bucket, storage, tmp_path, monkeypatch):
     data = run_config(there).data
     first = prepare(data, 300)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of another machine"))
@@ -293,7 +292,7 @@ def test_circuits_and_searches(bucket):
         write_whole(f"{bucket}/released/x{name}", text)
     assert sj.load_circuit(f"{bucket}/released/x_nodes.txt").provenance["task"] == "x"
     sj.report([circuit], f"{bucket}/report.html")
-    assert user_path(f"{bucket}/report.html").read_text().startswith("<!doctype html>")
+    assert user_path(f"{bucket}/report.html").read_text().startswith("<!DOCTYPE html>")
 
     lanes = {"a": np.arange(3.0)}
     file = LaneFile(store.search("round.npz"), "lanes")
@@ -310,13 +309,11 @@ def test_own_tasks(bucket):
     pair = {"prompt": "if x", "counterfactual": "x", "answer": " ==", "wrong": " ="}
     write_whole(f"{bucket}/tasks/mine.jsonl", json.dumps(pair))
     assert sj.task(f"{bucket}/tasks/mine.jsonl").name == "mine"
-    write_whole(
-        f"{bucket}/tasks/own.py",
-        "from word import WORD\ndef f(rng):\n    return WORD + '«1»', WORD + '0«2»'\n",
-    )
+    code = "from word import WORD\n\ndef f(rng):\n    x = WORD + str(rng.random())\n    return x + '«1»', x + '0«2»'\n"
+    write_whole(f"{bucket}/tasks/own.py", code)
     write_whole(f"{bucket}/tasks/word.py", "WORD = 'abc'\n")
     (drawn,) = sj.task(f"{bucket}/tasks/own.py:f").pairs("train", 1, 0)
-    assert drawn.prompt == "abc"
+    assert drawn.prompt.startswith("abc")
     with pytest.raises(InputError, match=f"task: cannot read '{bucket}/none.py'"):
         sj.task(f"{bucket}/none.py:f")
 
@@ -351,6 +348,7 @@ def test_metrics_are_kept_at_a_flush_and_from_time_to_time(bucket, storage, monk
 
 
 def test_tensorboard_events(bucket, storage):
+    record_writer.GCSRecordWriter.__del__ = lambda self: None  # writes once more when the server is gone
     writer = TensorBoardWriter(user_path(f"{bucket}/tensorboard"))
     writer.write(1, {"loss": 2.5})
     writer.flush()
