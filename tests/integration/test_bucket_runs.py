@@ -309,7 +309,8 @@ def test_own_tasks(bucket):
     pair = {"prompt": "if x", "counterfactual": "x", "answer": " ==", "wrong": " ="}
     write_whole(f"{bucket}/tasks/mine.jsonl", json.dumps(pair))
     assert sj.task(f"{bucket}/tasks/mine.jsonl").name == "mine"
-    code = "from word import WORD\n\ndef f(rng):\n    x = WORD + str(rng.random())\n    return x + '«1»', x + '0«2»'\n"
+    draw = "x = WORD + str(rng.random())\n    return x + '«1»', x + '0«2»'"
+    code = f"from word import WORD\n\ndef f(rng):\n    {draw}\n"
     write_whole(f"{bucket}/tasks/own.py", code)
     write_whole(f"{bucket}/tasks/word.py", "WORD = 'abc'\n")
     (drawn,) = sj.task(f"{bucket}/tasks/own.py:f").pairs("train", 1, 0)
