@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -113,8 +114,8 @@ def test_a_run_has_the_bits_of_one_on_a_disk(here, there, bucket, storage):
     assert read_workdir(user_path(f"{bucket}/run")).origin == f"{bucket}/run at step 4"
 
 
-def start(there, workdir, folder, wait=True):
-    """A process that trains; what it says."""
+def start(there, workdir, folder):
+    """A process that trains."""
     (folder / "config.json").write_text(json.dumps(there))
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(DEVICES), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
@@ -176,12 +177,12 @@ def test_a_run_killed_within_a_checkpoint_goes_on_to_the_same_bits(here, there, 
 @pytest.mark.slow
 def test_a_run_killed_at_any_write_goes_on_to_the_same_bits(here, there, bucket, storage, tmp_path):
     """At every few of its writes: of metrics, config and lock, and inside both checkpoints."""
-    for number in itertools.count(1, 6):
+    for number in itertools.count(1, 12):
         for name in names(storage, bucket, "run/"):
             storage.delete(bucket.removeprefix("gs://"), name)
         if not killed(storage, bucket, there, tmp_path, "run/", number):
             break
-        killed(storage, bucket, there, tmp_path, "run/", number + 3)  # and once more on its way
+        killed(storage, bucket, there, tmp_path, "run/", number + 5)  # and once more on its way
         finish(there, bucket, tmp_path)
         assert_same(here, f"{bucket}/run")
     assert number > 50
@@ -275,6 +276,79 @@ def test_models_are_saved_in_a_bucket_and_loaded_again(here, bucket, storage, fo
         sj.load(f"{bucket}/models")
     with pytest.raises(InputError, match=f"model: {bucket}/none: does not exist"):
         sj.load(f"{bucket}/none")
+
+
+def run_command(module, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{module}", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_a_command_converts_from_bucket_to_bucket(here, bucket, storage):
+    sj.save(here[2], f"{bucket}/model")
+    done = run_command("convert", f"--from={bucket}/model", f"--to={bucket}/released", "--format=openai")
+    assert done.returncode == 0, done.stderr
+    assert "round trip: largest difference of a weight 0" in done.stdout
+    assert f"bytes in {bucket}/released" in done.stdout and not (ROOT / "gs:").exists()
+    assert len(names(storage, bucket, "released/")) == 3
+    refused = run_command("train", f"--config={bucket}/a.py:size=tiny", f"--workdir={bucket}/run")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    said = f"error: --config: {bucket}/a.py:size=tiny: a program, which runs here; valid:"
+    assert said in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_main_path_in_a_bucket(bucket, storage):
+    """Training, pruning and report, pruning by command with edges, and tasks of a model."""
+    sides = [f"--config.{side}.data.directory={bucket}/data" for side in ("sparse", "dense")]
+    tiny = "--config=experiments/configs/quickstart.py:size=tiny"
+    done = run_command("quickstart", tiny, f"--config.workdir={bucket}/quick", *sides)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    made = names(storage, bucket, "quick/")
+    assert {"quick/report.html", "quick/table.jsonl", "quick/sparse/circuits/fstring_brace.json"} <= {*made}
+    model = f"--model={bucket}/quick/sparse"
+    prune = ["--config=experiments/configs/prune.py", "--config.steps=5", "--edges", "--lanes=2"]
+    done = run_command("prune", *prune, model, "--tasks=for_while", f"--output={bucket}/circuits")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert any(name.endswith("for_while.json") for name in names(storage, bucket, "circuits/"))
+    done = run_command("tasks", model, "--tasks=for_while", "--pairs=8", f"--output={bucket}/rows.jsonl")
+    assert done.returncode == 0 and len(read_rows(f"{bucket}/rows.jsonl")) == 1
+
+
+@pytest.mark.slow
+def test_several_processes_train_in_a_bucket(here, there, bucket, storage, tmp_path):
+    """One of two prepares the text; both save their parts of a checkpoint; killed, they go on."""
+    mapping = {**there, "training": {**there["training"], "mesh_data": 1, "mesh_fsdp": -1}}
+    (tmp_path / "run.json").write_text(json.dumps(mapping))
+    whole = train(run_config(mapping), tmp_path / "whole")
+    for attempt in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "tests.training.member", f"--run={tmp_path}/run.json"]
+        command += [f"--workdir={bucket}/run", f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+        if attempt == 0:
+            command += ["--before=7", "--what=kill"]
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT)}
+        started = [
+            subprocess.Popen(
+                [*command, f"--process={index}"], env=environment, stderr=subprocess.PIPE, text=True
+            )
+            for index in range(2)
+        ]
+        said = [process.communicate(timeout=300)[1] for process in started]
+        assert all(process.returncode == 0 for process in started) == (attempt == 1), said
+    found, expected = (jax.tree.leaves(each.params) for each in (sj.load(f"{bucket}/run"), whole))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    assert [row["step"] for row in read_rows(f"{bucket}/run/metrics.jsonl") if "loss" in row] == list(
+        range(1, 9)
+    )
 
 
 def test_circuits_and_searches(bucket):
