@@ -263,8 +263,10 @@ def bucket_path(text: str, field: str) -> BucketPath:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or any(character in name for character in "\r\n#*?[]"):
         raise InputError(f"{field}: {text!r}: a name with .., #, *, ?, [, ] or a line end; valid: {valid}")
-    if (said := _why_not(bucket)) is not None:
-        raise InputError(f"{field}: {text}: {said}")
+    try:
+        _ask(bucket)
+    except InputError as error:
+        raise InputError(f"{field}: {text}: {error}") from None
     return BucketPath(bucket, "/".join(parts))
 
 
@@ -285,23 +287,25 @@ def _client() -> Any:
         return storage.Client()
     except (GoogleAuthError, OSError) as error:
         valid = "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS (a service account)"
-        raise InputError(f"{SCHEME}: {first_line(error)}; valid: {valid}") from None
+        raise InputError(f"no credentials ({first_line(error)}); valid: {valid}") from None
 
 
 @functools.cache
-def _why_not(bucket: str) -> str | None:
-    """Why nothing can be done with a bucket; None if something can."""
+def _ask(bucket: str) -> None:
+    """Raises InputError if a bucket cannot be used; asks once for one that can."""
+    client = _client()
     from google.api_core import exceptions
     from google.cloud.storage.retry import DEFAULT_RETRY
 
-    client = _client()
     try:
         client.get_bucket(bucket, timeout=FIRST_SECONDS, retry=DEFAULT_RETRY.with_timeout(FIRST_SECONDS))
     except exceptions.NotFound:
-        return f"the bucket {bucket!r} does not exist; valid: a bucket that you have made"
+        raise InputError(
+            f"the bucket {bucket!r} does not exist; valid: a bucket that you have made"
+        ) from None
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:
         valid = "the roles Storage Object User and Storage Bucket Viewer"
-        return f"no permission ({first_line(error)}); valid: {valid}"
+        raise InputError(f"no permission ({first_line(error)}); valid: {valid}") from None
     except Exception as error:  # the client passes on those of a dozen libraries
-        return f"cannot be reached ({first_line(error)}); valid: a network and credentials with which it can"
-    return None
+        valid = "a network and credentials with which it can"
+        raise InputError(f"cannot be reached ({first_line(error)}); valid: {valid}") from None

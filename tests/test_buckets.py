@@ -100,7 +100,10 @@ def test_without_credentials_the_ways_to_get_some_are_named(tmp_path):
         text=True,
         env={"PATH": "/bin", "PYTHONPATH": str(Path(__file__).parents[1])},
     )
-    assert "InputError: gs://: none found; valid: gcloud auth application-default login, or" in found.stderr
+    assert (
+        "gs://bucket/x: no credentials (none found); valid: gcloud auth application-default login, or"
+        in found.stderr
+    )
 
 
 def test_objects_and_directories(storage, bucket):

@@ -49,7 +49,7 @@ def test_a_bucket_needs_gcsfs_and_nothing_is_made(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     buckets._client.cache_clear()
-    buckets._why_not.cache_clear()
+    buckets._ask.cache_clear()
     with pytest.raises(sj.InputError, match=r"gs:// needs gcsfs; valid: pip install 'sparse_jax\[gcs\]'"):
         TAKERS[name]("gs://bucket/n")
     assert not list(tmp_path.iterdir())
