@@ -114,6 +114,18 @@ def test_a_run_has_the_bits_of_one_on_a_disk(here, there, bucket, storage):
     assert read_workdir(user_path(f"{bucket}/run")).origin == f"{bucket}/run at step 4"
 
 
+def test_a_checkpoint_that_cannot_be_written_is_named(there, bucket, storage):
+    def before(method, _, name):
+        if method != "GET" and name.startswith("run/checkpoints/8/"):
+            raise Refused(403, "you do not have storage.objects.create")
+
+    storage.before = before
+    place = f"{bucket}/run/checkpoints"
+    with pytest.raises(InputError, match=f"cannot write to {place} .*; complete steps there: 4$"):
+        train(run_config(there), f"{bucket}/run")
+    assert "run/.lock" not in names(storage, bucket)
+
+
 def start(there, workdir, folder):
     """A process that trains."""
     (folder / "config.json").write_text(json.dumps(there))
@@ -296,10 +308,6 @@ def test_a_command_converts_from_bucket_to_bucket(here, bucket, storage):
     assert "round trip: largest difference of a weight 0" in done.stdout
     assert f"bytes in {bucket}/released" in done.stdout and not (ROOT / "gs:").exists()
     assert len(names(storage, bucket, "released/")) == 3
-    refused = run_command("train", f"--config={bucket}/a.py:size=tiny", f"--workdir={bucket}/run")
-    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
-    said = f"error: --config: {bucket}/a.py:size=tiny: a program, which runs here; valid:"
-    assert said in refused.stderr
 
 
 @pytest.mark.slow
@@ -312,7 +320,12 @@ def test_the_main_path_in_a_bucket(bucket, storage):
     made = names(storage, bucket, "quick/")
     assert {"quick/report.html", "quick/table.jsonl", "quick/sparse/circuits/fstring_brace.json"} <= {*made}
     model = f"--model={bucket}/quick/sparse"
-    prune = ["--config=experiments/configs/prune.py", "--config.steps=5", "--edges", "--lanes=2"]
+    prune = [
+        "--config=experiments/configs/prune.py",
+        "--config.steps=5",
+        "--config.target_loss=5.0",
+        "--edges",
+    ]
     done = run_command("prune", *prune, model, "--tasks=for_while", f"--output={bucket}/circuits")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert any(name.endswith("for_while.json") for name in names(storage, bucket, "circuits/"))
