@@ -150,7 +150,10 @@ class Killer:
     def __call__(self, method, bucket, name):
         if self.hit.is_set():
             raise Refused(503, "dead")
-        if bucket == self.bucket and name.startswith(self.prefix) and method != "GET":
+        counts = name.startswith(self.prefix) and not name.endswith(
+            ".lock"
+        )  # written as often as there is time
+        if bucket == self.bucket and counts and method != "GET":
             with self.lock:
                 self.left -= 1
                 if self.left == 0:
@@ -188,13 +191,13 @@ def test_a_run_killed_within_a_checkpoint_goes_on_to_the_same_bits(here, there, 
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_write_goes_on_to_the_same_bits(here, there, bucket, storage, tmp_path):
-    """At every few of its writes: of metrics, config and lock, and inside both checkpoints."""
-    for number in itertools.count(1, 12):
+    """At some of its writes: of metrics and config, and inside both checkpoints."""
+    for number in itertools.count(1, 30):
         for name in names(storage, bucket, "run/"):
             storage.delete(bucket.removeprefix("gs://"), name)
         if not killed(storage, bucket, there, tmp_path, "run/", number):
             break
-        killed(storage, bucket, there, tmp_path, "run/", number + 5)  # and once more on its way
+        killed(storage, bucket, there, tmp_path, "run/", number + 9)  # and once more on its way
         finish(there, bucket, tmp_path)
         assert_same(here, f"{bucket}/run")
     assert number > 50
