@@ -9,7 +9,6 @@ resumes; study.edge_targets and study.rankings may be added later.
 
 import shlex
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -21,7 +20,7 @@ from experiments.studies.circuit_size.sizes import MODELS, SizeRows
 from experiments.studies.circuit_size.study import describe_model, run_study
 from experiments.studies.figure import require_figures
 from experiments.studies.times import read_times, recorded
-from sparse_jax.files import local_path, require_writable
+from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require, require_sections
 from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.subject import prepare_subject
@@ -38,7 +37,7 @@ def main() -> None:
     """Checks everything, adds the missing rows, reports."""
     sections = ("study", "search", "pruning", "edge_pruning", "tasks", "workdir")
     config = require_sections(command.config().to_dict(), sections)
-    plan, workdir = read_plan(config), local_path(config["workdir"], "workdir")
+    plan, workdir = read_plan(config), user_path(config["workdir"], "workdir")
     tasks = [find_task(name) for name in config["tasks"]]
     if len(plan.study.targets) > 1:
         require_figures()
@@ -51,7 +50,7 @@ def main() -> None:
     pairs = {name: {one.name: one.fingerprint for one in group} for name, group in data.items()}
     path, times = workdir / "rows.jsonl", workdir / "times.jsonl"
     require(path.exists() or not REPORT.value, "--report", REPORT.value, f"without it: there is no {path}")
-    output = Path(OUTPUT.value or workdir / "report")
+    output = user_path(OUTPUT.value or workdir / "report")
     require_writable(output / "summary.json")
     keep_plan(plan, weights, pairs, workdir)
     if not REPORT.value:
@@ -60,7 +59,7 @@ def main() -> None:
                 name: prepare_subject(model, plan.prune, workdir / name) for name, model in models.items()
             }
             run_study(subjects, data, plan, SizeRows(path))
-    described = {name: describe_model(model, Path(PLACES[name].value)) for name, model in models.items()}
+    described = {name: describe_model(model, user_path(PLACES[name].value)) for name, model in models.items()}
     about = {"models": described, "config": config, "times": read_times(times)}
     rows = SizeRows(path).rows  # another command may have added some meanwhile
     print(write_report(rows, about, plan.study.headline, output, plan.study.seed))

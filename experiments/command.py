@@ -16,7 +16,8 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import is_config_flag
 
 from experiments import flag_types  # noqa: F401 (how overrides are read)
-from sparse_jax.files import local_path
+from sparse_jax.buckets import BucketPath
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, first_line, nearest
 from sparse_jax.progress import finish_line
 from sparse_jax.runtime import preemption, processes
@@ -128,7 +129,12 @@ def _expanded(argument: str) -> str:
     found = re.fullmatch(r"--?(\w+)=(.*)", argument, re.DOTALL)
     if not found or found[1] not in flags.FLAGS or not is_config_flag(flags.FLAGS[found[1]]):
         return argument
-    return f"--{found[1]}={local_path(found[2], f'--{found[1]}')}"
+    place = user_path(found[2], f"--{found[1]}")
+    if isinstance(place, BucketPath):
+        raise InputError(
+            f"--{found[1]}: {place}: a program, which runs here; valid: a Python file on this machine"
+        )
+    return f"--{found[1]}={place}"
 
 
 def _unknown_key(arguments: list[str], said: str) -> str:

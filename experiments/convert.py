@@ -8,8 +8,6 @@ in the Hugging Face format (hf), or in our own: only nonzero weights (compact) o
 Our own also gets means over generated programs if there is a tokenizer.json, so that the model can be pruned.
 """
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +17,7 @@ from experiments import command
 from experiments.flag_types import path_flag
 from sparse_jax.ablation.values import publish_means
 from sparse_jax.data.tokenizer import end_of_text
+from sparse_jax.files import user_path
 from sparse_jax.model.forward import summary
 from sparse_jax.model.generate import generate
 from sparse_jax.models.formats import WRITABLE, load_model, save_model
@@ -35,8 +34,8 @@ def main() -> None:
     model = load_model(FROM.value)
     save_model(model, TO.value, FORMAT.value)
     if FORMAT.value in ("compact", "safetensors") and model.run is None and model.tokenizer:
-        publish_means(load_model(TO.value), Path(TO.value), programs=True)
-    size = sum(path.stat().st_size for path in Path(TO.value).iterdir())
+        publish_means(load_model(TO.value), user_path(TO.value), programs=True)
+    size = sum(path.stat().st_size for path in user_path(TO.value).iterdir())
     print(summary(model.params))
     print(f"size: {size:,} bytes in {TO.value}")
     print(f"sample: {sample(model)!r}")

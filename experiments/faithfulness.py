@@ -7,13 +7,11 @@ any time; the same command continues. --output gets rows.jsonl with a line per c
 figures, made anew after each circuit.
 """
 
-from pathlib import Path
-
 from experiments import command
 from experiments.flag_types import path_flag
 from experiments.studies.faithfulness import measured_rows, write_results
 from experiments.studies.figure import require_figures
-from sparse_jax.files import local_path, require_writable
+from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import from_mapping, require, require_sections
 from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
@@ -33,11 +31,11 @@ def main() -> None:
     (target,) = targets
     tasks = [find_task(name) for name in config["tasks"]]
     require_figures()
-    require_writable(Path(OUTPUT.value, "rows.jsonl"))
+    require_writable(user_path(OUTPUT.value) / "rows.jsonl")
     models = {side: load_model(path) for side, path in config["models"].items()}
-    workdir, table = local_path(config["workdir"], "workdir"), ""
+    workdir, table = user_path(config["workdir"], "workdir"), ""
     for rows in measured_rows(models, tasks, recipes, workdir, config["pairs"]):
-        table = write_results(rows, target, Path(OUTPUT.value))
+        table = write_results(rows, target, user_path(OUTPUT.value))
     print(table)
 
 

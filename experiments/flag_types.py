@@ -6,30 +6,30 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
-from sparse_jax.files import local_path
+from sparse_jax.files import user_path
 
 
 class _Path(flags.ArgumentParser):
-    """A place on this machine, with ~ expanded."""
+    """A place on this machine or in a bucket, with ~ expanded."""
 
     syntactic_help = "a path"
 
     def parse(self, argument: str) -> str:
-        return str(local_path(argument))
+        return str(user_path(argument))
 
 
 class _Paths(flags.ArgumentParser):
-    """Places on this machine, separated by commas."""
+    """Places, separated by commas."""
 
     syntactic_help = "paths, separated by commas"
 
     def parse(self, argument: str | tuple[str, ...]) -> tuple[str, ...]:
         given = argument.split(",") if isinstance(argument, str) else argument
-        return tuple(str(local_path(path)) for path in given)
+        return tuple(str(user_path(path)) for path in given)
 
 
 def path_flag(name: str, default: str | None, about: str, required: bool = False) -> flags.FlagHolder:
-    """A flag whose value is a path; `~` is expanded, a bucket refused."""
+    """A flag whose value is a path; `~` is expanded, a bucket asked whether it is there."""
     return flags.DEFINE(_Path(), name, default, about, required=required)
 
 

@@ -6,15 +6,13 @@ All models are trained and pruned in the same way, in the config's workdir; exis
 --output gets rows.jsonl with a line per model, the table and the figure.
 """
 
-from pathlib import Path
-
 from experiments import command
 from experiments.flag_types import path_flag
 from experiments.studies.figure import require_figures
 from experiments.studies.model_size import model_row, write_rows
 from experiments.studies.publish import validation_loss
 from sparse_jax.data.corpus import prepare
-from sparse_jax.files import local_path, require_writable
+from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
@@ -33,14 +31,14 @@ def main() -> None:
     config = require_sections(
         command.config().to_dict(), ("models", "changed", "pruning", "tasks", "workdir")
     )
-    workdir, rows = local_path(config["workdir"], "workdir"), []
+    workdir, rows = user_path(config["workdir"], "workdir"), []
     runs = {name: run_config(given) for name, given in config["models"].items()}
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
     tasks = [find_task(name) for name in config["tasks"]]
     require_figures()
     for name, run in runs.items():
         check_workdir(workdir / name, run)
-    require_writable(Path(OUTPUT.value, "rows.jsonl"))
+    require_writable(user_path(OUTPUT.value) / "rows.jsonl")
     for name, run in runs.items():
         corpus = prepare(run.data, run.model.vocab_size)
         data = [task_data(task, corpus.tokenizer, run.model.context, prune) for task in tasks]
@@ -50,7 +48,7 @@ def main() -> None:
         circuits = {one.name: circuit for one, circuit in zip(data, found) if circuit is not None}
         changed = config["changed"].get(name, "")
         rows.append(model_row(name, changed, model, validation_loss(workdir / name), circuits))
-    print(write_rows(rows, prune.target_loss, Path(OUTPUT.value)))
+    print(write_rows(rows, prune.target_loss, user_path(OUTPUT.value)))
 
 
 if __name__ == "__main__":

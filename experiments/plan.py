@@ -6,8 +6,6 @@ The actual training and pruning steps are compiled on this machine for the topol
 minutes each). TPUs need the extra `plan`, GPUs `plan-gpu`. Times are roofline estimates.
 """
 
-from pathlib import Path
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -55,7 +53,7 @@ def main() -> None:
             records.append(plan_pruning(config, prune, topology, devices, PRICE.value))
         print(format_record(records[-1]), flush=True)
     if OUTPUT.value is not None:
-        write_whole(Path(OUTPUT.value), json_lines(records))
+        write_whole(OUTPUT.value, json_lines(records))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ same command resumes a stopped study; rows of another config are refused.
 """
 
 import dataclasses
-from pathlib import Path
 
 from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag
 from experiments.studies.plan_table import config_digest, kept_rows, markdown
-from sparse_jax.files import json_lines, require_writable, write_whole
+from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.inputs import require
 from sparse_jax.planning.devices import planned_devices
 from sparse_jax.planning.plan import plan_training, plan_update
@@ -40,7 +39,7 @@ def main() -> None:
     for width in SIZES.value:
         require(width.isdecimal() and int(width) > 0, "--widths", width, "whole numbers such as 256,1024")
     runs = [_of_width(base, int(width)) for width in SIZES.value]
-    rows = Path(OUTPUT.value, "rows.jsonl")
+    rows = user_path(OUTPUT.value) / "rows.jsonl"
     require_writable(rows)
     records = kept_rows(rows, base)
     done = {(record["d_model"], record["topology"], record["program"]) for record in records}

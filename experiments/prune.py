@@ -5,7 +5,6 @@ python -m experiments.prune --config=experiments/configs/prune.py --model=runs/q
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -48,7 +47,7 @@ def main() -> None:
     tasks = [find_task(name) for name in NAMES.value]
     model = load_model(MODEL.value)
     data = [task_data(task, model.require_tokenizer(), model.config.context, prune) for task in tasks]
-    found = prune_tasks(model, None, data, recipe, Path(OUTPUT.value))
+    found = prune_tasks(model, None, data, recipe, OUTPUT.value)
     names = _told_apart(NAMES.value, [task.name for task in tasks])
     circuits = {name: circuit for name, circuit in zip(names, found) if circuit is not None}
     print(format_table(compare(names, circuits, {})))

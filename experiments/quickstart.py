@@ -10,7 +10,7 @@ from experiments import command
 from experiments.report import write
 from experiments.studies.comparison import SIDES, compare, format_table
 from sparse_jax.data.corpus import prepare
-from sparse_jax.files import local_path
+from sparse_jax.files import user_path
 from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
@@ -25,7 +25,7 @@ from sparse_jax.training.resume import check_workdir
 def main() -> None:
     """Checks the whole config, then trains, prunes, and reports."""
     config = require_sections(command.config().to_dict(), (*SIDES, "pruning", "tasks", "workdir"))
-    workdir = local_path(config["workdir"], "workdir")
+    workdir = user_path(config["workdir"], "workdir")
     runs = {side: run_config(config[side]) for side in SIDES}
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
     tasks = [find_task(name) for name in config["tasks"]]

@@ -6,13 +6,12 @@ A circuit's task is the one that its file names; --tasks names others, one a cir
 file for each.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag, paths_flag
 from sparse_jax.faithfulness.measure import measure_circuit
+from sparse_jax.files import user_path
 from sparse_jax.inputs import require
 from sparse_jax.interactive import load_circuit
 from sparse_jax.models.formats import load_model
@@ -38,7 +37,7 @@ def main() -> None:
         card = measure_circuit(model, circuit, task, PAIRS.value)
         print(card)
         if OUTPUT.value:
-            card.save(Path(OUTPUT.value) / f"{Path(path).stem}.json")
+            card.save(user_path(OUTPUT.value) / f"{user_path(path).stem}.json")
 
 
 if __name__ == "__main__":

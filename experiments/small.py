@@ -7,7 +7,6 @@ means, config, tokenizer, metrics; every command's --model takes such a folder),
 """
 
 import itertools
-from pathlib import Path
 
 from experiments import command
 from experiments.flag_types import path_flag
@@ -15,7 +14,7 @@ from experiments.studies.comparison import SIDES
 from experiments.studies.publish import publish
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import publish_means
-from sparse_jax.files import local_path, require_writable
+from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require_sections
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.training.config import run_config
@@ -28,11 +27,11 @@ OUTPUT = path_flag("output", None, "where the finished pair goes", required=True
 def main() -> None:
     """Checks the whole config, trains both models, measures them, publishes."""
     config = require_sections(command.config().to_dict(), (*SIDES, "workdir", "test_pairs"))
-    workdir = local_path(config["workdir"], "workdir")
+    workdir = user_path(config["workdir"], "workdir")
     runs = {side: run_config(config[side]) for side in SIDES}
     for side in SIDES:
         check_workdir(workdir / side, runs[side])
-    output = Path(OUTPUT.value)
+    output = user_path(OUTPUT.value)
     require_writable(output / "table.txt")
     models = {side: train(runs[side], workdir / side, f"train {side}") for side in SIDES}
     rows = {split: {} for split in ("test", "shifted")}

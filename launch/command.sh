@@ -15,7 +15,8 @@
 # whole NAME LEAST     refuses unless the variable is a whole number, LEAST or more
 # one_of NAME VALUE... refuses unless the variable is one of these
 # small NAME           refuses unless the variable is a name for a cloud
-# kept FLAG...         refuses unless MOUNT is a folder, and --workdir and --output are in it
+# kept FLAG...         refuses --workdir and --output that are neither in a bucket, gs://..., nor in the folder MOUNT, if
+#                      there is one
 
 # shellcheck shell=bash
 
@@ -129,8 +130,11 @@ small() {
 }
 
 kept() {
-  local flag word path=""
-  [[ "$MOUNT" =~ ^(/[A-Za-z0-9._-]+)+$ ]] || refuse "MOUNT: '$MOUNT'; valid: a folder such as /mnt/runs"
+  local flag word path="" valid="gs://BUCKET/..."
+  if [ -n "$MOUNT" ]; then
+    [[ "$MOUNT" =~ ^(/[A-Za-z0-9._-]+)+$ ]] || refuse "MOUNT: '$MOUNT'; valid: a folder such as /mnt/runs"
+    valid="$valid, or a folder in MOUNT, $MOUNT/..."
+  fi
   for word in "$@" ""; do
     if [ "$path" = next ]; then
       path="$word"
@@ -139,8 +143,10 @@ kept() {
       [ -n "${BASH_REMATCH[2]}" ] || path=next
     fi
     if [ -n "$path" ] && [ "$path" != next ]; then
-      [[ "$path" == "$MOUNT"/* && "$path/" != */../* ]] ||
-        refuse "$flag: '$path' would be lost with the machine; valid: a folder in MOUNT, $MOUNT/..."
+      if [[ "$path" != gs://* ]]; then
+        [[ -n "$MOUNT" && "$path" == "$MOUNT"/* && "$path/" != */../* ]] ||
+          refuse "$flag: '$path' would be lost with the machine; valid: $valid"
+      fi
       path=""
     fi
   done
@@ -155,3 +161,7 @@ module="${1:-}"
 [[ "$module" =~ ^experiments(\.[a-z_]+)+$ ]] || refuse "MODULE: '$module'; valid: such as experiments.train"
 [ -f "$root/${module//.//}.py" ] || refuse "MODULE: '$module' is not there; valid: such as experiments.train"
 shift
+# what a bucket needs, for environment.sh
+if [[ "$*" == *gs://* ]]; then
+  export SPARSE_JAX_EXTRAS="${SPARSE_JAX_EXTRAS:+$SPARSE_JAX_EXTRAS,}gcs"
+fi

@@ -3,7 +3,7 @@
 # SPARSE_JAX_PYTHON       the Python to make the environment with (default: python3; 3.11 to 3.13)
 # SPARSE_JAX_VENV         where the environment is (default: .venv beside setup.cfg)
 # SPARSE_JAX_ACCELERATOR  what jax is installed for: cpu, cuda or tpu (default: what is found on this machine)
-# SPARSE_JAX_EXTRAS       extras of setup.cfg to install, such as "test" or "test,plan" (set by the scripts)
+# SPARSE_JAX_EXTRAS       extras of setup.cfg to install, such as "test" or "gcs,plan" (set by the scripts)
 
 # shellcheck shell=bash
 

@@ -6,5 +6,6 @@
 #
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail
+if [[ "$*" == *gs://* ]]; then export SPARSE_JAX_EXTRAS="gcs"; fi
 source "$(dirname "$0")/environment.sh"
 exec python -m experiments.quickstart --config=experiments/configs/quickstart.py "$@"

@@ -5,8 +5,8 @@
 # back when the command has ended. If this script is ended itself, the slice stays: the same command takes it up.
 #
 # PROJECT=p ZONE=us-west4-a NAME=run1 ACCELERATOR=v5litepod-64 VERSION=v2-alpha-tpuv5-lite REPOSITORY=https://... \
-#   SHARE=10.0.0.2:/runs MOUNT=/mnt/runs bash launch/tpu_pod.sh [--dry-run] experiments.train --config=... \
-#   --workdir=/mnt/runs/run1 --config.data.directory=/mnt/runs/data
+#   bash launch/tpu_pod.sh [--dry-run] experiments.train --config=... --workdir=gs://BUCKET/run1 \
+#   --config.data.directory=gs://BUCKET/data
 #
 # PROJECT      the Google Cloud project
 # ZONE         where the slice is, such as us-west4-a
@@ -14,24 +14,29 @@
 # ACCELERATOR  its type, such as v5litepod-64 (here called v5e-64), v5p-128, v6e-256
 # VERSION      the software of its workers: v2-alpha-tpuv5-lite, v2-alpha-tpuv5 or v2-alpha-tpuv6e
 # REPOSITORY   what the workers clone; REVISION: the branch, tag or commit (default: main)
-# SHARE        ADDRESS:/FOLDER of a disk (NFS, such as Filestore) that all workers may write: a slice's own are lost
-# MOUNT        where they see it; --workdir and --output have to be in it, and data.directory should be
+# SHARE        ADDRESS:/FOLDER of a disk (NFS, such as Filestore) that all workers may write, if there is one
+# MOUNT        where they see it
 # PYTHON       python3.11, python3.12 (default) or python3.13; installed where the workers' image lacks it
 # SPOT         true: cheaper, and may be taken away (default: false)
 # POLL         seconds between looks at the request (default: 60)
 # RESTARTS     how often a slice is asked for again, and how often the command is started again (default: 100)
-# Credentials are those of gcloud. JAX finds the other workers by itself.
+# The disks of a slice are lost with it: --workdir and --output have to be in a bucket, gs://..., or in MOUNT, and
+# data.directory should be. Credentials are those of gcloud; the bucket is used as the service account of the slice.
+# JAX finds the other workers by itself.
 set -euo pipefail
 source "$(dirname "$0")/command.sh"
-for variable in PROJECT ZONE NAME ACCELERATOR VERSION REPOSITORY SHARE MOUNT; do
+for variable in PROJECT ZONE NAME ACCELERATOR VERSION REPOSITORY; do
   need "$variable" "see the top of launch/tpu_pod.sh"
 done
 REVISION="${REVISION:-main}" SPOT="${SPOT:-false}" POLL="${POLL:-60}" RESTARTS="${RESTARTS:-100}"
-PYTHON="${PYTHON:-python3.12}"
+PYTHON="${PYTHON:-python3.12}" SHARE="${SHARE:-}" MOUNT="${MOUNT:-}"
 small NAME
 [[ "$ACCELERATOR" =~ ^(v5litepod|v5p|v6e)-[0-9]+$ ]] ||
   refuse "ACCELERATOR: '$ACCELERATOR'; valid: v5litepod-N, v5p-N or v6e-N"
-[[ "$SHARE" =~ ^[A-Za-z0-9.-]+:/[A-Za-z0-9._/-]*$ ]] || refuse "SHARE: '$SHARE'; valid: such as 10.0.0.2:/runs"
+if [ -n "$SHARE$MOUNT" ]; then
+  [[ "$SHARE" =~ ^[A-Za-z0-9.-]+:/[A-Za-z0-9._/-]*$ ]] || refuse "SHARE: '$SHARE'; valid: such as 10.0.0.2:/runs"
+  need MOUNT "a folder such as /mnt/runs, where the workers see SHARE"
+fi
 kept "$@"
 one_of PYTHON python3.11 python3.12 python3.13
 one_of SPOT true false
@@ -47,12 +52,14 @@ hosts=several
 quoted="$(printf '%q ' python -m "$module" "$@")"
 
 # What every worker runs. A command whose connection was lost may still be there: it is told to stop, and saves.
-script="set -e
-get='sudo apt-get -qq -o DPkg::Lock::Timeout=300'
+mount=""
+[ -z "$SHARE" ] || mount="
 if ! mountpoint -q $MOUNT; then
   command -v mount.nfs >/dev/null || { \$get update && \$get install nfs-common; } >/dev/null
   sudo mkdir -p $MOUNT && sudo mount -t nfs $SHARE $MOUNT
-fi
+fi"
+script="set -e
+get='sudo apt-get -qq -o DPkg::Lock::Timeout=300'$mount
 if ! command -v $PYTHON >/dev/null; then
   { sudo add-apt-repository -y ppa:deadsnakes/ppa && \$get update && \$get install $PYTHON-venv; } >/dev/null
 fi
@@ -62,7 +69,8 @@ git fetch --quiet --prune --tags --force origin
 # a branch is taken as it is there now, not as the clone has its own
 revision=\$(git rev-parse --quiet --verify $(printf '%q' "origin/$REVISION") || echo $(printf '%q' "$REVISION"))
 git checkout --quiet --detach \"\$revision\"
-export TPU_NAME=$NAME SPARSE_JAX_PYTHON=$PYTHON SPARSE_JAX_HOSTS=$hosts && source launch/environment.sh
+export TPU_NAME=$NAME SPARSE_JAX_PYTHON=$PYTHON SPARSE_JAX_HOSTS=$hosts SPARSE_JAX_EXTRAS=${SPARSE_JAX_EXTRAS:-}
+source launch/environment.sh
 before=\$(cat /dev/shm/$NAME.pid 2>/dev/null || true)
 if grep -qs $module /proc/\${before:-none}/cmdline; then
   echo 'waiting at most 300 s for the command of a lost connection to save' >&2

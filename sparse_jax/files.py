@@ -1,4 +1,4 @@
-"""Atomic writing of files and directories, and JSON."""
+"""Paths that users give, atomic writing of files and directories, and JSON."""
 
 import contextlib
 import json
@@ -10,23 +10,33 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from sparse_jax.buckets import SCHEME, BucketPath, Changed, bucket_path
+from sparse_jax.copies import upload
 from sparse_jax.inputs import InputError
 
 
-def local_path(path: str | os.PathLike, field: str = "path") -> Path:
+def user_path(path: str | os.PathLike, field: str = "path") -> Path:
     """A path that a user gave, with `~` expanded; whatever takes one, takes it through here.
 
-    Raises InputError naming `field` for an empty path, a bucket or an address, and an unknown user's home.
+    gs://BUCKET/NAME is a BucketPath, which has those methods of a Path that this library uses, and no others.
+    Raises InputError naming `field` for an empty path, another scheme, an unknown user's home, and a bucket
+    that cannot be used.
     """
+    if isinstance(path, BucketPath):
+        return cast(Path, path)
     text = os.fspath(path)
     if not text:
         raise InputError(f"{field}: empty; valid: a path")
     # Path("gs://x") has one slash only
     scheme = re.match(r"([a-z][a-z0-9+.-]+):/", text, re.IGNORECASE)
+    if scheme and scheme[1].lower() == "gs":
+        return cast(Path, bucket_path(text, field))
     if scheme:
-        raise InputError(f"{field}: {text!r}: {scheme[1]}:// is not supported; valid: a path on this machine")
+        raise InputError(
+            f"{field}: {text!r}: {scheme[1]}:// is not supported; valid: a path on this machine, or {SCHEME}"
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -39,28 +49,59 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 
     Raises InputError naming the file if it cannot be written, and leaves nothing half-written.
     """
-    path = local_path(path)
-    # a name that nobody has: others may write the same file at once, on other machines too; the last one wins
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.unfinished")
+    path = user_path(path)
     data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with unfinished.open("xb") as file:
-                file.write(data)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        if isinstance(path, BucketPath):
+            path.write_bytes(data)
+        else:
+            _write_on_disk(path, data)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
+def _write_on_disk(path: Path, data: bytes) -> None:
+    # a name that nobody has: others may write the same file at once, on other machines too; the last one wins
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.unfinished")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with unfinished.open("xb") as file:
+            file.write(data)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def append_lines(path: Path, lines: str) -> None:
+    """Appends whole lines of UTF-8 to a file; a last line that a kill cut off is removed first.
+
+    An object in a bucket is read and written anew, and again if another process has written it meanwhile.
+    """
+    if isinstance(path, BucketPath):
+        while True:
+            before, generation = path.read_version() if path.is_file() else (b"", 0)
+            with contextlib.suppress(Changed):
+                path.write_bytes(before + lines.encode(), generation)
+                return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(lines)
+
+
 def require_writable(path: str | os.PathLike) -> None:
     """Raises InputError naming the file unless `write_whole` can write to `path`; makes its directories."""
-    path = local_path(path)
+    path = user_path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a directory; valid: a file")
     try:
+        if isinstance(path, BucketPath):
+            probe = path.with_name(f"{path.name}.{secrets.token_hex(8)}.unfinished")
+            probe.write_bytes(b"")
+            probe.unlink()
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -74,17 +115,22 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
 
     Raises InputError if `path` exists (it is not changed) or cannot be written.
     """
-    path = local_path(path)
+    path = user_path(path)
     if path.exists() or path.is_symlink():
         raise InputError(f"{path}: exists; valid: a directory that does not exist yet")
+    beside = None if isinstance(path, BucketPath) else path.parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if beside is not None:
+            beside.mkdir(parents=True, exist_ok=True)
         # a unique name: anything else next to `path` may belong to somebody
-        unfinished = Path(tempfile.mkdtemp(prefix=f"{path.name}.unfinished.", dir=path.parent))
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{path.name}.unfinished.", dir=beside))
         try:
             yield unfinished
             unfinished.chmod(0o755)
-            os.rename(unfinished, path)
+            if isinstance(path, BucketPath):
+                upload(unfinished, path)
+            else:
+                os.rename(unfinished, path)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:

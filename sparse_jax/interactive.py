@@ -28,10 +28,11 @@ from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.graph import load_circuit as read_circuit
 from sparse_jax.circuits.node_list import is_node_list, read_node_list
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
+from sparse_jax.copies import on_this_machine
 from sparse_jax.data.tokenizer import encode_texts, end_of_text
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard
-from sparse_jax.files import local_path
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
@@ -335,11 +336,14 @@ def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit
     model: the model that the circuit has to be of; a `viz_data.pt` says only which nodes were kept, so that
     it cannot do without. Raises InputError for a missing or foreign file, and a circuit of another model.
     """
-    path = local_path(path, "circuit")
-    if zipfile.is_zipfile(path):  # as torch.save writes them
-        if model is None:
-            raise InputError(f"{path}: a released circuit; valid: load_circuit(path, model), with its model")
-        return released_circuit(read_viz_data(path, model.config), model)
+    path = user_path(path, "circuit")
+    if path.is_file():
+        with on_this_machine(path) as copy:
+            if zipfile.is_zipfile(copy):  # as torch.save writes them
+                if model is None:
+                    valid = "load_circuit(path, model), with its model"
+                    raise InputError(f"{path}: a released circuit; valid: {valid}")
+                return released_circuit(read_viz_data(copy, model.config), model)
     if is_node_list(path):
         return read_node_list(path, model)
     circuit = read_circuit(path)

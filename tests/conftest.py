@@ -41,6 +41,7 @@ import pytest  # noqa: E402
 from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 from sparse_jax.training.config import run_config  # noqa: E402
+from tests.storage_server import Storage, environment, serving  # noqa: E402
 from tests.tiny_run import tiny  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
@@ -71,6 +72,25 @@ def compiled_anew():
     yield
     jax.config.update("jax_enable_compilation_cache", True)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def storage():
+    """A server of Cloud Storage for this process and those that it starts; clients remember its address."""
+    server = Storage()
+    with serving(server) as address:
+        os.environ.update(environment(address))
+        yield server
+
+
+@pytest.fixture
+def bucket(storage, tmp_path, monkeypatch):
+    """A new, empty bucket, as gs://NAME; its copies on this machine are kept in a folder of the test."""
+    name = f"bucket-{len(storage.buckets)}"
+    storage.buckets[name] = {}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield f"gs://{name}"
+    storage.before = lambda *_: None
 
 
 @pytest.fixture(scope="session")

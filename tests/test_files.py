@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sparse_jax.files import json_lines, local_path, new_directory, require_writable, write_whole
+from sparse_jax.files import json_lines, new_directory, require_writable, user_path, write_whole
 from sparse_jax.inputs import InputError
 
 
@@ -114,11 +114,11 @@ def test_a_home_is_expanded_wherever_something_is_written(tmp_path, monkeypatch)
     with new_directory("~/c") as folder:
         (folder / "x.txt").touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
-    assert local_path("~/a") == tmp_path / "a" and local_path("a/~") == Path("a/~")
+    assert user_path("~/a") == tmp_path / "a" and user_path("a/~") == Path("a/~")
 
 
-@pytest.mark.parametrize("given", ["gs://b/n", "s3://b/n", "https://x.org/n", Path("gs://b/n"), "GS://b"])
-def test_buckets_and_addresses_are_refused_by_name(tmp_path, monkeypatch, given):
+@pytest.mark.parametrize("given", ["s3://b/n", "https://x.org/n", Path("hdfs://b/n"), "AZ://b"])
+def test_other_schemes_are_refused_by_name(tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
     scheme = str(given).split(":")[0]
     for write in (
@@ -126,14 +126,16 @@ def test_buckets_and_addresses_are_refused_by_name(tmp_path, monkeypatch, given)
         lambda: require_writable(given),
         new_directory(given).__enter__,
     ):
-        with pytest.raises(InputError, match=f"^path: .*: {scheme}:// is not supported; valid: a path on"):
+        with pytest.raises(
+            InputError, match=f"^path: .*: {scheme}:// is not supported; valid: a path on .* gs://"
+        ):
             write()
     assert not list(tmp_path.iterdir())
 
 
 def test_paths_that_are_none():
     with pytest.raises(InputError, match="^workdir: empty; valid: a path"):
-        local_path("", "workdir")
+        user_path("", "workdir")
     with pytest.raises(InputError, match="no home of ~nobody-of-this-name is known"):
-        local_path("~nobody-of-this-name/x")
-    assert local_path("a:b/c") == Path("a:b/c")
+        user_path("~nobody-of-this-name/x")
+    assert user_path("a:b/c") == Path("a:b/c")

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("inputs", "files", "trees", "progress", "topk"),
+    ("inputs", "buckets", "copies", "files", "lease", "trees", "progress", "topk"),
     ("model", "sparsity", "data", "runtime"),
     ("tasks", "models"),
     ("training", "circuits"),
@@ -19,7 +19,7 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # what some machine lacks is imported inside the function that needs it
-LAZY = {"torch", "transformers", "wandb", "tensorflow", "tensorboardX", "libtpu"}
+LAZY = {"fsspec", "gcsfs", "google", "torch", "transformers", "wandb", "tensorflow", "tensorboardX", "libtpu"}
 FILES = sorted([*ROOT.glob("sparse_jax/**/*.py"), *ROOT.glob("experiments/**/*.py")])
 
 

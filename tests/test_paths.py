@@ -1,10 +1,12 @@
-"""Every public name that takes a path: a home is expanded, a bucket refused before anything is done."""
+"""Every public name that takes a path: a home is expanded, another scheme refused before anything is done."""
 
 import json
+import sys
 
 import pytest
 
 import sparse_jax as sj
+from sparse_jax import buckets
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import prepare
@@ -35,11 +37,20 @@ TAKERS = {
 
 
 @pytest.mark.parametrize("name", TAKERS)
-def test_a_bucket_is_refused_and_nothing_is_made(tmp_path, monkeypatch, name):
+def test_another_scheme_is_refused_and_nothing_is_made(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        sj.InputError, match=r"'gs://bucket/n.*': gs:// is not supported; valid: a path on this"
-    ):
+    with pytest.raises(sj.InputError, match=r"'s3://b/n.*': s3:// is not supported; valid: a path on this"):
+        TAKERS[name]("s3://b/n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", TAKERS)
+def test_a_bucket_needs_gcsfs_and_nothing_is_made(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    buckets._client.cache_clear()
+    buckets._ask.cache_clear()
+    with pytest.raises(sj.InputError, match=r"gs:// needs gcsfs; valid: pip install 'sparse_jax\[gcs\]'"):
         TAKERS[name]("gs://bucket/n")
     assert not list(tmp_path.iterdir())
 

@@ -18,6 +18,8 @@ from experiments import command
 from experiments.bench.saving import measure
 from experiments.bench.train_steps import SIZES
 from experiments.flag_types import path_flag
+from sparse_jax.buckets import BucketPath
+from sparse_jax.files import user_path
 from sparse_jax.inputs import require, require_choice
 
 NAMES = flags.DEFINE_list("sizes", ["S", "M"], f"among {', '.join(SIZES)}")
@@ -35,6 +37,8 @@ def main() -> None:
         require(n.isdecimal(), "--every", n, "whole numbers such as 0,100")
     every = [int(n) for n in EVERY.value]
     require(0 in every and all(n <= STEPS.value for n in every), "--every", every, "0 and at most --steps")
+    on_disk = DIRECTORY.value is None or not isinstance(user_path(DIRECTORY.value), BucketPath)
+    require(on_disk, "--directory", DIRECTORY.value, "a directory on this machine")
     for name in NAMES.value:
         with tempfile.TemporaryDirectory(dir=DIRECTORY.value) as folder:
             for row in measure(SIZES[name], every, STEPS.value, TURNS.value, Path(folder)):

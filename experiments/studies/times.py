@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sparse_jax.files import json_lines
+from sparse_jax.files import append_lines, json_lines
 from sparse_jax.runtime.preemption import Preempted
 from sparse_jax.runtime.provenance import provenance
 from sparse_jax.runtime.writers import read_rows
@@ -28,9 +28,7 @@ def recorded(path: Path, command: str) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
         line["seconds"] = round(time.monotonic() - began, 1)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json_lines([line]))
+        append_lines(path, json_lines([line]))
 
 
 def _make_room(number: int, frame: object) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from sparse_jax.circuits.calibration import Calibration
 from sparse_jax.circuits.edge_gates import gate_edges
 from sparse_jax.circuits.gates import Gates, by_kind
 from sparse_jax.circuits.graph import Circuit
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, require_choice
 from sparse_jax.model import sites
 from sparse_jax.model.forward import Params, forward
@@ -44,7 +44,7 @@ def values_of(model: Model, circuit: Circuit) -> Gates:
     """
     check_circuit(model, circuit)
     wanted = circuit.provenance.get("values")
-    for path in sorted(Path(circuit.folder).glob("means*.npz")) if circuit.folder and wanted else ():
+    for path in sorted(user_path(circuit.folder).glob("means*.npz")) if circuit.folder and wanted else ():
         try:
             kept = load_means(path, model.fingerprint)
         except InputError:

@@ -19,7 +19,7 @@ from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import validation_windows
 from sparse_jax.data.simple_python import programs as generated
 from sparse_jax.data.tokenizer import encode_texts, end_of_text
-from sparse_jax.files import write_whole
+from sparse_jax.files import user_path, write_whole
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
@@ -72,7 +72,7 @@ def load_means(path: str | os.PathLike, model: str | None = None) -> dict[str, n
     Raises InputError for a missing or invalid file and, if `model` is given, for means of another model.
     """
     try:
-        with np.load(path) as arrays:
+        with np.load(io.BytesIO(user_path(path).read_bytes())) as arrays:
             means = dict(arrays)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"means: {path} cannot be read ({error})") from None
@@ -136,7 +136,7 @@ def training_corpus(model: Model) -> Corpus:
 
 
 def _published(model: Model, windows: int) -> dict[str, np.ndarray]:
-    path = Path(model.origin) / _published_name(windows)
+    path = user_path(model.origin, "model") / _published_name(windows)
     if not path.exists():
         return {}
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparse_jax.circuits.picture import circuit_svg
-from sparse_jax.files import local_path, write_whole
+from sparse_jax.files import user_path, write_whole
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
@@ -223,7 +223,7 @@ def load_circuit(path: str | os.PathLike) -> Circuit:
     ...     load_circuit(f"{folder}/circuit.json")
     Circuit(for_while in a model: 2 nodes, 0 edges; nats: )
     """
-    path = local_path(path, "circuit")
+    path = user_path(path, "circuit")
     try:
         circuit = from_json(path.read_text(encoding="utf-8"))
         return dataclasses.replace(circuit, folder=str(path.parent))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sparse_jax.circuits.graph import Circuit, Edge, Node
 from sparse_jax.circuits.viz_data import SITES
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.model import sites
 from sparse_jax.models.model import Model
@@ -28,7 +29,7 @@ _ORDER = {site: number for number, site in enumerate(sites.NODE_SITES)}
 def is_node_list(path: str | os.PathLike) -> bool:
     """Whether a file begins as one of the two does."""
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with user_path(path).open(encoding="utf-8") as file:
             return _FIRST.match(file.read(200)) is not None
     except (OSError, UnicodeDecodeError):
         return False
@@ -44,7 +45,7 @@ def read_node_list(path: str | os.PathLike, model: Model | None = None) -> Circu
     Raises InputError, naming file and line, for what is missing, ill-formed or there twice, for an edge
     between nodes that are not in the list or that no weight connects, and for a node that is not in `model`.
     """
-    nodes_path, edges_path = _both(Path(path))
+    nodes_path, edges_path = _both(user_path(path))
     places = _nodes(nodes_path, None if model is None else model.config.n_layers)
     nodes = tuple(sorted(places, key=lambda node: (node.layer, _ORDER[node.site], node.index)))
     edges = _edges(edges_path, {node: number for number, node in enumerate(nodes)}, places)

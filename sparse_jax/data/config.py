@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sparse_jax.files import local_path
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice
 
 # The fields that each kind of source uses, with their defaults; any other field must stay None.
@@ -96,7 +96,7 @@ def data_config(mapping: Mapping[str, object]) -> DataConfig:
 
 def sources_of(paths: Sequence[str]) -> dict[str, dict[str, object]]:
     """The sources for `paths` alone: directories of `.py` files as `code`, files as `text`, half of each."""
-    code = tuple(path for path in paths if local_path(path, "paths").is_dir())
+    code = tuple(path for path in paths if user_path(path, "paths").is_dir())
     text = tuple(path for path in paths if path not in code)
     sources = {"code": ("python_source", code), "text": ("text", text)}
     return {name: {"kind": kind, "paths": found} for name, (kind, found) in sources.items() if found}

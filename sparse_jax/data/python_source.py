@@ -7,12 +7,16 @@ import stat
 import sysconfig
 import tokenize
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from sparse_jax.buckets import BucketPath
+from sparse_jax.copies import AT_ONCE
 from sparse_jax.data.documents import Document, content_hash, left_out, shown
-from sparse_jax.files import local_path
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError
 
 # The standard library's directory may hold what was installed; a user's own tree is taken whole.
@@ -38,14 +42,17 @@ def list_files(
     Raises InputError for a path that is not a directory, and if nothing is found or fits.
     """
     found: list[SourceFile] = []
-    for root in [local_path(path, "paths") for path in paths] or [Path(sysconfig.get_path("stdlib"))]:
+    for root in [user_path(path, "paths") for path in paths] or [Path(sysconfig.get_path("stdlib"))]:
         try:
             found_there = root.is_dir()
         except OSError as error:
             raise InputError(f"paths: cannot read {str(root)!r} ({error.strerror})") from None
         if not found_there:
             raise InputError(f"paths: {str(root)!r} is not a directory; valid: directories of .py files")
-        found += _walk(root, () if paths else _INSTALLED, skipped)
+        if isinstance(root, BucketPath):
+            found += _listed(root)
+        else:
+            found += _walk(root, () if paths else _INSTALLED, skipped)
     where = ", ".join(paths) or "the standard library"
     if not found:
         why = f" ({left_out(skipped)})" if skipped else ""
@@ -70,9 +77,9 @@ def read_files(files: Sequence[SourceFile], skipped: dict[str, list[str]]) -> It
     Raises InputError at the end if none was any good.
     """
     good = False
-    for file in files:
+    for file, content in _contents(files):
         try:
-            text = _decode(Path(file.path).read_bytes())
+            text = _decode(content.result())
         except OSError as error:
             skipped.setdefault(f"cannot be read: {error.strerror}", []).append(file.origin)
         except (UnicodeError, LookupError, SyntaxError):
@@ -112,6 +119,24 @@ def _walk(root: Path, skip: Sequence[str], skipped: dict[str, list[str]]) -> Ite
                 if stat.S_ISREG(state.st_mode):
                     origin = shown(f"{root.resolve().name}/{path.relative_to(root).as_posix()}")
                     yield SourceFile(str(path), origin, state.st_size, state.st_mtime_ns)
+
+
+def _listed(root: BucketPath) -> Iterator[SourceFile]:
+    for one in root.objects(recursive=True):
+        if one.path.suffix == ".py":
+            origin = f"{root.name}/{one.path.relative_to(root)}"
+            yield SourceFile(str(one.path), origin, one.size, one.generation)
+
+
+def _contents(files: Sequence[SourceFile]) -> Iterator[tuple[SourceFile, Future[bytes]]]:
+    """Every file with its content; a few are read ahead, since objects in a bucket take long to answer."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        read: deque[tuple[SourceFile, Future[bytes]]] = deque()
+        for file in files:
+            read.append((file, pool.submit(user_path(file.path).read_bytes)))
+            if len(read) > 2 * AT_ONCE:
+                yield read.popleft()
+        yield from read
 
 
 def _decode(content: bytes) -> str:

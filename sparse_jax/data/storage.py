@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from sparse_jax import lease
+from sparse_jax.buckets import BucketPath
 from sparse_jax.inputs import InputError
 
 
@@ -18,13 +20,24 @@ from sparse_jax.inputs import InputError
 def building(directory: Path) -> Iterator[None]:
     """Makes `directory`, keeps other processes of this machine from building in it meanwhile.
 
-    Raises InputError naming `data.directory` for whatever goes wrong with writing: no room, no permission.
+    In a bucket, it keeps out those of all machines. Raises InputError as `naming` does.
     """
-    try:
+    with naming(directory):
+        if isinstance(directory, BucketPath):
+            with lease.held(directory / ".lock", lambda holder: _say_waiting(directory)):
+                yield
+            return
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / ".lock").open("w") as lock:
             _wait_for(lock, directory)
             yield
+
+
+@contextlib.contextmanager
+def naming(directory: Path) -> Iterator[None]:
+    """Raises InputError naming `data.directory` for what goes wrong with writing: no room, no permission."""
+    try:
+        yield
     except (OSError, RuntimeError) as error:
         reason = _why_not_written(error)
         if reason is None:
@@ -54,8 +67,12 @@ def _wait_for(lock: TextIO, directory: Path) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.stderr.write(f"data: another process is preparing {directory}; waiting for it\n")
+            _say_waiting(directory)
             fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _say_waiting(directory: Path) -> None:
+    sys.stderr.write(f"data: another process is preparing {directory}; waiting for it\n")
 
 
 def _why_not_written(error: BaseException) -> str | None:

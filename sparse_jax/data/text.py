@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sparse_jax.copies import on_this_machine
 from sparse_jax.data.documents import Document, shown
-from sparse_jax.files import local_path
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, require_utf8
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -17,7 +18,7 @@ LEAST_PIECES = 20
 
 def list_texts(paths: Sequence[str]) -> list[Path]:
     """The files at `paths`. Raises InputError for one that does not exist or is not a file."""
-    files = [local_path(path, "paths") for path in paths]
+    files = [user_path(path, "paths") for path in paths]
     for file in files:
         try:
             found = file.is_file()
@@ -35,12 +36,13 @@ def read_texts(files: Sequence[Path], skipped: dict[str, list[str]]) -> Iterator
     Raises InputError that names the file, and the line that is not JSON or the byte that is not UTF-8.
     """
     for file in files:
-        documents = _json_lines(file) if file.suffix in JSON_LINES else _pieces(file)
-        for document in documents:
-            if document.text.strip():
-                yield document
-            else:
-                skipped.setdefault("is empty", []).append(document.origin)
+        with on_this_machine(file) as copy:
+            documents = _json_lines(copy) if file.suffix in JSON_LINES else _pieces(copy)
+            for document in documents:
+                if document.text.strip():
+                    yield document
+                else:
+                    skipped.setdefault("is empty", []).append(document.origin)
 
 
 def _json_lines(file: Path) -> Iterator[Document]:

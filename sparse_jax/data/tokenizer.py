@@ -3,12 +3,11 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from sparse_jax.files import write_whole
+from sparse_jax.files import user_path, write_whole
 from sparse_jax.inputs import InputError, require
 
 END_OF_TEXT = "<|endoftext|>"  # any id, and tokenizers made elsewhere need not have it
@@ -66,7 +65,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
     Raises InputError if the file is not there or is something else.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = user_path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"tokenizer: cannot read {str(path)!r} ({error})") from None
     try:

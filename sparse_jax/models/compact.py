@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from sparse_jax.files import read_json_object, write_whole
+from sparse_jax.files import read_json_object, user_path, write_whole
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
@@ -54,7 +54,7 @@ def read_weights(path: str | os.PathLike, config: ModelConfig) -> Params:
 
     Raises InputError for a missing, damaged or foreign file, or one that does not fit `config` or memory.
     """
-    path = Path(path)
+    path = user_path(path)
     found_tensors, metadata = read_safetensors(path)
     tensors: dict[str, Source] = {**found_tensors}
     found = metadata.get("format")
@@ -94,12 +94,12 @@ def _taken(tensors: dict[str, Source], name: str) -> np.ndarray | None:
 
 def is_compact(directory: str | os.PathLike) -> bool:
     """Whether `directory` was written by `write_compact`."""
-    return (Path(directory) / WEIGHTS).is_file()
+    return (user_path(directory) / WEIGHTS).is_file()
 
 
 def read_compact(directory: str | os.PathLike) -> Model:
     """Reads what `write_compact` wrote. Raises InputError for a missing, damaged or unknown file."""
-    directory = Path(directory)
+    directory = user_path(directory)
     run = read_json_object(directory / CONFIG)
     config = model_section(run, directory / CONFIG)
     params = read_weights(directory / WEIGHTS, config)
@@ -116,7 +116,7 @@ def write_compact(model: Model, directory: str | os.PathLike, dense: bool = Fals
 
     dense: all weights, not only the nonzero ones; larger, but any reader of safetensors can use them.
     """
-    directory = Path(directory)
+    directory = user_path(directory)
     sections = {**(model.run or {}), "model": dataclasses.asdict(model.config)}
     if model.special_tokens:
         sections[SPECIAL] = {**model.special_tokens}

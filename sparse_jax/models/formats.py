@@ -1,5 +1,6 @@
 """The table of model file formats: how to recognize, read and write each."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -8,7 +9,8 @@ from typing import NamedTuple
 
 import jax
 
-from sparse_jax.files import local_path, new_directory
+from sparse_jax.copies import on_this_machine
+from sparse_jax.files import new_directory, user_path
 from sparse_jax.inputs import InputError, require_choice
 from sparse_jax.models.compact import is_compact, read_compact, write_compact
 from sparse_jax.models.hugging_face import is_hugging_face, read_hugging_face, write_hugging_face
@@ -18,12 +20,16 @@ from sparse_jax.models.workdir import is_workdir, read_workdir
 
 
 class Format(NamedTuple):
-    """about: for messages. is_there: whether a directory has this format. write: fills a new directory."""
+    """about: for messages. is_there: whether a directory has this format. write: fills a new directory.
+
+    in_place: it is read in a bucket; a model in any other format is copied to this machine.
+    """
 
     about: str
     is_there: Callable[[Path], bool]
     read: Callable[[Path], Model]
     write: Callable[[Model, Path], None] | None
+    in_place: bool = False
 
 
 def _write_dense(model: Model, directory: Path) -> None:
@@ -38,7 +44,7 @@ FORMATS = {
     ),
     "compact": Format("a compact model (weights.safetensors)", is_compact, read_compact, write_compact),
     "safetensors": Format("a compact model with all weights", is_compact, read_compact, _write_dense),
-    "workdir": Format("the workdir of a training run", is_workdir, read_workdir, None),
+    "workdir": Format("the workdir of a training run", is_workdir, read_workdir, None, in_place=True),
 }
 WRITABLE = tuple(name for name, one in FORMATS.items() if one.write is not None)
 
@@ -51,15 +57,18 @@ def load_model(directory: str | os.PathLike) -> Model:
     >>> load_model("experiments/results/small/sparse").config.d_model
     256
     """
-    directory = local_path(directory, "model")
+    directory = user_path(directory, "model")
+    known = ", ".join(dict.fromkeys(one.about for one in FORMATS.values()))
+    if not directory.exists():
+        raise InputError(f"model: {directory}: does not exist; valid: {known}")
     for one in FORMATS.values():
         if one.is_there(directory):
-            model = one.read(directory)
-            origin = str(directory) if model.origin == "memory" else model.origin
+            with contextlib.nullcontext(directory) if one.in_place else on_this_machine(directory) as place:
+                model = one.read(place)
+            origin = model.origin.replace(str(place), str(directory))
+            origin = str(directory) if origin == "memory" else origin
             return dataclasses.replace(model, params=jax.device_put(model.params), origin=origin)
-    known = ", ".join(dict.fromkeys(one.about for one in FORMATS.values()))
-    state = "no model was found there" if directory.exists() else "does not exist"
-    raise InputError(f"model: {directory}: {state}; valid: {known}")
+    raise InputError(f"model: {directory}: no model was found there; valid: {known}")
 
 
 def save_model(model: Model, directory: str | os.PathLike, format: str = "compact") -> None:

@@ -8,13 +8,12 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
 
 from sparse_jax.data.tokenizer import SPLIT_PATTERN
-from sparse_jax.files import read_json_object, write_whole
+from sparse_jax.files import read_json_object, user_path, write_whole
 from sparse_jax.inputs import require_choice
 from sparse_jax.models.gpt2 import is_gpt2, read_gpt2, write_gpt2
 from sparse_jax.models.model import Model
@@ -36,7 +35,7 @@ HEADER = {"model_type": RELEASED, "architectures": ["GPT"]}
 
 def is_hugging_face(directory: str | os.PathLike) -> bool:
     """Whether such a directory is there."""
-    return has_weights(Path(directory))
+    return has_weights(user_path(directory))
 
 
 def read_hugging_face(directory: str | os.PathLike) -> Model:
@@ -45,7 +44,7 @@ def read_hugging_face(directory: str | os.PathLike) -> Model:
     Raises InputError for another architecture, and for what is missing, damaged, not supported or not of the
     config.
     """
-    directory = Path(directory)
+    directory = user_path(directory)
     fields = read_json_object(directory / CONFIG)
     gpt2 = _kind(fields) == GPT2
     special = read_special_tokens(directory, fields)
@@ -74,7 +73,7 @@ def write_hugging_face(model: Model, directory: str | os.PathLike) -> None:
         fields, tensors = {**HEADER, **released_fields(model)}, dict(released_tensors(model))
     fields = {**fields, **special_ids(model.special_tokens, model.tokenizer)}
     whole = {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}
-    directory = Path(directory)
+    directory = user_path(directory)
     write_whole(directory / CONFIG, json.dumps(fields, indent=1, allow_nan=False))
     write_whole(directory / SAFETENSORS, safetensors.numpy.save(whole, {"format": "pt"}))
     write_tokenizer(model.tokenizer, directory)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sparse_jax.data.tokenizer import SPLIT_PATTERN
-from sparse_jax.files import read_json_object, write_whole
+from sparse_jax.files import read_json_object, user_path, write_whole
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.models.leaves import Given, Row, drop_copy, finite, places, read_leaves, write_leaves
@@ -58,7 +58,7 @@ ROWS = (
 
 def is_released(directory: str | os.PathLike) -> bool:
     """Whether a released model is there."""
-    return (Path(directory) / CONFIG).is_file()
+    return (user_path(directory) / CONFIG).is_file()
 
 
 def read_released(directory: str | os.PathLike) -> Model:
@@ -68,7 +68,7 @@ def read_released(directory: str | os.PathLike) -> Model:
     that is all zero is none. Raises InputError for a file that is missing or damaged, a config that is not
     supported, and tensors that are not those of the config.
     """
-    directory = Path(directory)
+    directory = user_path(directory)
     config = read_released_config(read_json_object(directory / CONFIG))
     tokenizer = read_tokenizer(directory, SPLIT_PATTERN)
     tensors = unwrapped(read_tensors(directory / WEIGHTS), directory / WEIGHTS)
@@ -94,7 +94,7 @@ def write_released(model: Model, directory: str | os.PathLike) -> None:
     Raises InputError, before anything is written, if the format cannot hold the model.
     """
     config = released_fields(model)
-    directory = Path(directory)
+    directory = user_path(directory)
     write_whole(directory / CONFIG, json.dumps(config, indent=1, allow_nan=False))
     write_torch_file(directory / WEIGHTS, released_tensors(model))
     write_tokenizer(model.tokenizer, directory)

@@ -2,12 +2,12 @@
 
 import dataclasses
 import os
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError
 
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "F64": np.float64, "U8": np.uint8}
@@ -37,7 +37,7 @@ class FileTensor:
 
 def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, FileTensor], dict[str, str]]:
     """Tensors by name, and the file's metadata. Raises InputError for a missing or damaged file."""
-    path = Path(path)
+    path = user_path(path)
     try:
         file = safetensors.safe_open(path, "numpy")
         return {name: FileTensor(file, name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

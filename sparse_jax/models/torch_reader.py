@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError
 from sparse_jax.models.pickles import read_pickle
 
@@ -84,7 +85,7 @@ def read_torch_file(path: str | os.PathLike) -> Any:
     tuples, numbers, strings and dense tensors. A file that was written without checksums (CRC 0, as
     `torch.serialization.set_crc32_options(False)` leaves them) is read, but damaged numbers go unnoticed.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         with path.open("rb") as file:
             if file.read(len(BEFORE_ZIP)) == BEFORE_ZIP:

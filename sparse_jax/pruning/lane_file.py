@@ -4,12 +4,11 @@ import io
 import os
 import time
 import zipfile
-from pathlib import Path
 
 import jax
 import numpy as np
 
-from sparse_jax.files import write_whole
+from sparse_jax.files import user_path, write_whole
 from sparse_jax.inputs import InputError
 
 # The least time between two saves: writing large states would take longer than the steps between.
@@ -20,7 +19,7 @@ class LaneFile:
     """Keeps the host arrays of all lanes in one npz file at `path`; with None nothing is kept."""
 
     def __init__(self, path: str | os.PathLike | None, identity: str):
-        self._path, self._identity = Path(path) if path else None, identity
+        self._path, self._identity = user_path(path) if path else None, identity
         self._written = time.monotonic()
 
     def load(self, arrays: object) -> object:

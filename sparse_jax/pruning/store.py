@@ -7,7 +7,7 @@ from sparse_jax.ablation.applied import values_hash
 from sparse_jax.ablation.values import load_means, save_means
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit, load_circuit
-from sparse_jax.files import local_path
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError
 
 
@@ -19,7 +19,7 @@ class Store:
     """
 
     def __init__(self, directory: str | os.PathLike | None):
-        self.directory = None if directory is None else local_path(directory, "directory")
+        self.directory = None if directory is None else user_path(directory, "directory")
         self._paths: dict[str, Path] = {}
         self._made: dict[str, Circuit] = {}
         for path in sorted(self.directory.glob("*.json")) if self.directory else ():

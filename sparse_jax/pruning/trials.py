@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from sparse_jax.files import write_whole
+from sparse_jax.files import user_path, write_whole
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.pruning.proposals import Range, Told, cost, propose
 from sparse_jax.pruning.recipe import SearchConfig
@@ -69,7 +69,7 @@ class Trials:
     """
 
     def __init__(self, directory: str | Path | None):
-        self._directory = None if directory is None else Path(directory)
+        self._directory = None if directory is None else user_path(directory)
         self._logits: dict[int, dict[str, np.ndarray]] = {}
         self.trials: list[Trial] = []
         if self._directory is not None:
@@ -100,7 +100,7 @@ class Trials:
             return self._logits[trial.number]
         path = _logits_path(self._directory, trial)
         try:
-            with np.load(path) as arrays:
+            with np.load(io.BytesIO(path.read_bytes())) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"trials: {path} cannot be read ({error})") from None

@@ -8,18 +8,22 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from sparse_jax.buckets import BucketPath
 from sparse_jax.inputs import InputError, first_line
 from sparse_jax.progress import finish_line
 from sparse_jax.runtime.checksums import checksums
 from sparse_jax.runtime.processes import ProcessError, is_first, meet
 
 FORMAT = 2
+# What Orbax writes last where a directory cannot be renamed.
+COMMITTED = "commit_success.txt"
 READABLE = (1, FORMAT)  # format 1 has no checksums, and no metrics that are still to be written
 # How much longer than the others the slowest process may take to read a checkpoint.
 READING_SECONDS = 1800
@@ -54,13 +58,13 @@ class CheckpointStore:
 
         Raises InputError if the directory cannot be written.
         """
-        self.directory = Path(workdir).absolute() / "checkpoints"
+        self.directory = workdir.absolute() / "checkpoints"
         kept = [checkpoint_managers.LatestN(keep)]
         if keep_every:
             kept.append(checkpoint_managers.EveryNSteps(keep_every))
         try:
             self._manager = _Manager(
-                self.directory,
+                _for_orbax(self.directory),
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
                     cleanup_tmp_directories=True,
@@ -124,7 +128,7 @@ class CheckpointStore:
         for step, error in damaged.items():
             if is_first():
                 aside = _unused(self.directory / f"{step}.damaged")
-                (self.directory / str(step)).rename(aside)
+                _rename(self.directory / str(step), aside)
                 finish_line()
                 sys.stderr.write(f"{error}; set aside as {aside.name}, continuing from step {good}\n")
         if damaged:
@@ -144,14 +148,13 @@ class CheckpointStore:
         except Exception as error:  # orbax and tensorstore wrap disk errors in their own types
             with contextlib.suppress(Exception):
                 self._manager.wait_until_finished()
-            steps = ", ".join(map(str, sorted(self._complete_steps()))) or "none"
+            steps = ", ".join(map(str, sorted(_complete_steps(self.directory)))) or "none"
+            reason = first_line(error)
+            if not isinstance(self.directory, BucketPath):
+                reason += f"; {shutil.disk_usage(self.directory).free // 2**20} MiB free"
             raise InputError(
-                f"checkpoint: cannot write to {self.directory} ({first_line(error)}; "
-                f"{shutil.disk_usage(self.directory).free // 2**20} MiB free); complete steps there: {steps}"
+                f"checkpoint: cannot write to {self.directory} ({reason}); complete steps there: {steps}"
             ) from error
-
-    def _complete_steps(self) -> list[int]:
-        return [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
 
 
 def read_tree(workdir: Path, step: int, name: str, shapes: object) -> Any:
@@ -160,27 +163,53 @@ def read_tree(workdir: Path, step: int, name: str, shapes: object) -> Any:
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
     with readable(path):
-        tree = ocp.StandardCheckpointer().restore(path / name, placed)
+        tree = ocp.StandardCheckpointer().restore(_for_orbax(path / name), placed)
         _compare(path, read_facts(path), {name: tree})
         return tree
 
 
 def newest_step(workdir: Path) -> int:
     """The newest complete step in a workdir. Raises InputError if there is no checkpoint."""
-    root = Path(workdir) / "checkpoints"
-    steps = [int(p.name) for p in root.iterdir() if p.name.isdigit()] if root.is_dir() else []
+    root = workdir / "checkpoints"
+    steps = _complete_steps(root) if root.is_dir() else []
     if not steps:
         raise InputError(f"checkpoint: none is complete in {root}; valid: a workdir of a training run")
     return max(steps)
 
 
 def checkpoint_path(workdir: Path, step: int) -> Path:
-    return Path(workdir).absolute() / "checkpoints" / str(step)
+    return workdir.absolute() / "checkpoints" / str(step)
+
+
+def _complete_steps(root: Path) -> list[int]:
+    steps = [path for path in root.iterdir() if path.name.isdigit()]
+    if isinstance(root, BucketPath):  # there, Orbax gives an unfinished step no other name
+        steps = [path for path in steps if (path / COMMITTED).is_file()]
+    return [int(path.name) for path in steps]
+
+
+def _for_orbax(path: Path) -> epath.Path:
+    """The same place as Orbax knows it."""
+    return epath.Path(str(path))
+
+
+def _rename(directory: Path, to: Path) -> None:
+    """Renames a directory; in a bucket by copying, which may be stopped: it is then done again."""
+    if not isinstance(directory, BucketPath):
+        directory.rename(to)
+        return
+    objects = directory.objects(recursive=True)
+    for one in objects:
+        one.path.copy_to(cast(BucketPath, to) / str(one.path.relative_to(directory)))
+    for one in objects:
+        one.path.unlink()
 
 
 def read_facts(path: Path) -> Facts:
     """What a checkpoint stores about its run. Raises InputError for an unknown format."""
-    run = ocp.JsonCheckpointHandler().restore(path / "run")  # a Checkpointer would wait for other processes
+    run = ocp.JsonCheckpointHandler().restore(
+        _for_orbax(path / "run")
+    )  # a Checkpointer would wait for other processes
     if run["format"] not in READABLE:
         valid = " or ".join(map(str, READABLE))
         raise InputError(f"checkpoint: {path} has format {run['format']!r}; valid: {valid}")

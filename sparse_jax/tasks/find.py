@@ -1,5 +1,6 @@
 """Finds a task by its specification; every command uses this."""
 
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import get_task
 from sparse_jax.tasks.controls import CONTROLS, ControlTask
@@ -24,5 +25,6 @@ def find_task(spec: str) -> Task:
     if path.endswith(".py"):
         return load_function(path, function)
     if spec.startswith("~") or "/" in spec or spec.endswith((".py", ".json")):
+        user_path(spec, "task")  # names a scheme that is not supported
         raise InputError(f"task: {spec!r} is not a task; valid: {FORMS}")
     return get_task(spec)

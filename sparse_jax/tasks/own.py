@@ -6,11 +6,11 @@ import runpy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from random import Random
 from typing import Any
 
-from sparse_jax.files import local_path
+from sparse_jax.copies import on_this_machine
+from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.tasks.beside import ModulesBeside
 from sparse_jax.tasks.pair import Pair, check_pair
@@ -79,9 +79,10 @@ def read_task(path: str) -> FileTask:
     Raises InputError naming file and line for anything that is not a pair of texts, and for a prompt
     (or counterfactual) that stood on an earlier line.
     """
-    path = str(local_path(path, "task"))
+    file = user_path(path, "task")
+    path = str(file)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"task: cannot read {path!r} ({error})") from None
     pairs: list[Pair] = []
@@ -98,7 +99,7 @@ def read_task(path: str) -> FileTask:
         pairs.append(pair)
     if not pairs:
         raise InputError(f"{path}: no pairs; valid: a JSON object with {', '.join(_FIELDS)} on each line")
-    return FileTask(Path(path).stem, "own", f"{len(pairs)} pairs of {path}", tuple(pairs))
+    return FileTask(file.stem, "own", f"{len(pairs)} pairs of {path}", tuple(pairs))
 
 
 def pairs_task(pairs: Sequence[object], name: str = "pairs") -> FileTask:
@@ -132,11 +133,14 @@ def pairs_task(pairs: Sequence[object], name: str = "pairs") -> FileTask:
 def load_function(path: str, name: str) -> FunctionTask:
     """The task of the function `name` in the Python file `path`.
 
-    It may import the modules beside it. Raises InputError if the file cannot be run or has no such function.
+    It may import the modules beside it. From a bucket, all of them are copied to this machine first, and its
+    errors name the copy. Raises InputError if the file cannot be run or has no such function.
     """
-    path = str(local_path(path, "task"))
-    if not Path(path).is_file():
-        raise InputError(f"task: cannot read {path!r}; valid: a Python file")
+    file = user_path(path, "task")
+    if not file.is_file():
+        raise InputError(f"task: cannot read {str(file)!r}; valid: a Python file")
+    with on_this_machine(file.parent, ".py") as folder:
+        path = str(folder / file.name)
     beside = ModulesBeside(path)
     try:
         with beside.imported():

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import grain
@@ -13,14 +14,14 @@ from jax.sharding import NamedSharding
 
 from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import train_loader, validation_windows
-from sparse_jax.files import local_path, write_whole
+from sparse_jax.files import user_path, write_whole
 from sparse_jax.models.model import Model
 from sparse_jax.models.room import require_room
 from sparse_jax.runtime.lock import held
 from sparse_jax.runtime.memory import held_bytes
 from sparse_jax.runtime.preemption import Preempted, stop_requests
 from sparse_jax.runtime.processes import ProcessError, agree, code_version, is_first, naming_lost
-from sparse_jax.runtime.writers import JsonLinesWriter, TensorBoardWriter, Writer
+from sparse_jax.runtime.writers import TensorBoardWriter, Writer, lines_writer
 from sparse_jax.training.config import RunConfig, TrainConfig, named_fields
 from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
@@ -47,7 +48,7 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     when a process is lost. On SIGTERM (or, in a lone process, a first Ctrl-C) the step is finished and saved,
     then Preempted (KeyboardInterrupt) is raised.
     """
-    workdir = local_path(workdir, "workdir")
+    workdir = user_path(workdir, "workdir")
     agree({"workdir": str(workdir), **code_version(), **named_fields(config)})
     check_workdir(workdir, config)
     training = config.training
@@ -60,13 +61,13 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
 
     with (
         naming_lost(),
-        held(workdir),
+        held(workdir) as still_held,
         _closed(Checkpoints(workdir, config, corpus.tokenizer, corpus.fingerprint)) as checkpoints,
         naming_lost(),  # here too: otherwise closing the checkpoints would wait for a lost process
     ):
         check_config(workdir, config)  # again: another command may have started a run meanwhile
         agree({"the newest checkpoint": checkpoints.latest})
-        state = _last_state(config, workdir, label, program, corpus, loader, checkpoints)
+        state = _last_state(config, workdir, label, program, corpus, loader, checkpoints, still_held)
         step, params = int(state.step), on_host(state.params)
         del state  # frees the sharded state before whole parameters are put on a device
     params = jax.device_put(params, jax.local_devices()[0])
@@ -92,6 +93,7 @@ def _last_state(
     corpus: Corpus,
     loader: grain.DatasetIterator,
     checkpoints: Checkpoints,
+    still_held: Callable[[], None],
 ) -> TrainState:
     """Starts afresh or from the newest checkpoint, and trains to the end."""
     if checkpoints.latest is None:
@@ -105,9 +107,9 @@ def _last_state(
     if int(state.step) < config.training.steps:
         evaluate = _evaluator(config, corpus, program.rows)
         bad = _bad_batches(config, corpus, workdir, position.skipped)
-        with _writers(config, workdir, int(state.step)) as writers:
+        with _writers(config, workdir, int(state.step), still_held) as writers:
             recorder = Recorder(config, evaluate, writers, label, bad, state, position)
-            state = _advance(config, program, state, loader, recorder, checkpoints)
+            state = _advance(config, program, state, loader, recorder, checkpoints, still_held)
     return state
 
 
@@ -118,6 +120,7 @@ def _advance(
     loader: grain.DatasetIterator,
     recorder: Recorder,
     checkpoints: Checkpoints,
+    still_held: Callable[[], None],
 ) -> TrainState:
     """Trains from `state` to the last step; compiles once."""
     training = config.training
@@ -141,6 +144,8 @@ def _advance(
             if due & {"evaluate", "save"}:  # a state that cannot be evaluated must not be saved
                 recorder.evaluation(step, state)
             if "save" in due or (stop is not None and checkpoints.latest != step):
+                still_held()
+                recorder.flush()
                 checkpoints.save_state(state, recorder.position(step, loader.get_state()))
             if stop is not None:
                 _stop(stop, step, checkpoints)
@@ -218,12 +223,12 @@ def _bad_batches(config: RunConfig, corpus: Corpus, workdir: Path, skipped: int)
 
 
 @contextlib.contextmanager
-def _writers(config: RunConfig, workdir: Path, start: int):
+def _writers(config: RunConfig, workdir: Path, start: int, still_held: Callable[[], None]):
     """The writers that the config asks for, closed at the end; none in processes other than 0."""
     writers: list[Writer] = []
     try:
         if is_first():
-            writers.append(JsonLinesWriter(workdir / "metrics.jsonl", start))
+            writers.append(lines_writer(workdir / "metrics.jsonl", start, still_held))
         if is_first() and config.training.tensorboard:
             writers.append(TensorBoardWriter(workdir / "tensorboard"))
         yield writers

@@ -118,6 +118,11 @@ class Recorder:
             raise NonFiniteError(f"training: the held-out loss after step {step} is not finite")
         self._clock = time.monotonic()
 
+    def flush(self) -> None:
+        """Rows written so far are kept, as a checkpoint of this step supposes."""
+        for writer in self._writers:
+            writer.flush()
+
     def done(self) -> None:
         """Prints that the run is complete."""
         self._progress.close()

@@ -8,7 +8,8 @@ from typing import Any
 import optax
 from tokenizers import Tokenizer
 
-from sparse_jax.files import local_path, read_json_object
+from sparse_jax.buckets import BucketPath
+from sparse_jax.files import read_json_object, require_writable, user_path
 from sparse_jax.inputs import InputError, first_line
 from sparse_jax.runtime.checkpoint import CheckpointStore, Facts
 from sparse_jax.runtime.lock import refuse_if_held
@@ -75,8 +76,10 @@ class Checkpoints(CheckpointStore):
 def check_workdir(workdir: Path, config: RunConfig) -> None:
     """Raises InputError if `workdir` cannot hold this run: it cannot be written, another run lives there, or
     it is of a run with another config."""
-    workdir = local_path(workdir, "workdir")
-    for folder in (workdir, workdir / "checkpoints"):
+    workdir = user_path(workdir, "workdir")
+    if isinstance(workdir, BucketPath):
+        require_writable(workdir / CONFIG_NAME)
+    for folder in () if isinstance(workdir, BucketPath) else (workdir, workdir / "checkpoints"):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"workdir: {folder} is a file; valid: a new directory, or that of this run")
         there = next(each for each in (folder, *folder.absolute().parents) if each.exists())

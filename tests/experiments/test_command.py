@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from experiments import command
+from sparse_jax.inputs import InputError
 from sparse_jax.runtime import preemption, processes
 
 
@@ -67,3 +68,10 @@ def test_too_much_for_the_memory_is_one_line(ending, capsys, error):
     assert ending(error) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: out of memory: ")
+
+
+def test_a_config_in_a_bucket_is_refused_since_it_is_a_program(bucket):
+    with pytest.raises(
+        InputError, match=f"^--config: {bucket}/a.py:size=tiny: a program, which runs here; valid"
+    ):
+        command._expanded(f"--config={bucket}/a.py:size=tiny")

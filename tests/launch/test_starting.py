@@ -151,9 +151,40 @@ def test_a_wrong_variable_is_refused_by_name(checkout, script, variable, value):
 def test_what_would_be_lost_with_a_machine_is_refused(checkout, script, flags):
     done = checkout.run(script, TRAIN[0], *flags, **CLUSTERS[script])
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "would be lost with the machine; valid: a folder in MOUNT, /mnt/runs/..." in done.stderr
+    valid = "valid: gs://BUCKET/..., or a folder in MOUNT, /mnt/runs/..."
+    assert f"would be lost with the machine; {valid}" in done.stderr
     kept = checkout.run(script, "--dry-run", TRAIN[0], "--workdir", "/mnt/runs/1", **CLUSTERS[script])
     assert kept.returncode == 0, kept.stderr
+
+
+@pytest.mark.parametrize("script", ["tpu_pod.sh", "jobset.sh"])
+def test_a_bucket_needs_no_shared_disk(checkout, script):
+    variables = {
+        name: "" if name in ("SHARE", "CLAIM", "MOUNT") else v for name, v in CLUSTERS[script].items()
+    }
+    flags = ["--workdir=gs://b/run", "--output", "gs://b/out", "--config.data.directory=gs://b/data"]
+    done = checkout.run(script, "--dry-run", TRAIN[0], *flags, **variables)
+    assert done.returncode == 0, done.stderr
+    for word in ("mount", "nfs", "MOUNT", "volumes"):
+        assert word not in done.stdout
+    if script == "tpu_pod.sh":
+        assert "SPARSE_JAX_EXTRAS=gcs" in done.stdout
+    else:
+        yaml.safe_load(re.search(r"<<'END'\n(.*)END", done.stdout, re.DOTALL)[1])
+    lost = checkout.run(script, "--dry-run", TRAIN[0], "--workdir=/mnt/runs/1", **variables)
+    assert lost.returncode == 2
+    assert "'/mnt/runs/1' would be lost with the machine; valid: gs://BUCKET/...\n" in lost.stderr
+
+
+@pytest.mark.parametrize("script", ["local.sh", "processes.sh", "quickstart.sh"])
+def test_what_a_bucket_needs_is_installed(checkout, script):
+    checkout.stand_in("python", "exit 0")
+    (checkout.root / "launch" / "environment.sh").write_text('echo "$SPARSE_JAX_EXTRAS" > extras')
+    module = [] if script == "quickstart.sh" else [TRAIN[0]]
+    for place, extras in (("gs://b/run", "gcs"), ("runs/b", "")):
+        done = checkout.run(script, *module, f"--config.workdir={place}", SPARSE_JAX_EXTRAS="")
+        assert done.returncode == 0, done.stderr
+        assert (checkout.root / "extras").read_text().strip() == extras
 
 
 def test_on_one_machine_a_command_that_has_saved_goes_on(checkout):

@@ -3,10 +3,9 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from sparse_jax.faithfulness.intervals import Interval, geometric_mean
-from sparse_jax.files import json_lines
+from sparse_jax.files import append_lines, json_lines, user_path
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.runtime.writers import read_rows
 
@@ -53,7 +52,7 @@ class SizeRows:
     """Rows in a JSON-lines file, each written as soon as it is added; existing rows are kept."""
 
     def __init__(self, path: str | os.PathLike):
-        self._path = Path(path)
+        self._path = user_path(path)
         try:
             self.rows = [from_mapping(SizeRow, row, "row") for row in read_rows(self._path)]
         except InputError as error:
@@ -67,18 +66,9 @@ class SizeRows:
         """Adds a row; a last line cut off by a kill is removed first."""
         if row.key in self._keys:
             raise ValueError(f"{row.key} is there already")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        _end_at_a_whole_line(self._path)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json_lines([dataclasses.asdict(row)]))
+        append_lines(self._path, json_lines([dataclasses.asdict(row)]))
         self.rows.append(row)
         self._keys.add(row.key)
-
-
-def _end_at_a_whole_line(path: Path) -> None:
-    content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 @dataclasses.dataclass(frozen=True)
