@@ -265,5 +265,6 @@ def draw_edges(rows: Sequence[Row], target: float, path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel=f"edges at {target:g} nats, mean-only")
     axes.set_ylabel("edges, strict")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
     save_figure(figure, path)

@@ -5,6 +5,7 @@ something about the model.
 """
 
 import hashlib
+import keyword
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sparse_jax.tasks.task import Task
 Control = Callable[[EncodedPairs, Task, Tokenizer, int], EncodedPairs]
 
 _WORD = re.compile(r" [A-Za-z]{2,}")
+_NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 def nonsense(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int) -> EncodedPairs:
@@ -46,7 +48,37 @@ def shuffled(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int)
     return encoded._replace(candidates=candidates)
 
 
-CONTROLS: dict[str, Control] = {"nonsense": nonsense, "constant": constant, "shuffled": shuffled}
+def hashed(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int) -> EncodedPairs:
+    """A hash of a prompt's first name decides between the two answers: an arbitrary function of the prompt.
+
+    Unlike `nonsense` it is no renaming of the task's answers, and what decides the task does not help.
+    """
+    tokens, last = encoded.tokens.reshape(-1, encoded.tokens.shape[-1]), encoded.last.reshape(-1)
+    prompts = tokenizer.decode_batch(
+        [row[: end + 1].tolist() for row, end in zip(tokens, last)], skip_special_tokens=False
+    )
+    second_B = np.array([_hash_bit(f"{task.name}/{_first_name(prompt)}") for prompt in prompts])
+    low_high = np.sort(encoded.candidates, axis=-1)
+    second = second_B.reshape(encoded.last.shape)
+    return encoded._replace(candidates=np.where(second[..., None], low_high[..., ::-1], low_high))
+
+
+def _first_name(prompt: str) -> str:
+    """The first identifier that is no keyword; the whole prompt if there is none."""
+    names = (name for name in _NAME.findall(prompt) if not keyword.iskeyword(name))
+    return next(names, prompt)
+
+
+def _hash_bit(text: str) -> bool:
+    return hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % 2 == 1
+
+
+CONTROLS: dict[str, Control] = {
+    "nonsense": nonsense,
+    "hashed": hashed,
+    "constant": constant,
+    "shuffled": shuffled,
+}
 
 
 @dataclass(frozen=True)

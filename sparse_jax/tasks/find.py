@@ -13,8 +13,8 @@ FORMS = "a name, NAME.CONTROL, a .jsonl file or FILE.py:FUNCTION"
 def find_task(spec: str) -> Task:
     """The task of the table, the JSON-lines file or the Python function that `spec` names.
 
-    With `.nonsense`, `.constant` or `.shuffled` appended, the control of that task. Raises InputError with
-    the nearest valid names, or naming file and line.
+    With `.nonsense`, `.hashed`, `.constant` or `.shuffled` appended, the control of that task. Raises
+    InputError with the nearest valid names, or naming file and line.
     """
     rest, _, control = spec.rpartition(".")
     if rest and control in CONTROLS:

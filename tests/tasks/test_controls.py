@@ -1,5 +1,7 @@
 """Controls of tasks: the same prompts, other answers."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,19 @@ def test_unknown_controls_are_named():
         get_task("for_while.nonsens")
     with pytest.raises(InputError, match="did you mean 'for_while'"):
         get_task("for_whil.nonsense")
+
+
+def test_hashed_follows_the_first_name_and_nothing_of_the_task(encode, small_tokenizer):
+    pairs = get_task("for_while").pairs("test", 300, 3)
+    plain, other = (encode(name, "test", 300, 3) for name in ("for_while", "for_while.hashed"))
+    bits = other.candidates[..., 0] > other.candidates[..., 1]
+    np.testing.assert_array_equal(np.sort(other.candidates), np.sort(plain.candidates))
+    by_name = {}
+    for pair, row in zip(pairs, bits):
+        for prompt, bit in zip((pair.prompt, pair.counterfactual), row):
+            words = re.findall(r"[^\W\d]\w*", prompt)
+            name = next(word for word in words if word not in ("def", "class", "for", "while", "if", "in"))
+            assert by_name.setdefault(name, bit) == bit
+    assert len(by_name) > 20 and 0.25 < np.mean(list(by_name.values())) < 0.75
+    agrees = (other.candidates == plain.candidates).all(axis=-1).mean()
+    assert 0.4 < agrees < 0.6  # knowing the task's answer is no better than chance
