@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, models
 
 import sparse_jax as sj
 from sparse_jax.ablation import values as ablation
-from sparse_jax.ablation.applied import values_of
+from sparse_jax.ablation.applied import circuit_logits, values_of
+from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.ablation.values import (
     ablation_values,
     load_means,
@@ -24,7 +25,6 @@ from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.pruning import prune as road
 from sparse_jax.pruning import search as searching
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.extract import circuit_of
@@ -34,6 +34,7 @@ from sparse_jax.pruning.reduce import Reduced
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import TaskData, task_data
+from sparse_jax.tasks.metrics import binary_loss
 from tests.planted import CIRCUIT, CONFIG, Planted, planted_model
 
 PRUNE = PruneConfig(
@@ -196,16 +197,21 @@ def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, t
     assert abs(open_edges.mean() - losses.mean()) > 1e-3
 
 
-def test_closed_nodes_are_ablated_to_zero_where_that_was_trained(model, corpus, tmp_path, monkeypatch):
-    def stop(subject, *_):
-        assert all((mean == 0).all() for mean in subject.values.values())
-        raise TaskBeyondModelError("seen")
-
-    monkeypatch.setattr(road, "find_circuits", stop)
+def test_closed_nodes_are_ablated_to_zero_where_that_was_trained(model, corpus, tmp_path):
     data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
-    prune = dataclasses.replace(PRUNE, ablation="zero")
-    assert prune_tasks(model, corpus, [data], Recipe(prune), tmp_path) == [None]
-    assert all((mean == 0).all() for mean in load_means(tmp_path / "means.npz").values())
+    prune = dataclasses.replace(PRUNE, ablation="zero", target_loss=0.6)
+    (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
+    gates = circuit.gates(model.config)
+    zeros = {site: np.zeros_like(gate) for site, gate in gates.items()}
+    by_hand = pair_losses(model.config, model.params, gates, zeros, data.test)
+    assert circuit.losses["circuit"] == pytest.approx(float(by_hand.mean()), abs=1e-5)
+    assert all(node.mean == 0 for node in circuit.nodes)
+    # what the means would give is something else, and so is what the file keeps beside it
+    means = load_means(tmp_path / "means.npz")
+    with_means = pair_losses(model.config, model.params, gates, means, data.test)
+    assert abs(float(with_means.mean()) - circuit.losses["circuit"]) > 1e-4
+    again = circuit_logits(model, circuit, data.test)
+    np.testing.assert_allclose(binary_loss(again, data.test.candidates), by_hand, atol=1e-5)
 
 
 def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path, capsys):
