@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,12 @@ from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import binary_loss
+from sparse_jax.tasks.packing import Pairs, shortest
 
 # The sites whose values decide what heads attend to and move, and what neurons compute.
 INNER_SITES = ("q", "k", "v", "mlp_neuron")
 BATCH = 32  # pairs
+P = TypeVar("P", bound=Pairs)
 
 
 class Runs(NamedTuple):
@@ -91,7 +93,8 @@ class Probe:
         """Right minus wrong logit [C, P, 2] under each of C sets of gates of nodes, [C, L, N] by site."""
         run, values = _compiled_sets(self.model.config), constant_ablated(self.ablation, self.means)
         gates = {site: jnp.asarray(gate, jnp.float32) for site, gate in gates_C.items()}
-        found = [np.asarray(run(self.model.params, values, gates, batch)) for batch in self._batches()]
+        packed = shortest(self.pairs, self.model.config.context)
+        found = [np.asarray(run(self.model.params, values, gates, batch)) for batch in _batches(packed)]
         return np.concatenate(found, axis=1)[:, : len(self.pairs.tokens)]
 
     def margins_without(self, nodes_C: Gates) -> np.ndarray:
@@ -106,7 +109,7 @@ class Probe:
         """
         run = _compiled_swap(self.model.config)
         masks = {site: jnp.asarray(mask, bool) for site, mask in nodes.items()}
-        found = [np.asarray(run(self.model.params, masks, batch)) for batch in self._batches()]
+        found = [np.asarray(run(self.model.params, masks, batch)) for batch in _batches(self.pairs)]
         return np.concatenate(found)[: len(self.pairs.tokens)]
 
     def runs(self) -> Runs:
@@ -114,7 +117,7 @@ class Probe:
         run = _compiled_runs(self.model.config)
         masks = {site: jnp.asarray(gate, bool) for site, gate in self.nodes.items() if sites.in_layers(site)}
         found = []
-        for batch in self._batches():
+        for batch in _batches(self.pairs):
             tokens = jnp.asarray(batch.tokens.reshape(-1, batch.tokens.shape[-1]))
             params, hooks = circuit_hooks(self.model, self.circuit, self.means, tokens)
             found.append(jax.device_get(run(self.model.params, params, hooks, masks, batch)))
@@ -140,13 +143,14 @@ class Probe:
             self.model, self.circuit, self.pairs, ablation, values=self.means, text=self.text, draws=draws
         )
 
-    def _batches(self):
-        """BATCH pairs at a time; the last are filled up with copies of the last pair."""
-        count = len(self.pairs.tokens)
-        size = min(BATCH, count)
-        for start in range(0, count, size):
-            chosen = np.minimum(np.arange(start, start + size), count - 1)
-            yield EncodedPairs(*(array[chosen] for array in self.pairs))
+
+def _batches(pairs: P) -> Iterator[P]:
+    """BATCH pairs at a time; the last are filled up with copies of the last pair."""
+    count = len(pairs.tokens)
+    size = min(BATCH, count)
+    for start in range(0, count, size):
+        chosen = np.minimum(np.arange(start, start + size), count - 1)
+        yield type(pairs)(*(array[chosen] for array in pairs))
 
 
 def losses_of(margins: np.ndarray) -> np.ndarray:
