@@ -95,10 +95,10 @@ def _draw_copy(rng: Random) -> Pair:
 def induction() -> Blueprint:
     """A key (p or q) is followed by a value (a or b); what followed the last key before?
 
-    Layer 0, the previous token: attn_in reads the position as an angle (cos, sin), q0 and q1 are that of the
-    position before (a rotation, four weights), k0 and k1 their own, so the score is highest one back; v0 reads
-    key (1 for p, -1 for q), and attn_out writes it to previous. Layer 1: q0 reads key, k0 reads previous, v0
-    reads value (1 for a, -1 for b), attn_out writes it to found.
+    Layer 0, the previous token: attn_in reads the position as an angle (cos, sin), q0 and q1 are that of
+    the position before (a rotation, four weights), k0 and k1 their own, so the score is highest one back; v0
+    reads key (1 for p, -1 for q), and attn_out writes it to previous. Layer 1: q0 reads key, k0 reads
+    previous, v0 reads value (1 for a, -1 for b), attn_out writes it to found.
     """
     angle, score = 2 * math.pi / 10, 5 * QUERY
     turn = {0: (math.cos(angle), math.sin(angle)), 1: (-math.sin(angle), math.cos(angle))}
@@ -138,9 +138,7 @@ def _draw_induction(rng: Random) -> Pair:
     if values[asked] != values[other] and rng.random() < 0.5:
         return Pair(prompt, "".join(blocks) + other, values[asked], values[other])
     wrong = {"a": "b", "b": "a"}[values[asked]]
-    return Pair(
-        prompt, prompt.replace(asked + values[asked], asked + wrong), values[asked], wrong
-    )
+    return Pair(prompt, prompt.replace(asked + values[asked], asked + wrong), values[asked], wrong)
 
 
 def brackets() -> Blueprint:
@@ -222,8 +220,8 @@ def counting() -> Blueprint:
     """Are there exactly two a before "?": "y" or "n"? (One to three are.)
 
     Layer 0: a head without queries or keys attends to all 8 tokens alike; v0 reads is_a, so attn_out writes
-    their count. Neuron 0 is relu(count - 1), neuron 1 is relu(count - 2); mlp_out writes neuron 0 - 2 x neuron
-    1 to two, which is 0, 1, 0 for a count of 1, 2, 3.
+    their count. Neuron 0 is relu(count - 1), neuron 1 is relu(count - 2); mlp_out writes neuron 0 minus
+    twice neuron 1 to two, which is 0, 1, 0 for a count of 1, 2, 3.
     """
     return Blueprint(
         channels=("is_a", "count", "two"),
@@ -259,9 +257,9 @@ def _draw_counting(rng: Random) -> Pair:
 def lookup() -> Blueprint:
     """A table of the last symbol: p and s give "y", q and r give "n".
 
-    The embedding writes two signs, x and y: p (1, 1), q (1, -1), r (-1, 1), s (-1, -1), and no weighted sum of
-    them tells the two pairs apart. Layer 0: neuron 0 is relu(x + y - 1), on at p; neuron 1 is relu(-x - y - 1),
-    on at s; mlp_out writes both to same.
+    The embedding writes two signs, x and y: p (1, 1), q (1, -1), r (-1, 1), s (-1, -1), and no weighted sum
+    of them tells the two answers apart. Layer 0: neuron 0 is relu(x + y - 1), on at p; neuron 1 is
+    relu(-x - y - 1), on at s; mlp_out writes both to same.
     """
     signs = {"p": (1, 1), "q": (1, -1), "r": (-1, 1), "s": (-1, -1)}
     return Blueprint(
@@ -290,9 +288,9 @@ def _draw_lookup(rng: Random) -> Pair:
 def composition() -> Blueprint:
     """Two heads: "1" or "2" says whether the sign of A or of B is asked for; A and B are +, a and b are -.
 
-    Layer 0: q0 is on at "?" (reads asks), k0 at "1" and "2" (reads selects), v0 carries which (reads chosen, 1
-    or -1), attn_out writes it to wanted. Layer 1 looks for that name: q0 reads wanted, k0 reads name (1 for A
-    and a, -1 for B and b), v0 reads sign, attn_out writes it to found.
+    Layer 0: q0 is on at "?" (reads asks), k0 at "1" and "2" (reads selects), v0 carries which (reads chosen,
+    1 or -1), attn_out writes it to wanted. Layer 1 looks for that name: q0 reads wanted, k0 reads name (1 for
+    A and a, -1 for B and b), v0 reads sign, attn_out writes it to found.
     """
     names = {"A": (1, 1), "a": (1, -1), "B": (-1, 1), "b": (-1, -1)}
     return Blueprint(
@@ -332,28 +330,47 @@ def _draw_composition(rng: Random) -> Pair:
 
 
 def distractor() -> Blueprint:
-    """The letter, a or b, that ends the prompt, beside three paths that never change the answer.
+    """The letter, a or b, that ends the prompt, beside four paths that never change the answer.
 
-    Layer 0: neuron 0 is relu(letter), where letter is 1 for a and -1 for b; mlp_out writes 2 x neuron 0 - 1 to
-    seen, which the unembedding reads: 3 nodes and 2 edges.
+    Layer 0: neuron 0 is relu(letter), where letter is 1 for a and -1 for b; mlp_out writes 2 x neuron 0 - 1
+    to seen, which the unembedding reads: 3 nodes and 2 edges.
     Not in the circuit: head 0 of layer 0 finds c or d, which always agrees with the letter, and writes it to
-    hint; neuron 1 is relu(-letter) and goes to total; the unembedding adds both to the two answers alike. Head
-    0 of layer 1 would turn the answer round at "!", which no prompt contains.
+    hint; neuron 1 is relu(-letter) and goes to total; the unembedding adds hint and total to both answers
+    alike. Head 1 counts "."; neurons 2 and 3 both read their number, and one adds it to seen while the other
+    subtracts it. Head 0 of layer 1 would turn the answer round at "!", which no prompt contains.
     """
     return Blueprint(
-        channels=("letter", "seen", "is_letter", "is_hint", "agrees", "hint", "total", "alarm"),
+        channels=(
+            "letter",
+            "seen",
+            "is_letter",
+            "is_hint",
+            "agrees",
+            "hint",
+            "total",
+            "alarm",
+            "dot",
+            "dots",
+        ),
         embedding={
             "a": {"letter": 1, "is_letter": 1},
             "b": {"letter": -1, "is_letter": 1},
             "c": {"is_hint": 1, "agrees": 1},
             "d": {"is_hint": 1, "agrees": -1},
             "!": {"alarm": 1},
+            ".": {"dot": 1},
         },
         circuit=(Wire(0, "mlp_neuron", "letter", 0, 1.0), Wire(0, "mlp_out", 0, "seen", 2.0)),
         others=(
             *_head(0, "is_letter", "is_hint", "agrees", "hint"),
             Wire(0, "mlp_neuron", "letter", 1, -1.0),
             Wire(0, "mlp_out", 1, "total", 1.0),
+            Wire(0, "v", "dot", 2, float(CONFIG.context)),
+            Wire(0, "attn_out", 2, "dots", 1.0),
+            Wire(0, "mlp_neuron", "dots", 2, 1.0),
+            Wire(0, "mlp_neuron", "dots", 3, 1.0),
+            Wire(0, "mlp_out", 2, "seen", 1.0),
+            Wire(0, "mlp_out", 3, "seen", -1.0),
             Wire(1, "q", "is_letter", 0, QUERY),
             Wire(1, "k", "alarm", 0, 1.0),
             Wire(1, "v", "alarm", 0, 1.0),
@@ -365,15 +382,17 @@ def distractor() -> Blueprint:
             "total": {"a": ANSWER, "b": ANSWER},
         },
         biases={(0, "mlp_out", "seen"): -1.0},
-        sinks={(0, 0): SINK, (1, 0): SINK},
+        sinks={(0, 0): SINK, (0, 1): NO_SINK, (1, 0): SINK},
     )
 
 
 def _draw_distractor(rng: Random) -> Pair:
     body, at = _fillers(rng), rng.randrange(BODY)
-    (one, hint), (other, other_hint) = rng.sample(("ac", "bd"), 2)
-    members = ("".join(_with(body, at, here)) + letter for here, letter in ((hint, one), (other_hint, other)))
-    return Pair(*members, one, other)
+    one, other = rng.sample("ab", 2)
+    prompt, counterfactual = (
+        "".join(_with(body, at, {"a": "c", "b": "d"}[end])) + end for end in (one, other)
+    )
+    return Pair(prompt, counterfactual, one, other)
 
 
 PROGRAMS = {
@@ -389,16 +408,18 @@ PROGRAMS = {
 
 
 def make_program(name: str, seed: int = 0) -> Program:
-    """The program of the table; `seed` is that of its pairs. Raises InputError for a name not in the table."""
+    """A program of the table; `seed` is that of its pairs. Raises InputError for a name not in the table."""
     require_choice("program", name, PROGRAMS)
     source = PROGRAMS[name]
     about = (source.blueprint.__doc__ or "").split("\n")[0]
-    return build(name, about, source.blueprint(), _task(name, about, source.draw, seed))
+    return build(name, about, source.blueprint(), _task(name, source.draw, seed))
 
 
-def _task(name: str, about: str, draw: Draw, seed: int) -> FileTask:
+def _task(name: str, draw: Draw, seed: int) -> FileTask:
     """COUNT pairs of which no two share a prompt."""
-    rng, seen, pairs = Random(f"{name}/{seed}"), set(), []
+    rng = Random(f"{name}/{seed}")
+    seen: set[str] = set()
+    pairs: list[Pair] = []
     while len(pairs) < COUNT:
         pair = draw(rng)
         if not seen & {pair.prompt, pair.counterfactual}:

@@ -1,9 +1,9 @@
 """Models whose weights are written by hand, so that their circuits are known, and random weights around them.
 
 All of them have one shape (`CONFIG`), so they share their compiled programs. The first channel of the
-residual stream is the level: every token's embedding has LEVEL there, no matrix reads it and the gain of every
-norm is LEVEL / sqrt(d_model). An RMSNorm then divides x by sqrt(1 + |rest of x|^2 / LEVEL^2), which is 1 but
-for less than a percent, so a weight between two channels means what it says.
+residual stream is the level: every token's embedding has LEVEL there, no matrix reads it and the gain of
+every norm is LEVEL / sqrt(d_model). An RMSNorm then divides x by sqrt(1 + |rest of x|^2 / LEVEL^2), which is
+1 but for less than a percent, so a weight between two channels means what it says.
 
 The true circuit is defined under mean ablation over the program's own prompts: it consists of the wires that
 the program needs and the nodes at their ends. A node with the same value at every token, such as a query that
@@ -121,11 +121,9 @@ class Program:
 
     @functools.cached_property
     def nodes(self) -> frozenset[Place]:
-        """The nodes of the true circuit: the ends of its edges, and the query of every key (and vice versa)."""
+        """The nodes of the true circuit: the ends of its edges, and the query of every key among them."""
         ends = {place for edge in self.edges for place in edge}
-        partner = {"q": "k", "k": "q"}
-        tied = {(layer, partner[site], i) for layer, site, i in ends if site in partner}
-        return frozenset(ends | tied)
+        return frozenset(ends | {(layer, "q", i) for layer, site, i in ends if site == "k"})
 
     @functools.cached_property
     def values(self) -> Gates:
@@ -196,13 +194,13 @@ def params_of(plan: Blueprint) -> Params:
     leaves["embed/kernel"][:, 0] = LEVEL
     ids = {symbol: i for i, symbol in enumerate(SYMBOLS, start=1)}
     for symbol, values in plan.embedding.items():
-        for channel, value in values.items():
-            leaves["embed/kernel"][ids[symbol], plan.channel(channel)] = value
-    for channel, values_T in plan.positions.items():
-        leaves["position/kernel"][:, plan.channel(channel)] = values_T
-    for channel, weights in plan.unembedding.items():
+        for name, value in values.items():
+            leaves["embed/kernel"][ids[symbol], plan.channel(name)] = value
+    for name, values_T in plan.positions.items():
+        leaves["position/kernel"][:, plan.channel(name)] = values_T
+    for name, weights in plan.unembedding.items():
         for symbol, weight in weights.items():
-            leaves["unembed/kernel"][plan.channel(channel), ids[symbol]] = weight
+            leaves["unembed/kernel"][plan.channel(name), ids[symbol]] = weight
     for symbol, offset in plan.offsets.items():
         leaves["logit_bias"][ids[symbol]] = offset
     for wire in (*plan.circuit, *plan.others):
@@ -236,6 +234,8 @@ def _tree(config: ModelConfig, leaves: Mapping[str, np.ndarray]) -> Params:
 
 # What `with_extras` adds: channels of the stream, neurons and heads of each layer.
 EXTRA_CHANNELS, EXTRA_NEURONS, EXTRA_HEADS = 8, 8, 1
+# The share of nonzero weights into extra nodes.
+DENSITY = 0.25
 # The standard deviation of extra weights into what the program uses.
 FAINT = 0.01
 
@@ -243,10 +243,10 @@ FAINT = 0.01
 def with_extras(program: Program, seed: int = 0, faint: float = FAINT) -> Program:
     """The program in a larger model, amid random weights, neurons, heads and channels; the same truth.
 
-    Extra nodes read and write extra channels with weights as large as the program's, and read what it uses
-    as well. All weights into nodes of the program are faint: normal with the standard deviation `faint`. Extra
-    channels reach all logits, but those of all symbols by the same amount (and differing faintly), so these
-    paths are active and yet never change the answer.
+    Extra nodes read the program's channels and each other, with weights as large as the program's, a quarter
+    of them nonzero. All other weights into nodes of the program are faint: normal with the standard deviation
+    `faint`. The unembedding adds each extra channel to the logits of all symbols alike, but for faint
+    differences, so these paths are active and yet never change the answer.
 
     Raises InputError, naming `faint`, if the extras change an answer or raise the loss to half of TARGET.
     """
@@ -290,7 +290,8 @@ def _around(name: str, leaf: np.ndarray, own: np.ndarray, rng, faint: float) -> 
     elif name == "unembed/kernel":
         leaf[:] = rng.normal(size=(len(leaf), 1)) + faint * rng.normal(size=leaf.shape)
     elif name.startswith("layers/") and name.endswith("/kernel"):
-        leaf[:] = rng.normal(size=leaf.shape) / leaf.shape[1] ** 0.5
+        scale = (DENSITY * leaf.shape[1]) ** -0.5
+        leaf[:] = scale * rng.normal(size=leaf.shape) * (rng.random(leaf.shape) < DENSITY)
         used = leaf[..., : own.shape[-1]]
         used[:] = faint * rng.normal(size=used.shape)
         own = np.where(own == 0, used[:, : own.shape[1]], own)

@@ -1,5 +1,6 @@
 """Four ways to find a program's circuit: learned gates, attribution, weight magnitude, and at random."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,12 +20,12 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.baselines import attribution, random_scores, weight_magnitudes
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import discretize_many
-from sparse_jax.pruning.lanes import make_lanes, optimize_gates
+from sparse_jax.pruning.lanes import Optimized, make_lanes, optimize_gates
 from sparse_jax.pruning.reduce import reduce_edges, reduce_nodes, working_lanes
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.trees import Arrays
 
-# The search for the circuits of programs: two prunings for nodes, one for edges.
+# How the circuits of programs are searched for: in LANES prunings, of which the best counts.
 PRUNE = PruneConfig(
     target_loss=TARGET,
     steps=300,
@@ -32,17 +33,17 @@ PRUNE = PruneConfig(
     train_pairs=PAIRS["train"],
     validation_pairs=PAIRS["validation"],
     test_pairs=PAIRS["test"],
-    k_coef=1e-3,
+    k_coef=1e-4,
     learning_rate=0.03,
 )
-LANES = 2
+LANES = 4
 
 
 class Ranking(NamedTuple):
     """What a method finds.
 
-    nodes, edges: scores, [L, N] by site and [L, Din, Dout] by source and target. gates: of the circuit that it
-    settles on, 0/1, of nodes and perhaps of edges.
+    nodes, edges: scores, [L, N] by site and [L, Din, Dout] by source and target. gates: of the circuit that
+    it settles on, 0/1, of nodes and perhaps of edges.
     """
 
     nodes: Arrays
@@ -53,20 +54,27 @@ class Ranking(NamedTuple):
 def learned(program: Program, seed: int) -> Ranking:
     """Gates on nodes, discretized and eliminated, then gates on the edges between them (METHOD 6).
 
-    The scores of nodes are the logits of the better lane. The circuit's edges are pruned inside its nodes, so
+    The scores of nodes are the logits of the best lane. The circuit's edges are pruned inside its nodes, so
     a score of every edge comes from a pruning of its own, of all edges of the full model at once.
     """
-    prune = _seeded(seed)
+    prune = dataclasses.replace(PRUNE, seed=LANES * seed)
     config, params, values = program.model.config, program.model.params, program.values
-    judge, train = program.judge(), program.pairs("train")
-    found = optimize_gates(config, prune, params, values, [train], make_lanes(prune, LANES), program.name)
+    judge, train, lanes = program.judge(), program.pairs("train"), make_lanes(prune, LANES)
+    found = optimize_gates(config, prune, params, values, [train], lanes, program.name)
     nodes = next(reduce_nodes(judge, working_lanes(found), (TARGET,)))
-    edges = reduce_edges(judge, train, nodes, prune, label=f"{program.name} edges")
+    edges = reduce_edges(judge, train, nodes, prune, lanes, f"{program.name} edges")
     every = edges_between(config, params, {})
-    lanes = make_lanes(prune)
-    lanes = lanes.replace(eligible={key: gate[None] for key, gate in every.items()})
-    of_edges = optimize_gates(config, prune, params, values, [train], lanes, f"{program.name} all edges")
-    return Ranking(nodes.scores, working_lanes(of_edges)[0], edges.gates)
+    eligible = {key: np.stack([gate] * LANES) for key, gate in every.items()}
+    of_all = dataclasses.replace(lanes, eligible=eligible)
+    of_edges = optimize_gates(config, prune, params, values, [train], of_all, f"{program.name} all edges")
+    return Ranking(tie(_best_lane(found)), _best_lane(of_edges), edges.gates)
+
+
+def _best_lane(found: Optimized) -> Arrays:
+    """The logits of the lane that ends with the lowest objective, loss and penalty together."""
+    ends = found.history["loss"][:, -1] + PRUNE.k_coef * found.history["open"][:, -1]
+    lane = int(np.argmin(np.where(found.failed, np.inf, ends)))
+    return {name: np.asarray(tau)[lane] for name, tau in found.logits.items()}
 
 
 def by_attribution(program: Program, seed: int) -> Ranking:
@@ -117,8 +125,8 @@ def measure_recovery(program: Program, method: str, seed: int = 0) -> dict[str, 
 def edge_attribution(program: Program) -> dict[str, np.ndarray]:
     """|derivative of a pair's loss by the gate of each edge|, averaged over pairs: [L, Din, Dout].
 
-    With every gate open it is |sum over positions of gradient x weight x (activation - mean)|, the first-order
-    effect of closing the edge.
+    With every gate open it is |sum over positions of gradient x weight x (activation - mean)|, the effect of
+    closing the edge to first order.
     """
     run = _compiled_edges(program.model.config)
     return jax.device_get(run(program.model.params, dict(program.values), program.pairs("train")))
@@ -149,10 +157,3 @@ def _weights(program: Program) -> dict[str, np.ndarray]:
 def _settled(program: Program, nodes: Arrays, edges: Arrays) -> Ranking:
     (found,) = discretize_many(program.judge(), nodes, (TARGET,))
     return Ranking(tie(nodes), edges, found.gates)
-
-
-def _seeded(seed: int) -> PruneConfig:
-    """Settings whose lanes have seeds of their own."""
-    import dataclasses
-
-    return dataclasses.replace(PRUNE, seed=LANES * seed)

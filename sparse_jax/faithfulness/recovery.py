@@ -64,7 +64,10 @@ def circuit_overlap(program: Program, found: Circuit | Gates) -> tuple[Overlap, 
     """
     gates = found.gates(program.model.config) if isinstance(found, Circuit) else found
     _require_all(gates, sites.LAYER_SITES, "found")
-    kept = {sites.edge_key(source, target): mask for source, target, mask in kept_weights(program.model.params, gates)}
+    kept = {
+        sites.edge_key(source, target): mask
+        for source, target, mask in kept_weights(program.model.params, gates)
+    }
     masks = program.masks()
     return (
         overlap(_joined(gates, sites.LAYER_SITES), _joined(masks, sites.LAYER_SITES)),
