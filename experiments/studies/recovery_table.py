@@ -10,8 +10,8 @@ Row = Mapping[str, object]
 FIGURES = ("precision", "recall", "f1", "auroc")
 _LEGEND = (
     "Means over programs, with 95 % bootstrap intervals over programs (a program counts with its mean over "
-    "seeds). AUROC of edges only where a model has edges beside those of the circuit. Loss: task loss in nats "
-    "of the circuit that the method settles on, test split."
+    "seeds). AUROC of edges only where a model has edges beside those of the circuit. Loss: that of the "
+    "circuit that the method settles on, in nats, test split."
 )
 
 

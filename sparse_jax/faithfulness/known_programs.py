@@ -6,7 +6,7 @@ a prompt is worked out from how it was drawn, never by the model.
 
 >>> program = make_program("copy")
 >>> program.task.pairs("test", 1, 0)
-[Pair(prompt=',;.,.;a?', counterfactual=',;.,.;b?', answer='a', wrong='b')]
+[Pair(prompt=',,,.a,;?', counterfactual=',,,.b,;?', answer='a', wrong='b')]
 >>> program.truth
 Circuit(copy in copy: 7 nodes, 4 edges; nats: target 0.150)
 >>> round(program.loss(), 3)

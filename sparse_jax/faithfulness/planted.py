@@ -33,6 +33,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.metrics import METRICS
 from sparse_jax.tasks.own import FileTask
 from sparse_jax.trees import map_named
 
@@ -264,10 +265,10 @@ def with_extras(program: Program, seed: int = 0, faint: float = FAINT) -> Progra
     )
     grown = dataclasses.replace(program, model=model)
     for split in PAIRS:
-        logits, right = grown.judge(split).logits({}), grown.pairs(split).candidates
-        two = np.take_along_axis(logits, right, axis=-1)
-        loss = grown.loss(split=split)
-        if (two[..., 0] <= two[..., 1]).any() or loss > TARGET / 2:
+        pairs = grown.pairs(split)
+        logits = Judge(large, model.params, {}, pairs).logits({})
+        loss, right = (float(METRICS[name](logits, pairs.candidates).mean()) for name in ("loss", "accuracy"))
+        if right < 1 or loss > TARGET / 2:
             raise InputError(
                 f"faint: {faint:g} changes the answers of {program.name!r} ({loss:.3f} nats); "
                 f"valid: less, such as {FAINT}"
