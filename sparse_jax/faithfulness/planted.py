@@ -1,4 +1,4 @@
-"""Models whose weights are written by hand, so that their circuits are known, and random weights around them.
+"""Models whose weights are written by hand, so that their circuits are known.
 
 All of them have one shape (`CONFIG`), so they share their compiled programs. The first channel of the
 residual stream is the level: every token's embedding has LEVEL there, no matrix reads it and the gain of
@@ -27,13 +27,11 @@ from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.data.tokenizer import END_OF_TEXT
-from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.tasks.metrics import METRICS
 from sparse_jax.tasks.own import FileTask
 from sparse_jax.trees import map_named
 
@@ -115,7 +113,6 @@ class Program:
     """A model, a task that it does, and the edges of its true circuit, each as a pair of nodes."""
 
     name: str
-    about: str
     model: Model
     task: FileTask
     edges: frozenset[tuple[Place, Place]]
@@ -173,10 +170,10 @@ class Program:
         return Circuit(kept, edges, sites.LAYER_SITES, counts, {"target": TARGET}, {}, about, edge_gated=True)
 
 
-def build(name: str, about: str, plan: Blueprint, task: FileTask) -> Program:
+def build(name: str, plan: Blueprint, task: FileTask) -> Program:
     """The program of a blueprint."""
     edges = frozenset(plan.edge(wire) for wire in plan.circuit)
-    return Program(name, about, Model(CONFIG, params_of(plan), tokenizer(), name), task, edges)
+    return Program(name, Model(CONFIG, params_of(plan), tokenizer(), name), task, edges)
 
 
 @functools.cache
@@ -191,7 +188,7 @@ def tokenizer() -> Tokenizer:
 
 def params_of(plan: Blueprint) -> Params:
     """The parameters of a blueprint; what it does not name is 0."""
-    leaves = _zeros(CONFIG)
+    leaves = zero_leaves(CONFIG)
     leaves["embed/kernel"][:, 0] = LEVEL
     ids = {symbol: i for i, symbol in enumerate(SYMBOLS, start=1)}
     for symbol, values in plan.embedding.items():
@@ -211,7 +208,7 @@ def params_of(plan: Blueprint) -> Params:
         leaves[f"{_matrix(site)}/bias"][layer, plan.channel(channel)] = bias
     for (layer, head), sink in plan.sinks.items():
         leaves["layers/attn/sink"][layer, head] = sink
-    return _tree(CONFIG, leaves)
+    return tree_of(CONFIG, leaves)
 
 
 def _matrix(site: str) -> str:
@@ -219,7 +216,7 @@ def _matrix(site: str) -> str:
     return f"layers/{sublayer}/{matrix}"
 
 
-def _zeros(config: ModelConfig) -> dict[str, np.ndarray]:
+def zero_leaves(config: ModelConfig) -> dict[str, np.ndarray]:
     """All leaves by name, at 0; gains of norms as the level needs them."""
     leaves: dict[str, np.ndarray] = {}
     map_named(lambda name, x: leaves.update({name: np.zeros(x.shape, np.float32)}), param_shapes(config))
@@ -229,76 +226,6 @@ def _zeros(config: ModelConfig) -> dict[str, np.ndarray]:
     return leaves
 
 
-def _tree(config: ModelConfig, leaves: Mapping[str, np.ndarray]) -> Params:
+def tree_of(config: ModelConfig, leaves: Mapping[str, np.ndarray]) -> Params:
+    """Parameters of leaves by name."""
     return map_named(lambda name, _: jnp.asarray(leaves[name]), param_shapes(config))
-
-
-# What `with_extras` adds: channels of the stream, neurons and heads of each layer.
-EXTRA_CHANNELS, EXTRA_NEURONS, EXTRA_HEADS = 8, 8, 1
-# The share of nonzero weights into extra nodes.
-DENSITY = 0.25
-# The standard deviation of extra weights into what the program uses.
-FAINT = 0.01
-
-
-def with_extras(program: Program, seed: int = 0, faint: float = FAINT) -> Program:
-    """The program in a larger model, amid random weights, neurons, heads and channels; the same truth.
-
-    Extra nodes read the program's channels and each other, with weights as large as the program's, a quarter
-    of them nonzero. All other weights into nodes of the program are faint: normal with the standard deviation
-    `faint`. The unembedding adds each extra channel to the logits of all symbols alike, but for faint
-    differences, so these paths are active and yet never change the answer.
-
-    Raises InputError, naming `faint`, if the extras change an answer or raise the loss to half of TARGET.
-    """
-    small = program.model.config
-    large = dataclasses.replace(
-        small,
-        d_model=small.d_model + EXTRA_CHANNELS,
-        d_mlp=small.d_mlp + EXTRA_NEURONS,
-        n_heads=small.n_heads + EXTRA_HEADS,
-    )
-    own, rng = _named(program.model.params), np.random.default_rng(seed)
-    leaves = {name: _around(name, x, own[name], rng, faint) for name, x in sorted(_zeros(large).items())}
-    model = dataclasses.replace(
-        program.model, config=large, params=_tree(large, leaves), origin=f"{program.name}, extras {seed}"
-    )
-    grown = dataclasses.replace(program, model=model)
-    for split in PAIRS:
-        pairs = grown.pairs(split)
-        logits = Judge(large, model.params, {}, pairs).logits({})
-        loss, right = (float(METRICS[name](logits, pairs.candidates).mean()) for name in ("loss", "accuracy"))
-        if right < 1 or loss > TARGET / 2:
-            raise InputError(
-                f"faint: {faint:g} changes the answers of {program.name!r} ({loss:.3f} nats); "
-                f"valid: less, such as {FAINT}"
-            )
-    return grown
-
-
-def _named(params: Params) -> dict[str, np.ndarray]:
-    leaves: dict[str, np.ndarray] = {}
-    map_named(lambda name, x: leaves.update({name: np.asarray(x)}), params)
-    return leaves
-
-
-def _around(name: str, leaf: np.ndarray, own: np.ndarray, rng, faint: float) -> np.ndarray:
-    """One leaf of the larger model: the program's in the corner that comes first, random values around it."""
-    if name.endswith("norm/scale"):
-        return leaf  # set for the larger width
-    if name == "embed/kernel":
-        leaf[:] = rng.normal(size=leaf.shape)
-    elif name == "unembed/kernel":
-        leaf[:] = rng.normal(size=(len(leaf), 1)) + faint * rng.normal(size=leaf.shape)
-    elif name.startswith("layers/") and name.endswith("/kernel"):
-        scale = (DENSITY * leaf.shape[1]) ** -0.5
-        leaf[:] = scale * rng.normal(size=leaf.shape) * (rng.random(leaf.shape) < DENSITY)
-        used = leaf[..., : own.shape[-1]]
-        used[:] = faint * rng.normal(size=used.shape)
-        own = np.where(own == 0, used[:, : own.shape[1]], own)
-        if name.endswith(("out/kernel", "down/kernel")):
-            own[..., 0] = leaf[..., 0] = 0  # nothing writes the level
-        else:
-            own[:, 0] = leaf[:, 0] = 0  # and nothing reads it
-    leaf[tuple(slice(size) for size in own.shape)] = own
-    return leaf

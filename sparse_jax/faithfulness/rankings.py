@@ -33,8 +33,8 @@ PRUNE = PruneConfig(
     train_pairs=PAIRS["train"],
     validation_pairs=PAIRS["validation"],
     test_pairs=PAIRS["test"],
-    k_coef=1e-4,
-    learning_rate=0.03,
+    k_coef=3e-4,
+    learning_rate=0.01,
 )
 LANES = 4
 

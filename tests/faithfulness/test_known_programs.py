@@ -9,8 +9,9 @@ import pytest
 
 from sparse_jax.circuits.graph import from_json
 from sparse_jax.data.tokenizer import encode_texts
+from sparse_jax.faithfulness.extras import with_extras
 from sparse_jax.faithfulness.known_programs import PROGRAMS, make_program
-from sparse_jax.faithfulness.planted import LEVEL, TARGET, with_extras
+from sparse_jax.faithfulness.planted import LEVEL, TARGET
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
