@@ -171,7 +171,7 @@ def distractor() -> Blueprint:
     to seen, which the unembedding reads: 3 nodes and 2 edges.
     Not in the circuit: head 0 of layer 0 finds c or d, which always agrees with the letter, and writes it to
     hint; neuron 1 is relu(-letter) and goes to total; the unembedding adds hint and total to both answers
-    alike. Head 1 counts "."; neurons 2 and 3 both read their number, and one adds it to seen while the other
+    alike. Head 1 takes the share of "."; neurons 2 and 3 both read it, one adds it to seen and the other
     subtracts it. Head 0 of layer 1 would turn the answer round at "!", which no prompt contains.
     """
     return Blueprint(
@@ -200,12 +200,12 @@ def distractor() -> Blueprint:
             *lookup_head(0, "is_letter", "is_hint", "agrees", "hint"),
             Wire(0, "mlp_neuron", "letter", 1, -1.0),
             Wire(0, "mlp_out", 1, "total", 1.0),
-            Wire(0, "v", "dot", 2, float(CONFIG.context)),
+            Wire(0, "v", "dot", 2, 2.0),
             Wire(0, "attn_out", 2, "dots", 1.0),
             Wire(0, "mlp_neuron", "dots", 2, 1.0),
             Wire(0, "mlp_neuron", "dots", 3, 1.0),
-            Wire(0, "mlp_out", 2, "seen", 1.0),
-            Wire(0, "mlp_out", 3, "seen", -1.0),
+            Wire(0, "mlp_out", 2, "seen", 4.0),
+            Wire(0, "mlp_out", 3, "seen", -4.0),
             Wire(1, "q", "is_letter", 0, QUERY),
             Wire(1, "k", "alarm", 0, 1.0),
             Wire(1, "v", "alarm", 0, 1.0),

@@ -27,15 +27,16 @@ from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.data.tokenizer import END_OF_TEXT
+from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.own import FileTask
-from sparse_jax.trees import map_named
+from sparse_jax.trees import map_named, named_leaves
 
-SYMBOLS = ".,;?abcdpqrsyn()AaBb12+-\"'!"
+SYMBOLS = ".,;?abcdpqrsyn()AB12+-\"'!"
 CONFIG = ModelConfig(
     vocab_size=32,
     context=8,
@@ -85,6 +86,8 @@ class Blueprint:
     circuit: the wires that the program needs; others: those it does not. unembedding: by channel, weights to
     symbols. positions: by channel, what is added at each of the 8 positions. biases: by layer, site and
     channel. sinks: by layer and head. offsets: biases of the logits, by symbol.
+
+    Raises InputError for more channels than CONFIG has; `params_of` does for names that are unknown.
     """
 
     channels: tuple[str, ...]
@@ -97,13 +100,22 @@ class Blueprint:
     sinks: Mapping[tuple[int, int], float] = dataclasses.field(default_factory=dict)
     offsets: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        most = CONFIG.d_model - 1
+        require(len(self.channels) <= most, "channels", len(self.channels), f"at most {most}")
+
     def channel(self, given: int | str) -> int:
         """The number of a channel."""
-        return given if isinstance(given, int) else 1 + self.channels.index(given)
+        if isinstance(given, int):
+            return given
+        require_choice("channel", given, self.channels)
+        return 1 + self.channels.index(given)
 
     def edge(self, wire: Wire) -> tuple[Place, Place]:
         """The two nodes that a wire connects."""
-        source = next(source for source, target, _, _ in sites.EDGE_MATRICES if target == wire.to)
+        sources = {target: source for source, target, _, _ in sites.EDGE_MATRICES}
+        require_choice("wire.to", wire.to, sources)
+        source = sources[wire.to]
         ends = self.channel(wire.source), self.channel(wire.target)
         return (wire.layer, source, ends[0]), (wire.layer, wire.to, ends[1])
 
@@ -187,20 +199,19 @@ def tokenizer() -> Tokenizer:
 
 
 def params_of(plan: Blueprint) -> Params:
-    """The parameters of a blueprint; what it does not name is 0."""
+    """The parameters of a blueprint; what it does not name is 0. Raises InputError for an unknown name."""
     leaves = zero_leaves(CONFIG)
     leaves["embed/kernel"][:, 0] = LEVEL
-    ids = {symbol: i for i, symbol in enumerate(SYMBOLS, start=1)}
     for symbol, values in plan.embedding.items():
         for name, value in values.items():
-            leaves["embed/kernel"][ids[symbol], plan.channel(name)] = value
+            leaves["embed/kernel"][_id(symbol), plan.channel(name)] = value
     for name, values_T in plan.positions.items():
         leaves["position/kernel"][:, plan.channel(name)] = values_T
     for name, weights in plan.unembedding.items():
         for symbol, weight in weights.items():
-            leaves["unembed/kernel"][plan.channel(name), ids[symbol]] = weight
+            leaves["unembed/kernel"][plan.channel(name), _id(symbol)] = weight
     for symbol, offset in plan.offsets.items():
-        leaves["logit_bias"][ids[symbol]] = offset
+        leaves["logit_bias"][_id(symbol)] = offset
     for wire in (*plan.circuit, *plan.others):
         (layer, _, source), (_, _, target) = plan.edge(wire)
         leaves[f"{_matrix(wire.to)}/kernel"][layer, source, target] = wire.weight
@@ -211,6 +222,11 @@ def params_of(plan: Blueprint) -> Params:
     return tree_of(CONFIG, leaves)
 
 
+def _id(symbol: str) -> int:
+    require_choice("symbol", symbol, SYMBOLS)
+    return 1 + SYMBOLS.index(symbol)
+
+
 def _matrix(site: str) -> str:
     sublayer, matrix = next(found for _, target, *found in sites.EDGE_MATRICES if target == site)
     return f"layers/{sublayer}/{matrix}"
@@ -218,8 +234,8 @@ def _matrix(site: str) -> str:
 
 def zero_leaves(config: ModelConfig) -> dict[str, np.ndarray]:
     """All leaves by name, at 0; gains of norms as the level needs them."""
-    leaves: dict[str, np.ndarray] = {}
-    map_named(lambda name, x: leaves.update({name: np.zeros(x.shape, np.float32)}), param_shapes(config))
+    shapes = named_leaves(param_shapes(config))
+    leaves = {name: np.zeros(leaf.shape, np.float32) for name, leaf in shapes.items()}
     for name in leaves:
         if name.endswith("norm/scale"):
             leaves[name][:] = LEVEL / config.d_model**0.5

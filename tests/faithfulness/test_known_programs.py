@@ -1,5 +1,6 @@
 """Programs written as weights do what they say, with all nodes and edges of their circuits and no others."""
 
+import dataclasses
 import functools
 import re
 
@@ -11,7 +12,7 @@ from sparse_jax.circuits.graph import from_json
 from sparse_jax.data.tokenizer import encode_texts
 from sparse_jax.faithfulness.extras import with_extras
 from sparse_jax.faithfulness.known_programs import PROGRAMS, make_program
-from sparse_jax.faithfulness.planted import LEVEL, TARGET
+from sparse_jax.faithfulness.planted import LEVEL, TARGET, params_of
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
@@ -157,5 +158,16 @@ def _kernels(program):
 def test_unknown_programs_and_extras_that_change_the_answers_are_named():
     with pytest.raises(InputError, match=r"program: 'inductoin' is unknown; did you mean 'induction'\?"):
         make_program("inductoin")
+    plan = PROGRAMS["copy"].blueprint()
+    with pytest.raises(InputError, match="channels: 12 is not valid; valid: at most 11"):
+        dataclasses.replace(plan, channels=tuple("abcdefghijkl"))
+    wire = plan.circuit[0]
+    for wrong, said in (
+        ({"circuit": (wire._replace(source="ask"),)}, "channel: 'ask' is unknown; did you mean 'asks'"),
+        ({"circuit": (wire._replace(to="attn_in"),)}, "wire.to: 'attn_in' is unknown; .*valid: attn_out"),
+        ({"embedding": {"z": {"asks": 1}}}, "symbol: 'z' is unknown"),
+    ):
+        with pytest.raises(InputError, match=said):
+            params_of(dataclasses.replace(plan, **wrong))
     with pytest.raises(InputError, match=r"faint: 3 changes the answers of 'copy' \(.* nats\); valid: less"):
         with_extras(make_program("copy"), seed=0, faint=3.0)
