@@ -7,7 +7,6 @@ edges and no others, and rank them with an AUROC of 1.0, at least 0.98 amid extr
 """
 
 import itertools
-from pathlib import Path
 
 from absl import flags
 
@@ -17,7 +16,7 @@ from experiments.studies.recovery_table import markdown
 from sparse_jax.faithfulness.extras import with_extras
 from sparse_jax.faithfulness.known_programs import PROGRAMS, make_program
 from sparse_jax.faithfulness.rankings import METHODS, measure_recovery
-from sparse_jax.files import json_lines, require_writable, write_whole
+from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.inputs import require, require_choice
 
 NAMES = flags.DEFINE_list("programs", ["all"], f"names, or all: {', '.join(PROGRAMS)}")
@@ -33,7 +32,7 @@ def main() -> None:
     require(len(names) > 0, "--programs", names, "one or more names, or all")
     for name in names:
         require_choice("--programs", name, PROGRAMS)
-    path = Path(OUTPUT.value, "rows.jsonl")
+    path = user_path(OUTPUT.value) / "rows.jsonl"
     require_writable(path)
     rows = []
     seeds = range(SEED.value, SEED.value + SEEDS.value)

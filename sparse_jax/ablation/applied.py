@@ -10,14 +10,14 @@ import numpy as np
 
 from sparse_jax.ablation.draws import constant_ablated
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.kinds import ABLATIONS, CONSTANT_ABLATIONS, is_constant, kinds_of
+from sparse_jax.ablation.kinds import ABLATIONS, ADVERSARIAL, CONSTANT_ABLATIONS, is_constant, kinds_of
 from sparse_jax.ablation.values import MEAN_WINDOWS, ablation_values, load_means, text_windows
 from sparse_jax.circuits.calibration import Calibration
 from sparse_jax.circuits.edge_gates import gate_edges
 from sparse_jax.circuits.gates import Gates, by_kind
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError, require_choice
+from sparse_jax.inputs import InputError, require, require_choice
 from sparse_jax.model import sites
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
@@ -81,14 +81,20 @@ def circuit_logits(
     ablation: what closed nodes carry, a single kind; None for zero if the circuit was found with that, else
     the mean. Random kinds draw once for each pair from `seed`; an adversary that is shared chooses for 32
     pairs together. values: what `values_of` gives, text: what `text_windows` gives, if they are at hand.
-    Raises InputError for a circuit of another model, for pairs in tokens that the model has not, and for a
-    kind that is not constant with a circuit of gated edges, which replace weights.
+    Raises InputError for a circuit of another model, for pairs in tokens that the model has not, for a kind
+    that is not constant with a circuit of gated edges, which replace weights, and for an adversary against a
+    circuit of all nodes, who has nothing to choose.
     """
     check_pairs(model.config, pairs)
     kind = own_ablation(circuit) if ablation is None else ablation
     require_choice("ablation", kind, ABLATIONS)
     judge = circuit_judge(model, circuit, pairs, kind, seed, values, text)
-    return judge.logits(circuit.gates(model.config))
+    gates = circuit.gates(model.config)
+    closed = any((np.asarray(gate) == 0).any() for gate in gates.values())
+    require(
+        closed or kind not in ADVERSARIAL, "ablation", kind, "a kind without an adversary: no gate is closed"
+    )
+    return judge.logits(gates)
 
 
 def circuit_judge(

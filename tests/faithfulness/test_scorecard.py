@@ -138,7 +138,7 @@ def test_another_circuit_is_none_of_that(model, values, tmp_path):
     assert card.verdict[-2].startswith("Answers follow its values in 0%")
 
 
-def test_wrong_input_is_named(model, circuit):
+def test_wrong_input_is_named(model, circuit, values, tmp_path):
     other = dataclasses.replace(model, params=jax.tree.map(lambda x: 2 * x, model.params))
     with pytest.raises(InputError, match="circuit: it belongs to model"):
         sj.scorecard(other, circuit, TASK)
@@ -149,3 +149,7 @@ def test_wrong_input_is_named(model, circuit):
     empty = dataclasses.replace(circuit, nodes=(), edges=())
     with pytest.raises(InputError, match="circuit: 'no nodes' is not valid"):
         sj.scorecard(model, empty, TASK)
+    every = {site: np.ones(gate.shape) for site, gate in planted_gates().items()}
+    whole = circuit_of(model, values, every, tmp_path)
+    with pytest.raises(InputError, match="ablation: 'adversarial' is not valid; .*no gate is closed"):
+        sj.score(model, TASK, circuit=whole, ablation="adversarial", pairs=4)
