@@ -27,6 +27,7 @@ from sparse_jax.tasks.packing import Pairs, shortest
 # The sites whose values decide what heads attend to and move, and what neurons compute.
 INNER_SITES = ("q", "k", "v", "mlp_neuron")
 BATCH = 32  # pairs
+SETS = 32  # of gates, in one call
 P = TypeVar("P", bound=Pairs)
 
 
@@ -92,10 +93,16 @@ class Probe:
     def margins(self, gates_C: Gates) -> np.ndarray:
         """Right minus wrong logit [C, P, 2] under each of C sets of gates of nodes, [C, L, N] by site."""
         run, values = _compiled_sets(self.model.config), constant_ablated(self.ablation, self.means)
-        gates = {site: jnp.asarray(gate, jnp.float32) for site, gate in gates_C.items()}
-        packed = shortest(self.pairs, self.model.config.context)
-        found = [np.asarray(run(self.model.params, values, gates, batch)) for batch in _batches(packed)]
-        return np.concatenate(found, axis=1)[:, : len(self.pairs.tokens)]
+        packed, total = shortest(self.pairs, self.model.config.context), len(next(iter(gates_C.values())))
+        found = []
+        for first in range(0, total, SETS):
+            count = min(SETS, total - first)
+            chosen = {site: _padded(gate[first : first + count]) for site, gate in gates_C.items()}
+            parts = [
+                np.asarray(run(self.model.params, values, chosen, batch, count)) for batch in _batches(packed)
+            ]
+            found.append(np.concatenate(parts, axis=1)[:count, : len(self.pairs.tokens)])
+        return np.concatenate(found)
 
     def margins_without(self, nodes_C: Gates) -> np.ndarray:
         """The full model's margins [C, P, 2] with each of C sets of nodes (1 in its mask) ablated alone."""
@@ -163,15 +170,23 @@ def _margins(logits_Bx2xV, candidates):
     return two[..., 0] - two[..., 1]
 
 
+def _padded(gates_C) -> np.ndarray:
+    """Gates of at most SETS sets, filled up with zeros that are never run."""
+    gates = np.asarray(gates_C, np.float32)
+    return np.concatenate([gates, np.zeros((SETS - len(gates), *gates.shape[1:]), np.float32)])
+
+
 @functools.cache
 def _compiled_sets(config: ModelConfig):
-    def run(params, values, gates_C, pairs):
+    def run(params, values, gates_C, pairs, count):
         ablated = {site: values[site] for site in gates_C}
 
-        def one(gates):
-            return _margins(last_logits(config, params, gates, ablated, pairs), pairs.candidates)
+        def fill_in(i, found):
+            gates = {site: gate[i] for site, gate in gates_C.items()}
+            logits = last_logits(config, params, gates, ablated, pairs)
+            return found.at[i].set(_margins(logits, pairs.candidates))
 
-        return jax.lax.map(one, gates_C)
+        return jax.lax.fori_loop(0, count, fill_in, jnp.zeros((SETS, *pairs.last.shape)))
 
     return jax.jit(run)
 
