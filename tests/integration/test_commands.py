@@ -131,7 +131,7 @@ def test_what_is_printed_for_nobody_ends_without_a_traceback(arguments):
         ("generate", ["--workdir={model}", "--tokens=10000000"], "valid: 0 to 126 after this prompt"),
         ("generate", ["--workdir={model}", "--prompt=\udcff"], "text has half a surrogate pair"),
         ("generate", ["--workdir=tests/data/gpt2/gpt2_tied"], "gpt2_tied has no tokenizer.json"),
-        ("generate", ["--workdir=gs://b/n"], "gs:// is not supported"),
+        ("generate", ["--workdir=gs://b/n"], "'gs://b/n' is not valid; valid: gs://BUCKET/NAME"),
         ("tasks", ["--show=for_while", "-n", "0"], "--n=0: 0 is not an integer in the range"),
         ("tasks", ["--show=for_while", "-n", "10000000"], "in the range [1, 10000]"),
         ("tasks", ["--model={model}", "--tasks="], "--tasks: [] is not valid"),
@@ -144,7 +144,7 @@ def test_what_is_printed_for_nobody_ends_without_a_traceback(arguments):
             [TRAIN, "--workdir=", "--config.model.d_head=12"],
             "--workdir=: path: empty; valid: a path",
         ),
-        ("train", [TRAIN, "--workdir=/nowhere", "--data=gs://b/n"], "gs:// is not supported"),
+        ("train", [TRAIN, "--workdir=/nowhere", "--data=s3://b/n"], "s3:// is not supported"),
         ("train", [TRAIN, "--workdir=/nowhere", "--config.model.d_model=None"], "model.d_model: None is a"),
     ],
 )
