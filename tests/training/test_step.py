@@ -67,8 +67,8 @@ def test_every_mesh_gives_the_same_numbers_and_splits_the_parameters(pieces, mes
 
 
 def streams(function, *arguments) -> set[str]:
-    """Shapes [rows, T, width] of a device's float values in the compiled program."""
-    compiled = function.lower(*arguments).compile()
+    """Shapes [rows, T, width] of a device's float values in the program, fused as users have it."""
+    compiled = function.lower(*arguments).compile({"xla_cpu_use_fusion_emitters": True})
     return set(re.findall(r"f32\[\d+,16,\d+\]", compiled.as_text()))
 
 
