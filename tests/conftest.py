@@ -13,6 +13,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -33,9 +34,11 @@ def _compile_once() -> None:
 _compile_once()
 if os.environ.get("SPARSE_JAX_TEST_OPTIMIZED") != "1":
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    # those of the environment come last and win
-    quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip()
+    # jaxlib 0.11 has no such flag any more, and XLA aborts on flags that it does not know
+    if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+        # those of the environment come last and win
+        quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 DEVICES = int(os.environ.get("SPARSE_JAX_TEST_DEVICES", "4"))
 
