@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import is_config_flag
 
 from experiments import flag_types  # noqa: F401 (how overrides are read)
-from sparse_jax.buckets import BucketPath
+from sparse_jax.buckets import SCHEME
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, first_line, nearest
 from sparse_jax.progress import finish_line
@@ -129,12 +129,11 @@ def _expanded(argument: str) -> str:
     found = re.fullmatch(r"--?(\w+)=(.*)", argument, re.DOTALL)
     if not found or found[1] not in flags.FLAGS or not is_config_flag(flags.FLAGS[found[1]]):
         return argument
-    place = user_path(found[2], f"--{found[1]}")
-    if isinstance(place, BucketPath):
+    if found[2].startswith(SCHEME):  # before the bucket is asked for anything
         raise InputError(
-            f"--{found[1]}: {place}: a program, which runs here; valid: a Python file on this machine"
+            f"--{found[1]}: {found[2]!r}: a program, which runs here; valid: a Python file on this machine"
         )
-    return f"--{found[1]}={place}"
+    return f"--{found[1]}={user_path(found[2], f'--{found[1]}')}"
 
 
 def _unknown_key(arguments: list[str], said: str) -> str:

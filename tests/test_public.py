@@ -176,7 +176,7 @@ def test_a_circuit_is_scored_under_other_ablations(model, circuit):
     }
     possible = []
     for shift, flip in itertools.product((1, 2, 3), (0, 1)):
-        donors = (np.arange(8) + 2 * shift) % 8 ^ flip
+        donors = (np.arange(8) // 2 + shift) % 4 * 2 + flip  # one prompt for both members
         places = np.arange(tokens.shape[1]) - last[:, None] + last[donors][:, None]
         places = np.clip(places, 0, tokens.shape[1] - 1)
         possible.append(losses_of({s: v[..., donors[:, None], places, :] for s, v in values.items()}))

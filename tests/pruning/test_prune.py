@@ -210,7 +210,7 @@ def test_closed_nodes_are_ablated_to_zero_where_that_was_trained(model, corpus, 
     means = load_means(tmp_path / "means.npz")
     with_means = pair_losses(model.config, model.params, gates, means, data.test)
     assert abs(float(with_means.mean()) - circuit.losses["circuit"]) > 1e-4
-    again = circuit_logits(model, circuit, data.test)
+    again = circuit_logits(model, load_circuit(tmp_path / "planted.json"), data.test)
     np.testing.assert_allclose(binary_loss(again, data.test.candidates), by_hand, atol=1e-5)
 
 
