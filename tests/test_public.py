@@ -221,6 +221,7 @@ def test_pairs_in_memory_are_a_task():
         sj.task([pairs[0], pairs[0]])
 
 
+@pytest.mark.slow
 def test_training_gives_the_bits_of_the_loop(tmp_path, config):
     from sparse_jax.training.loop import train
 

@@ -72,6 +72,6 @@ def test_too_much_for_the_memory_is_one_line(ending, capsys, error):
 
 def test_a_config_in_a_bucket_is_refused_since_it_is_a_program(bucket):
     with pytest.raises(
-        InputError, match=f"^--config: {bucket}/a.py:size=tiny: a program, which runs here; valid"
+        InputError, match=f"^--config: '{bucket}/a.py:size=tiny': a program, which runs here; valid"
     ):
         command._expanded(f"--config={bucket}/a.py:size=tiny")

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "results" / "small"
 ROWS = [json.loads(line) for line in (FOLDER / "tasks.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture(scope="module", params=SIDES)
+@pytest.fixture(scope="module", params=["sparse", pytest.param("dense", marks=pytest.mark.slow)])
 def model(request):
     return request.param, load_model(FOLDER / request.param)
 

@@ -88,6 +88,7 @@ def assert_same(here, workdir):
     assert measured(workdir) == measured(folder / "run")
 
 
+@pytest.mark.slow
 def test_a_run_has_the_bits_of_one_on_a_disk(here, there, bucket, storage):
     model = train(run_config(there), f"{bucket}/run")
     assert same_parameters(model.params, here[2].params) and model.origin == f"{bucket}/run at step 8"

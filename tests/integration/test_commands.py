@@ -271,6 +271,7 @@ def test_other_configs_tasks_and_checkpoints_are_refused_and_leave_the_run_alone
     assert contents(workdir) == before
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_named_in_one_line(finished, tmp_path):
     workdir, _, _ = finished
     copy = tmp_path / "copy"

@@ -64,7 +64,7 @@ def pairs_and_alive(config, part, silent):
         ({}, 4, True, "mlp_out", False, True),
         pytest.param(WITHOUT_EXTRAS, 4, False, "attn_out", True, False, marks=pytest.mark.slow),
         pytest.param(CONCATENATED, 8, True, "attn_out", True, False, marks=pytest.mark.slow),
-        (LAYER_NORM, 8, False, "mlp_out", False, True),
+        pytest.param(LAYER_NORM, 8, False, "mlp_out", False, True, marks=pytest.mark.slow),
     ],
 )
 def test_logits_and_gradients_are_those_of_the_full_model(
@@ -190,6 +190,7 @@ def assert_same(found, expected, chosen, tolerance=0.0):
         np.testing.assert_allclose(values, expected.history[name][chosen], rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_a_lane_depends_on_itself_alone_whatever_the_program_of_others(three, parts):
     lanes, all_three = three
     assert_same(run(SHORT, jax.tree.map(lambda leaf: leaf[1:2], lanes)), all_three, [1])

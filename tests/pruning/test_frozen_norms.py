@@ -70,6 +70,7 @@ def test_pairs_in_any_form_give_the_same_logits_and_open_gates_the_whole_models(
     assert np.abs(judged.losses(gates) - judge.losses(gates)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_gates_are_trained_with_it_and_other_models_are_refused():
     judge = noisy()
     lanes = make_lanes(PRUNE)

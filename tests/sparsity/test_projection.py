@@ -59,7 +59,7 @@ def test_every_matrix_has_exactly_its_budget_after_every_update(run):
             assert nonzero.tolist() == [expected_count(leaf.size, update)] * leaf.stack_shape[0], name
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_the_budget_is_kept_for_thousands_of_updates(dtype):
     """Gradients as a step computed in this type makes them: bfloat16 has many that are equal."""
     total = 3000

@@ -13,7 +13,14 @@ PAIRS = 2000
 HELD_OUT = PAIRS // 2
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+# every third in the gate: what they share (names, layout, splits) is seen by any
+CHOSEN = [
+    pytest.param(task, id=name, marks=[pytest.mark.slow] if number % 3 else [])
+    for number, (name, task) in enumerate(TASKS.items())
+]
+
+
+@pytest.mark.parametrize("task", CHOSEN)
 def test_no_task_tells_its_answer_by_context_or_layout(task, small_tokenizer):
     found = leaks(task.encode("train", PAIRS, 0, small_tokenizer, 256))
     assert found["context"] <= 0.5 + 4 * 0.5 / np.sqrt(HELD_OUT)

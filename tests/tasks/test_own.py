@@ -108,7 +108,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         find_task(str(tmp_path / "bytes.jsonl"))
 
 
-@pytest.mark.parametrize("name", ["marked", "whole"])
+@pytest.mark.parametrize("name", ["marked", pytest.param("whole", marks=pytest.mark.slow)])
 def test_a_function_draws_distinct_pairs_in_disjoint_splits(python, name, small_tokenizer):
     task = find_task(f"{python}:{name}")
     assert task.name == name and task.family == "own"

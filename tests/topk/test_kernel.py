@@ -54,6 +54,7 @@ def test_lanes_are_rows():
     assert is_whole.shape == (3, 5, 2) and not is_whole.any()
 
 
+@pytest.mark.slow
 def test_slopes_of_a_model_go_through_it(monkeypatch):
     """In the scan over layers, under checkpointing, vmap and grad, as in training and pruning."""
     config = ModelConfig(12, context=6, n_layers=2, d_model=16, d_head=4, unroll=False, remat=True)

@@ -65,6 +65,7 @@ def whole(short, tmp_path_factory):
     return train(short, workdir).params, measured(workdir), workdir
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_bit_for_bit(short, whole, tmp_path, monkeypatch):
     def send(number):
         return lambda: os.kill(os.getpid(), number)
