@@ -240,7 +240,7 @@ def draw_losses(rows: Sequence[Row], target: float, path: Path) -> None:
         axes.bar(places, losses, 0.18, label=", ".join(cell))
     axes.axhline(target, color="gray", linewidth=1, linestyle="--")
     axes.set_xticks(np.arange(len(kinds)), [heading for heading, _, _ in kinds], rotation=20, ha="right")
-    axes.set_ylabel("loss of the circuit (nats)")
+    axes.set(yscale="log", ylabel="loss of the circuit (nats)")
     axes.legend(frameon=False)
     save_figure(figure, path)
 

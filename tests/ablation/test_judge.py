@@ -79,6 +79,8 @@ def test_slopes_are_finite_differences():
 
 
 KINDS = ("mean", "zero", "resample", "resample_position", "resample_text", "stochastic")
+_ALIKE = ("zero", "resample_position", "resample_text")
+SOME = [pytest.param(kind, marks=[pytest.mark.slow] if kind in _ALIKE else []) for kind in KINDS]
 TEXT = np.random.default_rng(5).integers(1, 12, (7, 8)).astype(np.int32)
 
 
@@ -94,7 +96,7 @@ def test_items_are_every_pair_under_every_kind_and_draw():
     assert all(rows.count((pair, kind)) == (1 if kind == 0 else 2) for pair, kind in set(rows))
 
 
-@pytest.mark.parametrize("kind", ["mean", "resample", "stochastic"])
+@pytest.mark.parametrize("kind", SOME)
 def test_losses_of_several_kinds_are_those_of_each_alone(kind):
     gates = random_gates(1)
     together, alone = strict("+".join(KINDS)), strict(kind)
