@@ -1,6 +1,8 @@
 """Are circuits what their model uses? Mean-only against strict pruning, in a sparse and a dense model."""
 
 import dataclasses
+import itertools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.studies.figure import new_figure, save_figure
+from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.intervals import geometric_mean
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.files import json_lines, write_whole
@@ -16,7 +19,7 @@ from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import find_circuits, reachable
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.pruning.subject import prepare_subject
+from sparse_jax.pruning.subject import Subject, prepare_subject
 from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.writers import read_rows
 from sparse_jax.tasks.task import Task
@@ -47,14 +50,16 @@ FIGURES = (
 class Row:
     """A circuit of a model ("sparse", "dense") for a task, pruned by a recipe ("mean", "strict").
 
-    identity: of the circuit, in its provenance; the row is made again if it changes. reached: whether the
-    target was reached on the validation split. losses: as in `Circuit.losses`. figures: the scorecard's.
+    identity: of the circuit, in its provenance. pairs: of the test split, that its scorecard took. reached:
+    whether the target was reached on the validation split. losses: as in `Circuit.losses`. figures: the
+    scorecard's. The row is made again if identity or pairs change.
     """
 
     model: str
     task: str
     recipe: str
     identity: str
+    pairs: int
     reached: bool
     nodes: int
     edges: int
@@ -84,45 +89,50 @@ def measured_rows(
     """
     path = workdir / "rows.jsonl"
     rows = [from_mapping(Row, row, "row") for row in read_rows(path)]
-    subjects = {}
-    for task in tasks:
-        for side, model in sorted(models.items(), reverse=True):  # the sparse one first
-            for name, prune in recipes.items():
-                if (side, name) not in subjects:
-                    subjects[side, name] = prepare_subject(model, prune, workdir / side / name)
-                subject = subjects[side, name]
-                data = task_data(task, model.require_tokenizer(), model.config.context, prune)
-                recipe = Recipe(prune)
-                targets = reachable(subject, data, recipe)[1]
-                if not targets:
-                    continue
-                (found,) = find_circuits(
-                    subject, [data], recipe, {data.name: targets}, f"{side} {task.name} {name}"
-                )
-                circuit = found.circuit
-                if circuit is None:
-                    continue
-                identity = circuit.provenance["identity"]
-                if any(row.identity == identity for row in rows):
-                    continue
-                card = measure_circuit(model, circuit, task, pairs) if circuit.nodes else None
-                row = Row(
-                    side,
-                    task.name,
-                    name,
-                    identity,
-                    bool(circuit.provenance["reached"]),
-                    circuit.counts["nodes"],
-                    circuit.counts["edges"],
-                    circuit.losses,
-                    card.to_json()["figures"] if card else [],
-                    card.verdict if card else ["The target is reached without any node."],
-                )
-                rows = [old for old in rows if (old.model, old.task, old.recipe) != (side, task.name, name)]
-                rows.append(row)
-                write_whole(path, json_lines(map(dataclasses.asdict, rows)))
-                yield rows
+    sides = sorted(models, reverse=True)  # the sparse one first
+    subjects = {
+        (side, name): prepare_subject(models[side], prune, workdir / side / name)
+        for side in sides
+        for name, prune in recipes.items()
+    }
+    for task, side, name in itertools.product(tasks, sides, recipes):
+        circuit = _circuit(subjects[side, name], task, recipes[name], f"{side} {task.name} {name}")
+        if circuit is None:
+            continue
+        about = side, task.name, name, circuit.provenance["identity"], pairs
+        if any((row.model, row.task, row.recipe, row.identity, row.pairs) == about for row in rows):
+            continue
+        rows = [row for row in rows if (row.model, row.task, row.recipe) != about[:3]]
+        rows.append(_row(models[side], task, circuit, about))
+        write_whole(path, json_lines(map(dataclasses.asdict, rows)))
+        yield rows
     yield rows
+
+
+def _circuit(subject: Subject, task: Task, prune: PruneConfig, label: str) -> Circuit | None:
+    """The circuit of one pruning; None if the model misses the target or, which is said, it broke down."""
+    model, recipe = subject.model, Recipe(prune)
+    data = task_data(task, model.require_tokenizer(), model.config.context, prune)
+    targets = reachable(subject, data, recipe)[1]
+    if not targets:
+        return None
+    (found,) = find_circuits(subject, [data], recipe, {data.name: targets}, label)
+    if found.circuit is None:
+        print(f"{label}: the pruning broke down; left out", file=sys.stderr)
+    return found.circuit
+
+
+def _row(model: Model, task: Task, circuit: Circuit, about: tuple[str, str, str, str, int]) -> Row:
+    card = measure_circuit(model, circuit, task, about[-1]) if circuit.nodes else None
+    return Row(
+        *about,
+        bool(circuit.provenance["reached"]),
+        circuit.counts["nodes"],
+        circuit.counts["edges"],
+        circuit.losses,
+        card.to_json()["figures"] if card else [],
+        card.verdict if card else ["The target is reached without any node."],
+    )
 
 
 def write_results(rows: Sequence[Row], target: float, directory: Path) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparse_jax.ablation.draws import Ablated, Draws, partly_open
+from sparse_jax.ablation.draws import Ablated, Draws, is_one_of, partly_open
 from sparse_jax.ablation.kinds import ADVERSARIAL
 from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.circuits.gates import Gates
@@ -56,18 +56,16 @@ def worst_share(
     """
     repeats = jax.tree.leaves(share)[0].shape[-3] // len(draws.kind)
     kind_B = jnp.repeat(draws.kind, repeats)
-    alone_B, together_B = (
-        (kind_B == (kinds.index(kind) if kind in kinds else -1))[:, None, None] for kind in ADVERSARIAL
-    )
+    alone_B, together_B = (is_one_of((kind,), kinds, kind_B)[:, None, None] for kind in ADVERSARIAL)
 
     def step(_, share):
-        slopes = jax.grad(lambda share: losses_of(share).sum())(share)
+        gradients = jax.grad(lambda share: losses_of(share).sum())(share)
 
-        def moved(share, slope):
-            common = jnp.where(together_B, slope, 0).sum(axis=-3, keepdims=True)
-            direction = jnp.sign(jnp.where(together_B, common, jnp.where(alone_B, slope, 0)))
+        def moved(share, gradient):
+            common = jnp.where(together_B, gradient, 0).sum(axis=-3, keepdims=True)
+            direction = jnp.sign(jnp.where(together_B, common, jnp.where(alone_B, gradient, 0)))
             return jnp.clip(share + RATE * direction, 0, 1)
 
-        return jax.tree.map(moved, share, slopes)
+        return jax.tree.map(moved, share, gradients)
 
     return jax.lax.stop_gradient(jax.lax.fori_loop(0, STEPS, step, dict(share)))

@@ -1,12 +1,13 @@
 """Draws what closed nodes carry in a batch of pairs, for every kind of ablation but the adversary's part."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from sparse_jax.ablation.kinds import RESAMPLED
+from sparse_jax.ablation.kinds import ADVERSARIAL, RESAMPLED, is_constant
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
@@ -124,7 +125,7 @@ def draw_ablated(
 
     For kinds of an adversary the share is 1/2, where its search begins (`adversary.worst_share`).
     """
-    if len(kinds) == 1 and kinds[0] in ("mean", "zero"):
+    if len(kinds) == 1 and is_constant(kinds[0]):
         return Ablated(constant_ablated(kinds[0], means), {})
     repeats = 2 if pairs.tokens.ndim == 3 else 1  # members of a pair; packed ones are one sequence
     kind_B = jnp.repeat(draws.kind, repeats)
@@ -151,6 +152,11 @@ def _shared(gate: Array, share: Array) -> Array:
     return gate + (1 - gate) * share
 
 
+def is_one_of(some: Sequence[str], kinds: tuple[str, ...], kind_B: jax.Array) -> jax.Array:
+    """For each sequence, whether its kind (an index into `kinds`) is one of `some`."""
+    return jnp.array([kind in some for kind in kinds])[kind_B]
+
+
 def _where(chosen_B: jax.Array, one: Array | float, other: Array) -> jax.Array:
     """`one` for the chosen sequences; both are [..., N] or broadcast to [..., B, T, N]."""
     other = other if jnp.ndim(other) > 2 else jnp.asarray(other)[..., None, None, :]
@@ -172,10 +178,10 @@ def _resampled(config, params, kinds, values, pairs: Pairs, draws: Draws, kind_B
         jnp.repeat(jnp.asarray(column), repeats)[:, None] for column in (donor.last, donor.shared, donor.jump)
     )
     by_end = jnp.maximum(index_BxT - end_BxT + last_B, 0)
-    is_end_B = kind_B == (kinds.index("resample") if "resample" in kinds else -1)
+    is_end_B = is_one_of(("resample",), kinds, kind_B)
     place_BxT = jnp.minimum(jnp.where(is_end_B[:, None], by_end, index_BxT), last_B)
     place_BxT = place_BxT + jnp.where(place_BxT >= shared_B, jump_B, 0)
-    is_resampled_B = jnp.isin(kind_B, jnp.array([i for i, kind in enumerate(kinds) if kind in RESAMPLED]))
+    is_resampled_B = is_one_of(RESAMPLED, kinds, kind_B)
 
     def of_site(site, x):
         x = jnp.repeat(x, repeats, axis=-3)
@@ -186,14 +192,11 @@ def _resampled(config, params, kinds, values, pairs: Pairs, draws: Draws, kind_B
 
 
 def _places(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
-    """For every token [B, T] its index in its own text, and the index of the last token there."""
+    """For every token its index in its own text, and that of the last token there; broadcast to [B, T]."""
     position = jnp.arange(pairs.tokens.shape[-1])
     last = jnp.asarray(pairs.last)
     if not isinstance(pairs, PackedPairs):
-        last_B = last.reshape(-1, 1)
-        return jnp.broadcast_to(position, (len(last_B), len(position))), jnp.broadcast_to(
-            last_B, (len(last_B), len(position))
-        )
+        return position[None], last.reshape(-1, 1)
     shared, middle = jnp.asarray(pairs.shared)[:, None], jnp.asarray(pairs.middle)[:, None]
     is_second = position >= middle
     jump = jnp.where(is_second, middle - shared, 0)
@@ -201,12 +204,10 @@ def _places(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
 
 
 def _shares(kinds, means, draws: Draws, kind_B, repeats: int) -> Gates:
-    if set(kinds).isdisjoint(("stochastic", "adversarial", "adversarial_shared")):
+    if set(kinds).isdisjoint(("stochastic", *ADVERSARIAL)):
         return {}
-    is_random_B = kind_B == (kinds.index("stochastic") if "stochastic" in kinds else -1)
-    starts_B = sum(
-        (kind_B == kinds.index(kind)) * 0.5 for kind in ("adversarial", "adversarial_shared") if kind in kinds
-    ) + jnp.zeros(len(kind_B))
+    is_random_B = is_one_of(("stochastic",), kinds, kind_B)
+    starts_B = jnp.where(is_one_of(ADVERSARIAL, kinds, kind_B), 0.5, 0.0)
 
     def of_site(number: int, mean):
         def one(seed):

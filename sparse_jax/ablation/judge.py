@@ -74,7 +74,12 @@ class Judge:
     def __post_init__(self) -> None:
         kinds = self.kinds
         if set(kinds) & set(RESAMPLED):
-            require(len(self.pairs.tokens) > 1, "pairs", len(self.pairs.tokens), f"at least 2 for {kinds}")
+            require(
+                len(self.pairs.tokens) > 1,
+                "pairs",
+                len(self.pairs.tokens),
+                f"at least 2 with ablation {self.ablation!r}",
+            )
         if "resample_text" in kinds:
             found = None if self.text is None else self.text.shape
             fits = found is not None and found[1] >= self.pairs.tokens.shape[-1]

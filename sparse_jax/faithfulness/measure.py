@@ -36,7 +36,7 @@ def measure_circuit(model: Model, circuit: Circuit, task: Task, pairs: int = 128
 
     Definitions are those of METHOD 8. What is run many times is run on the first 32 pairs, or the first 16.
     Raises InputError for a circuit of another model, or of another task by the name in its provenance, fewer
-    than two pairs, and a circuit without nodes or without a target.
+    than two pairs, and a circuit of no node, of all nodes or without a target.
     """
     check_circuit(model, circuit)
     found_for = circuit.provenance.get("task")
@@ -44,6 +44,8 @@ def measure_circuit(model: Model, circuit: Circuit, task: Task, pairs: int = 128
         found_for in (None, task.name), "task", task.name, f"{found_for!r}, which the circuit was found for"
     )
     require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
+    closed = any((np.asarray(gate) == 0).any() for gate in circuit.gates(model.config).values())
+    require(closed, "circuit", "all nodes", "a circuit without some of the nodes")
     target = circuit.losses.get("target")
     if target is None:
         raise InputError("circuit: it has no target loss; valid: a circuit found by sparse_jax")
@@ -172,7 +174,8 @@ def _removals(probe: Probe, kept: Mapping, loss: float, rng) -> tuple[np.ndarray
     for row, (site, *place) in enumerate([*removed, *added]):
         sets[site][(row, *place)] = 1 - sets[site][(row, *place)]
     losses = losses_of(probe.margins(sets)).mean(axis=1)
-    return losses[: len(removed)] - loss, np.abs(losses[len(removed) :] - loss)
+    changes = np.abs(losses - loss)
+    return changes[: len(removed)], changes[len(removed) :]
 
 
 def _incompleteness(probe: Probe, kept: Mapping, rng) -> Figure:
@@ -189,9 +192,7 @@ def _incompleteness(probe: Probe, kept: Mapping, rng) -> Figure:
     model = probe.margins_without(masks)
     differences = (circuit - model).mean(axis=-1)  # [K, P]
     most = int(np.argmax(np.abs(differences.mean(axis=1))))
-    interval = mean_interval(
-        np.abs(differences[most].mean()) + (differences[most] - differences[most].mean())
-    )
+    interval = mean_interval(np.sign(differences[most].mean()) * differences[most])
     return Figure(f"incompleteness, largest of {len(parts)} parts", interval, "logits", probe.ablation)
 
 

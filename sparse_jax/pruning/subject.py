@@ -45,11 +45,11 @@ class Subject:
             pairs,
             prune.judged_by,
             prune.frozen_norms,
-            prune.ablation,
-            prune.draws,
-            self.text,
-            prune.seed,
-            prune.confidence,
+            ablation=prune.ablation,
+            draws=prune.draws,
+            text=self.text,
+            seed=prune.seed,
+            confidence=prune.confidence,
         )
 
     def loss(self, pairs: EncodedPairs, prune: PruneConfig, gates: Mapping | None = None) -> float:

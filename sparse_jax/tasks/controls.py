@@ -51,7 +51,7 @@ def shuffled(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int)
 def hashed(encoded: EncodedPairs, task: Task, tokenizer: Tokenizer, seed: int) -> EncodedPairs:
     """A hash of a prompt's first name decides between the two answers: an arbitrary function of the prompt.
 
-    Unlike `nonsense` it is no renaming of the task's answers, and what decides the task does not help.
+    Unlike `nonsense` it does not rename the task's answers, and what decides the task does not help.
     """
     tokens, last = encoded.tokens.reshape(-1, encoded.tokens.shape[-1]), encoded.last.reshape(-1)
     prompts = tokenizer.decode_batch(

@@ -210,14 +210,17 @@ def test_every_ablation_and_objective_trains_and_counts(ablation, objective, six
     tasks, lanes, all_six = six
     lanes = take(lanes, [0])
     changed = dataclasses.replace(SHORT, ablation=ablation, objective=objective)
-    both, binary = (
+    losses = [
         run(prune, lanes, tasks).history["loss"]
-        for prune in (changed, dataclasses.replace(changed, objective="binary"))
-    )
-    assert np.isfinite(both).all() and np.isfinite(binary).all()
-    # the objective changes the loss, and so does the ablation by itself
-    assert not np.allclose(both, binary)
-    assert not np.allclose(binary, all_six.history["loss"][0])
+        for prune in (
+            changed,
+            dataclasses.replace(changed, objective="binary"),
+            dataclasses.replace(changed, ablation="mean"),
+        )
+    ]
+    assert all(np.isfinite(loss).all() for loss in losses)
+    assert not np.allclose(losses[0], losses[1]) and not np.allclose(losses[0], losses[2])
+    assert not np.allclose(losses[1], all_six.history["loss"][0])
 
 
 def test_the_stream_outside_the_layers_is_gated_where_asked():

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models
 import sparse_jax as sj
 from sparse_jax.ablation import values as ablation
 from sparse_jax.ablation.applied import circuit_logits, values_of
+from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.ablation.values import (
     ablation_values,
@@ -35,6 +36,7 @@ from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import TaskData, task_data
 from sparse_jax.tasks.metrics import binary_loss
+from sparse_jax.trees import fingerprint
 from tests.planted import CIRCUIT, CONFIG, Planted, planted_model
 
 PRUNE = PruneConfig(
@@ -212,6 +214,28 @@ def test_closed_nodes_are_ablated_to_zero_where_that_was_trained(model, corpus, 
     assert abs(float(with_means.mean()) - circuit.losses["circuit"]) > 1e-4
     again = circuit_logits(model, load_circuit(tmp_path / "planted.json"), data.test)
     np.testing.assert_allclose(binary_loss(again, data.test.candidates), by_hand, atol=1e-5)
+
+
+def test_a_strict_circuit_is_within_the_target_under_every_kind(model, corpus, tmp_path):
+    """Values of other prompts, of the training text too, and errors added: nothing of that is passed over."""
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    kinds = ("mean", "resample", "resample_text")
+    prune = dataclasses.replace(PRUNE, ablation="+".join(kinds), draws=2, confidence=2.0, target_loss=0.6)
+    (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
+    losses, text = circuit.losses, training_windows(corpus, PRUNE.mean_windows, 8)
+    values, gates = load_means(tmp_path / "means.npz"), circuit.gates(model.config)
+    for split, figure in ((data.validation, "validation"), (data.test, "circuit")):
+        found = {}
+        for kind in kinds:
+            judge = Judge(CONFIG, model.params, values, split, ablation=kind, draws=2, text=text)
+            found[kind] = judge.by_kind(judge.losses(gates))[kind]
+            if figure == "circuit":
+                assert losses[f"circuit, {kind}"] == pytest.approx(found[kind].mean, abs=1e-5)
+        worst = max(found.values(), key=lambda one: one.mean + 2 * one.standard_error)
+        assert losses[figure] == pytest.approx(worst.mean, abs=1e-5)
+    assert circuit.provenance["reached"]
+    assert losses["validation"] + 2 * losses["validation_error"] <= 0.6
+    assert circuit.provenance["text"] == fingerprint(text)[:16]
 
 
 def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path, capsys):

@@ -10,7 +10,11 @@ import optax
 import pytest
 
 from sparse_jax.ablation.objective import pair_losses
+from sparse_jax.ablation.roles import role_error
 from sparse_jax.circuits.gates import tie
+from sparse_jax.model.forward import forward
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.model.sites import LAYER_SITES
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.logits import logit_shapes
 from sparse_jax.pruning.step import Lane, Shared, _batch, _rows, lane_step, new_lane
@@ -189,3 +193,34 @@ def test_only_eligible_gates_move_and_the_others_are_as_fixed():
     gates = {"mlp_in": jnp.asarray(opened), "mlp_neuron": fixed["mlp_neuron"]}
     loss, _ = compiled("binary")[1](gates, lane, 0)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
+
+
+def test_the_penalty_for_roles_adds_its_own_gradient_and_is_no_part_of_the_reported_loss():
+    """After one step, where nothing is clipped, Adam's first moment is a tenth of the gradient."""
+    hyper = hyperparameters(gradient_clip=1e9)
+    (before, plain), (measured,) = run_lane(hyper, 1)
+    (_, kept), (with_penalty,) = run_lane(hyper, 1, prune=dataclasses.replace(PRUNE, role_coef=3.0))
+    assert measured["loss"] == with_penalty["loss"]
+    batch = jax.tree.map(lambda array: array[np.asarray(_rows(lane_of(hyper), 12, 4, 0))], planted_pairs(12))
+    params, tokens = planted_params(), batch.tokens.reshape(8, 3)
+    full = forward(CONFIG, params, tokens, Hooks(capture=LAYER_SITES))[1]
+
+    @jax.jit
+    @jax.grad
+    def penalty(gates):
+        means = {site: jnp.full_like(gate, 0.05) for site, gate in gates.items()}
+        pruned = forward(CONFIG, params, tokens, Hooks(gates, means, capture=LAYER_SITES))[1]
+        return 3 * role_error(gates, pruned, full, batch)
+
+    gates = {site: jnp.asarray(tau >= 0, jnp.float32) for site, tau in before.logits.items()}
+    largest = 0.0
+    for site, by_gate in penalty(gates).items():
+        added = 10 * np.asarray(kept.opt_state[1].mu[site] - plain.opt_state[1].mu[site], np.float64)
+        expected = np.asarray(by_gate, np.float64) * gradient(
+            np.asarray(before.logits[site]), hyper.temperature
+        )
+        np.testing.assert_allclose(
+            added, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max(), err_msg=site
+        )
+        largest = max(largest, np.abs(expected).max())
+    assert largest > 1e-2

@@ -12,7 +12,7 @@ def row(model, task, recipe, edges, reached=True, loss=0.1, resampled=0.2):
         {"name": "loss of the circuit", "ablation": "resample", "value": resampled},
     ]
     losses = {"circuit": loss, "validation": loss}
-    return Row(model, task, recipe, f"{model}{task}{recipe}", reached, 9, edges, losses, figures, ["said"])
+    return Row(model, task, recipe, f"{model}{task}{recipe}", 8, reached, 9, edges, losses, figures, ["said"])
 
 
 ROWS = [
