@@ -20,6 +20,7 @@ from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks, Patch
 from tests.planted import CONFIG, Planted, planted_gates, planted_model
 
+SHIFTED = (("full model", ""), ("circuit", "mean"))
 TASK = Planted("planted", "tests", "which digit ends a prompt")
 
 
@@ -97,6 +98,56 @@ def test_before_the_shorter_member_begins_nothing_is_swapped(model, circuit):
     assert (probe.swapped_margins(inner(probe.nodes)) < 0).all()
 
 
+def test_each_run_takes_the_others_values_at_kept_nodes(model, values, probe):
+    """By hand, with a patch a site; answers are told by the logits of the first member's two tokens."""
+    tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.ravel()
+    gates = {site: np.asarray(gate, np.float32) for site, gate in probe.nodes.items()}
+    ablated = {site: values[site] for site in gates}
+    first = np.repeat(probe.pairs.candidates[:, 0], 2, axis=0)
+
+    def run(hooks):
+        hooks = dataclasses.replace(hooks, capture=(*gates, sites.PATTERN))
+        logits, captured = jax.device_get(forward(CONFIG, model.params, tokens, hooks))
+        right, wrong = logits[np.arange(12), last][np.arange(12)[:, None], first].T
+        return right - wrong, captured
+
+    def taking(captured):
+        return {site: Patch(gate[:, None, None] > 0, captured[site]) for site, gate in gates.items()}
+
+    full, of_full = run(Hooks())
+    pruned, of_pruned = run(Hooks(gates, ablated))
+    expected = {
+        "full": full,
+        "pruned": pruned,
+        "into full": run(Hooks(patches=taking(of_pruned)))[0],
+        "into pruned": run(Hooks(gates, ablated, patches=taking(of_full)))[0],
+    }
+    found = probe.runs()
+    assert np.abs(full - pruned).max() > 1e-3
+    for name, margins in expected.items():
+        np.testing.assert_allclose(found.margins[name], margins, atol=1e-4, err_msg=name)
+    for name, captured in (("full", of_full), ("pruned", of_pruned)):
+        for site in gates:
+            np.testing.assert_allclose(
+                found.values[name][site], captured[site][:, np.arange(12), last], atol=1e-5
+            )
+        np.testing.assert_allclose(
+            found.patterns[name], captured[sites.PATTERN][:, np.arange(12), :, last].swapaxes(0, 1), atol=1e-5
+        )
+
+
+def test_losses_of_margins_and_many_sets(probe):
+    """More sets than a call takes; each as alone."""
+    rng = np.random.default_rng(0)
+    many = {site: (rng.random((70, *gate.shape)) < 0.5) * 1.0 for site, gate in probe.nodes.items()}
+    margins = probe.margins(many)
+    assert margins.shape == (70, 6, 2)
+    for row in (0, 31, 32, 69):
+        alone = probe.margins({site: gate[row : row + 1] for site, gate in many.items()})
+        np.testing.assert_allclose(margins[row], alone[0], atol=1e-5)
+    np.testing.assert_allclose(losses_of(np.array([[0.0, 0.0], [2.0, -1.0]])), [np.log(2), 0.7201], atol=1e-4)
+
+
 def test_random_sets_have_as_many_nodes_of_every_site_and_none_of_the_circuit(probe):
     sets = matched_sets(probe.nodes, 20, seed=3)
     for site, gate in probe.nodes.items():
@@ -115,6 +166,16 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
     assert card.value("answers flipped by swapping the circuit's q, k, v and neurons") == 1
     assert card.value("answers flipped by swapping all other q, k, v and neurons") == 0
     assert card.value("random sets that do less harm", "mean") == 1
+    assert card.value("random circuits that are worse", "mean") == 1
+    assert card.value("nodes that matter more than 9 in 10 added at random", "mean") == 1
+    assert card.value("same answer as the full model", "mean") == 1
+    for name in (
+        "the model with kept nodes as in the circuit",
+        "the circuit with kept nodes as in the model",
+    ):
+        assert card.value(f"unexplained variance of {name}", "mean") < 0.05
+    assert [card.value(f"accuracy of the {one}, shifted split", how) for one, how in SHIFTED] == [1, 1]
+    assert card.value("test: better than 9 in 10 random circuits", "mean") < 0.01
     assert card.verdict[0].startswith("Sufficient under mean, zero, resample")
     assert card.verdict[1].startswith("It withstands the worst share")
     assert any(said.startswith("Necessary") for said in card.verdict)
@@ -153,3 +214,5 @@ def test_wrong_input_is_named(model, circuit, values, tmp_path):
     whole = circuit_of(model, values, every, tmp_path)
     with pytest.raises(InputError, match="ablation: 'adversarial' is not valid; .*no gate is closed"):
         sj.score(model, TASK, circuit=whole, ablation="adversarial", pairs=4)
+    with pytest.raises(InputError, match="circuit: 'all nodes' is not valid"):
+        sj.scorecard(model, whole, TASK, pairs=4)
