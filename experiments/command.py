@@ -20,7 +20,7 @@ from sparse_jax.buckets import SCHEME
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, first_line, nearest
 from sparse_jax.progress import finish_line
-from sparse_jax.runtime import preemption, processes
+from sparse_jax.runtime import joining, preemption, processes
 from sparse_jax.runtime.settings import require_settings
 from sparse_jax.training.nonfinite import NonFiniteError
 
@@ -61,7 +61,7 @@ def run(main: Callable[[], None], several: bool = False) -> None:
     def start(_) -> None:
         require_settings()
         given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
-        (processes.start if several else processes.stay_alone)(*given, detect=CLUSTER.value)
+        (joining.start if several else joining.stay_alone)(*given, detect=CLUSTER.value)
         main()
 
     try:
@@ -81,7 +81,7 @@ def run(main: Callable[[], None], several: bool = False) -> None:
     except NonFiniteError as error:
         _fail(error, 3)
     except preemption.Preempted as stopped:
-        processes.leave()
+        joining.leave()
         _fail(stopped, preemption.STATUS)
     except processes.ProcessError as error:
         _fail(error, error.status)

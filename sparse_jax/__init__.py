@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from sparse_jax.ablation.score import Score
     from sparse_jax.circuits.graph import Circuit
     from sparse_jax.faithfulness.scorecard import Scorecard
     from sparse_jax.inputs import InputError
     from sparse_jax.interactive import (
-        Score,
         generate,
         load_circuit,
         prune,
@@ -37,7 +37,7 @@ _PUBLIC = {
     "InputError": ("inputs", "InputError"),
     "Model": ("models.model", "Model"),
     "Patch": ("model.hooks", "Patch"),
-    "Score": ("interactive", "Score"),
+    "Score": ("ablation.score", "Score"),
     "Scorecard": ("faithfulness.scorecard", "Scorecard"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),

@@ -5,7 +5,6 @@ Examples use the models in experiments/results/small of a checkout.
 
 import dataclasses
 import functools
-import html
 import math
 import os
 import zipfile
@@ -22,7 +21,7 @@ from sparse_jax.ablation.applied import (
     circuit_logits,
     values_of,
 )
-from sparse_jax.ablation.score import measure_tasks
+from sparse_jax.ablation.score import Score, measure_tasks
 from sparse_jax.ablation.values import ablation_values
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.graph import load_circuit as read_circuit
@@ -185,41 +184,6 @@ def task_names() -> tuple[str, ...]:
     return tuple(TASKS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """Scores of a model, or of a circuit in it, on a task: means over pairs with standard errors.
-
-    values: by name, (mean, standard error; None for a single pair): loss in nats, accuracy, logit_difference,
-    full_vocabulary_loss.
-    """
-
-    task: str
-    split: str
-    pairs: int
-    of: str
-    values: Mapping[str, tuple[float, float | None]]
-
-    @property
-    def loss(self) -> float:
-        """The task loss in nats; chance is ln 2 = 0.693."""
-        return self.values["loss"][0]
-
-    @property
-    def accuracy(self) -> float:
-        """The share of prompts answered correctly."""
-        return self.values["accuracy"][0]
-
-    def __repr__(self) -> str:
-        said = ", ".join(f"{name} {_with_error(*value)}" for name, value in self.values.items())
-        return f"{self.task} ({self.split}, {self.pairs} pairs, {self.of}): {said}"
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in self.values)
-        cells = "".join(f"<td>{_with_error(*value)}</td>" for value in self.values.values())
-        about = html.escape(f"{self.task} ({self.split} split, {self.pairs} pairs, {self.of})")
-        return f"<table><caption>{about}</caption><tr>{head}</tr><tr>{cells}</tr></table>"
-
-
 def score(
     model: Model,
     task: str | Task | Sequence[object],
@@ -356,10 +320,6 @@ def _task_of(spec: str | Task | Sequence[object]) -> Task:
     if isinstance(spec, Task):
         return spec
     return find_task(spec) if isinstance(spec, str) else pairs_task(spec)
-
-
-def _with_error(mean: float, error: float | None) -> str:
-    return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"
 
 
 def _intervention(model: Model, tokens, ablate: Ablate, add: Arrays | None, circuit: Circuit | None):

@@ -15,7 +15,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from experiments.configs.arguments import parse
-from experiments.configs.sections import pruning_section
+from experiments.configs.sections import small_pair_pruning
 from experiments.studies.circuit_size.plan import StudyConfig
 from sparse_jax.pruning.recipe import SearchConfig
 from sparse_jax.tasks.built_in import TASKS
@@ -24,24 +24,14 @@ from sparse_jax.tasks.built_in import TASKS
 def get_config(argument: str = "") -> ConfigDict:
     """Sections `study`, `search`, `pruning` (the center of the search), `edge_pruning`, and the tasks."""
     size = parse(argument, {"size": ("full", "quick", "tiny")})["size"]
-    pruning = {
-        "steps": 300,
-        "pairs_per_step": 16,
-        "train_pairs": 1024,
-        "validation_pairs": 128,
-        "test_pairs": 256,
-        # centers for a model this small; METHOD 6 has 1e-4 and 3e-3 for models a hundred times larger
-        "k_coef": 3e-3,
-        "learning_rate": 7e-3,
-    }
     config = ConfigDict(
         {
             "workdir": "runs/circuit_size" if size == "full" else f"runs/circuit_size_{size}",
             "tasks": tuple(TASKS),
             "study": dataclasses.asdict(StudyConfig(edge_lanes=2)),
             "search": dataclasses.asdict(SearchConfig(lanes=8, rounds=1, targets=(0.15,), finalists=1)),
-            "pruning": pruning_section(**pruning),
-            "edge_pruning": pruning_section(**pruning),
+            "pruning": small_pair_pruning(),
+            "edge_pruning": small_pair_pruning(),
         }
     )
     if size == "quick":

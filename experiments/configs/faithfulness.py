@@ -9,7 +9,7 @@ cores; size=tiny checks in a minute that everything works.
 from ml_collections import ConfigDict
 
 from experiments.configs.arguments import parse
-from experiments.configs.sections import pruning_section
+from experiments.configs.sections import small_pair_pruning
 from sparse_jax.tasks.built_in import TASKS
 
 # tasks with circuits of some size in both models come first
@@ -19,16 +19,6 @@ FIRST = ("for_while", "single_double_quote", "final_kwarg", "with_open", "set_or
 def get_config(argument: str = "") -> ConfigDict:
     """`models` by side, `recipes` of pruning, the number of test `pairs` of a scorecard, and the tasks."""
     size = parse(argument, {"size": ("full", "tiny")})["size"]
-    pruning = {
-        "steps": 300,
-        "pairs_per_step": 16,
-        "train_pairs": 1024,
-        "validation_pairs": 128,
-        "test_pairs": 256,
-        # centers for a model this small; METHOD 6 has 1e-4 and 3e-3 for models a hundred times larger
-        "k_coef": 3e-3,
-        "learning_rate": 7e-3,
-    }
     strict = {"ablation": "mean+resample+stochastic", "confidence": 1.0}
     config = ConfigDict(
         {
@@ -37,8 +27,8 @@ def get_config(argument: str = "") -> ConfigDict:
             "tasks": tuple(dict.fromkeys((*FIRST, *TASKS))),
             "pairs": 128,
             "recipes": {
-                "mean": pruning_section(**pruning),
-                "strict": pruning_section(**pruning, **strict),
+                "mean": small_pair_pruning(),
+                "strict": small_pair_pruning(**strict),
             },
         }
     )

@@ -1,5 +1,7 @@
-"""Measures a model on many tasks: one row of metrics per task, and the rows as a table."""
+"""Measures a model on tasks: a score, or one row of metrics per task and the rows as a table."""
 
+import dataclasses
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +22,41 @@ BATCH = 32  # pairs
 TARGET = 0.15  # nats: METHOD section 5
 
 Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Scores of a model, or of a circuit in it, on a task: means over pairs with standard errors.
+
+    values: by name, (mean, standard error; None for a single pair): loss in nats, accuracy, logit_difference,
+    full_vocabulary_loss.
+    """
+
+    task: str
+    split: str
+    pairs: int
+    of: str
+    values: Mapping[str, tuple[float, float | None]]
+
+    @property
+    def loss(self) -> float:
+        """The task loss in nats; chance is ln 2 = 0.693."""
+        return self.values["loss"][0]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of prompts answered correctly."""
+        return self.values["accuracy"][0]
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name} {_with_error(*value)}" for name, value in self.values.items())
+        return f"{self.task} ({self.split}, {self.pairs} pairs, {self.of}): {said}"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in self.values)
+        cells = "".join(f"<td>{_with_error(*value)}</td>" for value in self.values.values())
+        about = html.escape(f"{self.task} ({self.split} split, {self.pairs} pairs, {self.of})")
+        return f"<table><caption>{about}</caption><tr>{head}</tr><tr>{cells}</tr></table>"
 
 
 def measure_tasks(
@@ -106,3 +143,7 @@ def _row(task: str, split: str, pairs: EncodedPairs, values: Mapping[str, np.nda
 def _cell(row: Row, name: str, digits: int = 3) -> str:
     error = row[f"{name}_error"]
     return f"{row[name]:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def _with_error(mean: float, error: float | None) -> str:
+    return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"

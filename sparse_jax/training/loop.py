@@ -41,7 +41,7 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     `workdir` gets config.json, tokenizer.json, metrics.jsonl and checkpoints/. The model of a finished run is
     returned at once. On the same mesh, a resumed run gives the same losses, bit for bit, as an uninterrupted
     one. A damaged checkpoint is set aside, and the one before it is used. If a run has several processes
-    (`processes.start`), all call this with a `workdir` that all of them see; process 0 writes the files.
+    (`joining.start`), all call this with a `workdir` that all of them see; process 0 writes the files.
 
     Raises InputError for a config that cannot work, a workdir of another run, a model that memory cannot
     hold, or processes that disagree, before any work, NonFiniteError when the loss blows up, and ProcessError

@@ -19,7 +19,7 @@ from jax._src import clusters
 
 from sparse_jax.inputs import InputError
 from sparse_jax.models.formats import load_model
-from sparse_jax.runtime import processes
+from sparse_jax.runtime import joining, processes
 from sparse_jax.runtime.processes import ProcessError
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
@@ -243,9 +243,9 @@ def test_a_process_that_waits_for_the_others_says_so_and_both_signals_end_it(map
 
 MEETING = """
 import signal, sys, time
-from sparse_jax.runtime import processes
+from sparse_jax.runtime import joining, processes
 processes.SAY_SECONDS = 1
-processes.start(sys.argv[1], 2, int(sys.argv[2]))
+joining.start(sys.argv[1], 2, int(sys.argv[2]))
 try:
     if sys.argv[2] == "1":
         time.sleep(600)
@@ -282,7 +282,7 @@ def from_environment(monkeypatch):
     def begin(**variables):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        processes.start()
+        joining.start()
         return joined
 
     def initialize(address=None, count=None, index=None, cluster_detection_method=None, **_):
@@ -353,7 +353,7 @@ def test_a_pod_whose_service_account_has_no_token_is_told_what_to_do(from_enviro
         "valid: a service account that may read pods, jobs and services; "
         "--coordinator, --processes and --process, or --nocluster for a process of its own"
     )
-    processes.start(detect=False)
+    joining.start(detect=False)
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_a_pod_whose_service_account_has_no_token_is_told_what_to_do(from_enviro
 )
 def test_flags_that_do_not_fit_together_are_named(arguments, said):
     with pytest.raises(InputError, match=said):
-        processes.start(*arguments)
+        joining.start(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -380,14 +380,14 @@ def test_a_launcher_that_jax_does_not_recognize_is_named(monkeypatch, variables)
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(processes.jax.distributed, "initialize", not_recognized)
-    processes.start()  # alone
+    joining.start()  # alone
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
         InputError, match=f"processes: {next(iter(variables))} is .; valid: --coordin".replace(";", ".*;")
     ):
-        processes.start()
-    processes.start(detect=False)
+        joining.start()
+    joining.start(detect=False)
 
 
 @pytest.mark.parametrize(
@@ -400,19 +400,19 @@ def test_a_launcher_that_jax_does_not_recognize_is_named(monkeypatch, variables)
     ],
 )
 def test_what_one_process_does_is_not_done_by_several(monkeypatch, name, value):
-    processes.stay_alone()
+    joining.stay_alone()
     monkeypatch.setenv(name, value)
     message = (
         f"processes: {name} is {value}, but this command runs in one process; valid: launch/local.sh, .*"
     )
     with pytest.raises(InputError, match=message + "--nocluster"):
-        processes.stay_alone()
-    processes.stay_alone(detect=False)
+        joining.stay_alone()
+    joining.stay_alone(detect=False)
     monkeypatch.setenv(name, "1")
     if name != "JOB_COMPLETION_INDEX":
-        processes.stay_alone()
+        joining.stay_alone()
     with pytest.raises(InputError, match="--coordinator: .*one process; valid: launch/local.sh"):
-        processes.stay_alone("localhost:1", 2, 0, detect=False)
+        joining.stay_alone("localhost:1", 2, 0, detect=False)
 
 
 def test_the_code_version_tells_changed_sources(monkeypatch, tmp_path):

@@ -62,6 +62,6 @@ def main() -> None:
 if __name__ == "__main__":
     # a shell's background jobs, and what they start, ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # read before the flags are parsed, for processes.start comes before main
+    # read before the flags are parsed, for joining.start comes before main
     processes.START_SECONDS = int(os.environ.get("START_SECONDS", processes.START_SECONDS))
     command.run(main, several=True)
