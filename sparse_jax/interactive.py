@@ -285,7 +285,7 @@ def scorecard(
 
     Sufficiency under every kind of ablation; necessity against random nodes; answers
     flipped by swapping values with the counterfactual's; how far kept nodes behave as in the model; the
-    shifted split (METHOD 8). Raises InputError for a circuit of another model or task, and fewer than two
+    shifted split (METHOD 8). The model's training text is needed, and prepared if it is not there. Raises InputError for a circuit of another model or task, and fewer than two
     pairs.
     """
     require_settings()
