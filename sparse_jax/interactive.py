@@ -280,17 +280,19 @@ def scorecard(
     *,
     pairs: int = 128,
     seed: int = 0,
+    again: bool = False,
 ) -> Scorecard:
     """Is the circuit what the model uses? Figures with 95 % intervals, and a verdict in words.
 
-    Sufficiency under every kind of ablation; necessity against random nodes; answers
-    flipped by swapping values with the counterfactual's; how far kept nodes behave as in the model; the
-    shifted split (METHOD 8). The model's training text is needed, and prepared if it is not there. Raises InputError for a circuit of another model or task, and fewer than two
-    pairs.
+    Sufficiency under every kind of ablation; necessity against random nodes; answers flipped by swapping
+    values with the counterfactual's; how far kept nodes behave as in the model; the shifted split (METHOD 8).
+    again: also prunes again, from other seeds and without the circuit's nodes, as long as that takes. The
+    model's training text is needed, and prepared if it is not there. Raises InputError for a circuit of
+    another model or task, and fewer than two pairs.
     """
     require_settings()
     advise()
-    return measure_circuit(model, circuit, _task_of(task), pairs, seed)
+    return measure_circuit(model, circuit, _task_of(task), pairs, seed, again)
 
 
 def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:

@@ -19,7 +19,7 @@ FIRST = ("for_while", "single_double_quote", "final_kwarg", "with_open", "set_or
 def get_config(argument: str = "") -> ConfigDict:
     """`models` by side, `recipes` of pruning, the number of test `pairs` of a scorecard, and the tasks."""
     size = parse(argument, {"size": ("full", "tiny")})["size"]
-    strict = {"ablation": "mean+resample+stochastic", "confidence": 1.0}
+    strict = {"ablation": "mean+resample+stochastic", "confidence": 1.64}
     config = ConfigDict(
         {
             "workdir": "runs/faithfulness" if size == "full" else f"runs/faithfulness_{size}",

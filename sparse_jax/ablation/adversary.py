@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparse_jax.ablation.draws import Ablated, Draws, is_one_of, partly_open
+from sparse_jax.ablation.draws import Ablated, partly_open
 from sparse_jax.ablation.kinds import ADVERSARIAL
 from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.circuits.gates import Gates
@@ -19,10 +19,10 @@ STEPS, RATE = 8, 0.2
 
 
 class How(NamedTuple):
-    """How gates are run and judged, as a program is compiled for it; fields as in `Judge`."""
+    """How gates are run and judged, as a program is compiled for it; fields as in `Judge`, of one kind."""
 
     config: ModelConfig
-    kinds: tuple[str, ...]
+    kind: str
     objective: str = "binary"
     frozen_norms: bool = False
 
@@ -32,39 +32,34 @@ class How(NamedTuple):
         return pair_losses(self.config, params, gates, values, pairs, self.objective, frozen_norms=frozen)
 
 
-def run_with(
-    how: How, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs, draws: Draws
-) -> tuple[Gates, Gates]:
-    """The gates and ablation values to run the pairs with, after an adversary's choice if there is one."""
-    share = ablated.share
-    if set(how.kinds) & set(ADVERSARIAL):
+def attacked(how: How, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs) -> Ablated:
+    """`ablated` after the adversary's choice, for a kind that has an adversary."""
+    if how.kind not in ADVERSARIAL:
+        return ablated
 
-        def losses_of(share: Gates) -> jax.Array:
-            return how.losses(params, partly_open(gates, share), ablated.values, pairs)
+    # its choice is not differentiated, which would need second derivatives
+    gates = jax.lax.stop_gradient(gates)
 
-        share = worst_share(losses_of, how.kinds, share, draws)
-    return partly_open(gates, share), ablated.values
+    def losses_of(share: Gates) -> jax.Array:
+        return how.losses(params, partly_open(gates, share), ablated.values, pairs)
+
+    return Ablated(ablated.values, worst_share(losses_of, how.kind, ablated.share))
 
 
-def worst_share(
-    losses_of: Callable[[Gates], jax.Array], kinds: tuple[str, ...], share: Gates, draws: Draws
-) -> Gates:
-    """The shares that an adversary chooses for the pairs of its kinds; those of other pairs stay.
+def worst_share(losses_of: Callable[[Gates], jax.Array], kind: str, share: Gates) -> Gates:
+    """The shares that an adversary chooses, beginning with `share`.
 
     losses_of: the pairs' losses for given shares. "adversarial" chooses by node and prompt,
     "adversarial_shared" by node for all pairs of the call together.
     """
-    repeats = jax.tree.leaves(share)[0].shape[-3] // len(draws.kind)
-    kind_B = jnp.repeat(draws.kind, repeats)
-    alone_B, together_B = (is_one_of((kind,), kinds, kind_B)[:, None, None] for kind in ADVERSARIAL)
 
     def step(_, share):
         gradients = jax.grad(lambda share: losses_of(share).sum())(share)
 
         def moved(share, gradient):
-            common = jnp.where(together_B, gradient, 0).sum(axis=-3, keepdims=True)
-            direction = jnp.sign(jnp.where(together_B, common, jnp.where(alone_B, gradient, 0)))
-            return jnp.clip(share + RATE * direction, 0, 1)
+            if kind == "adversarial_shared":
+                gradient = gradient.sum(axis=-3, keepdims=True)
+            return jnp.clip(share + RATE * jnp.sign(gradient), 0, 1)
 
         return jax.tree.map(moved, share, gradients)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparse_jax.ablation.kinds import ADVERSARIAL, RESAMPLED, is_constant
+from sparse_jax.ablation.kinds import ADVERSARIAL, RESAMPLED
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
@@ -20,11 +20,10 @@ from sparse_jax.trees import Array
 class Draws(NamedTuple):
     """How each of P pairs is ablated.
 
-    kind: int32 [P], an index into the kinds of the ablation. seed: uint32 [P], of the pair's random draw.
-    donor: where resampled values come from; None if no kind is resampled.
+    seed: uint32 [P], of the pair's random draw. donor: where resampled values come from; None for kinds that
+    are not resampled.
     """
 
-    kind: Array
     seed: Array
     donor: "Donor | None" = None
 
@@ -56,10 +55,9 @@ class Ablated(NamedTuple):
 
 
 def draw_pairs(
-    kinds: tuple[str, ...],
+    kind: str,
     pairs: Pairs,
     rows_P: Array,
-    kind_P: Array,
     number_P: Array,
     seed: Array | int,
     text_WxT: Array | None = None,
@@ -67,7 +65,8 @@ def draw_pairs(
     """How the pairs with the indices `rows` are ablated; the same for the same index, number and seed.
 
     pairs: all of the split, among which donors are chosen: another pair, either member of it. number: of the
-    draw, such as the step. text: windows of training text, at least as long as the prompts.
+    draw, such as the step. text: windows of training text, at least as long as the prompts, for
+    "resample_text".
     """
 
     def one(row, number):
@@ -75,23 +74,13 @@ def draw_pairs(
         return jax.random.bits(key, dtype=jnp.uint32), jax.random.split(key, 4)
 
     seed_P, keys_Px4 = jax.vmap(one)(jnp.asarray(rows_P), jnp.asarray(number_P))
-    kind_P = jnp.asarray(kind_P, jnp.int32)
-    if not set(kinds) & set(RESAMPLED):
-        return Draws(kind_P, seed_P)
-    donor = jax.vmap(functools.partial(_member_of_another, jax.tree.map(jnp.asarray, pairs)))(
-        keys_Px4, jnp.asarray(rows_P)
-    )
-    if text_WxT is not None and "resample_text" in kinds:
-        passages = jax.vmap(functools.partial(_passage, jnp.asarray(text_WxT), donor.tokens.shape[-1]))(
-            keys_Px4
-        )
-        is_text_P = kind_P == kinds.index("resample_text")
-        donor = jax.tree.map(
-            lambda text, other: jnp.where(jnp.expand_dims(is_text_P, range(1, text.ndim)), text, other),
-            passages,
-            donor,
-        )
-    return Draws(kind_P, seed_P, donor)
+    if kind not in RESAMPLED:
+        return Draws(seed_P)
+    if kind == "resample_text":
+        passage = functools.partial(_passage, jnp.asarray(text_WxT), pairs.tokens.shape[-1])
+        return Draws(seed_P, jax.vmap(passage)(keys_Px4))
+    member = functools.partial(_member_of_another, jax.tree.map(jnp.asarray, pairs))
+    return Draws(seed_P, jax.vmap(member)(keys_Px4, jnp.asarray(rows_P)))
 
 
 def _member_of_another(pairs: Pairs, keys_4, row) -> Donor:
@@ -119,22 +108,54 @@ def _passage(text_WxT: jax.Array, length: int, keys_4) -> Donor:
 
 
 def draw_ablated(
-    config: ModelConfig, params: Params, kinds: tuple[str, ...], means: Gates, pairs: Pairs, draws: Draws
+    config: ModelConfig, params: Params, kind: str, means: Gates, pairs: Pairs, draws: Draws
 ) -> Ablated:
     """What closed nodes carry in these pairs, at every site of `means`.
 
     For kinds of an adversary the share is 1/2, where its search begins (`adversary.worst_share`).
     """
-    if len(kinds) == 1 and is_constant(kinds[0]):
-        return Ablated(constant_ablated(kinds[0], means), {})
-    repeats = 2 if pairs.tokens.ndim == 3 else 1  # members of a pair; packed ones are one sequence
-    kind_B = jnp.repeat(draws.kind, repeats)
-    values: Gates = means
-    if "zero" in kinds:
-        values = {site: _where(kind_B == kinds.index("zero"), 0.0, mean) for site, mean in means.items()}
-    if set(kinds) & set(RESAMPLED):
-        values = _resampled(config, params, kinds, values, pairs, draws, kind_B)
-    return Ablated(values, _shares(kinds, means, draws, kind_B, repeats))
+    if kind in RESAMPLED:
+        return Ablated(_resampled(config, params, kind, means, pairs, draws), {})
+    if kind == "stochastic" or kind in ADVERSARIAL:
+        return Ablated(means, _shares(kind, means, pairs, draws))
+    return Ablated(constant_ablated(kind, means), {})
+
+
+def joined(parts: Sequence[Ablated], pairs: Sequence[Pairs]) -> Ablated:
+    """What closed nodes carry in several groups of pairs, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    length = pairs[0].tokens.shape[-1]
+    counts = [_sequences(group) for group in pairs]
+
+    def values(site: str) -> Array:
+        each = [part.values[site] for part in parts]
+        if all(value is each[0] for value in each):
+            return each[0]  # the mean, for all groups
+        return jnp.concatenate([_spread(x, count, length) for x, count in zip(each, counts)], axis=-3)
+
+    def share(site: str) -> Array:
+        nothing = jnp.zeros(jnp.shape(some[site])[:-3] + (1, 1, jnp.shape(some[site])[-1]))
+        each = [part.share.get(site, nothing) for part in parts]
+        return jnp.concatenate([_spread(x, count, 1) for x, count in zip(each, counts)], axis=-3)
+
+    some = next((part.share for part in parts if part.share), {})
+    return Ablated({site: values(site) for site in parts[0].values}, {site: share(site) for site in some})
+
+
+def _spread(x: Array, count: int, length: int) -> jax.Array:
+    """An array for each of `count` sequences and `length` tokens, from [L, N] or [L, B, T, N]."""
+    x = x if jnp.ndim(x) > 2 else jnp.asarray(x)[..., None, None, :]
+    return jnp.broadcast_to(x, (*x.shape[:-3], count, length, x.shape[-1]))
+
+
+def _sequences(pairs: Pairs) -> int:
+    """How many sequences are run for these pairs: the members of each, or one that packs both."""
+    return len(pairs.tokens) * _members(pairs)
+
+
+def _members(pairs: Pairs) -> int:
+    return 2 if pairs.tokens.ndim == 3 else 1
 
 
 def constant_ablated(kind: str, means: Gates) -> Gates:
@@ -152,43 +173,30 @@ def _shared(gate: Array, share: Array) -> Array:
     return gate + (1 - gate) * share
 
 
-def is_one_of(some: Sequence[str], kinds: tuple[str, ...], kind_B: jax.Array) -> jax.Array:
-    """For each sequence, whether its kind (an index into `kinds`) is one of `some`."""
-    return jnp.array([kind in some for kind in kinds])[kind_B]
-
-
-def _where(chosen_B: jax.Array, one: Array | float, other: Array) -> jax.Array:
-    """`one` for the chosen sequences; both are [..., N] or broadcast to [..., B, T, N]."""
-    other = other if jnp.ndim(other) > 2 else jnp.asarray(other)[..., None, None, :]
-    return jnp.where(chosen_B[:, None, None], one, other)
-
-
-def _resampled(config, params, kinds, values, pairs: Pairs, draws: Draws, kind_B) -> Gates:
-    """`values`, but in sequences of resampled kinds those of their donors, at aligned positions.
+def _resampled(config, params, kind: str, means: Gates, pairs: Pairs, draws: Draws) -> dict[str, jax.Array]:
+    """The donors' values at aligned positions.
 
     The common beginning of a packed pair is aligned as in its first member.
     """
     donor = draws.donor
     assert donor is not None  # drawn for these kinds
     branches = Branches(jnp.asarray(donor.shared), jnp.asarray(donor.middle))
-    captured = forward(config, params, donor.tokens, Hooks(capture=tuple(values)), branches=branches)[1]
+    captured = forward(config, params, donor.tokens, Hooks(capture=tuple(means)), branches=branches)[1]
     index_BxT, end_BxT = _places(pairs)
-    repeats = len(kind_B) // len(draws.kind)
+    repeats = _members(pairs)
     last_B, shared_B, jump_B = (
         jnp.repeat(jnp.asarray(column), repeats)[:, None] for column in (donor.last, donor.shared, donor.jump)
     )
     by_end = jnp.maximum(index_BxT - end_BxT + last_B, 0)
-    is_end_B = is_one_of(("resample",), kinds, kind_B)
-    place_BxT = jnp.minimum(jnp.where(is_end_B[:, None], by_end, index_BxT), last_B)
+    place_BxT = jnp.minimum(by_end if kind == "resample" else index_BxT, last_B)
     place_BxT = place_BxT + jnp.where(place_BxT >= shared_B, jump_B, 0)
-    is_resampled_B = is_one_of(RESAMPLED, kinds, kind_B)
 
-    def of_site(site, x):
+    def aligned(x):
         x = jnp.repeat(x, repeats, axis=-3)
         place = place_BxT[..., None] if x.ndim == 3 else place_BxT[None, ..., None]
-        return _where(is_resampled_B, jnp.take_along_axis(x, place, axis=-2), values[site])
+        return jnp.take_along_axis(x, place, axis=-2)
 
-    return {site: of_site(site, x) for site, x in captured.items()}
+    return jax.tree.map(aligned, captured)
 
 
 def _places(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
@@ -203,18 +211,17 @@ def _places(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
     return position - jump, jnp.where(is_second, last[:, 1:], last[:, :1]) - jump
 
 
-def _shares(kinds, means, draws: Draws, kind_B, repeats: int) -> Gates:
-    if set(kinds).isdisjoint(("stochastic", *ADVERSARIAL)):
-        return {}
-    is_random_B = is_one_of(("stochastic",), kinds, kind_B)
-    starts_B = jnp.where(is_one_of(ADVERSARIAL, kinds, kind_B), 0.5, 0.0)
+def _shares(kind: str, means: Gates, pairs: Pairs, draws: Draws) -> dict[str, jax.Array]:
+    repeats = _members(pairs)
 
     def of_site(number: int, mean):
+        if kind in ADVERSARIAL:
+            return jnp.full((*mean.shape[:-1], _sequences(pairs), 1, mean.shape[-1]), 0.5)
+
         def one(seed):
             return jax.random.uniform(jax.random.fold_in(jax.random.key(seed), number), mean.shape)
 
         # members of a pair share their draw, so that packed pairs are the same as unpacked ones
-        drawn = jnp.repeat(jnp.moveaxis(jax.vmap(one)(draws.seed), 0, -2), repeats, axis=-2)[..., None, :]
-        return jnp.where(is_random_B[:, None, None], drawn, starts_B[:, None, None])
+        return jnp.repeat(jnp.moveaxis(jax.vmap(one)(draws.seed), 0, -2), repeats, axis=-2)[..., None, :]
 
     return {site: of_site(number, means[site]) for number, site in enumerate(sorted(means))}

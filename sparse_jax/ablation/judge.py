@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import operator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.adversary import How, run_with
-from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs
+from sparse_jax.ablation.adversary import How, attacked
+from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs, partly_open
 from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, kinds_of
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, only_between_open
@@ -33,13 +34,26 @@ TOGETHER = 32
 class Items(NamedTuple):
     """What is judged: M pairs, each under one draw of one kind of ablation.
 
-    pair, kind: int [M], the indices of the pair in its split and of the kind.
+    pair, kind: int [M], the indices of the pair in its split and of the kind. draws: for each kind, those of
+    its items in their order.
     """
 
     pairs: Pairs
-    draws: Draws
     pair: np.ndarray
     kind: np.ndarray
+    draws: tuple[Draws, ...]
+
+
+class Batch(NamedTuple):
+    """Items of one kind that are run together, the last filled up with copies.
+
+    places: [P], the numbers of the items, without copies.
+    """
+
+    kind: int
+    places: np.ndarray
+    pairs: Pairs
+    draws: Draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +118,11 @@ class Judge:
             pair_M, kind_M, number_M = (column[self.order] for column in (pair_M, kind_M, number_M))
         pairs = shortest(self.pairs, self.config.context, can_pack(self.kinds))
         chosen = type(pairs)(*(array[pair_M] for array in pairs))
-        draws = draw_pairs(self.kinds, pairs, pair_M, kind_M, number_M, self.seed, self.text)
-        return Items(chosen, jax.device_get(draws), pair_M, kind_M)
+        draws = []
+        for number, kind in enumerate(self.kinds):
+            own = kind_M == number
+            draws.append(draw_pairs(kind, pairs, pair_M[own], number_M[own], self.seed, self.text))
+        return Items(chosen, pair_M, kind_M, tuple(jax.device_get(draws)))
 
     @property
     def candidates(self) -> np.ndarray:
@@ -114,7 +131,12 @@ class Judge:
 
     def losses(self, gates: Gates) -> np.ndarray:
         """The loss [M] of every item under `gates`, in nats; without gates, of the full model."""
-        return self.variants(gates, {}, np.zeros((1, 2), np.int32))[0]
+        nothing_closed = np.zeros((1, 2), np.int32)
+        if gates:
+            return self.variants(gates, {}, nothing_closed)[0]
+        # nothing is ablated, so a pair has the same loss in all of its items
+        plain = dataclasses.replace(self, ablation="mean", draws=1, order=None)
+        return plain.variants({}, {}, nothing_closed)[0][self.items.pair]
 
     def variants(
         self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, limit: float = np.inf
@@ -136,12 +158,11 @@ class Judge:
         losses = np.zeros((len(closed_Cx2), len(kind_M)))
         totals = np.zeros((len(closed_Cx2), len(each)))
         alive = np.arange(len(closed_Cx2))
-        for start, pairs, draws in self._batches(PAIRS):
-            stop = min(start + PAIRS, len(kind_M))
-            found = self._run(gates, ranks, closed_Cx2[alive], pairs, draws)[:, : stop - start]
-            losses[alive, start:stop] = np.where(np.isnan(found), np.inf, found)
-            for kind in range(len(each)):
-                totals[alive, kind] += losses[alive, start:stop][:, kind_M[start:stop] == kind].sum(axis=1)
+        for batch in self._batches(PAIRS):
+            found = self._run(gates, ranks, closed_Cx2[alive], batch)[:, : len(batch.places)]
+            found = np.where(np.isnan(found), np.inf, found)
+            losses[np.ix_(alive, batch.places)] = found
+            totals[alive, batch.kind] += found.sum(axis=1)
             hopeless = (totals[alive] > limit * each).any(axis=1)
             losses[alive[hopeless]] = np.inf
             alive = alive[~hopeless]
@@ -199,43 +220,54 @@ class Judge:
         """The logits [M, 2, V] after the last token of every item's members, under `gates`."""
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         self._check(gates)
-        run = _compiled_logits(self._how(gates))
-        found = [
-            np.asarray(run(self.params, self.ablated, gates, pairs, draws))
-            for _, pairs, draws in self._batches(TOGETHER)
-        ]
-        return np.concatenate(found)[: len(self.items.kind)]
+        found = np.zeros((len(self.items.kind), 2, self.config.vocab_size), np.float32)
+        for batch in self._batches(TOGETHER):
+            run = _compiled_logits(self._how(gates, batch.kind))
+            logits = run(self.params, self.ablated, gates, batch.pairs, self._drawn(gates, batch))
+            found[batch.places] = np.asarray(logits)[: len(batch.places)]
+        return found
 
     def gradients(self, gates: Gates) -> dict[str, np.ndarray]:
-        """The gradient of the mean loss of the first PAIRS items, in the gates' shapes."""
+        """The gradient of the mean loss of the first PAIRS items of each kind, in the gates' shapes."""
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         self._check(gates)
-        _, pairs, draws = next(self._batches(PAIRS))
-        gradients = _compiled_gradients(self._how(gates))
-        return jax.device_get(gradients(gates, self.params, self.ablated, pairs, draws))
+        found = []
+        for kind in range(len(self.kinds)):
+            batch = next(batch for batch in self._batches(PAIRS) if batch.kind == kind)
+            run = _compiled_gradients(self._how(gates, kind))
+            found.append(run(gates, self.params, self.ablated, batch.pairs, batch.draws))
+        return jax.tree.map(lambda *each: np.mean(each, axis=0), *jax.device_get(found))
 
-    def _how(self, gates: Gates) -> How:
+    def _how(self, gates: Gates, kind: int) -> How:
         # the full model has nothing to ablate
-        kinds = self.kinds if gates else ("mean",)
-        return How(self.config, kinds, self.objective, self.frozen_norms)
+        return How(self.config, self.kinds[kind] if gates else "mean", self.objective, self.frozen_norms)
+
+    def _drawn(self, gates: Gates, batch: Batch) -> Draws:
+        # without gates all kinds are the same, and so is their program
+        return batch.draws if gates else batch.draws._replace(donor=None)
 
     def _check(self, gates: Gates) -> None:
         if any(map(sites.is_edge, gates)) and not is_constant(self.ablation):
             raise InputError(f"ablation: {self.ablation!r} with gates of edges; valid: mean or zero")
 
-    def _batches(self, size: int):
-        """The number of the first, and `size` items; the last are filled up with copies of an item."""
-        count = len(self.items.kind)
-        size = min(size, count)
-        for start in range(0, count, size):
-            chosen = np.minimum(np.arange(start, start + size), count - 1)
-            yield start, *jax.tree.map(operator.itemgetter(chosen), self.items[:2])
+    def _batches(self, size: int) -> Iterator[Batch]:
+        """Batches of `size` items; the kinds take turns, as in the order of the items."""
+        begun = []
+        for kind in range(len(self.kinds)):
+            own = np.flatnonzero(self.items.kind == kind)
+            starts = range(0, len(own), size)
+            begun += [(own[start], kind, own, start) for start in starts]
+        for _, kind, own, start in sorted(begun, key=operator.itemgetter(0)):
+            size_here = min(size, len(own))
+            chosen = np.minimum(np.arange(start, start + size_here), len(own) - 1)
+            pairs = jax.tree.map(operator.itemgetter(own[chosen]), self.items.pairs)
+            draws = jax.tree.map(operator.itemgetter(chosen), self.items.draws[kind])
+            yield Batch(kind, own[start : start + size_here], pairs, draws)
 
-    def _run(
-        self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, pairs: Pairs, draws: Draws
-    ) -> np.ndarray:
+    def _run(self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Batch) -> np.ndarray:
         together = 1 if jax.default_backend() == "cpu" else VARIANTS
-        run = _compiled(self._how(gates), together)
+        run = _compiled(self._how(gates, batch.kind), together)
+        pairs, draws = batch.pairs, self._drawn(gates, batch)
         found = [np.zeros((0, len(pairs.tokens)))]
         for start in range(0, len(closed_Cx2), VARIANTS):
             part = np.asarray(closed_Cx2[start : start + VARIANTS], np.int32)
@@ -250,19 +282,19 @@ class Judge:
 def _compiled(how: How, together: int):
     """The program; `together` variants are run side by side: 1 on a CPU, where that is no faster."""
 
-    def losses_of(closed_2, params, ablated, gates, ranks, pairs, draws):
+    def losses_of(closed_2, params, ablated, gates, ranks, pairs):
         chosen = {key: (closed_2[0] <= rank) & (rank < closed_2[1]) for key, rank in ranks.items()}
         opened = {key: jnp.where(chosen[key], 0.0, gate) for key, gate in gates.items()}
-        return how.losses(
-            params, *run_with(how, params, only_between_open(opened), ablated, pairs, draws), pairs
-        )
+        gates = only_between_open(opened)
+        worst = attacked(how, params, gates, ablated, pairs)
+        return how.losses(params, partly_open(gates, worst.share), worst.values, pairs)
 
     def run(params, means, gates, ranks, pairs, draws, closed_Cx2, count):
-        ablated = draw_ablated(how.config, params, how.kinds, means, pairs, draws)  # once for all variants
+        ablated = draw_ablated(how.config, params, how.kind, means, pairs, draws)  # once for all variants
 
         def fill_in(i, found_CxP):
             rows = jax.lax.dynamic_slice_in_dim(closed_Cx2, i * together, together)
-            losses = jax.vmap(lambda row: losses_of(row, params, ablated, gates, ranks, pairs, draws))(rows)
+            losses = jax.vmap(lambda row: losses_of(row, params, ablated, gates, ranks, pairs))(rows)
             return jax.lax.dynamic_update_slice_in_dim(found_CxP, losses, i * together, axis=0)
 
         # as many rounds as there are variants to run: padding rows of the array cost nothing
@@ -275,9 +307,11 @@ def _compiled(how: How, together: int):
 @functools.cache
 def _compiled_logits(how: How):
     def run(params, means, gates, pairs, draws):
-        ablated = draw_ablated(how.config, params, how.kinds, means, pairs, draws)
-        opened, values = run_with(how, params, only_between_open(gates), ablated, pairs, draws)
-        return last_logits(how.config, params, opened, values, pairs, how.frozen_norms)
+        gates = only_between_open(gates)
+        ablated = draw_ablated(how.config, params, how.kind, means, pairs, draws)
+        worst = attacked(how, params, gates, ablated, pairs)
+        opened = partly_open(gates, worst.share)
+        return last_logits(how.config, params, opened, worst.values, pairs, how.frozen_norms)
 
     return jax.jit(run)
 
@@ -285,8 +319,9 @@ def _compiled_logits(how: How):
 @functools.cache
 def _compiled_gradients(how: How):
     def mean_loss(gates, params, means, pairs, draws):
-        ablated = draw_ablated(how.config, params, how.kinds, means, pairs, draws)
-        opened, values = run_with(how, params, only_between_open(gates), ablated, pairs, draws)
-        return how.losses(params, opened, values, pairs).mean()
+        gates = only_between_open(gates)
+        ablated = draw_ablated(how.config, params, how.kind, means, pairs, draws)
+        worst = attacked(how, params, gates, ablated, pairs)
+        return how.losses(params, partly_open(gates, worst.share), worst.values, pairs).mean()
 
     return jax.jit(jax.grad(mean_loss))

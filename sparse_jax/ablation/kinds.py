@@ -14,8 +14,8 @@ from:
 | adversarial        | mean over training text                                 | worst, by node and prompt   |
 | adversarial_shared | mean over training text                                 | worst, by node              |
 
-Several kinds are joined with "+", as in "mean+resample": while gates are trained, the pairs of a step take
-turns; a circuit is judged by the kind under which its loss is largest.
+Several kinds are joined with "+", as in "mean+resample": while gates are trained, they share the pairs of
+a step; a circuit is judged by the kind under which its loss is largest.
 """
 
 from sparse_jax.inputs import require, require_choice

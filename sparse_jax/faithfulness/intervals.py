@@ -1,6 +1,6 @@
 """Means, shares and geometric means with 95 % intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,17 +22,26 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values_P: Array, samples: int = SAMPLES, seed: int = 0) -> Interval:
-    """The mean over pairs with its percentile bootstrap interval.
+    """The mean over pairs with its percentile bootstrap interval (`statistic_interval`)."""
+    return statistic_interval(np.asarray(values_P)[:, None], lambda means: means[..., 0], samples, seed)
 
-    The bootstrap draws the pairs again, `samples` times, with replacement. Raises InputError without a value.
+
+def statistic_interval(
+    values_PxN: Array, statistic: Callable[[np.ndarray], np.ndarray], samples: int = SAMPLES, seed: int = 0
+) -> Interval:
+    """A function of the N means over pairs, and its percentile bootstrap interval.
+
+    The bootstrap draws the pairs again, `samples` times, with replacement. statistic: from means [..., N] to
+    [...]. Raises InputError without a pair.
     """
-    values = np.asarray(values_P, np.float64)
+    values = np.asarray(values_PxN, np.float64)
     require(len(values) > 0, "values", [], "at least one")
     rng = np.random.default_rng(seed)
     # a sum over how often each pair was drawn: no array of samples x pairs x values
     counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), samples)
-    low, high = np.quantile(counts @ values / len(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    drawn = statistic(counts @ values / len(values))
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(statistic(values.mean(axis=0))), float(low), float(high))
 
 
 def share_interval(hits: int, total: int) -> Interval:

@@ -145,6 +145,29 @@ class Probe:
             },
         )
 
+    def constant_margins(self, nodes_C: Gates) -> np.ndarray:
+        """The circuit's margins [C, P, 2] with each of C sets of its nodes (a mask) carrying a constant.
+
+        The constant is the node's mean in the circuit, over all tokens of the prompts up to their ends.
+        Layers only: other nodes of the masks are left as they are.
+        """
+        config, total = self.model.config, len(next(iter(nodes_C.values())))
+        batches = []
+        for batch in _batches(self.pairs):
+            hooks = circuit_hooks(self.model, self.circuit, self.means, jnp.asarray(_flat(batch)[0]))
+            batches.append((*hooks, batch))
+        run, averaged = _compiled_constants(config), _compiled_averages(config)
+        names = tuple(site for site in nodes_C if sites.in_layers(site))
+        sums = [averaged(params, hooks, names, batch) for params, hooks, batch in batches]
+        constants = jax.tree.map(lambda *parts: sum(parts) / len(parts), *sums)
+        found = []
+        for first in range(0, total, SETS):
+            count = min(SETS, total - first)
+            chosen = {site: _padded(nodes_C[site][first : first + count]) > 0 for site in names}
+            parts = [np.asarray(run(*batch, chosen, constants, count)) for batch in batches]
+            found.append(np.concatenate(parts, axis=1)[:count, : len(self.pairs.tokens)])
+        return np.concatenate(found)
+
     def _judge(self, ablation: str, draws: int = 1):
         return circuit_judge(
             self.model, self.circuit, self.pairs, ablation, values=self.means, text=self.text, draws=draws
@@ -250,6 +273,39 @@ def _compiled_runs(config: ModelConfig):
         both = {"full": of_full, "pruned": of_pruned}
         values, patterns = ({name: part(x) for name, x in both.items()} for part in (at_end, from_end))
         return margins, values, patterns
+
+    return jax.jit(run)
+
+
+@functools.cache
+def _compiled_averages(config: ModelConfig):
+    """The mean value [L, N] of every node of some sites, over all tokens of the prompts."""
+
+    def run(params, hooks, names, pairs):
+        tokens, last = _flat(pairs)
+        captured = forward(config, params, tokens, dataclasses.replace(hooks, capture=names), last)[1]
+        counts_BxT = (jnp.arange(tokens.shape[1]) <= last[:, None]).astype(jnp.float32)
+        weights = (counts_BxT / counts_BxT.sum())[..., None]
+        return {site: (weights * x).sum(axis=(-3, -2)) for site, x in captured.items()}
+
+    return jax.jit(run, static_argnums=2)
+
+
+@functools.cache
+def _compiled_constants(config: ModelConfig):
+    def run(params, hooks, pairs, masks_C, constants, count):
+        tokens, last = _flat(pairs)
+
+        def fill_in(i, found):
+            patches = {
+                site: Patch(mask[i][:, None, None], constants[site][:, None, None])
+                for site, mask in masks_C.items()
+            }
+            logits = forward(config, params, tokens, dataclasses.replace(hooks, patches=patches), last)[0]
+            margins = _margins(logits.reshape(*pairs.last.shape, -1), pairs.candidates)
+            return found.at[i].set(margins)
+
+        return jax.lax.fori_loop(0, count, fill_in, jnp.zeros((SETS, *pairs.last.shape)))
 
     return jax.jit(run)
 

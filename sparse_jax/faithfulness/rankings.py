@@ -61,7 +61,7 @@ def learned(program: Program, seed: int) -> Ranking:
     config, params, values = program.model.config, program.model.params, program.values
     judge, train, lanes = program.judge(), program.pairs("train"), make_lanes(prune, LANES)
     found = optimize_gates(config, prune, params, values, [train], lanes, program.name)
-    nodes = next(reduce_nodes(judge, working_lanes(found), (TARGET,)))
+    nodes = next(reduce_nodes(judge, working_lanes(found), (TARGET,), prune))
     edges = reduce_edges(judge, train, nodes, prune, lanes, f"{program.name} edges")
     every = edges_between(config, params, {})
     eligible = {key: np.stack([gate] * LANES) for key, gate in every.items()}

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from sparse_jax.faithfulness.intervals import Interval
@@ -16,6 +17,11 @@ MARGIN, UNDER_ATTACK = 1.1, 2.0
 # It is necessary if this share of random sets of as many nodes does less harm, and decisive if this share of
 # answers follows its values when they are swapped, but not when all others are.
 NECESSARY, DECISIVE, UNMOVED = 0.95, 0.9, 0.25
+# At most so many nodes are named in a sentence.
+NAMED = 8
+# Names of figures that a rule reads: prunings from other seeds, and backups by number.
+OTHER_SEEDS = "prunings from other seeds within the target on the test split"
+BACKUP, LOSS, EDGES = "backup", ", loss", ", edges"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +41,8 @@ class Figure:
 class Scorecard:
     """All figures of a circuit for a task, and what they come to.
 
-    target: the loss in nats that the circuit was to reach. verdict: a sentence a rule.
+    target: the loss in nats that the circuit was to reach. constants: the nodes that only hold a constant, by
+    name. verdict: a sentence a rule.
     """
 
     task: str
@@ -43,6 +50,7 @@ class Scorecard:
     pairs: int
     target: float
     figures: tuple[Figure, ...]
+    constants: tuple[str, ...]
     verdict: tuple[str, ...]
 
     def value(self, name: str, ablation: str = "") -> float:
@@ -62,7 +70,8 @@ class Scorecard:
             for one in self.figures
         ]
         about = {"task": self.task, "model": self.model, "pairs": self.pairs, "target": self.target}
-        return {"format": FORMAT, "version": 1, **about, "verdict": self.verdict, "figures": figures}
+        found = {"constants": self.constants, "verdict": self.verdict, "figures": figures}
+        return {"format": FORMAT, "version": 1, **about, **found}
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes it as JSON, whole or not at all."""
@@ -119,7 +128,27 @@ def verdict_of(card: Scorecard) -> tuple[str, ...]:
         said.append(
             f"Answers follow its values in {swapped[0]:.0%}, all other values in {swapped[1]:.0%} of cases."
         )
-    return tuple(said)
+    if card.constants:
+        count, some = len(card.constants), ", ".join(card.constants[:NAMED])
+        more = ", ..." if count > NAMED else ""
+        said.append(f"Nodes that only hold a constant: {count} ({some}{more}).")
+    return (*said, *_of_prunings(by_name))
+
+
+def _of_prunings(by_name: dict[str, Interval]) -> Iterator[str]:
+    """What pruning again has found, if it was done."""
+    seeds = by_name.get(OTHER_SEEDS)
+    if seeds is not None:
+        yield f"Of prunings from other seeds, {seeds.value:.0%} reach the target on the test split."
+    rounds = [name for name in by_name if name.startswith(BACKUP)]
+    if rounds:
+        found = [name for name in rounds if name.endswith(EDGES)]
+        yield (
+            f"Without its q, k, v and neurons the target is reached again, {len(found)} times over: "
+            "the model has backups of it."
+            if found
+            else "Without its q, k, v and neurons no circuit reaches the target."
+        )
 
 
 def _listed(words: list[str]) -> str:

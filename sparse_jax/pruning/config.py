@@ -33,6 +33,8 @@ class PruneConfig:
     tokens, so that pruning does not amplify what is left. The circuits have to be run in the same way (their
     provenance records it).
     sites: the gated sites: all sites of the layers, and optionally `embed` and `final_resid`.
+    forbidden: nodes that no circuit may have, by name ("1.mlp_neuron.17", a channel of q and of k together if
+    `tied_qk`): what is found without the nodes of an earlier circuit is a backup of it.
     compact: during training, nodes whose logits are too low to open again are closed for good and no longer
     computed. This compiles two more programs, so it pays off for many lanes or large models. Needs a
     constant ablation ("mean", "zero"). Gates of edges, which are trained after the nodes, are never dropped.
@@ -50,6 +52,7 @@ class PruneConfig:
     validation_pairs: int = 256
     test_pairs: int = 256
     sites: tuple[str, ...] = sites.LAYER_SITES
+    forbidden: tuple[str, ...] = dataclasses.field(default=(), repr=False)  # see `Subject.about`
     objective: str = "binary"
     ablation: str = "mean"
     draws: int = 1
@@ -82,6 +85,9 @@ class PruneConfig:
         valid = f"False with pruning.ablation {self.ablation!r}, or pruning.ablation 'mean' or 'zero'"
         # the contribution of a closed node is folded into the biases once, for all steps
         require(not self.compact or is_constant(self.ablation), "pruning.compact", True, valid)
+        # which nodes are dropped is decided among those that are trained, so all of them have to be
+        valid = "False with pruning.forbidden"
+        require(not self.compact or not self.forbidden, "pruning.compact", True, valid)
         # nodes that are not computed have no values to compare
         valid = "False with pruning.role_coef above 0"
         require(not self.compact or self.role_coef == 0, "pruning.compact", True, valid)
@@ -99,6 +105,9 @@ class PruneConfig:
             require(getattr(self, name) >= 0, f"pruning.{name}", getattr(self, name), "at least 0")
         for name in ("steps", "pairs_per_step", "validation_pairs", "test_pairs", "mean_windows", "draws"):
             require(getattr(self, name) >= 1, f"pruning.{name}", getattr(self, name), "at least 1")
+        shared = f"at least {len(self.kinds)}, one for each kind in pruning.ablation"
+        enough = self.pairs_per_step >= len(self.kinds)
+        require(enough, "pruning.pairs_per_step", self.pairs_per_step, shared)
         for name in ("warmup", "b2"):
             require(0 <= getattr(self, name) < 1, f"pruning.{name}", getattr(self, name), "in [0, 1)")
         require(

@@ -38,8 +38,7 @@ def circuit_of(
     """
     model = subject.model
     losses, calibration = _measure(subject, data, prune, reduced)
-    kind = prune.ablation if is_constant(prune.ablation) else "mean"
-    carried = constant_ablated(kind, subject.values)
+    carried = constant_ablated(_carried(prune), subject.values)
     values = jax.device_get({site: carried[site] for site in prune.sites})
     nodes = kept_nodes(reduced.gates, values, reduced.scores, model.config.n_layers)
     edges = find_edges(model.params, nodes, reduced.gates)
@@ -85,12 +84,19 @@ def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
     )
 
 
+def _carried(prune: PruneConfig) -> str:
+    """The constant ablation that a circuit is run with."""
+    return prune.ablation if is_constant(prune.ablation) else "mean"
+
+
 def _measure(
     subject: Subject, data: TaskData, prune: PruneConfig, reduced: Reduced
 ) -> tuple[dict[str, float], dict[str, object]]:
     loss = LOSSES[prune.judged_by]
-    train, test = (subject.judge(pairs, prune) for pairs in (data.train, data.test))
-    # fitted on the many training pairs: the few validation pairs would be overfitted
+    test = subject.judge(data.test, prune)
+    # fitted on the many training pairs: the few validation pairs would be overfitted; and for runs of the
+    # circuit, whose closed nodes carry a constant
+    train = subject.judge(data.train, dataclasses.replace(prune, ablation=_carried(prune)))
     fit_logits = train.logits(reduced.gates)
     calibration = calibrate(fit_logits, train.candidates, prune.calibration_steps, prune.judged_by)
     logits = test.logits(reduced.gates)

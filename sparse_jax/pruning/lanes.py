@@ -59,6 +59,11 @@ def make_lanes(prune: PruneConfig, seeds: int = 1, tasks: int = 1) -> Lane:
     return Lane(np.repeat(np.arange(tasks), seeds), seed, hyper)
 
 
+def repeated(gates: Gates, lanes: Lane) -> dict[str, np.ndarray]:
+    """`gates` for each of the R lanes, [R, ...]: what `eligible` and `fixed` of a `Lane` need."""
+    return {key: np.stack([np.asarray(gate)] * len(lanes.seed)) for key, gate in gates.items()}
+
+
 def optimize_gates(
     config: ModelConfig,
     prune: PruneConfig,

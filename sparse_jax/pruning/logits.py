@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 
 from sparse_jax.circuits.gates import Gates, tie
+from sparse_jax.inputs import require
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.trees import Array
+from sparse_jax.model.nodes import select
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.trees import Array, Arrays
 
 
 @jax.custom_jvp
@@ -26,6 +30,25 @@ def _step_gate_jvp(primals, tangents):
 def logit_shapes(config: ModelConfig, names: tuple[str, ...], tied_qk: bool) -> dict[str, tuple[int, ...]]:
     """Shapes of the logits of all nodes of the sites `names`; if tied, k has none of its own."""
     return sites.node_shapes(config, tuple(site for site in names if not (tied_qk and site == "k")))
+
+
+def allowed_nodes(config: ModelConfig, prune: PruneConfig) -> tuple[Arrays | None, Arrays | None]:
+    """(eligible, fixed) for lanes and discretization: 1 for nodes that may be open, and 0 for all others.
+
+    (None, None) if no node is forbidden. Raises InputError for a name in `prune.forbidden` that the model has
+    not, or at a site that is not gated.
+    """
+    if not prune.forbidden:
+        return None, None
+    chosen = select(config, prune.forbidden)
+    for site in chosen:
+        require(site in prune.sites, "pruning.forbidden", site, f"nodes of {', '.join(prune.sites)}")
+    shapes = sites.node_shapes(config, prune.sites)
+    eligible = {site: np.ones(shape, np.float32) - chosen.get(site, 0) for site, shape in shapes.items()}
+    if prune.tied_qk:
+        both = eligible["q"] * eligible["k"]
+        eligible = {**eligible, "q": both, "k": both}
+    return eligible, {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
 
 
 def initial_logits(

@@ -17,6 +17,7 @@ from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.extract import circuit_of, reduced_of
 from sparse_jax.pruning.lanes import make_lanes
+from sparse_jax.pruning.logits import allowed_nodes
 from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.reduce import Reduced, reduce_edges, reduce_nodes
 from sparse_jax.pruning.search import search_tasks
@@ -96,7 +97,7 @@ class _Road:
         if missing and trials is not None:
             finalists = trials.finalists(recipe.search, self.targets)
             if finalists:
-                made = reduce_nodes(self._judge, finalists, self.targets, recipe.prune.tied_qk)
+                made = reduce_nodes(self._judge, finalists, self.targets, recipe.prune)
         about = None if trials is None else _about(trials)
         for target in sorted(self.targets):
             circuit, reduced = self._kept("nodes", target), next(made, None)
@@ -161,7 +162,7 @@ class _Road:
         recipe = self.recipe
         edges = (recipe.edge_prune, recipe.edge_lanes) if method == "edges" else ()
         settings = recipe.prune, recipe.search, self.targets, method, target, edges
-        about = {**self.subject.origin, "pairs": self.data.fingerprint}
+        about = self.subject.about(self.data, recipe.prune)
         return fingerprint({**about, "settings": repr(settings)})[:16]
 
 
@@ -201,6 +202,7 @@ def prune_tasks(
         for pairs in data.splits:
             check_pairs(model.config, pairs)
     (target,) = recipe.targets
+    allowed_nodes(model.config, recipe.prune)  # names that are wrong are refused before any work
     subject = prepare_subject(model, recipe.prune, directory, corpus)
     circuits: list[Circuit | None] = []
     for data in same_length(tasks):

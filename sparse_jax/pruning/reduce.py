@@ -14,7 +14,8 @@ from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Choice, best_of_lanes
 from sparse_jax.pruning.eliminate import eliminate
-from sparse_jax.pruning.lanes import Optimized, make_lanes, optimize_gates
+from sparse_jax.pruning.lanes import Optimized, make_lanes, optimize_gates, repeated
+from sparse_jax.pruning.logits import allowed_nodes
 from sparse_jax.pruning.step import Lane
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.trees import Arrays
@@ -50,7 +51,7 @@ def working_lanes(found: Optimized) -> list[Arrays]:
 
 
 def reduce_nodes(
-    judge: Judge, lanes: Sequence[Arrays], targets: Sequence[float], tied_qk: bool = True
+    judge: Judge, lanes: Sequence[Arrays], targets: Sequence[float], prune: PruneConfig
 ) -> Iterator[Reduced]:
     """Yields for each of `targets`, the strictest first, the smallest circuit of nodes found from the lanes.
 
@@ -61,7 +62,9 @@ def reduce_nodes(
     looser target never has the larger circuit. A target that no lane reaches gets the circuit of the lowest
     loss, without elimination.
     """
-    choices = best_of_lanes(judge, lanes, targets)
+    tied_qk = prune.tied_qk
+    eligible, fixed = allowed_nodes(judge.config, prune)
+    choices = best_of_lanes(judge, lanes, targets, fixed, eligible)
     stricter = None
     for target, choice in sorted(zip(targets, choices), key=lambda pair: pair[0]):
         scores = tie({site: np.asarray(tau) for site, tau in lanes[choice.lane].items()}, tied_qk)
@@ -97,12 +100,7 @@ def reduce_edges(
 
     lanes = make_lanes(prune) if lanes is None else lanes
 
-    count = len(lanes.seed)
-
-    def repeated(gates: Arrays) -> dict[str, np.ndarray]:
-        return {key: np.stack([gate] * count) for key, gate in gates.items()}
-
-    lanes = dataclasses.replace(lanes, eligible=repeated(eligible), fixed=repeated(nodes.gates))
+    lanes = dataclasses.replace(lanes, eligible=repeated(eligible, lanes), fixed=repeated(nodes.gates, lanes))
     found = optimize_gates(config, prune, params, judge.ablated, [train], lanes, label, path)
     choice = best_of_lanes(judge, working_lanes(found), (nodes.target,), fixed, eligible)[0]
     removable = {**nodes.gates, **eligible}

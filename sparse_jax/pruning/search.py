@@ -8,7 +8,8 @@ import numpy as np
 
 from sparse_jax.circuits.edges import count_edges, count_nodes
 from sparse_jax.pruning.discretize import discretize_many
-from sparse_jax.pruning.lanes import Optimized, optimize_gates
+from sparse_jax.pruning.lanes import Optimized, optimize_gates, repeated
+from sparse_jax.pruning.logits import allowed_nodes
 from sparse_jax.pruning.proposals import hyperparameters, require_optuna, search_space
 from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.step import Lane
@@ -71,7 +72,7 @@ def _open_search(subject: Subject, data: TaskData, targets: tuple[float, ...], r
     # the number of rounds and finalists does not change the trials: a longer search begins the same
     search = {**search, "rounds": search["rounds"] > 0, "finalists": 0}
     prune = dataclasses.replace(recipe.prune, target_loss=1.0)  # trials depend on `targets`, not on this
-    about = {**subject.origin, "pairs": data.fingerprint, "search": repr(search), "targets": repr(targets)}
+    about = {**subject.about(data, prune), "search": repr(search), "targets": repr(targets)}
     identity = fingerprint({**about, "prune": repr(prune)})[:16]
     trials = Trials(subject.store.search(f"{data.name}-{identity}"))
     return TaskSearch(data, targets, trials, identity)
@@ -92,12 +93,15 @@ def _search_round(
     for one in searches:
         proposals += next_round(space, one.trials.trials[:first], search, one.proposed_for(recipe))
     numbers = np.arange(first, first + search.lanes)
+    model, train = subject.model, [one.data.train for one in searches]
     lanes = Lane(
         task=np.repeat(np.arange(len(searches)), search.lanes),
         seed=prune.seed + np.tile(numbers, len(searches)),
         hyper=hyperparameters(prune, proposals),
     )
-    model, train = subject.model, [one.data.train for one in searches]
+    eligible, fixed = allowed_nodes(model.config, prune)
+    if eligible is not None and fixed is not None:
+        lanes = dataclasses.replace(lanes, eligible=repeated(eligible, lanes), fixed=repeated(fixed, lanes))
     found = optimize_gates(
         model.config, prune, model.params, subject.values, train, lanes, label, path, subject.text
     )
@@ -134,13 +138,14 @@ def _outcomes(
 ) -> list[tuple[Outcome, ...]]:
     """For every lane of a task, its outcome at every target."""
     judge = subject.judge(search.data.validation, recipe.prune)
+    eligible, fixed = allowed_nodes(subject.model.config, recipe.prune)
     outcomes = []
     for lane, failed in enumerate(found.failed):
         if failed:
             outcomes.append(tuple(Outcome(target, 0, 0, None) for target in search.targets))
             continue
         logits = {name: tau[lane] for name, tau in found.logits.items()}
-        smallest = discretize_many(judge, logits, search.targets, growth=GROWTH)
+        smallest = discretize_many(judge, logits, search.targets, fixed, eligible, growth=GROWTH)
         params = subject.model.params
         outcomes.append(
             tuple(

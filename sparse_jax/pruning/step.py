@@ -1,14 +1,16 @@
 """One lane of gate optimization: a pure initial state and a pure step, ready for vmap."""
 
+import operator
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
-from sparse_jax.ablation.adversary import How, run_with
-from sparse_jax.ablation.draws import draw_ablated, draw_pairs
+from sparse_jax.ablation.adversary import How, attacked
+from sparse_jax.ablation.draws import draw_ablated, draw_pairs, joined, partly_open
 from sparse_jax.ablation.objective import losses_of_logits, run_gated
 from sparse_jax.ablation.roles import role_error
 from sparse_jax.circuits.gates import Gates, count
@@ -82,7 +84,7 @@ def lane_step(
 
     The loss is the mean task loss plus k_coef times the number of open gates, plus role_coef times the
     unexplained variance of kept nodes; only the gate logits get gradients (METHOD 6), and logits that are not
-    eligible keep their values. Pairs take turns with the kinds of ablation. With `narrow`, nodes that it
+    eligible keep their values. The kinds of ablation share the pairs of a step. With `narrow`, nodes that it
     leaves out are not computed; all of them must be closed. Returns the new state and {"loss", "open"} from
     before the update. The loss is also NaN if logits are NaN, since these would look like closed gates.
     """
@@ -90,20 +92,27 @@ def lane_step(
     rows = _rows(lane, len(jax.tree.leaves(shared.tasks)[0][0]), prune.pairs_per_step, state.step)
     batch, full = _batch((shared.tasks, shared.full), rows, lane)
     every = jax.tree.map(lambda array: array[lane.task], shared.tasks)
-    turns = (jnp.arange(len(rows)) + state.step) % len(kinds)
     seed = jax.random.bits(_key(lane, 2), dtype=jnp.uint32)
-    draws = draw_pairs(kinds, every, rows, turns, jnp.full_like(rows, state.step), seed, shared.text)
-    ablated = draw_ablated(config, params, kinds, shared.means, batch, draws)
-    how = How(config, kinds, prune.judged_by, prune.frozen_norms)
+    # each kind ablates its own part of the batch, so none pays for the donors or the adversary of another
+    hows = [How(config, kind, prune.judged_by, prune.frozen_norms) for kind in kinds]
+    parts = np.array_split(np.arange(len(rows)), len(kinds))
+    groups = [jax.tree.map(operator.itemgetter(slice(part[0], part[-1] + 1)), batch) for part in parts]
+    drawn = []
+    for kind, part, group in zip(kinds, parts, groups):
+        draws = draw_pairs(kind, every, rows[part], jnp.full(len(part), state.step), seed, shared.text)
+        drawn.append(draw_ablated(config, params, kind, shared.means, group, draws))
     watched = LAYER_SITES if prune.role_coef else ()
     natural = run_gated(config, params, {}, {}, batch, capture=watched)[1] if watched else {}
 
     def loss_of(logits: Gates):
         trained = lane_gates(logits, lane, hyper.temperature, prune.tied_qk)
         gates = {**lane.fixed, **trained}
-        opened, values = run_with(how, params, gates, ablated, batch, draws)
+        ablated = joined(
+            [attacked(how, params, gates, *one) for how, *one in zip(hows, drawn, groups)], groups
+        )
+        opened = partly_open(gates, ablated.share)
         found, captured = run_gated(
-            config, params, opened, values, batch, prune.frozen_norms, narrow, watched
+            config, params, opened, ablated.values, batch, prune.frozen_norms, narrow, watched
         )
         loss = losses_of_logits(found, batch.candidates, prune.objective, full).mean()
         is_open = count(trained if lane.eligible is None else _product(trained, lane.eligible))

@@ -35,6 +35,11 @@ class Subject:
         found = {"weights": self.model.fingerprint, "values": values_hash(self.values)}
         return found if self.text is None else {**found, "text": fingerprint(self.text)[:16]}
 
+    def about(self, data: TaskData, prune: PruneConfig) -> dict[str, str]:
+        """What a result is of, beside the settings in `repr(prune)`: hashes, and forbidden nodes if any."""
+        forbidden = {"forbidden": repr(prune.forbidden)} if prune.forbidden else {}
+        return {**self.origin, "pairs": data.fingerprint, **forbidden}
+
     def judge(self, pairs: EncodedPairs, prune: PruneConfig) -> Judge:
         """A judge of the model's circuits on the pairs of a split."""
         config, params = self.model.config, self.model.params

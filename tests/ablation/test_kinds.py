@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs, partly_open
+from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs, joined, partly_open
 from sparse_jax.ablation.kinds import ABLATIONS, kinds_of
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.inputs import InputError
@@ -22,7 +22,6 @@ CONFIG = ModelConfig(vocab_size=20, context=8, n_layers=2, d_model=8, d_head=4)
 PAIRS = 5
 LAST = np.array([[7, 7], [3, 7], [5, 2], [4, 4], [6, 5]], np.int32)
 TEXT = np.arange(60, dtype=np.int32).reshape(6, 10) % 19 + 1
-ALL = tuple(kind for kind in ABLATIONS if kind != "zero")
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +36,26 @@ def model():
     return params, pairs, means
 
 
-def drawn(model, kinds, number=0, seed=0, rows=range(PAIRS), kind=None):
-    """The draws, and what closed nodes carry, where all pairs have the kind with this index."""
+def drawn(model, kind, number=0, seed=0, rows=range(PAIRS), packed=False):
+    """The draws of some pairs, and what their closed nodes carry."""
     params, pairs, means = model
     rows = np.array(rows)
-    kind_P = np.full(len(rows), 0 if kind is None else kinds.index(kind))
-    return jax.device_get(_draw(kinds)(params, pairs, means, rows, kind_P, np.full(len(rows), number), seed))
+    given = pack_pairs(pairs) if packed else pairs
+    return jax.device_get(_draw(kind)(params, given, means, rows, np.full(len(rows), number), seed))
 
 
 @functools.cache
-def _draw(kinds):
+def _draw(kind):
     @jax.jit
-    def run(params, pairs, means, rows, kind_P, number_P, seed):
-        draws = draw_pairs(kinds, pairs, rows, kind_P, number_P, seed, TEXT)
-        chosen = type(pairs)(*(jnp.asarray(array)[rows] for array in pairs))
-        return draws, draw_ablated(CONFIG, params, kinds, means, chosen, draws)
+    def run(params, pairs, means, rows, number_P, seed):
+        draws = draw_pairs(kind, pairs, rows, number_P, seed, TEXT)
+        return draws, draw_ablated(CONFIG, params, kind, means, chosen(pairs, rows), draws)
 
     return run
+
+
+def chosen(pairs, rows):
+    return type(pairs)(*(jnp.asarray(array)[rows] for array in pairs))
 
 
 def captured(model, tokens_BxT):
@@ -68,12 +70,11 @@ def _capture(params, tokens_BxT):
 @pytest.mark.parametrize("kind", ["resample", "resample_position"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_resampled_values_are_those_of_a_member_of_another_pair_aligned_as_said(model, kind, packed):
-    params, pairs, means = model
+    pairs = model[1]
     donors, full = set(), captured(model, pairs.tokens.reshape(-1, 8))
     given = pack_pairs(pairs) if packed else pairs
     for number in range(8):
-        each = np.arange(PAIRS), np.zeros(PAIRS, int), np.full(PAIRS, number)
-        draws, ablated = jax.device_get(_draw((kind,))(params, given, means, *each, 0))
+        ablated = drawn(model, kind, number, packed=packed)[1]
         for pair in range(PAIRS):
             for member in (0, 1):
                 own_last = LAST[pair, member]
@@ -106,7 +107,7 @@ def _donor(full, values, row, places, own, own_last, kind):
 
 
 def test_values_from_text_are_those_of_a_passage_at_the_same_positions(model):
-    draws, ablated = drawn(model, ("resample_text",))
+    draws, ablated = drawn(model, "resample_text")
     tokens = np.asarray(draws.donor.tokens)
     passages = {tuple(window[start : start + 8]) for window in TEXT for start in range(3)}
     assert set(map(tuple, tokens)) <= passages and len(set(map(tuple, tokens))) > 3
@@ -115,19 +116,19 @@ def test_values_from_text_are_those_of_a_passage_at_the_same_positions(model):
 
 
 def test_a_draw_depends_on_pair_number_and_seed_alone(model):
-    first, again = drawn(model, ("resample",))[0], drawn(model, ("resample",), rows=[3, 1])[0]
+    first, again = drawn(model, "resample")[0], drawn(model, "resample", rows=[3, 1])[0]
     np.testing.assert_array_equal(np.asarray(first.donor.tokens)[[3, 1]], again.donor.tokens)
     np.testing.assert_array_equal(np.asarray(first.seed)[[3, 1]], again.seed)
     for changed in ({"number": 1}, {"seed": 1}):
-        other = drawn(model, ("resample",), **changed)[0]
+        other = drawn(model, "resample", **changed)[0]
         assert not np.array_equal(other.seed, first.seed)
         assert not np.array_equal(other.donor.tokens, first.donor.tokens)
 
 
 def test_stochastic_shares_are_uniform_by_node_and_pair_and_the_same_for_packed_pairs(model):
     params, pairs, means = model
-    draws, ablated = drawn(model, ("stochastic",))
-    packed = draw_ablated(CONFIG, params, ("stochastic",), means, pack_pairs(pairs), draws)
+    draws, ablated = drawn(model, "stochastic")
+    packed = draw_ablated(CONFIG, params, "stochastic", means, pack_pairs(pairs), draws)
     shares = []
     for site, mean in means.items():
         share = ablated.share[site]
@@ -143,7 +144,7 @@ def test_stochastic_shares_are_uniform_by_node_and_pair_and_the_same_for_packed_
 
 def test_gates_of_a_share_let_that_much_of_the_own_value_through(model):
     params, pairs, means = model
-    _, ablated = drawn(model, ("stochastic",))
+    _, ablated = drawn(model, "stochastic")
     gates = {"mlp_out": jnp.ones((2, 8)).at[0, :4].set(0)}
     opened = partly_open(gates, ablated.share)
     tokens = pairs.tokens.reshape(-1, 8)
@@ -157,42 +158,48 @@ def test_gates_of_a_share_let_that_much_of_the_own_value_through(model):
     np.testing.assert_allclose(found[0, ..., 4:], own[0, ..., 4:], atol=1e-5)
 
 
-def test_several_kinds_give_each_pair_what_its_own_kind_gives_alone(model):
-    params, pairs, means = model
-    kinds = (*ALL, "zero")
-    turns = np.arange(PAIRS) % len(kinds)
-    for shift in range(0, len(kinds), PAIRS):
-        kind_P = (turns + shift) % len(kinds)
-        each = np.arange(PAIRS), kind_P, np.zeros(PAIRS, int)
-        together = jax.device_get(_draw(kinds)(params, pairs, means, *each, 0)[1])
-        for pair, kind in enumerate(kind_P):
-            alone = drawn(model, (kinds[kind],))[1]
-            for site, mean in means.items():
-                rows = slice(2 * pair, 2 * pair + 2)
-                value = alone.values[site]
-                expected = value[..., rows, :, :] if np.ndim(value) > 2 else value[..., None, None, :]
-                found = np.broadcast_to(
-                    together.values[site], (*mean.shape[:-1], 2 * PAIRS, 8, mean.shape[-1])
-                )
-                np.testing.assert_allclose(
-                    found[..., rows, :, :],
-                    np.broadcast_to(expected, found[..., rows, :, :].shape),
-                    atol=1e-5,
-                    err_msg=f"{kinds[kind]} at {site}",
-                )
-                share = alone.share[site][..., rows, :, :] if alone.share else 0.0
-                np.testing.assert_allclose(together.share[site][..., rows, :, :], share, atol=1e-6)
+@pytest.mark.parametrize("kinds", [ABLATIONS[:5], ABLATIONS[5:], ("mean", "stochastic"), ("zero", "mean")])
+def test_groups_of_pairs_have_together_what_each_has_alone(model, kinds):
+    _, pairs, means = model
+    rows = np.array_split(np.arange(PAIRS), len(kinds))
+    groups, parts = (
+        [chosen(pairs, some) for some in rows],
+        [drawn(model, k, rows=some)[1] for k, some in zip(kinds, rows)],
+    )
+    if not set(kinds) & {"zero", "resample", "resample_position", "resample_text"}:
+        parts = [part._replace(values=means) for part in parts]  # one object, as in one program
+    together = joined(parts, groups)
+    for site, mean in means.items():
+        whole = (*mean.shape[:-1], 2 * PAIRS, 8, mean.shape[-1])
+        found = np.broadcast_to(_by_sequence(together.values[site]), whole)
+        for some, alone in zip(rows, parts):
+            if not len(some):
+                continue
+            members = slice(2 * some[0], 2 * some[-1] + 2)
+            np.testing.assert_array_equal(
+                found[..., members, :, :],
+                np.broadcast_to(_by_sequence(alone.values[site]), found[..., members, :, :].shape),
+            )
+            assert bool(together.share) == any(part.share for part in parts)
+            if together.share:
+                found_share = together.share[site][..., members, :, :]
+                share = alone.share[site] if alone.share else 0.0
+                np.testing.assert_array_equal(found_share, np.broadcast_to(share, found_share.shape))
+
+
+def _by_sequence(value):
+    return value if np.ndim(value) > 2 else np.asarray(value)[..., None, None, :]
 
 
 def test_zero_is_zero_and_the_mean_is_the_mean(model):
     means = model[2]
-    assert not any(np.any(x) for x in drawn(model, ("zero",))[1].values.values())
-    assert draw_ablated(CONFIG, model[0], ("mean",), means, model[1], Draws(0, 0)).values is means
+    assert not any(np.any(x) for x in drawn(model, "zero")[1].values.values())
+    assert draw_ablated(CONFIG, model[0], "mean", means, model[1], Draws(0)).values is means
 
 
 def test_closed_nodes_take_the_value_of_their_own_token(model):
     params, pairs, means = model
-    draws, ablated = drawn(model, ("resample_position",))
+    draws, ablated = drawn(model, "resample_position")
     gates = {site: jnp.zeros_like(mean) for site, mean in means.items()}
     # with all of the last residual stream from elsewhere, so are the logits, but for the bigram table
     found = last_logits(CONFIG, params, gates, ablated.values, pairs).reshape(2 * PAIRS, -1)

@@ -29,7 +29,7 @@ def test_looser_targets_never_have_larger_circuits_and_sizes_are_told_before_and
     lanes = [lane(0), lane(1)]
     whole = float(noisy().losses({}).mean())
     targets = (whole + 0.1, whole + 0.01, whole + 0.3, 0.001)
-    found = {one.target: one for one in reduce_nodes(noisy(), lanes, targets)}
+    found = {one.target: one for one in reduce_nodes(noisy(), lanes, targets, PruneConfig())}
     assert [found[target].target for target in targets] == list(targets)
     sizes = {target: count_edges(noisy().params, one.gates) for target, one in found.items()}
     ordered = sorted(targets[:3])
@@ -59,7 +59,7 @@ def test_a_stricter_targets_circuit_comes_with_its_own_sizes_before_elimination(
         return Eliminated(start if start is fewer else least, 0.1, 0.0)
 
     monkeypatch.setattr(reduce, "eliminate", eliminated)
-    strict, loose = reduce_nodes(noisy(), [lane(0)], (0.2, 0.3))
+    strict, loose = reduce_nodes(noisy(), [lane(0)], (0.2, 0.3), PruneConfig())
     assert count_nodes(strict.gates) == count_nodes(loose.gates) == 0
     assert strict.discretized == loose.discretized == {"nodes": count_nodes(gates), "edges": 70}
 
@@ -78,7 +78,7 @@ def test_edges_of_a_circuit_are_gated_down_to_those_that_the_task_needs():
     for site in ("mlp_in", "mlp_neuron", "mlp_out"):
         gates[site] = np.ones_like(gates[site])
     scores = {site: gate for site, gate in gates.items() if site != "k"}
-    nodes = next(reduce_nodes(planted(), [scores], (0.15,)))._replace(gates=gates)
+    nodes = next(reduce_nodes(planted(), [scores], (0.15,), PruneConfig()))._replace(gates=gates)
     assert count_edges(planted().params, gates) > 80
     found = reduce_edges(planted(), planted_pairs(8), nodes, PRUNE, make_lanes(PRUNE, 2))
     assert found.reached and found.loss <= 0.15
@@ -91,7 +91,7 @@ def test_edges_of_a_circuit_are_gated_down_to_those_that_the_task_needs():
 def test_a_circuit_that_missed_keeps_all_its_edges():
     gates = {site: np.asarray(gate) for site, gate in planted_gates().items()}
     scores = {site: gate for site, gate in gates.items() if site != "k"}
-    nodes = next(reduce_nodes(planted(), [scores], (0.15,)))._replace(reached=False)
+    nodes = next(reduce_nodes(planted(), [scores], (0.15,), PruneConfig()))._replace(reached=False)
     found = reduce_edges(planted(), planted_pairs(8), nodes, PRUNE)
     assert found.gates.keys() == nodes.gates.keys() | sites.edge_shapes(PLANTED).keys()
     assert all((found.gates[key] == 1).all() for key in sites.edge_shapes(PLANTED))
