@@ -32,7 +32,7 @@ SUBSETS, REMOVED = 16, 64
 
 
 def measure_circuit(model: Model, circuit: Circuit, task: Task, pairs: int = 128, seed: int = 0) -> Scorecard:
-    """The scorecard of a circuit on `pairs` pairs of the task's test split, and of its shifted split.
+    """The scorecard of a circuit on `pairs` pairs of the task's test split, and of its shifted splits.
 
     Definitions are those of METHOD 8. What is run many times is run on the first 32 pairs, or the first 16.
     Raises InputError for a circuit of another model, or of another task by the name in its provenance, fewer
@@ -51,10 +51,12 @@ def measure_circuit(model: Model, circuit: Circuit, task: Task, pairs: int = 128
         raise InputError("circuit: it has no target loss; valid: a circuit found by sparse_jax")
     tokenizer, context = model.require_tokenizer(), model.config.context
     text, missing = _text(model, circuit)
-    probe, shifted = (
-        Probe(model, circuit, task.encode(split, pairs, seed, tokenizer, context), text)
-        for split in ("test", "shifted")
-    )
+    splits = [split for split in task.splits if split in ("test", "shifted", *task.shifts)]
+    probes = {
+        split: Probe(model, circuit, task.encode(split, pairs, seed, tokenizer, context), text)
+        for split in splits
+    }
+    probe = probes.pop("test")
     few = dataclasses.replace(probe, pairs=_first(probe.pairs, FEW))
     parts: tuple[Callable[[], Iterator[Figure]], ...] = (
         lambda: _sufficiency(probe, few),
@@ -62,7 +64,7 @@ def measure_circuit(model: Model, circuit: Circuit, task: Task, pairs: int = 128
         lambda: _with_sets(few, seed),
         lambda: _interchange(probe),
         lambda: _both_runs(few),
-        lambda: _shift(shifted),
+        lambda: _shift(probes),
     )
     figures: list[Figure] = []
     bar = Progress(f"scorecard {task.name}", len(parts), "parts")
@@ -263,11 +265,13 @@ def _attention(probe: Probe, runs: Runs) -> Iterator[Figure]:
         )
 
 
-def _shift(probe: Probe) -> Iterator[Figure]:
-    right = probe.pairs.candidates
-    for name, logits, how in (
-        ("full model", probe.full_logits, ""),
-        ("circuit", probe.circuit_logits(), probe.ablation),
-    ):
-        accuracy = mean_interval(METRICS["accuracy"](logits, right))
-        yield Figure(f"accuracy of the {name}, shifted split", accuracy, "share", how)
+def _shift(probes: Mapping[str, Probe]) -> Iterator[Figure]:
+    """Accuracy on each shifted split; a kind of shift that gates were trained on is named so."""
+    for split, probe in probes.items():
+        trained = split in probe.circuit.provenance.get("pruning", {}).get("shifts", ())
+        for name, logits, how, known in (
+            ("full model", probe.full_logits, "", ""),
+            ("circuit", probe.circuit_logits(), probe.ablation, " (trained on)" if trained else ""),
+        ):
+            accuracy = mean_interval(METRICS["accuracy"](logits, probe.pairs.candidates))
+            yield Figure(f"accuracy of the {name}, {split} split{known}", accuracy, "share", how)
