@@ -23,7 +23,7 @@ from sparse_jax.files import user_path
 from sparse_jax.inputs import require
 from sparse_jax.model.forward import summary
 from sparse_jax.model.generate import generate
-from sparse_jax.models.controls import CONTROLS
+from sparse_jax.models.control_models import MODEL_CONTROLS
 from sparse_jax.models.formats import OWN, WRITABLE, load_model, save_model
 from sparse_jax.models.model import Model
 from sparse_jax.trees import named_leaves
@@ -31,7 +31,9 @@ from sparse_jax.trees import named_leaves
 FROM = path_flag("from", None, "the model's directory", required=True)
 TO = path_flag("to", None, "a directory that does not exist yet", required=True)
 FORMAT = flags.DEFINE_enum("format", None, WRITABLE, "what is written", required=True)
-CONTROL = flags.DEFINE_enum("control", None, tuple(CONTROLS), "a control of the model, instead of the model")
+CONTROL = flags.DEFINE_enum(
+    "control", None, tuple(MODEL_CONTROLS), "a control of the model, instead of the model"
+)
 SEED = flags.DEFINE_integer("seed", None, "with --control: of what is random in it (default: 0)", 0)
 
 
@@ -40,7 +42,7 @@ def main() -> None:
     require(CONTROL.value is not None or SEED.value is None, "--seed", SEED.value, "none without --control")
     model = load_model(FROM.value)
     if CONTROL.value is not None:
-        model = CONTROLS[CONTROL.value](model, SEED.value or 0)
+        model = MODEL_CONTROLS[CONTROL.value](model, SEED.value or 0)
     save_model(model, TO.value, FORMAT.value)
     if FORMAT.value in OWN and model.run is None and model.tokenizer:
         publish_means(load_model(TO.value), user_path(TO.value), programs=True)

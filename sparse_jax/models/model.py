@@ -27,7 +27,7 @@ class Model:
     was read from, for display. run: the config of its training run, as read from JSON; None if it was trained
     elsewhere. special_tokens: the tokens that begin and end a text, as the directory that it was read from
     names them (see `tokenizer_files.read_special_tokens`); empty if it was trained here. control: what it is,
-    if it was made from another model as a control of it (`models/controls.py`).
+    if it was made from another model as a control of it (`models/control_models.py`).
 
     Raises InputError for a tokenizer that does not fit: one with ids past the model's vocabulary, or one that
     truncates or pads.

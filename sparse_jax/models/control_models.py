@@ -43,4 +43,4 @@ def random_weights(model: Model, seed: int = 0) -> Model:
     return dataclasses.replace(model, params=params, origin=about, control=about)
 
 
-CONTROLS: dict[str, Control] = {"random_weights": random_weights}
+MODEL_CONTROLS: dict[str, Control] = {"random_weights": random_weights}

@@ -8,7 +8,7 @@ import pytest
 
 from sparse_jax.inputs import InputError
 from sparse_jax.model.forward import forward
-from sparse_jax.models.controls import random_weights
+from sparse_jax.models.control_models import random_weights
 from sparse_jax.models.formats import load_model, save_model
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.prune import prune_tasks
