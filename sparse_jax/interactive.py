@@ -283,10 +283,10 @@ def scorecard(
 ) -> Scorecard:
     """Is the circuit what the model uses? Figures with 95 % intervals, and a verdict in words.
 
-    Sufficiency under every kind of ablation; necessity against random nodes; answers flipped by swapping values
-    with the counterfactual's; how far kept nodes behave as in the model; shifted splits (METHOD 8). The model's
-    training text is needed, and prepared if it is not there. Raises InputError for a circuit of another model
-    or task, and fewer than two pairs.
+    Sufficiency under every kind of ablation; necessity against random nodes; answers flipped by swapping
+    values with the counterfactual's; how far kept nodes behave as in the model; shifted splits (METHOD 8).
+    The model's training text is needed, and prepared if it is not there. Raises InputError for a circuit of
+    another model or task, and fewer than two pairs.
     """
     require_settings()
     advise()

@@ -157,7 +157,7 @@ def check_corpus(model: Model, corpus: Corpus) -> None:
             "valid: the data that the model was trained on"
         )
     if model.run is not None and "data" in model.run:
-        shuffled = data_config(model.run["data"]).shuffled
+        shuffled = bool(model.run["data"].get("shuffled"))
         require(corpus.shuffled == shuffled, "data.shuffled", corpus.shuffled, f"{shuffled}, as in training")
 
 
