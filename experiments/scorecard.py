@@ -20,7 +20,7 @@ from sparse_jax.tasks.find import FORMS, find_task
 MODEL = path_flag("model", None, "the model that the circuits are of", required=True)
 CIRCUITS = paths_flag("circuits", "JSON files of circuits, separated by commas")
 TASKS = flags.DEFINE_list("tasks", [], f"a task for each circuit, {FORMS} (default: as the files say)")
-PAIRS = flags.DEFINE_integer("pairs", 128, "pairs of the test split and of the shifted split", 2)
+PAIRS = flags.DEFINE_integer("pairs", 128, "pairs of the test split and of each shifted split", 2)
 OUTPUT = path_flag("output", None, "a folder for <name of the circuit's file>.json each")
 
 

@@ -25,7 +25,9 @@ SHOW = flags.DEFINE_string("show", None, f"a task whose pairs to show: {FORMS}")
 NUMBER = flags.DEFINE_integer("n", 5, "how many pairs to show", 1, 10_000)
 MODEL = path_flag("model", None, "the model: a training run, or any other form")
 NAMES = flags.DEFINE_list("tasks", list(TASKS), f"the tasks to measure, each {FORMS}")
-SPLIT = flags.DEFINE_string("split", "test", "train, validation, test or shifted")
+SPLIT = flags.DEFINE_string(
+    "split", "test", "train, validation, test, shifted, or a kind of shift: words, nesting, distractors"
+)
 PAIRS = flags.DEFINE_integer("pairs", 256, "how many pairs of each task to measure on", 1, 100_000)
 SEED = flags.DEFINE_integer("seed", 0, "of the pairs")
 OUTPUT = path_flag("output", None, "where the rows go as JSON lines")

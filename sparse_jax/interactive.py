@@ -285,7 +285,7 @@ def scorecard(
     """Is the circuit what the model uses? Figures with 95 % intervals, and a verdict in words.
 
     Sufficiency under every kind of ablation; necessity against random nodes; answers flipped by swapping
-    values with the counterfactual's; how far kept nodes behave as in the model; the shifted split (METHOD 8).
+    values with the counterfactual's; how far kept nodes behave as in the model; shifted splits (METHOD 8).
     again: also prunes again, from other seeds and without the circuit's nodes, as long as that takes. The
     model's training text is needed, and prepared if it is not there. Raises InputError for a circuit of
     another model or task, and fewer than two pairs.

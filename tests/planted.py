@@ -88,7 +88,18 @@ def planted_gates():
 
 
 class Planted(Task):
-    """A task whose tokens are single characters: the last of "1" and "2" decides between "4" and "5"."""
+    """A task whose tokens are single characters: the last of "1" and "2" decides between "4" and "5".
+
+    Its splits differ in the seed only.
+    """
+
+    @property
+    def shifts(self):
+        return ("other",)
+
+    @property
+    def splits(self):
+        return (*super().splits, "shifted", "other", "other_train", "other_validation")
 
     def pairs(self, split, count, seed):
         rng = np.random.default_rng([len(split), seed])

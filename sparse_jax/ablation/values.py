@@ -20,7 +20,7 @@ from sparse_jax.data.loader import validation_windows
 from sparse_jax.data.simple_python import programs as generated
 from sparse_jax.data.tokenizer import encode_texts, end_of_text
 from sparse_jax.files import user_path, write_whole
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, require
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, check_ids, forward
@@ -156,6 +156,9 @@ def check_corpus(model: Model, corpus: Corpus) -> None:
             f"data: the text of {model.origin} has changed since: it gives another tokenizer now; "
             "valid: the data that the model was trained on"
         )
+    if model.run is not None and "data" in model.run:
+        shuffled = bool(model.run["data"].get("shuffled"))
+        require(corpus.shuffled == shuffled, "data.shuffled", corpus.shuffled, f"{shuffled}, as in training")
 
 
 def publish_means(model: Model, directory: Path, programs: bool = False) -> None:

@@ -44,6 +44,9 @@ class DataConfig:
     directory: where `prepare` keeps data sets and corpora; several configs may share one.
     validation_fraction: share of each source's documents held out, by hash of their content.
     tokenizer_bytes: how much text the tokenizer is trained on, shared by weight.
+    shuffled: the tokens of every document come in random order, those held out for validation too; ends of
+    texts stay where they are. A model trained so is a control (METHOD 8): it has seen the same tokens, and
+    nothing of what they mean together. The tokenizer is that of the text as it was.
 
     Raises InputError naming `data.<field>` or `data.sources.<name>.<field>`.
     """
@@ -52,6 +55,7 @@ class DataConfig:
     directory: str = "runs/data"
     validation_fraction: float = 0.05
     tokenizer_bytes: int = 4_000_000
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         require(len(self.sources) > 0, "data.sources", self.sources, "at least one source")

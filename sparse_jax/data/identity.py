@@ -18,6 +18,7 @@ _CODE = {
     "text": (*_SPLIT, "text.py"),
 }
 _CORPUS_CODE = ("tokenizer.py", "encoding.py")
+_SHUFFLED_CODE = ("shuffled.py",)
 
 
 def dataset_key(name: str, source: SourceConfig, validation_fraction: float) -> str:
@@ -40,8 +41,12 @@ def dataset_key(name: str, source: SourceConfig, validation_fraction: float) -> 
 
 
 def corpus_key(config: DataConfig, vocab_size: int, dataset_keys: dict[str, str]) -> str:
-    """The key of the tokens: the mixture, the tokenizer's size and sample, the data sets, the code."""
-    return _key([config.weights, config.tokenizer_bytes, vocab_size, dataset_keys, _code(_CORPUS_CODE)])
+    """The key of the tokens: the mixture, the tokenizer's size and sample, the data sets, the code.
+
+    If they are shuffled, also that, and the code that does it.
+    """
+    plain = _key([config.weights, config.tokenizer_bytes, vocab_size, dataset_keys, _code(_CORPUS_CODE)])
+    return _key([plain, "shuffled", _code(_SHUFFLED_CODE)]) if config.shuffled else plain
 
 
 def _code(patterns: tuple[str, ...]) -> list[str]:

@@ -34,7 +34,7 @@ FEW, SET_PAIRS = 32, 16
 def measure_circuit(
     model: Model, circuit: Circuit, task: Task, pairs: int = 128, seed: int = 0, again: bool = False
 ) -> Scorecard:
-    """The scorecard of a circuit on `pairs` pairs of the task's test split, and of its shifted split.
+    """The scorecard of a circuit on `pairs` pairs of the task's test split, and of its shifted splits.
 
     Definitions are those of METHOD 8. What is run many times is run on the first 32 pairs, or the first 16.
     again: also prune again, from other seeds and without the circuit's nodes (`again.py`), which takes
@@ -56,10 +56,12 @@ def measure_circuit(
         raise InputError("circuit: it has no target loss; valid: a circuit found by sparse_jax")
     tokenizer, context = model.require_tokenizer(), model.config.context
     text, missing = _text(model, circuit)
-    probe, shifted = (
-        Probe(model, circuit, task.encode(split, pairs, seed, tokenizer, context), text)
-        for split in ("test", "shifted")
-    )
+    splits = [split for split in task.splits if split in ("test", "shifted", *task.shifts)]
+    probes = {
+        split: Probe(model, circuit, task.encode(split, pairs, seed, tokenizer, context), text)
+        for split in splits
+    }
+    probe = probes.pop("test")
     few = _first(probe, FEW)
     parts: tuple[Callable[[], Iterator[Figure]], ...] = (
         lambda: _sufficiency(probe, few),
@@ -67,7 +69,7 @@ def measure_circuit(
         lambda: beside_other_sets(few, _first(few, SET_PAIRS), seed),
         lambda: _interchange(probe),
         lambda: in_both_runs(few),
-        lambda: _shift(shifted),
+        lambda: _shift(probes),
     )
     repeated = pruned_again(few, task) if again else None  # a generator: checked here, before all work
     figures: list[Figure] = []
@@ -145,11 +147,13 @@ def _interchange(probe: Probe) -> Iterator[Figure]:
         )
 
 
-def _shift(probe: Probe) -> Iterator[Figure]:
-    right = probe.pairs.candidates
-    for name, logits, how in (
-        ("full model", probe.full_logits, ""),
-        ("circuit", probe.circuit_logits(), probe.ablation),
-    ):
-        accuracy = mean_interval(METRICS["accuracy"](logits, right))
-        yield Figure(f"accuracy of the {name}, shifted split", accuracy, "share", how)
+def _shift(probes: Mapping[str, Probe]) -> Iterator[Figure]:
+    """Accuracy on each shifted split; a kind of shift that gates were trained on is named so."""
+    for split, probe in probes.items():
+        trained = split in probe.circuit.provenance.get("pruning", {}).get("shifts", ())
+        for name, logits, how, known in (
+            ("full model", probe.full_logits, "", ""),
+            ("circuit", probe.circuit_logits(), probe.ablation, " (trained on)" if trained else ""),
+        ):
+            accuracy = mean_interval(METRICS["accuracy"](logits, probe.pairs.candidates))
+            yield Figure(f"accuracy of the {name}, {split} split{known}", accuracy, "share", how)

@@ -24,7 +24,8 @@ from sparse_jax.models.tokenizer_files import read_tokenizer, write_tokenizer
 from sparse_jax.trees import map_named, named_leaves
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
-SPECIAL = "special_tokens"  # a section of the config, there if the model has some
+# Of the config, there if the model has some, and if it is a control.
+SPECIAL, CONTROL = "special_tokens", "control"
 NONZERO, DENSE = "sparse_jax.compact.1", "sparse_jax.dense.1"
 
 
@@ -106,9 +107,12 @@ def read_compact(directory: str | os.PathLike) -> Model:
     special = run.pop(SPECIAL, {})
     if not isinstance(special, dict):
         raise InputError(f"{directory / CONFIG}: {SPECIAL}: {special!r} is not valid; valid: an object")
+    control = run.pop(CONTROL, "")
+    if not isinstance(control, str):
+        raise InputError(f"{directory / CONFIG}: {CONTROL}: {control!r} is not valid; valid: a text")
     # a model that was made elsewhere has no other section
     known = run if len(run) > 1 else None
-    return Model(config, params, read_tokenizer(directory), str(directory), known, special)
+    return Model(config, params, read_tokenizer(directory), str(directory), known, special, control)
 
 
 def write_compact(model: Model, directory: str | os.PathLike, dense: bool = False) -> None:
@@ -117,9 +121,11 @@ def write_compact(model: Model, directory: str | os.PathLike, dense: bool = Fals
     dense: all weights, not only the nonzero ones; larger, but any reader of safetensors can use them.
     """
     directory = user_path(directory)
-    sections = {**(model.run or {}), "model": dataclasses.asdict(model.config)}
+    sections: dict[str, object] = {**(model.run or {}), "model": dataclasses.asdict(model.config)}
     if model.special_tokens:
         sections[SPECIAL] = {**model.special_tokens}
+    if model.control:
+        sections[CONTROL] = model.control
     write_whole(directory / CONFIG, json.dumps(sections, indent=1, sort_keys=True, allow_nan=False))
     write_tokenizer(model.tokenizer, directory)
     write_whole(directory / WEIGHTS, pack_weights(model.params, dense))

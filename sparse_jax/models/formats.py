@@ -11,7 +11,7 @@ import jax
 
 from sparse_jax.copies import on_this_machine
 from sparse_jax.files import new_directory, user_path
-from sparse_jax.inputs import InputError, require_choice
+from sparse_jax.inputs import InputError, require, require_choice
 from sparse_jax.models.compact import is_compact, read_compact, write_compact
 from sparse_jax.models.hugging_face import is_hugging_face, read_hugging_face, write_hugging_face
 from sparse_jax.models.model import Model
@@ -47,6 +47,8 @@ FORMATS = {
     "workdir": Format("the workdir of a training run", is_workdir, read_workdir, None, in_place=True),
 }
 WRITABLE = tuple(name for name, one in FORMATS.items() if one.write is not None)
+# Those of this library: with the config of the run, and what a control is.
+OWN = ("compact", "safetensors")
 
 
 def load_model(directory: str | os.PathLike) -> Model:
@@ -75,7 +77,7 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
     """Writes `model` to a new directory in the given format, a name in WRITABLE.
 
     Raises InputError if the directory exists (it is not changed), if the format is unknown, or if it cannot
-    represent the model.
+    represent the model. A control can be written in a format of OWN alone: no other says that it is one.
 
     >>> import tempfile
     >>> model = load_model("experiments/results/small/sparse")
@@ -85,6 +87,8 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
     True
     """
     require_choice("format", format, WRITABLE)
+    valid = f"{' or '.join(OWN)} for a control; others do not say that the model is one"
+    require(format in OWN or not model.is_control, "format", format, valid)
     write = FORMATS[format].write
     assert write is not None  # by WRITABLE
     with new_directory(directory) as unfinished:

@@ -26,7 +26,8 @@ class Model:
     tokenizer: None if there is none; such a model can be converted, and run on token ids. origin: where it
     was read from, for display. run: the config of its training run, as read from JSON; None if it was trained
     elsewhere. special_tokens: the tokens that begin and end a text, as the directory that it was read from
-    names them (see `tokenizer_files.read_special_tokens`); empty if it was trained here.
+    names them (see `tokenizer_files.read_special_tokens`); empty if it was trained here. control: what it is,
+    if it was made from another model as a control of it (`models/control_models.py`).
 
     Raises InputError for a tokenizer that does not fit: one with ids past the model's vocabulary, or one that
     truncates or pads.
@@ -38,6 +39,7 @@ class Model:
     origin: str = "memory"
     run: Mapping[str, Mapping[str, object]] | None = None
     special_tokens: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    control: str = ""
 
     def __post_init__(self) -> None:
         if self.tokenizer is not None:
@@ -66,7 +68,14 @@ class Model:
             "L0": f"{nonzero:,} ({100 * nonzero / size:.1f} %)",
             "origin": self.origin,
             "fingerprint": self.fingerprint,
+            **({"control": self.control or "trained on shuffled text"} if self.is_control else {}),
         }
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is one of random weights, or was trained on shuffled text: it can do no task."""
+        data = (self.run or {}).get("data", {})
+        return bool(self.control or data.get("shuffled"))
 
     def __repr__(self) -> str:
         return f"Model({', '.join(f'{name}: {value}' for name, value in self.facts.items())})"

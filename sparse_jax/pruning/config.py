@@ -32,6 +32,10 @@ class PruneConfig:
     frozen_norms: every RMSNorm divides by the root mean square that it has in the full model on the same
     tokens, so that pruning does not amplify what is left. The circuits have to be run in the same way (their
     provenance records it).
+    shifts: kinds of shift of the tasks ("words", "nesting", "distractors") that circuits are found on as
+    well. Training and validation pairs are drawn in equal parts from the main split and from each kind, so
+    that a circuit is chosen on what it was trained for; test pairs are those of the main split. Prompts, and
+    so every step, can be twice as long.
     sites: the gated sites: all sites of the layers, and optionally `embed` and `final_resid`.
     forbidden: nodes that no circuit may have, by name ("1.mlp_neuron.17", a channel of q and of k together if
     `tied_qk`): what is found without the nodes of an earlier circuit is a backup of it.
@@ -73,6 +77,8 @@ class PruneConfig:
     calibration_steps: int = 16
     mean_windows: int = MEAN_WINDOWS
     seed: int = 0
+    # not in `repr`, by which stored circuits are found again: their pairs tell whether there was any
+    shifts: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         require_choice("pruning.objective", self.objective, OBJECTIVES)
@@ -116,6 +122,11 @@ class PruneConfig:
             self.train_pairs,
             f"at least pairs_per_step {self.pairs_per_step}",
         )
+        for kind in self.shifts:
+            require(self.shifts.count(kind) == 1, "pruning.shifts", self.shifts, "each kind once")
+        fewest = min(self.train_pairs, self.validation_pairs)
+        valid = f"fewer kinds than pairs of a split, {fewest}"
+        require(len(self.shifts) < fewest, "pruning.shifts", self.shifts, valid)
 
     @property
     def judged_by(self) -> str:

@@ -52,6 +52,7 @@ def circuit_of(
         calibration=calibration,
         provenance={
             "model": model.origin,
+            **({"control": model.facts["control"]} if model.is_control else {}),
             "task": data.name,
             **subject.origin,
             "pairs": data.fingerprint,

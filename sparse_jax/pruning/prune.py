@@ -49,10 +49,11 @@ class Found(NamedTuple):
 def reachable(subject: Subject, data: TaskData, recipe: Recipe) -> tuple[float, tuple[float, ...]]:
     """The full model's validation loss, and the targets that it reaches.
 
-    A control is judged at all targets: the model has no reason to reach any of them.
+    A control of the task or of the model is judged at all targets: there is no reason to reach any of them.
     """
     loss = subject.full_loss(data, recipe.prune)
-    return loss, tuple(target for target in recipe.targets if data.is_control or loss <= target)
+    is_control = data.is_control or subject.model.is_control
+    return loss, tuple(target for target in recipe.targets if is_control or loss <= target)
 
 
 def find_circuits(
@@ -229,7 +230,7 @@ def prune_tasks(
 def _require_ability(subject: Subject, data: TaskData, recipe: Recipe) -> None:
     """Raises TaskBeyondModelError if the full model misses the target; for a control, prints its loss."""
     loss, targets = reachable(subject, data, recipe)
-    if data.is_control:
+    if data.is_control or subject.model.is_control:
         print(f"{data.name}: a control; the full model is at {loss:.3f} nats", file=sys.stderr)
     elif not targets:
         raise TaskBeyondModelError(

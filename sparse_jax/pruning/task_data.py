@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from sparse_jax.inputs import InputError, require_choice
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.controls import ControlTask
 from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.tasks.task import Task
+from sparse_jax.tasks.task import Task, shift_split
 from sparse_jax.trees import fingerprint
 
 SPLITS = ("train", "validation", "test")
@@ -39,13 +40,22 @@ class TaskData(NamedTuple):
 def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig) -> TaskData:
     """Encodes a task's splits, all padded to the same length.
 
-    Raises InputError if a completion is not one token, a prompt does not fit the context, or the task has
-    fewer pairs.
+    With `prune.shifts`, equal parts of the training and of the validation pairs, in random order, are of
+    these kinds of shift; the main split has the rest. Raises InputError if the task has no such kind, a
+    completion is not one token, a prompt does not fit the context, or the task has fewer pairs.
     """
+    for kind in prune.shifts:
+        if not task.shifts:
+            raise InputError(
+                f"pruning.shifts: {kind!r}: task {task.name!r} has no kinds of shift; valid: () for it"
+            )
+        require_choice(f"pruning.shifts: task {task.name!r}", kind, task.shifts)
     counts = (prune.train_pairs, prune.validation_pairs, prune.test_pairs)
-    encoded = [
-        task.encode(split, count, prune.seed, tokenizer, context) for split, count in zip(SPLITS, counts)
-    ]
+    encoded = []
+    for split, count in zip(SPLITS, counts):
+        parts = {split: count} if split == "test" else _parts(split, count, prune.shifts)
+        found = [task.encode(name, number, prune.seed, tokenizer, context) for name, number in parts.items()]
+        encoded.append(found[0] if len(found) == 1 else _mixed(found, prune.seed))
     length = max(pairs.tokens.shape[-1] for pairs in encoded)
     train, validation, test = (_pad(pairs, length) for pairs in encoded)
     return TaskData(task.name, train, validation, test, isinstance(task, ControlTask))
@@ -59,6 +69,20 @@ def same_length(data: Sequence[TaskData]) -> list[TaskData]:
         train, validation, test = (_pad(pairs, length) for pairs in one.splits)
         padded.append(one._replace(train=train, validation=validation, test=test))
     return padded
+
+
+def _parts(split: str, count: int, shifts: Sequence[str]) -> dict[str, int]:
+    """How many pairs of which splits make up `count`."""
+    each = count // (1 + len(shifts))
+    return {split: count - each * len(shifts), **{shift_split(kind, split): each for kind in shifts}}
+
+
+def _mixed(parts: Sequence[EncodedPairs], seed: int) -> EncodedPairs:
+    """All pairs in random order, so that those that are judged together are of all parts."""
+    length = max(pairs.tokens.shape[-1] for pairs in parts)
+    arrays = [np.concatenate(rows) for rows in zip(*(_pad(pairs, length) for pairs in parts))]
+    order = np.random.default_rng(seed).permutation(len(arrays[0]))
+    return EncodedPairs(*(rows[order] for rows in arrays))
 
 
 def _pad(pairs: EncodedPairs, length: int) -> EncodedPairs:

@@ -17,6 +17,7 @@ from sparse_jax.data.programs.words import FILE_ENDINGS, READ_STEMS, SPEAKERS, W
 from sparse_jax.inputs import require_choice
 from sparse_jax.tasks.controls import CONTROLS, ControlTask
 from sparse_jax.tasks.setting import Setting
+from sparse_jax.tasks.shifts import SHIFT_SETTINGS, SHIFTS
 from sparse_jax.tasks.surroundings import SETTINGS
 from sparse_jax.tasks.task import DrawnTask, Member, Task, cut
 
@@ -323,11 +324,13 @@ def _ending(draw: Setting) -> str:
 
 
 Generate = Callable[[Setting], tuple[str, str]]
+_SETTINGS: dict[str, type[Setting]] = {**SETTINGS, **SHIFT_SETTINGS}
 
 
 @dataclass(frozen=True)
 class BuiltInTask(DrawnTask):
-    """A built-in task; besides the main splits it has `shifted`, with other names, lengths and depths.
+    """A built-in task; besides the main splits it has `shifted`, with other names, lengths and depths, and
+    splits for each kind of shift alone.
 
     `generate` draws two complete programs that differ only in what decides; in each, the token to be
     predicted is marked by « and ». A prompt's split is that of its first line (`data/programs/holdout.py`),
@@ -338,14 +341,18 @@ class BuiltInTask(DrawnTask):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return tuple(SETTINGS)
+        return tuple(_SETTINGS)
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        return tuple(SHIFTS)
 
     def draw(self, rng: Random, split: str) -> tuple[Member, Member]:
-        one, other = self.generate(SETTINGS[split](rng))
+        one, other = self.generate(_SETTINGS[split](rng))
         return cut(one), cut(other)
 
     def belongs(self, prompt: str, split: str) -> bool:
-        return SETTINGS[split].accepts(prompt, split)
+        return _SETTINGS[split].accepts(prompt, split)
 
 
 def _task(family: str, about: str, generate: Generate) -> BuiltInTask:

@@ -97,6 +97,10 @@ class ControlTask(Task):
     def splits(self) -> tuple[str, ...]:
         return self.task.splits
 
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        return self.task.shifts
+
     def pairs(self, split: str, count: int, seed: int) -> list[Pair]:
         return self.task.pairs(split, count, seed)
 

@@ -126,6 +126,14 @@ class Setting(ABC):
         count = self.rng.randrange(least, most + 1)
         return [line for _ in range(count) for line in self.rng.choice(_PLAIN)(self.rng, names)]
 
+    def around(self, names: Scope, distractors: tuple[Lines, ...]) -> list[str]:
+        """Plain lines, with one of the distractors between them, or all of them in random order."""
+        parts = [self.plain_lines(names, 1, 2), self.plain_lines(self.scope(*names), 0, 1)]
+        chosen = self.rng.sample(distractors, self.rng.choice((1, 1, len(distractors))))
+        parts += [distractor(self.rng, self.scope(*names)) for distractor in chosen]
+        self.rng.shuffle(parts)
+        return [line for part in parts for line in part]
+
     def plural(self, item: str) -> str:
         """A plural name for `item`."""
         if len(item) == 1 or item.endswith(("s", "x", "h", "y")):
@@ -135,3 +143,8 @@ class Setting(ABC):
     def function_head(self, names: Scope, first: str = "") -> str:
         """The head of a function with the parameters `first` and then the names of the block."""
         return f"def {self.function_name()}({first}{names.number}, {names.items}, {names.other}):"
+
+
+def text_of(lines: list[str]) -> str:
+    """Every line with its end."""
+    return "".join(f"{line}\n" for line in lines)

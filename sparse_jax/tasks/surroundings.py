@@ -1,10 +1,10 @@
-"""The two settings of prompts: plain ones in the main splits, unfamiliar ones in `shifted`."""
+"""Settings of prompts: plain ones in the main splits, unfamiliar ones in `shifted`."""
 
 from sparse_jax.data.programs.expressions import comparison
 from sparse_jax.data.programs.layout import indented
 from sparse_jax.data.programs.loops import for_each
 from sparse_jax.data.programs.names import Scope
-from sparse_jax.tasks.setting import Lines, Place, Setting
+from sparse_jax.tasks.setting import Lines, Place, Setting, text_of
 from sparse_jax.tasks.vocabularies import FAMILIAR, UNFAMILIAR
 
 
@@ -21,15 +21,23 @@ class Main(Setting):
         if kind < 0.4:
             return self.function(names)
         if kind < 0.7:
-            return Place(_text(self.plain_lines(names, 1, 5)), "")
+            return Place(text_of(self.plain_lines(names, 1, 5)), "")
         if kind < 0.85:
             return self.branch(names)
+        return self.method(names)
+
+    def method(self, names: Scope) -> Place:
+        """Inside a method."""
         lines = [self.function_head(names, "self, "), *indented(self.plain_lines(names, 0, 2))]
-        return Place(_text([f"class {self.class_name()}:", *indented(lines)]), " " * 8)
+        return Place(text_of([f"class {self.opening_class()}:", *indented(lines)]), " " * 8)
+
+    def opening_class(self) -> str:
+        """The name of a class in a prompt's first line."""
+        return self.class_name()
 
     def function(self, names: Scope, *distractors: Lines) -> Place:
         lines = [self.function_head(names), *indented(self.plain_lines(names, 0, 4))]
-        return Place(_text(lines), " " * 4)
+        return Place(text_of(lines), " " * 4)
 
     def branch(self, names: Scope, *distractors: Lines) -> Place:
         before = self.function(names).before
@@ -39,7 +47,7 @@ class Main(Setting):
         return [self.text_line()] if self.rng.random() < 0.25 else []
 
     def above(self, *distractors: Lines) -> str:
-        return _text([*self.plain_lines(self.scope(), 1, 4), ""])
+        return text_of([*self.plain_lines(self.scope(), 1, 4), ""])
 
 
 class Shifted(Setting):
@@ -61,19 +69,19 @@ class Shifted(Setting):
 
     def place(self, names: Scope, *distractors: Lines) -> Place:
         lines = [self.rng.choice((f"if {comparison(self.rng, names)}:", f"while {names.other}:"))]
-        lines += indented(self._around(names, distractors))
+        lines += indented(self.around(names, distractors))
         return self._in_function(names, lines, 1)
 
     def function(self, names: Scope, *distractors: Lines) -> Place:
-        return self._in_function(names, self._around(names, distractors), 0)
+        return self._in_function(names, self.around(names, distractors), 0)
 
     def body(self, names: Scope, *distractors: Lines) -> Place:
         return self.place(names, *distractors)
 
     def branch(self, names: Scope, *distractors: Lines) -> Place:
         # no deeper than in the main splits: a deeper indentation might not be one token
-        lines = [*self._around(names, distractors), f"if {comparison(self.rng, names)}:"]
-        return Place(_text([self.function_head(names), *indented(lines)]), " " * 8)
+        lines = [*self.around(names, distractors), f"if {comparison(self.rng, names)}:"]
+        return Place(text_of([self.function_head(names), *indented(lines)]), " " * 8)
 
     def between(self, names: Scope) -> list[str]:
         lines = [self.text_line(), *self.plain_lines(self.scope(*names), 1, 2)]
@@ -85,7 +93,7 @@ class Shifted(Setting):
         lines = [self.function_head(names), *indented(self.plain_lines(names, 1, 2)), ""]
         for distractor in distractors:
             lines += [*distractor(self.rng, self.scope()), ""]
-        return _text(lines)
+        return text_of(lines)
 
     def _in_function(self, names: Scope, body: list[str], depth: int) -> Place:
         """After `body`, which ends `depth` levels deep, in a function or more often in a method."""
@@ -93,19 +101,7 @@ class Shifted(Setting):
         if self.rng.random() < 0.7:
             lines = [self.function_head(names, "self, "), *lines[1:]]
             lines, levels = [f"class {self.class_name()}:", *indented(lines)], levels + 1
-        return Place(_text(lines), " " * 4 * levels)
-
-    def _around(self, names: Scope, distractors: tuple[Lines, ...]) -> list[str]:
-        """Plain lines, with one of the distractors between them, or all of them in random order."""
-        parts = [self.plain_lines(names, 1, 2), self.plain_lines(self.scope(*names), 0, 1)]
-        chosen = self.rng.sample(distractors, self.rng.choice((1, 1, len(distractors))))
-        parts += [distractor(self.rng, self.scope(*names)) for distractor in chosen]
-        self.rng.shuffle(parts)
-        return [line for part in parts for line in part]
+        return Place(text_of(lines), " " * 4 * levels)
 
 
 SETTINGS: dict[str, type[Setting]] = {"train": Main, "validation": Main, "test": Main, "shifted": Shifted}
-
-
-def _text(lines: list[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)

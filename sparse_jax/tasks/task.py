@@ -30,6 +30,11 @@ class Task(ABC):
         """The names of the splits, of which no two share a prompt."""
         return ("train", "validation", "test")
 
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """The kinds of shift, each of which has three more splits (see `shift_split`)."""
+        return ()
+
     @abstractmethod
     def pairs(self, split: str, count: int, seed: int) -> list[Pair]:
         """`count` distinct pairs, the same for the same arguments; no prompt is in two splits.
@@ -51,6 +56,17 @@ class Task(ABC):
         """Raises InputError for an unknown split, or a count that is not positive."""
         require_choice("split", split, self.splits)
         require(count > 0, "count", count, "a positive number of pairs")
+
+
+def shift_split(kind: str, part: str) -> str:
+    """The split of a kind of shift for "train", "validation" or "test"; the last has the kind's own name."""
+    return kind if part == "test" else f"{kind}_{part}"
+
+
+def part_of(split: str) -> str:
+    """The part that a split of `shift_split` is for."""
+    _, _, part = split.partition("_")
+    return part or "test"
 
 
 class Member(NamedTuple):

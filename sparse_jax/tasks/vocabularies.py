@@ -1,4 +1,4 @@
-"""Word lists of the `shifted` splits: programmers' words that the generated programs do not use."""
+"""Word lists of the splits `shifted` and `words`: programmers' words that no generated program has."""
 
 from typing import NamedTuple
 

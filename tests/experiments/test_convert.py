@@ -27,7 +27,7 @@ def released(tmp_path):
     return tmp_path / "released"
 
 
-def convert(source, target, kind):
+def convert(source, target, kind, *more):
     command = [
         sys.executable,
         "-m",
@@ -35,6 +35,7 @@ def convert(source, target, kind):
         f"--from={source}",
         f"--to={target}",
         f"--format={kind}",
+        *more,
     ]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -81,3 +82,15 @@ def test_an_existing_target_is_refused_in_one_line(released, tmp_path):
     ended = convert(released, tmp_path, "openai")
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: exists")
+
+
+def test_a_control_is_written_and_its_seed_told(released, tmp_path):
+    ended = convert(released, tmp_path / "out", "compact", "--control=random_weights", "--seed=2")
+    assert ended.returncode == 0, ended.stderr
+    real, control = load_model(released), load_model(tmp_path / "out")
+    assert control.control == f"random weights of model {real.fingerprint}, seed 2"
+    assert control.fingerprint != real.fingerprint
+    assert "round trip: largest difference of a weight 0\n" in ended.stdout
+    alone = convert(released, tmp_path / "other", "compact", "--seed=2")
+    assert alone.returncode == 2 and "--seed: 2 is not valid; valid: none without --control" in alone.stderr
+    assert not (tmp_path / "other").exists()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import product
 
 import jax
 import numpy as np
@@ -18,6 +19,8 @@ from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks, Patch
+from sparse_jax.tasks.own import pairs_task
+from sparse_jax.tasks.pair import Pair
 from tests.planted import CONFIG, Planted, planted_gates, planted_model
 
 SHIFTED = (("full model", ""), ("circuit", "mean"))
@@ -174,7 +177,8 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
         "the circuit with kept nodes as in the model",
     ):
         assert card.value(f"unexplained variance of {name}", "mean") < 0.05
-    assert [card.value(f"accuracy of the {one}, shifted split", how) for one, how in SHIFTED] == [1, 1]
+    for split in ("shifted", "other"):
+        assert [card.value(f"accuracy of the {one}, {split} split", how) for one, how in SHIFTED] == [1, 1]
     assert card.value("test: better than 9 in 10 random circuits", "mean") < 0.01
     assert card.verdict[0].startswith("Sufficient under mean, zero, resample")
     assert card.verdict[1].startswith("It withstands the worst share")
@@ -188,6 +192,26 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
     written = json.loads((tmp_path / "card.json").read_text(), parse_constant=pytest.fail)
     assert written["verdict"] == list(card.verdict) and len(written["figures"]) == len(card.figures)
     assert "<table>" in card._repr_html_() and "Decisive" in repr(card)
+
+
+def test_kinds_of_shift_that_the_circuit_was_trained_on_are_named(model, circuit):
+    about = {**circuit.provenance, "pruning": {"shifts": ["other"]}}
+    card = measure_circuit(model, dataclasses.replace(circuit, provenance=about), TASK, 4)
+    names = [figure.name for figure in card.figures if figure.name.startswith("accuracy")]
+    assert names == [
+        "accuracy of the full model, shifted split",
+        "accuracy of the circuit, shifted split",
+        "accuracy of the full model, other split",
+        "accuracy of the circuit, other split (trained on)",
+    ]
+
+
+def test_a_task_without_shifted_splits_has_no_figure_of_them(model, circuit):
+    pairs = [Pair(start + "1", start + "2", "4", "5") for start in map("".join, product("67", repeat=6))]
+    task = pairs_task(pairs, "planted")
+    card = measure_circuit(model, circuit, task, 4)
+    assert card.value("loss of the circuit", "mean") < 0.2
+    assert not [figure.name for figure in card.figures if "split" in figure.name]
 
 
 def test_another_circuit_is_none_of_that(model, values, tmp_path):

@@ -199,6 +199,22 @@ def test_a_model_is_measured_on_tasks_of_all_kinds(finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_control_of_the_model_is_pruned_on_kinds_of_shift_as_well(finished, tmp_path):
+    source, control = f"--from={finished[0] / 'sparse'}", tmp_path / "control"
+    flags = [source, f"--to={control}", "--format=compact", "--control=random_weights"]
+    assert run("convert", *flags).returncode == 0
+    sizes = ["steps=3", "pairs_per_step=4", "train_pairs=8", "validation_pairs=4", "test_pairs=4"]
+    flags = [f"--config.{size}" for size in (*sizes, "mean_windows=4", "shifts=words,nesting")]
+    flags += [f"--model={control}", "--tasks=for_while", f"--output={tmp_path / 'out'}"]
+    result = run("prune", f"--config={CONFIGS}/prune.py", *flags)
+    assert result.returncode == 0, result.stderr
+    assert "for_while: a control; the full model is at" in result.stderr
+    about = json.loads((tmp_path / "out" / "for_while.json").read_text())["provenance"]
+    assert about["control"].startswith("random weights of model ") and about["model"] == str(control)
+    assert about["pruning"]["shifts"] == ["words", "nesting"]
+
+
+@pytest.mark.slow
 def test_the_small_pair_is_published(tmp_path, finished):
     workdir, _, _ = finished
     flags = [f"--config={CONFIGS}/small.py:size=tiny", f"--config.workdir={workdir}"]

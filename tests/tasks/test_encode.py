@@ -32,7 +32,9 @@ def refusal(pairs, tokenizer, context=32) -> str:
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
 def test_every_completion_of_every_task_is_one_token(task, tokenizer):
-    pairs = task.pairs("train", 100, seed=0) + task.pairs("shifted", 30, seed=0)
+    pairs = task.pairs("train", 100, seed=0)
+    for split in ("shifted", *task.shifts):
+        pairs += task.pairs(split, 30, seed=0)
     encoded = encode_pairs(pairs, tokenizer, 256, task.name)
     assert encoded.tokens.dtype == encoded.last.dtype == encoded.candidates.dtype == np.int32
     for row, pair in enumerate(pairs):

@@ -130,7 +130,7 @@ def task(request):
     return TASKS[request.param]
 
 
-@pytest.fixture(params=("train", "shifted"), scope="module")
+@pytest.fixture(params=("train", "shifted", "words", "nesting", "distractors"), scope="module")
 def pairs(request, task):
     return task.pairs(request.param, COUNT, seed=0)
 

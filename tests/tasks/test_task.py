@@ -1,6 +1,7 @@
 """Splits, reproducibility and limits of a task's pairs."""
 
 import ast
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -35,8 +36,13 @@ def test_splits_share_no_first_line_hence_no_prompt_whatever_the_seeds(task):
         texts = prompts(task.pairs(split, 60, seed) + task.pairs(split, 60, seed + 7))
         firsts[split] = {first_line(text) for text in texts}
         assert all(map(can_open, firsts[split]))
-        assert {split_of(line) for line in firsts[split]} == {"test" if split == "shifted" else split}
-    assert list(firsts) == ["train", "validation", "test", "shifted"]
+        # those that are judged on are of lines that no program to train on has
+        part = "test" if split in ("shifted", *task.shifts) else split.split("_")[-1]
+        assert {split_of(line) for line in firsts[split]} == {part}
+    kinds = ["words", "nesting", "distractors"]
+    assert list(task.shifts) == kinds
+    parts = [f"{kind}{part}" for kind in kinds for part in ("", "_train", "_validation")]
+    assert list(firsts) == ["train", "validation", "test", "shifted", *parts]
     for one in firsts:
         assert not any(firsts[one] & firsts[other] for other in firsts if other != one)
 
@@ -66,10 +72,36 @@ def test_shifted_prompts_are_longer_deeper_and_of_other_words(task):
         assert sum(depths) / len(depths) > 1.8
 
 
-def test_shifted_programs_parse(task):
-    for members in task.members("shifted", 40, seed=1):
+@pytest.mark.parametrize("split", ["shifted", "words", "nesting", "distractors"])
+def test_shifted_programs_parse(task, split):
+    for members in task.members(split, 40, seed=1):
         for member in members:
             ast.parse(member.program)
+
+
+def test_each_kind_of_shift_is_of_one_thing(task):
+    """Words, depth and length, by what the texts say, not by how they were drawn."""
+    other = {part for group in UNFAMILIAR for part in group if len(part) > 1}
+    texts = {kind: sorted(prompts(task.pairs(kind, 60, seed=3))) for kind in ("test", *task.shifts)}
+    found = {
+        kind: [bool(other & {word.lower() for word in re.findall("[A-Za-z][a-z]*", text)}) for text in some]
+        for kind, some in texts.items()
+    }
+    assert not any(found["test"] + found["nesting"] + found["distractors"])
+    assert sum(found["words"]) > 0.9 * len(found["words"])
+    length, depth, lines = (
+        {kind: sum(map(of, texts[kind])) / len(texts[kind]) for kind in texts}
+        for of in (len, lambda text: max(map(_depth, text.split("\n"))), lambda text: text.count("\n"))
+    )
+    assert length["nesting"] > 1.5 * length["test"] and length["distractors"] > 1.2 * length["test"]
+    assert lines["words"] < lines["nesting"] and lines["words"] < lines["distractors"]
+    # definitions stand at top level or in a class, and an indentation that is asked about is one token
+    if task.family != "definitions" and task.name != "while_return_true":
+        assert depth["nesting"] > depth["test"] + 0.2 and depth["words"] < depth["nesting"]
+
+
+def _depth(line):
+    return (len(line) - len(line.lstrip(" "))) // 4
 
 
 def test_pairs_depend_on_the_seed_only(task):
