@@ -1,7 +1,7 @@
 """Measures a circuit: every figure of the scorecard, from the probes."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax.numpy as jnp
 import numpy as np
