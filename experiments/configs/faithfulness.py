@@ -14,6 +14,8 @@ from sparse_jax.tasks.built_in import TASKS
 
 # tasks with circuits of some size in both models come first
 FIRST = ("for_while", "single_double_quote", "final_kwarg", "with_open", "set_or_string", "bracket_counting")
+# answers that are an arbitrary function of the prompt
+CONTROLS = ("for_while.hashed", "single_double_quote.hashed", "with_open.hashed")
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -24,7 +26,7 @@ def get_config(argument: str = "") -> ConfigDict:
         {
             "workdir": "runs/faithfulness" if size == "full" else f"runs/faithfulness_{size}",
             "models": {side: f"experiments/results/small/{side}" for side in ("sparse", "dense")},
-            "tasks": tuple(dict.fromkeys((*FIRST, *TASKS))),
+            "tasks": tuple(dict.fromkeys((*FIRST, *CONTROLS, *TASKS))),
             "pairs": 128,
             "recipes": {
                 "mean": small_pair_pruning(),

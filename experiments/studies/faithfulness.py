@@ -22,6 +22,7 @@ from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.subject import Subject, prepare_subject
 from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.writers import read_rows
+from sparse_jax.tasks.controls import ControlTask
 from sparse_jax.tasks.task import Task
 
 # Rows of the table: a heading, and the name and the ablation of a figure of the scorecard.
@@ -52,7 +53,7 @@ class Row:
 
     identity: of the circuit, in its provenance. pairs: of the test split, that its scorecard took. reached:
     whether the target was reached on the validation split. losses: as in `Circuit.losses`. figures: the
-    scorecard's. The row is made again if identity or pairs change.
+    scorecard's; none for the control of a task. The row is made again if identity or pairs change.
     """
 
     model: str
@@ -66,6 +67,7 @@ class Row:
     losses: Mapping[str, Any]
     figures: Sequence[Mapping[str, Any]]
     verdict: Sequence[str]
+    control: bool = False
 
     def value(self, name: str, ablation: str) -> float | None:
         """A figure of the scorecard; None if it was not measured."""
@@ -85,7 +87,8 @@ def measured_rows(
     """All rows so far, after each new circuit has been found and measured; tasks in turn, all of their cells.
 
     Circuits are kept in `workdir`, rows in rows.jsonl there; what was there is not made again. A task that a
-    model misses at the target has no row for it.
+    model misses at the target has no row for it. Controls of tasks are pruned by the strict recipes alone,
+    and get no scorecard.
     """
     path = workdir / "rows.jsonl"
     rows = [from_mapping(Row, row, "row") for row in read_rows(path)]
@@ -96,6 +99,9 @@ def measured_rows(
         for name, prune in recipes.items()
     }
     for task, side, name in itertools.product(tasks, sides, recipes):
+        is_control = isinstance(task, ControlTask)
+        if is_control and len(recipes[name].kinds) == 1:
+            continue
         circuit = _circuit(subjects[side, name], task, recipes[name], f"{side} {task.name} {name}")
         if circuit is None:
             continue
@@ -103,7 +109,7 @@ def measured_rows(
         if any((row.model, row.task, row.recipe, row.identity, row.pairs) == about for row in rows):
             continue
         rows = [row for row in rows if (row.model, row.task, row.recipe) != about[:3]]
-        rows.append(_row(models[side], task, circuit, about))
+        rows.append(_row(models[side], task, circuit, about, is_control))
         write_whole(path, json_lines(map(dataclasses.asdict, rows)))
         yield rows
     yield rows
@@ -122,8 +128,11 @@ def _circuit(subject: Subject, task: Task, prune: PruneConfig, label: str) -> Ci
     return found.circuit
 
 
-def _row(model: Model, task: Task, circuit: Circuit, about: tuple[str, str, str, str, int]) -> Row:
-    card = measure_circuit(model, circuit, task, about[-1]) if circuit.nodes else None
+def _row(
+    model: Model, task: Task, circuit: Circuit, about: tuple[str, str, str, str, int], is_control: bool
+) -> Row:
+    card = measure_circuit(model, circuit, task, about[-1]) if circuit.nodes and not is_control else None
+    said = [] if is_control else ["The target is reached without any node."]
     return Row(
         *about,
         bool(circuit.provenance["reached"]),
@@ -131,7 +140,8 @@ def _row(model: Model, task: Task, circuit: Circuit, about: tuple[str, str, str,
         circuit.counts["edges"],
         circuit.losses,
         card.to_json()["figures"] if card else [],
-        card.verdict if card else ["The target is reached without any node."],
+        card.verdict if card else said,
+        is_control,
     )
 
 
@@ -164,13 +174,14 @@ def common_tasks(rows: Sequence[Row], chosen: Sequence[tuple[str, str]]) -> list
 
 def format_rows(rows: Sequence[Row], target: float) -> str:
     """Markdown: what circuits cost, and the mean of every figure over the tasks that all cells have."""
+    controls, rows = [row for row in rows if row.control], [row for row in rows if not row.control]
     chosen = cells(rows)
     tasks = common_tasks(rows, chosen)
     named = [f"{model}, {recipe}" for model, recipe in chosen]
     text = [
         "# Are the circuits what the models use?\n",
         f"Circuits at {target:g} nats, one pruning each. Mean: trained and judged under mean ablation alone.",
-        "Strict: under the worst of mean, resample and stochastic ablation, with a standard error added.",
+        "Strict: under the worst of mean, resample and stochastic ablation, with 1.64 standard errors added.",
         f"Means over {len(tasks)} tasks that every column has a circuit with edges for:",
         f"{', '.join(tasks) or 'none yet'}.\n",
         "| | " + " | ".join(named) + " |",
@@ -201,7 +212,20 @@ def format_rows(rows: Sequence[Row], target: float) -> str:
     for task in dict.fromkeys(row.task for row in rows):
         found = {(row.model, row.recipe): row for row in rows if row.task == task}
         text.append(f"| {task} | " + " | ".join(_edges(found.get(cell)) for cell in chosen) + " |")
-    return "\n".join(text) + "\n"
+    return "\n".join([*text, *_of_controls(rows, controls)]) + "\n"
+
+
+def _of_controls(rows: Sequence[Row], controls: Sequence[Row]) -> Iterator[str]:
+    """What an arbitrary function of the prompt costs under the same judge, beside the real task."""
+    if not controls:
+        return
+    yield from ("", "| control, strict | model | edges | edges of the real task |", "|---|---|---|---|")
+    for control in controls:
+        real = control.task.rpartition(".")[0]
+        own = (real, control.model, control.recipe)
+        found = [row for row in rows if (row.task, row.model, row.recipe) == own]
+        beside = _edges(found[0] if found else None)
+        yield f"| {control.task} | {control.model} | {_edges(control)} | {beside} |"
 
 
 def _share_within(rows: Sequence[Row], target: float) -> str:
@@ -236,6 +260,7 @@ def _ratios(rows: Sequence[Row]) -> Iterator[str]:
 
 def draw_losses(rows: Sequence[Row], target: float, path: Path) -> None:
     """Losses under each ablation, mean over tasks, for every cell."""
+    rows = [row for row in rows if not row.control]
     chosen = cells(rows)
     tasks = common_tasks(rows, chosen)
     kinds = [
