@@ -12,8 +12,10 @@ from sparse_jax.faithfulness.scorecard import BACKUP, EDGES, LOSS, OTHER_SEEDS, 
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model.nodes import select
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.prune import prune_tasks
+from sparse_jax.pruning.prune import find_circuits, reachable
 from sparse_jax.pruning.recipe import Recipe
+from sparse_jax.pruning.store import Store
+from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.task import Task
 
@@ -44,16 +46,21 @@ def _figures(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure
 
 def _pruned(probe: Probe, task: Task, settings: PruneConfig, label: str) -> Circuit | None:
     """One pruning of nodes; None if it broke down, or the full model misses the target on these pairs."""
-    model = probe.model
+    model, recipe = probe.model, Recipe(settings)
+    subject = Subject(model, probe.means, Store(None), probe.text)
     data = task_data(task, model.require_tokenizer(), model.config.context, settings)
-    return prune_tasks(model, None, [data], Recipe(settings), None, label)[0]
+    targets = reachable(subject, data, recipe)[1]
+    if not targets:
+        return None
+    (found,) = find_circuits(subject, [data], recipe, {data.name: targets}, f"{label} {data.name}")
+    return found.circuit
 
 
 def _seeds(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure]:
     how, hits, common, edges = settings.ablation, 0, [], []
     own = {node.name for node in probe.circuit.nodes}
     for seed in range(settings.seed + 1, settings.seed + 1 + SEEDS):
-        found = _pruned(probe, task, dataclasses.replace(settings, seed=seed), f"seed {seed},")
+        found = _pruned(probe, task, dataclasses.replace(settings, seed=seed), f"from seed {seed},")
         if found is None:
             continue
         hits += found.losses["circuit"] <= settings.target_loss

@@ -144,6 +144,15 @@ def test_an_adversary_does_more_harm_than_any_constant_share_and_alone_more_than
     np.testing.assert_allclose(judges["adversarial"].losses(opened), judges["mean"].losses(opened), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["adversarial", "adversarial_shared"])
+def test_gates_have_gradients_under_an_adversary_although_its_choice_has_none(kind):
+    """AbsTopK has no second derivative, which differentiating the adversary's ascent would need."""
+    gradients = strict(kind).gradients(random_gates(1))
+    assert noisy().config.activation_fraction is not None
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+    assert any(np.abs(gradient).max() > 1e-3 for gradient in gradients.values())
+
+
 def test_what_does_not_fit_an_ablation_is_named():
     with pytest.raises(InputError, match="gates of edges; valid: mean or zero"):
         strict("resample").losses(random_gates(1, edges=True))

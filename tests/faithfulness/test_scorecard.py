@@ -13,8 +13,10 @@ from sparse_jax.ablation.applied import values_hash
 from sparse_jax.ablation.values import save_means
 from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.graph import Circuit, load_circuit
+from sparse_jax.faithfulness import again
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.probes import Probe, inner, losses_of, matched_sets
+from sparse_jax.faithfulness.sets import SHARES, _by_share, _greedy_incompleteness, _mean_over
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
@@ -184,6 +186,7 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
     assert card.verdict[1].startswith("It withstands the worst share")
     assert any(said.startswith("Necessary") for said in card.verdict)
     assert card.verdict[-2].startswith("Decisive")
+    assert card.constants == () and card.value("nodes that only hold a constant", "mean") == 0
     assert card.verdict[-1].startswith("Ablation from training text was not measured (vocab_size: 8")
     for figure in card.figures:
         assert figure.interval.low <= figure.interval.value <= figure.interval.high
@@ -196,7 +199,7 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
 
 def test_kinds_of_shift_that_the_circuit_was_trained_on_are_named(model, circuit):
     about = {**circuit.provenance, "pruning": {"shifts": ["other"]}}
-    card = measure_circuit(model, dataclasses.replace(circuit, provenance=about), TASK, 4)
+    card = measure_circuit(model, dataclasses.replace(circuit, provenance=about), TASK, 16)
     names = [figure.name for figure in card.figures if figure.name.startswith("accuracy")]
     assert names == [
         "accuracy of the full model, shifted split",
@@ -220,7 +223,10 @@ def test_another_circuit_is_none_of_that(model, values, tmp_path):
     card = measure_circuit(model, circuit_of(model, values, gates, tmp_path), TASK, 16)
     assert card.verdict[0] == "Not sufficient under any ablation."
     assert any(said.startswith("Not shown to be necessary") for said in card.verdict)
-    assert card.verdict[-2].startswith("Answers follow its values in 0%")
+    assert any(said.startswith("Answers follow its values in 0%") for said in card.verdict)
+    # a node that does nothing can as well hold a constant
+    assert card.constants == ("0.mlp_neuron.5",)
+    assert "Nodes that only hold a constant: 1 (0.mlp_neuron.5)." in card.verdict
 
 
 def test_wrong_input_is_named(model, circuit, values, tmp_path):
@@ -240,3 +246,114 @@ def test_wrong_input_is_named(model, circuit, values, tmp_path):
         sj.score(model, TASK, circuit=whole, ablation="adversarial", pairs=4)
     with pytest.raises(InputError, match="circuit: 'all nodes' is not valid"):
         sj.scorecard(model, whole, TASK, pairs=4)
+
+
+def test_faithfulness_is_integrated_over_the_share_of_nodes_the_circuits_first(model, circuit):
+    probe = Probe(model, circuit, TASK.encode("test", 16, 0, model.tokenizer, 8))
+    gates = _by_share(probe)
+    total = sum(gate[0].size for gate in gates.values())
+    opened = np.array([sum(gate[row].sum() for gate in gates.values()) for row in range(len(SHARES))])
+    # q and k share gates; at least one is open
+    assert opened[-1] == total and (np.diff(opened) >= 0).all() and opened[0] >= 1
+    some = int(np.flatnonzero(opened <= 3)[-1])
+    assert opened[some] > 1
+    for site, gate in gates.items():
+        assert not (gate[some] > probe.nodes[site]).any()
+    # by hand: 1 everywhere has an area of 1; x has the mean of its ends
+    for x in (SHARES, np.log(SHARES)):
+        assert _mean_over(x, np.asarray, np.ones(len(x))) == pytest.approx(1)
+        assert _mean_over(x, np.asarray, x) == pytest.approx((x[0] + x[-1]) / 2)
+    card = measure_circuit(model, circuit, TASK, 16)
+    margins = probe.margins(gates).mean(axis=(1, 2))
+    empty, full = (mean_margin(probe, kept) for kept in (0.0, 1.0))
+    faithful = (margins - empty) / (full - empty)
+    for name, values in (("CPR", faithful), ("CMD", abs(1 - faithful))):
+        area = np.sum((values[1:] + values[:-1]) / 2 * np.diff(SHARES)) / (SHARES[-1] - SHARES[0])
+        assert card.value(f"{name} over the share of nodes", "mean") == pytest.approx(area, abs=1e-5)
+
+
+def mean_margin(probe, kept):
+    """The mean margin with all gates at this value."""
+    return probe.margins({site: np.full((1, *gate.shape), kept) for site, gate in probe.nodes.items()}).mean()
+
+
+def test_a_part_of_the_only_path_breaks_both_and_a_part_of_nothing_only_the_model_stays_whole(
+    model, values, probe, tmp_path
+):
+    rng = np.random.default_rng(0)
+    assert abs(_greedy_incompleteness(probe, probe.nodes, rng).interval.value) < 0.2
+    gates = {site: np.zeros(gate.shape) for site, gate in planted_gates().items()}
+    gates["mlp_neuron"][0, 5] = 1
+    other = Probe(model, circuit_of(model, values, gates, tmp_path), probe.pairs)
+    found = _greedy_incompleteness(other, other.nodes, rng).interval
+    without = {site: 1 - np.asarray(gate, np.float32)[None] for site, gate in gates.items()}
+    expected = np.abs((other.margins({s: 0 * m for s, m in without.items()}) - other.margins(without)).mean())
+    assert found.value == pytest.approx(expected, abs=1e-5) and found.value > 1
+
+
+def test_constants_are_means_over_the_prompts_of_the_circuits_own_values(model, values, probe):
+    """By hand: the mean over tokens up to each prompt's end, patched in."""
+    tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.ravel()
+    gates = {site: np.asarray(gate, np.float32) for site, gate in probe.nodes.items()}
+    hooks = Hooks(gates, {site: values[site] for site in gates}, capture=("mlp_neuron",))
+    own = np.asarray(forward(CONFIG, model.params, tokens, hooks)[1]["mlp_neuron"])[0]
+    held = np.mean([own[row, place] for row in range(12) for place in range(last[row] + 1)], axis=0)
+    masks = {site: np.zeros((2, *gate.shape), bool) for site, gate in gates.items()}
+    masks["mlp_neuron"][1, 0, 3] = True
+    found = probe.constant_margins(masks)
+    patch = {"mlp_neuron": Patch(masks["mlp_neuron"][1][:, None, None], held[None, None, None])}
+    for row, patches in enumerate(({}, patch)):
+        hooks = Hooks(gates, {site: values[site] for site in gates}, patches=patches)
+        logits = np.asarray(forward(CONFIG, model.params, tokens, hooks)[0])[np.arange(12), last]
+        right, wrong = logits[np.arange(12)[:, None], probe.pairs.candidates.reshape(12, 2)].T
+        np.testing.assert_allclose(found[row].ravel(), right - wrong, atol=1e-4)
+    assert losses_of(found[0]).mean() < 0.15 and losses_of(found[1]).mean() > 0.6
+
+
+PRUNING = {
+    "steps": 100,
+    "pairs_per_step": 4,
+    "train_pairs": 8,
+    "validation_pairs": 4,
+    "test_pairs": 4,
+    "learning_rate": 0.008,
+    "k_coef": 0.01,
+}
+
+
+def with_settings(circuit):
+    return dataclasses.replace(circuit, provenance={**circuit.provenance, "pruning": PRUNING})
+
+
+def test_pruning_again_finds_the_only_path_from_every_seed_and_no_backup(model, circuit, monkeypatch):
+    monkeypatch.setattr(again, "SEEDS", 2)
+    card = measure_circuit(model, with_settings(circuit), TASK, 16, again=True)
+    assert card.value("prunings from other seeds within the target on the test split", "mean") == 1
+    assert card.value("nodes in common with them", "mean") == 1
+    assert card.value("edges of these, geometric mean", "mean") == pytest.approx(2)
+    assert card.value("backup 1, loss", "mean") > 0.5
+    assert "Of prunings from other seeds, 100% reach the target on the test split." in card.verdict
+    assert "Without its q, k, v and neurons no circuit reaches the target." in card.verdict
+    with pytest.raises(InputError, match="circuit: it does not say how it was found"):
+        sj.scorecard(model, circuit, TASK, again=True)
+
+
+def test_a_second_neuron_that_does_the_same_is_found_as_a_backup(
+    model, values, circuit, tmp_path, monkeypatch
+):
+    """Neuron 5 reads and writes what neuron 3 does, so it matters once that one is gone."""
+    monkeypatch.setattr(again, "SEEDS", 1)
+    mlp = model.params["layers"]["mlp"]
+    up = {name: x.at[..., 5].set(x[..., 3]) for name, x in mlp["up"].items()}
+    down = {**mlp["down"], "kernel": mlp["down"]["kernel"].at[:, 5].set(mlp["down"]["kernel"][:, 3])}
+    layers = {**model.params["layers"], "mlp": {**mlp, "up": up, "down": down}}
+    twice = dataclasses.replace(model, params={**model.params, "layers": layers})
+    probe = Probe(
+        twice,
+        with_settings(circuit_of(twice, values, planted_gates(), tmp_path)),
+        TASK.encode("test", 8, 0, model.tokenizer, 8),
+    )
+    figures = {figure.name: figure.interval.value for figure in again.pruned_again(probe, TASK)}
+    assert figures["backup 1, loss"] <= 0.15 and figures["backup 1, edges"] == 2
+    assert figures["growth of a backup node's effect once the circuit is gone (median, quartiles)"] > 0.3
+    assert figures["backup 2, loss"] > 0.5

@@ -238,6 +238,34 @@ def test_a_strict_circuit_is_within_the_target_under_every_kind(model, corpus, t
     assert circuit.provenance["text"] == fingerprint(text)[:16]
 
 
+def test_forbidden_nodes_are_in_no_circuit_and_wrong_names_are_refused_before_any_work(
+    model, corpus, tmp_path
+):
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    for names in (("0.mlp_neuron.3",), ("0.q.1", "0.mlp_neuron.5")):
+        prune = dataclasses.replace(PRUNE, forbidden=names)
+        found = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)[0]
+        also = {name.replace("q", "k") for name in names}  # a channel of q and of k share a gate
+        assert not {node.name for node in found.nodes} & {*names, *also}
+        # without the only neuron that can do it there is no circuit; without any other nothing is missing
+        assert found.provenance["reached"] == ("0.mlp_neuron.3" not in names)
+    # a result without these nodes is not that of a pruning that may have them, nor the other way round
+    free = prune_tasks(model, corpus, [data], Recipe(PRUNE), tmp_path)[0]
+    assert "0.mlp_neuron.3" in {node.name for node in free.nodes}
+    assert len({load_circuit(path).provenance["identity"] for path in tmp_path.glob("planted*.json")}) == 3
+    for name, said in (("0.mlp_neurons.3", "did you mean 'mlp_neuron'"), ("0.q.99", "no channel 99")):
+        recipe = Recipe(dataclasses.replace(PRUNE, forbidden=(name,)))
+        with pytest.raises(InputError, match=said):
+            prune_tasks(model, corpus, [data], recipe, tmp_path / "out")
+    with pytest.raises(InputError, match=r"pruning\.forbidden: 'embed' is not valid"):
+        prune_tasks(model, corpus, [data], Recipe(dataclasses.replace(PRUNE, forbidden=("0.embed.1",))), None)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match=r"compact: True is not valid; valid: False with pruning\.forbidden"):
+        dataclasses.replace(PRUNE, forbidden=("0.q.1",), compact=True)
+    with pytest.raises(InputError, match=r"pairs_per_step: 1 is not valid; valid: at least 2"):
+        dataclasses.replace(PRUNE, pairs_per_step=1, ablation="mean+zero")
+
+
 def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path, capsys):
     broken = jax.tree.map(lambda leaf: leaf * 0, model.params)
     weak = dataclasses.replace(model, params=broken)
