@@ -3,7 +3,7 @@
 python -m experiments.scorecard --model=runs/quickstart/sparse --circuits=runs/circuits/for_while.json
 
 A circuit's task is the one that its file names; --tasks names others, one a circuit. --output gets a JSON
-file for each.
+file for each, and --report a page that shows them beside the circuits.
 """
 
 from absl import flags
@@ -16,11 +16,16 @@ from sparse_jax.inputs import require
 from sparse_jax.interactive import load_circuit
 from sparse_jax.models.formats import load_model
 from sparse_jax.tasks.find import FORMS, find_task
+from sparse_jax.viewer.circuit_page import report
 
 MODEL = path_flag("model", None, "the model that the circuits are of", required=True)
 CIRCUITS = paths_flag("circuits", "JSON files of circuits, separated by commas")
 TASKS = flags.DEFINE_list("tasks", [], f"a task for each circuit, {FORMS} (default: as the files say)")
 PAIRS = flags.DEFINE_integer("pairs", 128, "pairs of the test split and of each shifted split", 2)
+AGAIN = flags.DEFINE_bool(
+    "all", False, "also prune again, from other seeds and without the circuit's nodes; takes several prunings"
+)
+REPORT = path_flag("report", None, "an HTML page of the circuits with their scorecards")
 OUTPUT = path_flag("output", None, "a folder for <name of the circuit's file>.json each")
 
 
@@ -33,11 +38,16 @@ def main() -> None:
     circuits = [load_circuit(path, model) for path in CIRCUITS.value]
     names = TASKS.value or [str(one.provenance.get("task")) for one in circuits]
     tasks = [find_task(name) for name in names]
+    if REPORT.value:
+        report(circuits, user_path(REPORT.value))  # what it refuses, it refuses now
+    cards = []
     for path, circuit, task in zip(CIRCUITS.value, circuits, tasks):
-        card = measure_circuit(model, circuit, task, PAIRS.value)
-        print(card)
+        cards.append(measure_circuit(model, circuit, task, PAIRS.value, again=AGAIN.value))
+        print(cards[-1])
         if OUTPUT.value:
-            card.save(user_path(OUTPUT.value) / f"{user_path(path).stem}.json")
+            cards[-1].save(user_path(OUTPUT.value) / f"{user_path(path).stem}.json")
+    if REPORT.value:
+        report(circuits, user_path(REPORT.value), cards)
 
 
 if __name__ == "__main__":

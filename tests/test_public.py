@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import itertools
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import load_means, program_windows
 from sparse_jax.circuits import graph
 from sparse_jax.data.tokenizer import load_tokenizer
+from sparse_jax.faithfulness.intervals import Interval
+from sparse_jax.faithfulness.scorecard import Figure
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models import formats
@@ -211,6 +214,19 @@ def test_things_show_themselves(model, circuit, tmp_path):
     assert "<iframe" in sj.view(circuit)._repr_html_()
     sj.report([circuit], tmp_path / "report.html")
     assert "for_while" in (tmp_path / "report.html").read_text()
+    figure = Figure("loss of the circuit", Interval(0.1, 0.05, math.nan), "nats", "mean")
+    card = sj.Scorecard("for_while", "small", 8, 0.15, (figure,), (), ("Decisive: <b>.",))
+    sj.report(circuit, tmp_path / "report.html", card)
+    written = (tmp_path / "report.html").read_text()
+    assert '"verdict":["Decisive: \\u003cb\\u003e."]' in written
+    assert '["loss of the circuit","mean",0.1,0.05,null,"nats"]' in written
+    assert "Decisive" in sj.view(circuit, card).text
+    other = dataclasses.replace(card, task="quotes")
+    with pytest.raises(sj.InputError, match=r"scorecards\[0\]: 'quotes' is not valid; valid: that of 'for_w"):
+        sj.report(circuit, tmp_path / "report.html", other)
+    with pytest.raises(sj.InputError, match="scorecards: 2 is not valid; valid: none, or one for each of 1"):
+        sj.report(circuit, tmp_path / "report.html", [card, card])
+    assert (tmp_path / "report.html").read_text() == written
 
 
 def test_pairs_in_memory_are_a_task():

@@ -1,13 +1,21 @@
 """An offline page made from circuits alone."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import require
 from sparse_jax.viewer.drawing import TaskCircuit
 from sparse_jax.viewer.page import render, write_report
 from sparse_jax.viewer.payload import gather
+
+
+class Measured(Protocol):
+    """A scorecard, as `sj.scorecard` gives it."""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """All figures, and the verdict."""
 
 
 class Page:
@@ -24,24 +32,39 @@ class Page:
         return f"Page({len(self.text):,} characters; shown in a notebook)"
 
 
-def report(circuits: Circuit | Sequence[Circuit], path: str | os.PathLike) -> None:
+def report(
+    circuits: Circuit | Sequence[Circuit],
+    path: str | os.PathLike,
+    scorecards: Measured | Sequence[Measured] = (),
+) -> None:
     """Writes an offline HTML page of the circuits to `path`, atomically.
 
-    Circuits of weight-sparse and of dense models are shown side by side, task by task. Raises InputError if
-    there is no circuit, or if there are two of the same task and kind of model.
+    Circuits of weight-sparse and of dense models are shown side by side, task by task. scorecards: none, or
+    that of each circuit, whose verdict and figures are shown below it. Raises InputError if there is no
+    circuit, if there are two of the same task and kind of model, and for a scorecard of another task.
     """
-    write_report(path, _payload(circuits))
+    write_report(path, _payload(circuits, scorecards))
 
 
-def view(circuit: Circuit) -> Page:
-    """The page of one circuit, for display in a notebook."""
-    return Page(render(_payload(circuit)))
+def view(circuit: Circuit, scorecard: Measured | None = None) -> Page:
+    """The page of one circuit, perhaps with its scorecard, for display in a notebook."""
+    return Page(render(_payload(circuit, () if scorecard is None else scorecard)))
 
 
-def _payload(circuits: Circuit | Sequence[Circuit]) -> dict[str, object]:
+def _payload(
+    circuits: Circuit | Sequence[Circuit], scorecards: Measured | Sequence[Measured]
+) -> dict[str, object]:
     circuits = [circuits] if isinstance(circuits, Circuit) else list(circuits)
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
-    entries = [TaskCircuit(str(one.provenance.get("task", "task")), _kind(one), one) for one in circuits]
+    cards = list(scorecards) if isinstance(scorecards, Sequence) else [scorecards]
+    valid = f"none, or one for each of {len(circuits)} circuits"
+    require(len(cards) in (0, len(circuits)), "scorecards", len(cards), valid)
+    entries = []
+    for number, one in enumerate(circuits):
+        task, card = str(one.provenance.get("task", "task")), cards[number].to_json() if cards else None
+        if card is not None:
+            require(card["task"] == task, f"scorecards[{number}]", card["task"], f"that of {task!r}")
+        entries.append(TaskCircuit(task, _kind(one), one, scorecard=card))
     tasks = list(dict.fromkeys(entry.task for entry in entries))
     rows = []
     for task in tasks:

@@ -21,13 +21,15 @@ Exemplars = Mapping[str, Sequence[Mapping[str, Any]]]
 class TaskCircuit:
     """The circuit of one model for one task, with the exemplars of its nodes by node name.
 
-    model: a short label such as "sparse" or "dense"; circuits of one task are drawn side by side.
+    model: a short label such as "sparse" or "dense"; circuits of one task are drawn side by side. scorecard:
+    its scorecard as `Scorecard.to_json` gives it, if it has one.
     """
 
     task: str
     model: str
     circuit: Circuit
     exemplars: Exemplars = dataclasses.field(default_factory=dict)
+    scorecard: Mapping[str, Any] | None = None
 
 
 def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
@@ -91,7 +93,17 @@ def _drawn(entry: TaskCircuit, nodes: Sequence[Node]) -> dict[str, object]:
         "counts": {name: number(count) for name, count in circuit.counts.items()},
         "losses": {name: _short(loss) for name, loss in circuit.losses.items()},
         "provenance": lines(circuit.provenance),
+        "scorecard": None if entry.scorecard is None else _measured(entry.scorecard),
     }
+
+
+def _measured(card: Mapping[str, Any]) -> dict[str, object]:
+    """A scorecard's verdict, and its figures as [name, ablation, value, low, high, unit]."""
+    figures = [
+        [one["name"], one["ablation"], *(_short(one[end]) for end in ("value", "low", "high")), one["unit"]]
+        for one in card["figures"]
+    ]
+    return {"verdict": list(card["verdict"]), "pairs": card["pairs"], "figures": figures}
 
 
 def _strongest(circuit: Circuit, nodes: Sequence[Node]) -> list[list]:

@@ -24,6 +24,7 @@ SCRIPTS = (
     "pointing.js",
     "picture.js",
     "legend.js",
+    "scorecard.js",
     "view.js",
     "tasks.js",
     "report.js",

@@ -37,7 +37,16 @@ def test_browser_draws_the_report(tmp_path, circuit):
     runs = {
         "sparse": [{"step": s, "loss": 3.0 - s, "fraction_kept": 0.5, "validation/web": 2.0} for s in (0, 1)]
     }
-    drawn = [TaskCircuit(text, model, circuit, told) for model in ("sparse", "dense")]
+    figure = {
+        "name": text,
+        "ablation": "mean",
+        "value": 0.125,
+        "low": 0.1,
+        "high": float("nan"),
+        "unit": "nats",
+    }
+    card = {"verdict": [f"Necessary {text}."], "pairs": 8, "figures": [figure]}
+    drawn = [TaskCircuit(text, model, circuit, told, card) for model in ("sparse", "dense")]
     write_report(tmp_path / "report.html", gather("Title", {"seed": 0}, 0.15, table, runs, drawn))
 
     profile = f"--user-data-dir={tmp_path / 'profile'}"
@@ -52,3 +61,5 @@ def test_browser_draws_the_report(tmp_path, circuit):
     assert len(re.findall('<path class="curve[^>]*d="M[0-9]', page)) >= 3
     assert "16.0×" in page and "All edges drawn." in page
     assert "<img" not in page
+    assert page.count("Necessary &lt;img src=x&gt;.") == 2 and "0.100 to –" in page
+    assert "All 1 figures, on 8\u00a0test pairs" in page.replace("&nbsp;", "\u00a0")

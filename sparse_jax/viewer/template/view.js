@@ -72,6 +72,7 @@ function circuitHeader(circuit, payload) {
             facts.map(([name, value]) => fact(name, value)),
           ),
         ),
+    circuit.scorecard ? scorecardDetails(circuit.scorecard) : null,
   );
 }
 
