@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.draws import constant_ablated
+from sparse_jax.ablation.constants import hold
+from sparse_jax.ablation.draws import Ablated, constant_ablated
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.kinds import ABLATIONS, ADVERSARIAL, CONSTANT_ABLATIONS, is_constant, kinds_of
 from sparse_jax.ablation.values import MEAN_WINDOWS, ablation_values, load_means, text_windows
@@ -115,14 +116,27 @@ def circuit_judge(
     values = values_of(model, circuit) if values is None else values
     if "resample_text" in kinds and text is None:
         text = text_windows(model, _pruning(circuit).get("mean_windows", MEAN_WINDOWS))
-    frozen = bool(_pruning(circuit).get("frozen_norms", False))
-    found = Judge(model.config, model.params, values, pairs, "binary", frozen)
-    return dataclasses.replace(found, ablation=ablation, draws=draws, text=text, seed=seed)
+    found = Judge(model.config, model.params, values, pairs, "binary", has_frozen_norms(circuit))
+    constants = circuit.held(model.config)
+    return dataclasses.replace(
+        found, ablation=ablation, draws=draws, text=text, seed=seed, constants=constants
+    )
+
+
+def carried(model: Model, circuit: Circuit, values: Gates) -> Gates:
+    """What closed nodes of a circuit carry, [L, N] by site: a constant of their own, or the ablation's."""
+    ablated = Ablated(constant_ablated(own_ablation(circuit), values), {})
+    return hold(ablated, circuit.held(model.config)).values
 
 
 def own_ablation(circuit: Circuit) -> str:
     """ "zero" for a circuit that was found with it, else "mean"."""
     return "zero" if _pruning(circuit).get("ablation", "mean") == "zero" else "mean"
+
+
+def has_frozen_norms(circuit: Circuit) -> bool:
+    """Whether its RMSNorms divide by what they have in the full model."""
+    return bool(_pruning(circuit).get("frozen_norms", False))
 
 
 def _pruning(circuit: Circuit) -> Mapping[str, Any]:
@@ -134,11 +148,11 @@ def circuit_hooks(
 ) -> tuple[Params, Hooks]:
     """Parameters and hooks with which `forward` computes the circuit, except for its calibration."""
     nodes, edges = by_kind(circuit.gates(model.config))
-    params, values = model.params, constant_ablated(own_ablation(circuit), values)
+    params, values = model.params, carried(model, circuit, values)
     if edges:
         params = gate_edges(model.config, params, {key: jnp.asarray(g) for key, g in edges.items()}, values)
     norms = {}
-    if _pruning(circuit).get("frozen_norms", False):
+    if has_frozen_norms(circuit):
         norms = forward(model.config, model.params, tokens_BxT, Hooks(capture=sites.NORMS))[1]
     gates = {site: jnp.asarray(gate) for site, gate in nodes.items()}
     return params, Hooks(gates, {site: jnp.asarray(values[site]) for site in gates}, norms=norms)

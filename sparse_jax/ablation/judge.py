@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparse_jax.ablation.adversary import How, attacked
+from sparse_jax.ablation.constants import hold
 from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs, partly_open
 from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, kinds_of
 from sparse_jax.ablation.objective import last_logits
@@ -66,7 +67,8 @@ class Judge:
     ablated: means by site, as `Hooks.ablated`. objective: a task loss of METHOD 5 by name, never negative.
     frozen_norms: as in PruneConfig. ablation: kinds joined with "+"; draws are fixed by `seed`. text: windows
     [W, T] of training text, for "resample_text". confidence: how many standard errors are added to a mean
-    loss before it is compared with a target.
+    loss before it is compared with a target. constants: of nodes that carry one if they are closed, whatever
+    the ablation (`constants.hold`).
 
     Raises InputError for a resampling of fewer than two pairs, text that is missing or shorter than the
     prompts, and, once they are judged, for gates of edges with an ablation that is not constant.
@@ -84,6 +86,7 @@ class Judge:
     seed: int = 0
     confidence: float = 0.0
     order: np.ndarray | None = None
+    constants: Gates = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         kinds = self.kinds
@@ -223,7 +226,8 @@ class Judge:
         found = np.zeros((len(self.items.kind), 2, self.config.vocab_size), np.float32)
         for batch in self._batches(TOGETHER):
             run = _compiled_logits(self._how(gates, batch.kind))
-            logits = run(self.params, self.ablated, gates, batch.pairs, self._drawn(gates, batch))
+            drawn = self._drawn(gates, batch)
+            logits = run(self.params, self.ablated, self.constants, gates, batch.pairs, drawn)
             found[batch.places] = np.asarray(logits)[: len(batch.places)]
         return found
 
@@ -235,7 +239,7 @@ class Judge:
         for kind in range(len(self.kinds)):
             batch = next(batch for batch in self._batches(PAIRS) if batch.kind == kind)
             run = _compiled_gradients(self._how(gates, kind))
-            found.append(run(gates, self.params, self.ablated, batch.pairs, batch.draws))
+            found.append(run(gates, self.params, self.ablated, self.constants, batch.pairs, batch.draws))
         return jax.tree.map(lambda *each: np.mean(each, axis=0), *jax.device_get(found))
 
     def _how(self, gates: Gates, kind: int) -> How:
@@ -273,7 +277,8 @@ class Judge:
             part = np.asarray(closed_Cx2[start : start + VARIANTS], np.int32)
             padded = np.concatenate([part, np.zeros((VARIANTS - len(part), 2), np.int32)])
             ablated = self.ablated if gates else {}
-            losses = run(self.params, ablated, gates, ranks, pairs, draws, padded, len(part))
+            constants = self.constants if gates else {}
+            losses = run(self.params, ablated, constants, gates, ranks, pairs, draws, padded, len(part))
             found.append(np.asarray(losses, np.float64)[: len(part)])
         return np.concatenate(found)
 
@@ -289,8 +294,9 @@ def _compiled(how: How, together: int):
         worst = attacked(how, params, gates, ablated, pairs)
         return how.losses(params, partly_open(gates, worst.share), worst.values, pairs)
 
-    def run(params, means, gates, ranks, pairs, draws, closed_Cx2, count):
-        ablated = draw_ablated(how.config, params, how.kind, means, pairs, draws)  # once for all variants
+    def run(params, means, constants, gates, ranks, pairs, draws, closed_Cx2, count):
+        # once for all variants
+        ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
 
         def fill_in(i, found_CxP):
             rows = jax.lax.dynamic_slice_in_dim(closed_Cx2, i * together, together)
@@ -306,9 +312,9 @@ def _compiled(how: How, together: int):
 
 @functools.cache
 def _compiled_logits(how: How):
-    def run(params, means, gates, pairs, draws):
+    def run(params, means, constants, gates, pairs, draws):
         gates = only_between_open(gates)
-        ablated = draw_ablated(how.config, params, how.kind, means, pairs, draws)
+        ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
         worst = attacked(how, params, gates, ablated, pairs)
         opened = partly_open(gates, worst.share)
         return last_logits(how.config, params, opened, worst.values, pairs, how.frozen_norms)
@@ -318,9 +324,9 @@ def _compiled_logits(how: How):
 
 @functools.cache
 def _compiled_gradients(how: How):
-    def mean_loss(gates, params, means, pairs, draws):
+    def mean_loss(gates, params, means, constants, pairs, draws):
         gates = only_between_open(gates)
-        ablated = draw_ablated(how.config, params, how.kind, means, pairs, draws)
+        ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
         worst = attacked(how, params, gates, ablated, pairs)
         return how.losses(params, partly_open(gates, worst.share), worst.values, pairs).mean()
 

@@ -18,8 +18,8 @@ from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 
 FORMAT = "sparse_jax.circuit"
-# Version 1 has no gates on edges; its files can be read.
-VERSIONS = (1, 2)
+# Version 1 has no gates on edges, version 2 no constants; their files can be read.
+VERSIONS = (1, 2, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Circuit:
     sites: the gated sites; all nodes of other sites are kept and not listed.
     edges: all nonzero weights between the nodes; if `edge_gated`, only those left open, and the others carry
     the ablation value of their source. The sizes of the two kinds are never compared.
+    constants: nodes that are not part of it but carry a constant, their `mean`, whatever else is ablated to.
     counts: other sizes, which are not part of the number of edges (see `edges.other_counts`).
     losses: task losses in nats by name. calibration: the fit of its logits.
     provenance: model, task, config, commit and other information about its origin.
@@ -71,6 +72,7 @@ class Circuit:
     calibration: Mapping[str, Any]
     provenance: Mapping[str, Any]
     edge_gated: bool = False
+    constants: tuple[Node, ...] = ()
     # the directory of its file and perhaps its ablation values; not part of its content
     folder: str = dataclasses.field(default="", compare=False)
 
@@ -91,6 +93,16 @@ class Circuit:
                 raise InputError(f"circuit: node {node.name} is not in this model; its sites are {shapes}")
             gates[node.site][place] = 1.0
         return {**gates, **self._edge_gates(config, gates)} if self.edge_gated else gates
+
+    def held(self, config: ModelConfig) -> dict[str, np.ndarray]:
+        """Its constants by site, [L, N] ([N] outside the layers), NaN for all other nodes; {} without any."""
+        shapes = sites.node_shapes(config, tuple(dict.fromkeys(node.site for node in self.constants)))
+        values = {site: np.full(shape, np.nan, np.float32) for site, shape in shapes.items()}
+        for node in self.constants:
+            values[node.site][
+                node.index if node.site in sites.UNLAYERED_SITES else (node.layer, node.index)
+            ] = node.mean
+        return values
 
     def _edge_gates(self, config: ModelConfig, nodes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         gates = {}
@@ -143,12 +155,14 @@ def from_json(text: str) -> Circuit:
         raise InputError(f"circuit: version {fields.get('version')!r}; valid: {valid}")
     if fields["version"] == 1:
         fields["edge_gated"] = False
+    if fields["version"] < 3:
+        fields["constants"] = []
     names = {field.name for field in dataclasses.fields(Circuit) if field.compare}
     absent = sorted(names - fields.keys())
     if absent:
         raise InputError(f"circuit: the field {absent[0]!r} is missing; valid: {', '.join(sorted(names))}")
     values = {name: fields[name] for name in names}
-    for name in ("nodes", "edges", "sites"):
+    for name in ("nodes", "edges", "sites", "constants"):
         _require(isinstance(values[name], list), name, values[name], "a list")
     for name in ("counts", "losses", "calibration", "provenance"):
         _require(isinstance(values[name], dict), name, values[name], "an object")
@@ -156,7 +170,8 @@ def from_json(text: str) -> Circuit:
     if values["edge_gated"]:
         for site in sites.LAYER_SITES:
             _require(site in values["sites"], "sites", values["sites"], f"with {site!r}, if edges are gated")
-    values["nodes"] = tuple(_node(node, f"nodes[{i}]") for i, node in enumerate(fields["nodes"]))
+    for name in ("nodes", "constants"):
+        values[name] = tuple(_node(node, f"{name}[{i}]") for i, node in enumerate(fields[name]))
     for i, site in enumerate(fields["sites"]):
         _require_site(site, f"sites[{i}]")
     values["sites"] = tuple(fields["sites"])

@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.applied import circuit_hooks, circuit_judge, own_ablation, values_of
+from sparse_jax.ablation.applied import (
+    carried,
+    circuit_hooks,
+    circuit_judge,
+    has_frozen_norms,
+    own_ablation,
+    values_of,
+)
+from sparse_jax.ablation.constants import averages
 from sparse_jax.ablation.draws import constant_ablated
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, by_kind
@@ -90,9 +98,15 @@ class Probe:
         losses_M = np.asarray(binary_loss(logits, judge.candidates))
         return losses_M.reshape(len(self.pairs.tokens), -1).T  # items are pairs, each with its draws
 
-    def margins(self, gates_C: Gates) -> np.ndarray:
-        """Right minus wrong logit [C, P, 2] under each of C sets of gates of nodes, [C, L, N] by site."""
-        run, values = _compiled_sets(self.model.config), constant_ablated(self.ablation, self.means)
+    def margins(self, gates_C: Gates, held: bool = True) -> np.ndarray:
+        """Right minus wrong logit [C, P, 2] under each of C sets of gates of nodes, [C, L, N] by site.
+
+        held: whether the circuit's constants are kept, as in parts of it; other sets do without.
+        """
+        values = constant_ablated(self.ablation, self.means)
+        if held:
+            values = carried(self.model, self.circuit, self.means)
+        run = _compiled_sets(self.model.config)
         packed, total = shortest(self.pairs, self.model.config.context), len(next(iter(gates_C.values())))
         found = []
         for first in range(0, total, SETS):
@@ -106,7 +120,8 @@ class Probe:
 
     def margins_without(self, nodes_C: Gates) -> np.ndarray:
         """The full model's margins [C, P, 2] with each of C sets of nodes (1 in its mask) ablated alone."""
-        return self.margins({site: 1 - np.asarray(mask, np.float32) for site, mask in nodes_C.items()})
+        rest = {site: 1 - np.asarray(mask, np.float32) for site, mask in nodes_C.items()}
+        return self.margins(rest, held=False)
 
     def swapped_margins(self, nodes: Mapping[str, np.ndarray]) -> np.ndarray:
         """The full model's margins [P, 2] with `nodes` carrying what the other member gives them.
@@ -145,10 +160,16 @@ class Probe:
             },
         )
 
-    def constant_margins(self, nodes_C: Gates) -> np.ndarray:
-        """The circuit's margins [C, P, 2] with each of C sets of its nodes (a mask) carrying a constant.
+    @functools.cached_property
+    def own_averages(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """What nodes carry in the circuit on average: over all tokens, and over the last ones."""
+        gates, values = self.circuit.gates(self.model.config), carried(self.model, self.circuit, self.means)
+        params, frozen = self.model.params, has_frozen_norms(self.circuit)
+        return averages(self.model.config, params, gates, values, self.pairs, frozen)
 
-        The constant is the node's mean in the circuit, over all tokens of the prompts up to their ends.
+    def constant_margins(self, nodes_C: Gates, constants: Gates) -> np.ndarray:
+        """The circuit's margins [C, P, 2] with each of C sets of its nodes (a mask) carrying `constants`.
+
         Layers only: other nodes of the masks are left as they are.
         """
         config, total = self.model.config, len(next(iter(nodes_C.values())))
@@ -156,11 +177,9 @@ class Probe:
         for batch in _batches(self.pairs):
             hooks = circuit_hooks(self.model, self.circuit, self.means, jnp.asarray(_flat(batch)[0]))
             batches.append((*hooks, batch))
-        run, averaged = _compiled_constants(config), _compiled_averages(config)
+        run, found = _compiled_constants(config), []
         names = tuple(site for site in nodes_C if sites.in_layers(site))
-        sums = [averaged(params, hooks, names, batch) for params, hooks, batch in batches]
-        constants = jax.tree.map(lambda *parts: sum(parts) / len(parts), *sums)
-        found = []
+        constants = {site: constants[site] for site in names}
         for first in range(0, total, SETS):
             count = min(SETS, total - first)
             chosen = {site: _padded(nodes_C[site][first : first + count]) > 0 for site in names}
@@ -275,20 +294,6 @@ def _compiled_runs(config: ModelConfig):
         return margins, values, patterns
 
     return jax.jit(run)
-
-
-@functools.cache
-def _compiled_averages(config: ModelConfig):
-    """The mean value [L, N] of every node of some sites, over all tokens of the prompts."""
-
-    def run(params, hooks, names, pairs):
-        tokens, last = _flat(pairs)
-        captured = forward(config, params, tokens, dataclasses.replace(hooks, capture=names), last)[1]
-        counts_BxT = (jnp.arange(tokens.shape[1]) <= last[:, None]).astype(jnp.float32)
-        weights = (counts_BxT / counts_BxT.sum())[..., None]
-        return {site: (weights * x).sum(axis=(-3, -2)) for site, x in captured.items()}
-
-    return jax.jit(run, static_argnums=2)
 
 
 @functools.cache

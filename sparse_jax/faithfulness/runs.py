@@ -71,10 +71,10 @@ def _attention(probe: Probe, runs: Runs) -> Iterator[Figure]:
 def constants(probe: Probe, target: float, seed: int) -> tuple[Figure, tuple[str, ...]]:
     """Kept nodes that only hold another constant than the mean: their share, and their names.
 
-    They are those that can carry their mean over the task's prompts instead, all of them together, with a
-    loss within the target (or within the circuit's own, if that is larger). Nodes outside the layers do not
-    count. Each is first tried alone; the
-    least harmful ones are put together. Of more than REMOVED nodes, that many are tried.
+    They are those that can carry their mean over the task's prompts instead (over all tokens, or the last
+    ones), all of them together, with a loss within the target, or within the circuit's own if that is larger.
+    Nodes outside the layers do not count. Each is first tried alone; the least harmful ones are put together.
+    Of more than REMOVED nodes, that many are tried.
     """
     rng = np.random.default_rng(seed)
     kept = {site: gate for site, gate in probe.nodes.items() if sites.in_layers(site)}
@@ -83,10 +83,16 @@ def constants(probe: Probe, target: float, seed: int) -> tuple[Figure, tuple[str
     one_each = {site: np.zeros((len(tried) + 1, *np.shape(gate)), bool) for site, gate in kept.items()}
     for row, (site, *place) in enumerate(tried, start=1):
         one_each[site][(row, *place)] = True
-    own, *alone = losses_of(probe.constant_margins(one_each)).mean(axis=1)
-    order = np.argsort(alone, kind="stable")
+    (own, *every), (_, *ends) = (
+        losses_of(probe.constant_margins(one_each, values)).mean(axis=1) for values in probe.own_averages
+    )
+    is_end = np.less(ends, every)
+    held = {site: value.copy() for site, value in probe.own_averages[0].items()}
+    for site, *place in (tried[i] for i in np.flatnonzero(is_end)):
+        held[site][tuple(place)] = probe.own_averages[1][site][tuple(place)]
+    order = np.argsort(np.minimum(every, ends), kind="stable")
     together = {site: np.cumsum(mask[1:][order], axis=0) > 0 for site, mask in one_each.items()}
-    losses = losses_of(probe.constant_margins(together)).mean(axis=1)
+    losses = losses_of(probe.constant_margins(together, held)).mean(axis=1)
     passing = np.flatnonzero(losses <= max(target, own))
     count = 1 + int(passing[-1]) if len(passing) else 0
     names = sorted(f"{layer}.{site}.{index}" for site, layer, index in (tried[i] for i in order[:count]))

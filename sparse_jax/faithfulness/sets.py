@@ -31,8 +31,9 @@ def beside_other_sets(probe: Probe, few: Probe, seed: int) -> Iterator[Figure]:
     """
     rng, kept, how = np.random.default_rng(seed), probe.nodes, probe.ablation
     gates = {site: np.asarray(gate, np.float32) for site, gate in kept.items()}
-    four = {site: np.stack([0 * gate, 0 * gate + 1, gate, 1 - gate]) for site, gate in gates.items()}
-    empty, full, circuit, without = probe.margins(four)
+    three = {site: np.stack([0 * gate, 0 * gate + 1, 1 - gate]) for site, gate in gates.items()}
+    empty, full, without = probe.margins(three, held=False)
+    (circuit,) = probe.margins({site: gate[None] for site, gate in gates.items()})
     span = float(full.mean() - empty.mean())
     shares = (circuit.mean(axis=1) - empty.mean()) / span if abs(span) > 1e-6 else np.full(len(full), np.nan)
     yield Figure("faithfulness of the logit difference", mean_interval(shares), "ratio", how)
@@ -42,7 +43,7 @@ def beside_other_sets(probe: Probe, few: Probe, seed: int) -> Iterator[Figure]:
     own_loss, harm = (losses_of(margins[:count]).mean() for margins in (circuit, without))
     random_sets = matched_sets(kept, SETS, seed)
     random_harm = losses_of(few.margins_without(random_sets)).mean(axis=1)
-    random_loss = losses_of(few.margins(random_sets)).mean(axis=1)
+    random_loss = losses_of(few.margins(random_sets, held=False)).mean(axis=1)
     milder, worse = int((random_harm < harm).sum()), int((random_loss > own_loss).sum())
     yield Figure(f"loss with random nodes ablated, {SETS} sets", mean_interval(random_harm), "nats", how)
     yield Figure("random sets that do less harm", share_interval(milder, SETS), "share", how)

@@ -36,6 +36,8 @@ class PruneConfig:
     well. Training and validation pairs are drawn in equal parts from the main split and from each kind, so
     that a circuit is chosen on what it was trained for; test pairs are those of the main split. Prompts, and
     so every step, can be twice as long.
+    constants: whether nodes that only hold a constant are replaced by it in the end (`circuit.constants`):
+    each carries its mean over the prompts then, whatever the ablation, and what led to it can go.
     sites: the gated sites: all sites of the layers, and optionally `embed` and `final_resid`.
     forbidden: nodes that no circuit may have, by name ("1.mlp_neuron.17", a channel of q and of k together if
     `tied_qk`): what is found without the nodes of an earlier circuit is a backup of it.
@@ -56,6 +58,7 @@ class PruneConfig:
     validation_pairs: int = 256
     test_pairs: int = 256
     sites: tuple[str, ...] = sites.LAYER_SITES
+    constants: bool = dataclasses.field(default=False, repr=False)
     forbidden: tuple[str, ...] = dataclasses.field(default=(), repr=False)  # see `Subject.about`
     objective: str = "binary"
     ablation: str = "mean"

@@ -12,7 +12,7 @@ from sparse_jax.ablation.draws import constant_ablated
 from sparse_jax.ablation.kinds import is_constant
 from sparse_jax.circuits.calibration import calibrate
 from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
-from sparse_jax.circuits.graph import Circuit
+from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
@@ -43,6 +43,9 @@ def circuit_of(
     nodes = kept_nodes(reduced.gates, values, reduced.scores, model.config.n_layers)
     edges = find_edges(model.params, nodes, reduced.gates)
     others = other_counts(model.config, model.params, nodes, prune.sites)
+    constants = _constants(reduced, model.config.n_layers)
+    if constants:
+        others = {**others, "constants": len(constants)}
     return Circuit(
         nodes=nodes,
         edges=edges,
@@ -63,7 +66,13 @@ def circuit_of(
             **provenance,
         },
         edge_gated=any(map(sites.is_edge, reduced.gates)),
+        constants=constants,
     )
+
+
+def _constants(reduced: Reduced, n_layers: int) -> tuple[Node, ...]:
+    held = {site: np.isfinite(value) for site, value in reduced.constants.items()}
+    return kept_nodes(held, reduced.constants, reduced.scores, n_layers)
 
 
 def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
@@ -94,10 +103,11 @@ def _measure(
     subject: Subject, data: TaskData, prune: PruneConfig, reduced: Reduced
 ) -> tuple[dict[str, float], dict[str, object]]:
     loss = LOSSES[prune.judged_by]
-    test = subject.judge(data.test, prune)
+    test = dataclasses.replace(subject.judge(data.test, prune), constants=reduced.constants)
     # fitted on the many training pairs: the few validation pairs would be overfitted; and for runs of the
     # circuit, whose closed nodes carry a constant
     train = subject.judge(data.train, dataclasses.replace(prune, ablation=_carried(prune)))
+    train = dataclasses.replace(train, constants=reduced.constants)
     fit_logits = train.logits(reduced.gates)
     calibration = calibrate(fit_logits, train.candidates, prune.calibration_steps, prune.judged_by)
     logits = test.logits(reduced.gates)

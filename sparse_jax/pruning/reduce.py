@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparse_jax.ablation.constants import averages, constants_of
+from sparse_jax.ablation.draws import constant_ablated
 from sparse_jax.ablation.judge import Judge
+from sparse_jax.ablation.kinds import is_constant
 from sparse_jax.circuits.edges import count_edges, count_nodes, edges_between
 from sparse_jax.circuits.gates import tie
+from sparse_jax.circuits.ranking import number_units
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Choice, best_of_lanes
@@ -27,7 +31,8 @@ class Reduced(NamedTuple):
     gates: 0/1, of nodes and, after `reduce_edges`, of edges. scores: the logits that nodes were ranked by.
     discretized: numbers of "nodes" and "edges" after ranking, before elimination (for a circuit derived from
     that of a stricter target: those of the latter). loss, standard_error: on the judge's pairs. reached:
-    whether the loss is at most the target; if not, nothing was eliminated.
+    whether the loss is at most the target; if not, nothing was eliminated. constants: of closed nodes that
+    carry one of their own (`ablation.constants.hold`).
     """
 
     target: float
@@ -37,6 +42,7 @@ class Reduced(NamedTuple):
     loss: float
     standard_error: float
     reached: bool
+    constants: Arrays = {}  # noqa: RUF012
 
 
 def working_lanes(found: Optimized) -> list[Arrays]:
@@ -73,7 +79,7 @@ def reduce_nodes(
             end = eliminate(judge, stricter.gates, stricter.gates, target, tied_qk)
             other = Reduced(target, end.gates, stricter.scores, stricter.discretized, *end[1:], True)
             reduced = min(reduced, other, key=lambda one: _size(judge, one))
-        yield reduced
+        yield _with_constants(judge, reduced, tied_qk) if prune.constants and reduced.reached else reduced
         stricter = reduced if reduced.reached else None
 
 
@@ -114,6 +120,49 @@ def _eliminated(
     discretized = {"nodes": count_nodes(found.gates), "edges": choice.edges}
     end = eliminate(judge, found.gates, removable, target, tied_qk) if found.reached else found
     return Reduced(target, end.gates, scores, discretized, end.loss, end.standard_error, found.reached)
+
+
+def _with_constants(judge: Judge, reduced: Reduced, tied_qk: bool) -> Reduced:
+    """The circuit with constants in place of nodes that only hold one, and without what led to these.
+
+    Nodes are eliminated once more, where each would carry its mean over the prompts (over all tokens, or over
+    the last ones, whichever costs less) if it were closed.
+    Constants without which the circuit is still within the target are then dropped.
+    """
+    kind = judge.ablation if is_constant(judge.ablation) else "mean"
+    values = constant_ablated(kind, judge.ablated)
+    candidates = averages(judge.config, judge.params, reduced.gates, values, judge.pairs, judge.frozen_norms)
+    of_all = _less_harmful(judge, reduced.gates, candidates, tied_qk)
+    free = dataclasses.replace(judge, constants=constants_of(reduced.gates, of_all))
+    end = eliminate(free, reduced.gates, reduced.gates, reduced.target, tied_qk)
+    closed = {site: (reduced.gates[site] > 0) & (end.gates[site] == 0) for site in of_all}
+    for mask in closed.values():
+        for place in np.argwhere(mask):
+            mask[tuple(place)] = False
+            fewer = dataclasses.replace(judge, constants=constants_of(closed, of_all))
+            mask[tuple(place)] = fewer.bound(fewer.losses(end.gates)[None])[0] > reduced.target
+    held = constants_of(closed, of_all)
+    loss = dataclasses.replace(judge, constants=held)
+    mean, error = loss.summary(loss.losses(end.gates))
+    return reduced._replace(gates=end.gates, loss=mean, standard_error=error, constants=held)
+
+
+def _less_harmful(judge: Judge, gates: Arrays, candidates: Sequence[Arrays], tied_qk: bool) -> Arrays:
+    """For each node the one of two constants that costs less if the node carries it alone."""
+    units = number_units(gates, tied_qk)
+    each = np.arange(units.count)
+    losses = []
+    for values in candidates:
+        held = dataclasses.replace(judge, constants=constants_of(gates, values))
+        closed = np.stack([each, each + 1], axis=1)
+        losses.append(held.bound(held.variants(gates, units.ranks(each), closed)))
+    is_second = losses[1] < losses[0]
+    first, second = candidates
+    return {
+        site: np.where((number >= 0) & is_second[number], second[site], first[site])
+        for site, number in units.numbers.items()
+        if site in first
+    }
 
 
 def _size(judge: Judge, reduced: Reduced) -> tuple[bool, int, int]:

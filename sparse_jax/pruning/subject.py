@@ -36,9 +36,11 @@ class Subject:
         return found if self.text is None else {**found, "text": fingerprint(self.text)[:16]}
 
     def about(self, data: TaskData, prune: PruneConfig) -> dict[str, str]:
-        """What a result is of, beside the settings in `repr(prune)`: hashes, and forbidden nodes if any."""
-        forbidden = {"forbidden": repr(prune.forbidden)} if prune.forbidden else {}
-        return {**self.origin, "pairs": data.fingerprint, **forbidden}
+        """What a result is of, beside the settings in `repr(prune)`: hashes, and later settings if given."""
+        later = {
+            name: repr(getattr(prune, name)) for name in ("constants", "forbidden") if getattr(prune, name)
+        }
+        return {**self.origin, "pairs": data.fingerprint, **later}
 
     def judge(self, pairs: EncodedPairs, prune: PruneConfig) -> Judge:
         """A judge of the model's circuits on the pairs of a split."""

@@ -70,7 +70,7 @@ def gated(circuit):
 
 def test_a_circuit_of_gated_edges_survives_its_json(gated):
     assert from_json(gated.to_json()) == gated
-    assert json.loads(gated.to_json())["version"] == 2
+    assert json.loads(gated.to_json())["version"] == 3
 
 
 def test_version_1_is_a_circuit_of_nodes(circuit):
@@ -113,7 +113,7 @@ def test_the_gates_it_gives_run_as_those_it_came_from():
     [
         ("{", "circuit: not JSON"),
         ("[]", "circuit: the format is not 'sparse_jax.circuit'"),
-        (json.dumps({"format": "sparse_jax.circuit", "version": 9}), "circuit: version 9; valid: 1, 2"),
+        (json.dumps({"format": "sparse_jax.circuit", "version": 9}), "circuit: version 9; valid: 1, 2, 3"),
         (json.dumps({"format": "sparse_jax.circuit", "version": 1}), "the field 'calibration' is missing"),
     ],
 )

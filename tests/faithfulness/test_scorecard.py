@@ -292,15 +292,18 @@ def test_a_part_of_the_only_path_breaks_both_and_a_part_of_nothing_only_the_mode
 
 
 def test_constants_are_means_over_the_prompts_of_the_circuits_own_values(model, values, probe):
-    """By hand: the mean over tokens up to each prompt's end, patched in."""
+    """By hand: the mean over tokens up to each prompt's end, or at the ends, patched in."""
     tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.ravel()
     gates = {site: np.asarray(gate, np.float32) for site, gate in probe.nodes.items()}
     hooks = Hooks(gates, {site: values[site] for site in gates}, capture=("mlp_neuron",))
     own = np.asarray(forward(CONFIG, model.params, tokens, hooks)[1]["mlp_neuron"])[0]
+    every, ends = (averages["mlp_neuron"][0] for averages in probe.own_averages)
     held = np.mean([own[row, place] for row in range(12) for place in range(last[row] + 1)], axis=0)
+    np.testing.assert_allclose(every, held, atol=1e-5)
+    np.testing.assert_allclose(ends, own[np.arange(12), last].mean(axis=0), atol=1e-5)
     masks = {site: np.zeros((2, *gate.shape), bool) for site, gate in gates.items()}
     masks["mlp_neuron"][1, 0, 3] = True
-    found = probe.constant_margins(masks)
+    found = probe.constant_margins(masks, probe.own_averages[0])
     patch = {"mlp_neuron": Patch(masks["mlp_neuron"][1][:, None, None], held[None, None, None])}
     for row, patches in enumerate(({}, patch)):
         hooks = Hooks(gates, {site: values[site] for site in gates}, patches=patches)

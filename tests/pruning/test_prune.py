@@ -26,6 +26,8 @@ from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
+from sparse_jax.model.forward import forward
+from sparse_jax.model.hooks import Hooks
 from sparse_jax.pruning import search as searching
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.extract import circuit_of
@@ -236,6 +238,57 @@ def test_a_strict_circuit_is_within_the_target_under_every_kind(model, corpus, t
     assert circuit.provenance["reached"]
     assert losses["validation"] + 2 * losses["validation_error"] <= 0.6
     assert circuit.provenance["text"] == fingerprint(text)[:16]
+
+
+def test_a_node_that_holds_a_constant_is_replaced_by_it_and_what_led_to_it_goes(model, corpus, tmp_path):
+    """Neuron 5 reads channel 7, in which only the last tokens of prompts, 1 and 2, are large: at the end of
+    a prompt it always adds the same, which its mean over other text is far from."""
+    embed = model.params["embed"]["kernel"].at[:, 7].set(0).at[1:3, 7].set(3.0)
+    mlp, attn = model.params["layers"]["mlp"], model.params["layers"]["attn"]
+    up = mlp["up"]["kernel"].at[:, :, 5].set(0).at[:, 7, 5].set(2.0)
+    up_bias = mlp["up"]["bias"].at[:, 5].set(0)
+    down = mlp["down"]["kernel"].at[:, 5].set(0).at[:, 5, 1].set(2.0)
+    # without what neuron 5 adds, the answer is 5 in both prompts
+    tokens = np.array([[6, 7, 1], [6, 7, 2]])
+    layers = {
+        "attn": {**attn, "out": {**attn["out"], "kernel": attn["out"]["kernel"].at[..., 7].set(0)}},
+        "mlp": {**mlp, "up": {"kernel": up, "bias": up_bias}, "down": {**mlp["down"], "kernel": down}},
+    }
+    params = {**model.params, "embed": {"kernel": embed}, "layers": {**model.params["layers"], **layers}}
+    added = forward(CONFIG, params, tokens, Hooks(capture=("mlp_neuron",)))[1]["mlp_neuron"][0, :, 2, 5]
+    assert np.ptp(np.asarray(added)) < 0.05 * added.mean() and added.mean() > 0.5
+    bias = mlp["down"]["bias"].at[:, 1].add(-2 * added.mean())
+    layers["mlp"] |= {"down": {"kernel": down, "bias": bias}}
+    params = {**params, "layers": {**model.params["layers"], **layers}}
+    held = dataclasses.replace(model, params=params)
+    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    plain, with_constants = (
+        prune_tasks(held, corpus, [data], Recipe(prune), tmp_path)[0]
+        for prune in (PRUNE, dataclasses.replace(PRUNE, constants=True))
+    )
+    beside = {"0.mlp_in.7", "0.mlp_neuron.5"}
+    assert beside < {node.name for node in plain.nodes} and not plain.constants
+    assert not beside & {node.name for node in with_constants.nodes}
+    assert with_constants.counts["edges"] < plain.counts["edges"]
+    (constant,) = with_constants.constants
+    assert constant.name == "0.mlp_neuron.5" and with_constants.counts["constants"] == 1
+    assert constant.mean == pytest.approx(float(added.mean()), rel=0.02)
+    assert with_constants.provenance["reached"] and with_constants.losses["circuit"] <= 0.15
+    # from its file it runs as it was measured, under every ablation with its constant
+    saved = next(one for path in tmp_path.glob("planted*.json") if (one := load_circuit(path)).constants)
+    assert saved.constants == with_constants.constants
+    for kind in ("mean", "zero", "resample", "stochastic"):
+        found = binary_loss(circuit_logits(held, saved, data.test, kind), data.test.candidates)
+        assert float(np.mean(found)) <= 0.2, kind
+    without = dataclasses.replace(saved, constants=())
+    lost = binary_loss(circuit_logits(held, without, data.test, "mean"), data.test.candidates)
+    assert float(np.mean(lost)) > 0.3
+    logits = sj.run(held, tokens, circuit=saved)[0][np.arange(2), 2]
+    assert logits[0, 4] > logits[0, 5] and logits[1, 5] > logits[1, 4]
+    with pytest.raises(
+        InputError, match=r"pruning\.constants: True is not valid; valid: False with gates on"
+    ):
+        Recipe(dataclasses.replace(PRUNE, constants=True), edge_prune=PRUNE)
 
 
 def test_forbidden_nodes_are_in_no_circuit_and_wrong_names_are_refused_before_any_work(
