@@ -113,8 +113,11 @@ def verdict_of(card: Scorecard) -> tuple[str, ...]:
         said.append(f"{leaning} other ablations its loss is too large ({', '.join(missed)} nats).")
     if attacked is not None and enough:
         holds = attacked <= UNDER_ATTACK * card.target
-        word = "It withstands" if holds else "It does not withstand"
-        said.append(f"{word} the worst share of their own values in all other nodes ({attacked:.2f} nats).")
+        word = "does not break it" if holds else "breaks it"
+        said.append(
+            f"An adversary that decides how much of their own values all other nodes keep {word} "
+            f"({attacked:.2f} nats)."
+        )
     by_name = {one.name: one.interval for one in card.figures}
     milder = by_name["random sets that do less harm"]
     if milder.value >= NECESSARY:
