@@ -36,14 +36,24 @@ FIGURES = (
     ("stochastic", "loss of the circuit", "stochastic"),
     ("adversary, shared", "loss of the circuit", "adversarial_shared"),
     ("worst of 16 draws", "loss of the circuit, worst of 16 draws a pair", "resample"),
+    ("CPR over log share", "CPR over the logarithm of the share", "mean"),
+    ("incompleteness", "incompleteness, up to 5 nodes chosen greedily", "mean"),
     ("circuit ablated", "loss with the circuit ablated", "mean"),
     ("random ablated", "loss with random nodes ablated, 100 sets", "mean"),
     ("answers follow it", "answers flipped by swapping the circuit's q, k, v and neurons", ""),
     ("answers follow the rest", "answers flipped by swapping all other q, k, v and neurons", ""),
     ("role correlation", "kept nodes, in the circuit against in the model (median, quartiles)", "mean"),
+    (
+        "unexplained, model with circuit's values",
+        "unexplained variance of the model with kept nodes as in the circuit",
+        "mean",
+    ),
     ("attention moved", "attention moved between model and circuit", "mean"),
     ("shifted accuracy, model", "accuracy of the full model, shifted split", ""),
     ("shifted accuracy, circuit", "accuracy of the circuit, shifted split", "mean"),
+    ("other words, circuit", "accuracy of the circuit, words split", "mean"),
+    ("deeper nesting, circuit", "accuracy of the circuit, nesting split", "mean"),
+    ("distractors, circuit", "accuracy of the circuit, distractors split", "mean"),
 )
 
 
