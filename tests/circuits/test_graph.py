@@ -73,6 +73,24 @@ def test_a_circuit_of_gated_edges_survives_its_json(gated):
     assert json.loads(gated.to_json())["version"] == 3
 
 
+def test_constants_survive_json_and_are_there_by_site_nan_elsewhere(circuit):
+    constants = (Node(0, "mlp_neuron", 5, mean=0.5), Node(0, "embed", 2, mean=-1.0))
+    one = dataclasses.replace(circuit, constants=constants)
+    assert from_json(one.to_json()) == one and not circuit.held(CONFIG)
+    held = one.held(CONFIG)
+    assert held["mlp_neuron"].shape == (1, 8) and held["embed"].shape == (8,)
+    assert held["mlp_neuron"][0, 5] == 0.5 and held["embed"][2] == -1.0
+    assert all(np.isnan(value).sum() == 7 for value in held.values())
+    fields = json.loads(circuit.to_json())
+    assert fields.pop("constants") == []
+    assert from_json(json.dumps({**fields, "version": 2})) == circuit
+    wrong = json.dumps({**fields, "constants": [{"layer": 0, "site": "q", "index": 1, "mean": None}]})
+    with pytest.raises(
+        InputError, match=r"circuit.constants\[0\].mean: None is not valid; valid: a finite num"
+    ):
+        from_json(wrong)
+
+
 def test_version_1_is_a_circuit_of_nodes(circuit):
     fields = json.loads(circuit.to_json())
     assert fields.pop("edge_gated") is False

@@ -81,6 +81,7 @@ const COUNT_MEANING = {
   embedding: "embedding weights read",
   unembedding: "unembedding weights written to",
   query_key: "query and key channels paired",
+  constants: "nodes outside it that carry a constant of their own",
 };
 
 // The far left of the slider is no threshold; from there |weight| grows by equal factors.
