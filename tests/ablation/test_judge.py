@@ -144,7 +144,7 @@ def test_an_adversary_does_more_harm_than_any_constant_share_and_alone_more_than
     np.testing.assert_allclose(judges["adversarial"].losses(opened), judges["mean"].losses(opened), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["adversarial", "adversarial_shared"])
+@pytest.mark.parametrize("kind", [pytest.param("adversarial", marks=pytest.mark.slow), "adversarial_shared"])
 def test_gates_have_gradients_under_an_adversary_although_its_choice_has_none(kind):
     """AbsTopK has no second derivative, which differentiating the adversary's ascent would need."""
     gradients = strict(kind).gradients(random_gates(1))
