@@ -11,12 +11,12 @@ from absl import flags
 from experiments import command
 from experiments.flag_types import path_flag, paths_flag
 from sparse_jax.faithfulness.measure import measure_circuit
-from sparse_jax.files import user_path
+from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require
 from sparse_jax.interactive import load_circuit
 from sparse_jax.models.formats import load_model
 from sparse_jax.tasks.find import FORMS, find_task
-from sparse_jax.viewer.circuit_page import report
+from sparse_jax.viewer.circuit_page import payload_of, report
 
 MODEL = path_flag("model", None, "the model that the circuits are of", required=True)
 CIRCUITS = paths_flag("circuits", "JSON files of circuits, separated by commas")
@@ -38,14 +38,19 @@ def main() -> None:
     circuits = [load_circuit(path, model) for path in CIRCUITS.value]
     names = TASKS.value or [str(one.provenance.get("task")) for one in circuits]
     tasks = [find_task(name) for name in names]
+    files = [f"{user_path(path).stem}.json" for path in CIRCUITS.value]
+    if OUTPUT.value:
+        require(len(set(files)) == len(files), "--output", files, "circuits whose files have different names")
+        require_writable(user_path(OUTPUT.value) / files[0])
     if REPORT.value:
-        report(circuits, user_path(REPORT.value))  # what it refuses, it refuses now
+        payload_of(circuits)  # refuses now what cannot be one page
+        require_writable(user_path(REPORT.value))
     cards = []
-    for path, circuit, task in zip(CIRCUITS.value, circuits, tasks):
+    for file, circuit, task in zip(files, circuits, tasks):
         cards.append(measure_circuit(model, circuit, task, PAIRS.value, again=AGAIN.value))
         print(cards[-1])
         if OUTPUT.value:
-            cards[-1].save(user_path(OUTPUT.value) / f"{user_path(path).stem}.json")
+            cards[-1].save(user_path(OUTPUT.value) / file)
     if REPORT.value:
         report(circuits, user_path(REPORT.value), cards)
 

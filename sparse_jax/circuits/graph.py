@@ -41,6 +41,11 @@ class Node:
         """Short and readable: "0.mlp_neuron.17"."""
         return f"{self.layer}.{self.site}.{self.index}"
 
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Its index in an array of its site: [L, N], or [N] outside the layers."""
+        return (self.index,) if self.site in sites.UNLAYERED_SITES else (self.layer, self.index)
+
 
 @dataclasses.dataclass(frozen=True)
 class Edge:
@@ -87,11 +92,10 @@ class Circuit:
         shapes = sites.node_shapes(config, self.sites)
         gates = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
         for node in self.nodes:
-            place = (node.index,) if node.site in sites.UNLAYERED_SITES else (node.layer, node.index)
             shape = shapes.get(node.site, ())
-            if len(shape) != len(place) or any(i >= n for i, n in zip(place, shape)):
+            if len(shape) != len(node.place) or any(i >= n for i, n in zip(node.place, shape)):
                 raise InputError(f"circuit: node {node.name} is not in this model; its sites are {shapes}")
-            gates[node.site][place] = 1.0
+            gates[node.site][node.place] = 1.0
         return {**gates, **self._edge_gates(config, gates)} if self.edge_gated else gates
 
     def held(self, config: ModelConfig) -> dict[str, np.ndarray]:
@@ -99,9 +103,7 @@ class Circuit:
         shapes = sites.node_shapes(config, tuple(dict.fromkeys(node.site for node in self.constants)))
         values = {site: np.full(shape, np.nan, np.float32) for site, shape in shapes.items()}
         for node in self.constants:
-            values[node.site][
-                node.index if node.site in sites.UNLAYERED_SITES else (node.layer, node.index)
-            ] = node.mean
+            values[node.site][node.place] = node.mean
         return values
 
     def _edge_gates(self, config: ModelConfig, nodes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -27,8 +27,9 @@ SEEDS, ROUNDS = 4, 2
 def pruned_again(probe: Probe, task: Task) -> Iterator[Figure]:
     """Figures of SEEDS prunings from other seeds, and of up to ROUNDS backups.
 
-    Each is one pruning of nodes with the settings that the circuit was found with, judged on the test split.
-    A backup is found while the q, k, v and neurons of the circuit, and of backups before it, are forbidden.
+    Each is one pruning of nodes with the settings that the circuit was found with, judged on the test split;
+    one that breaks down, or whose pairs the full model misses, counts as a miss. A backup is found while the
+    q, k, v and neurons of the circuit, and of backups before it, are forbidden.
     Raises InputError for a circuit that does not say how it was found.
     """
     if "pruning" not in probe.circuit.provenance:
@@ -75,9 +76,12 @@ def _seeds(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure]:
 
 
 def _backups(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure]:
-    how, forbidden = settings.ablation, set(settings.forbidden) | _inner_names(probe.circuit)
+    how, forbidden, latest = settings.ablation, set(settings.forbidden), probe.circuit
     for number in range(1, ROUNDS + 1):
-        given = dataclasses.replace(settings, forbidden=tuple(sorted(forbidden)))
+        if not _inner_names(latest):
+            return  # nothing to forbid: the same circuit would be found again
+        forbidden |= _inner_names(latest)
+        given = dataclasses.replace(settings, forbidden=tuple(sorted(forbidden)), compact=False)
         found = _pruned(probe, task, given, f"backup {number},")
         if found is None:
             return
@@ -90,7 +94,7 @@ def _backups(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure
         yield Figure(f"{BACKUP} {number}{EDGES}", Interval(size, size, size), "edges", how)
         if number == 1:
             yield from _growth(probe, found)
-        forbidden |= _inner_names(found)
+        latest = found
 
 
 def _inner_names(circuit: Circuit) -> set[str]:

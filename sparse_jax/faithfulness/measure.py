@@ -69,6 +69,7 @@ def measure_circuit(
         lambda: beside_other_sets(few, _first(few, SET_PAIRS), seed),
         lambda: _interchange(probe),
         lambda: in_both_runs(few),
+        lambda: iter([constants(_first(few, SET_PAIRS), float(target), seed)]),
         lambda: _shift(probes),
     )
     repeated = pruned_again(few, task) if again else None  # a generator: checked here, before all work
@@ -78,9 +79,8 @@ def measure_circuit(
         figures += part()
         bar.update(number)
     bar.close()
-    share, held = constants(_first(few, SET_PAIRS), float(target), seed)
-    figures += [share, *(repeated or ())]
-    card = Scorecard(task.name, model.origin, pairs, float(target), tuple(figures), held, ())
+    figures += repeated or ()
+    card = Scorecard(task.name, model.origin, pairs, float(target), tuple(figures), ())
     return dataclasses.replace(card, verdict=(*verdict_of(card), *missing))
 
 

@@ -332,6 +332,11 @@ def matched_sets(nodes: Gates, count: int, seed: int = 0) -> dict[str, np.ndarra
     return found
 
 
+def places_of(nodes: Mapping[str, np.ndarray]) -> list[tuple]:
+    """(site, *index) of every node whose mask is not 0."""
+    return [(site, *place) for site, mask in nodes.items() for place in np.argwhere(np.asarray(mask) > 0)]
+
+
 def inner(nodes: Mapping[str, np.ndarray], inverted: bool = False) -> dict[str, np.ndarray]:
     """The masks of `nodes` at the inner sites, or of all others there."""
     kept = {site: np.asarray(nodes[site]) > 0 for site in INNER_SITES if site in nodes}

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from sparse_jax.faithfulness.intervals import Interval, mean_interval, share_interval
-from sparse_jax.faithfulness.probes import Probe, Runs, losses_of
-from sparse_jax.faithfulness.scorecard import Figure
+from sparse_jax.faithfulness.probes import Probe, Runs, losses_of, places_of
+from sparse_jax.faithfulness.scorecard import CONSTANTS, Figure
 from sparse_jax.faithfulness.sets import REMOVED
 from sparse_jax.model import sites
 
@@ -68,8 +68,8 @@ def _attention(probe: Probe, runs: Runs) -> Iterator[Figure]:
         )
 
 
-def constants(probe: Probe, target: float, seed: int) -> tuple[Figure, tuple[str, ...]]:
-    """Kept nodes that only hold another constant than the mean: their share, and their names.
+def constants(probe: Probe, target: float, seed: int) -> Figure:
+    """Kept nodes that only hold another constant than the mean: their share, and which they are.
 
     They are those that can carry their mean over the task's prompts instead (over all tokens, or the last
     ones), all of them together, with a loss within the target, or within the circuit's own if that is larger.
@@ -78,7 +78,7 @@ def constants(probe: Probe, target: float, seed: int) -> tuple[Figure, tuple[str
     """
     rng = np.random.default_rng(seed)
     kept = {site: gate for site, gate in probe.nodes.items() if sites.in_layers(site)}
-    places = [(site, *place) for site, gate in kept.items() for place in np.argwhere(np.asarray(gate) > 0)]
+    places = places_of(kept)
     tried = [places[i] for i in rng.permutation(len(places))[:REMOVED]]
     one_each = {site: np.zeros((len(tried) + 1, *np.shape(gate)), bool) for site, gate in kept.items()}
     for row, (site, *place) in enumerate(tried, start=1):
@@ -97,4 +97,4 @@ def constants(probe: Probe, target: float, seed: int) -> tuple[Figure, tuple[str
     count = 1 + int(passing[-1]) if len(passing) else 0
     names = sorted(f"{layer}.{site}.{index}" for site, layer, index in (tried[i] for i in order[:count]))
     share = share_interval(count, len(tried))
-    return Figure("nodes that only hold a constant", share, "share", probe.ablation), tuple(names)
+    return Figure(CONSTANTS, share, "share", probe.ablation, tuple(names))

@@ -19,7 +19,8 @@ MARGIN, UNDER_ATTACK = 1.1, 2.0
 NECESSARY, DECISIVE, UNMOVED = 0.95, 0.9, 0.25
 # At most so many nodes are named in a sentence.
 NAMED = 8
-# Names of figures that a rule reads: prunings from other seeds, and backups by number.
+# Names of figures that a rule reads: constants, prunings from other seeds, and backups by number.
+CONSTANTS = "nodes that only hold a constant"
 OTHER_SEEDS = "prunings from other seeds within the target on the test split"
 BACKUP, LOSS, EDGES = "backup", ", loss", ", edges"
 
@@ -28,21 +29,22 @@ BACKUP, LOSS, EDGES = "backup", ", loss", ", edges"
 class Figure:
     """One measurement: its name, its value with a 95 % interval, and what closed nodes carry meanwhile.
 
-    unit: "nats", "share", "ratio", "correlation" and the like.
+    unit: "nats", "share", "ratio", "correlation" and the like. nodes: those that it counts, by name, if a
+    reader wants to know which.
     """
 
     name: str
     interval: Interval
     unit: str
     ablation: str = ""
+    nodes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Scorecard:
     """All figures of a circuit for a task, and what they come to.
 
-    target: the loss in nats that the circuit was to reach. constants: the nodes that only hold a constant, by
-    name. verdict: a sentence a rule.
+    target: the loss in nats that the circuit was to reach. verdict: a sentence a rule.
     """
 
     task: str
@@ -50,7 +52,6 @@ class Scorecard:
     pairs: int
     target: float
     figures: tuple[Figure, ...]
-    constants: tuple[str, ...]
     verdict: tuple[str, ...]
 
     def value(self, name: str, ablation: str = "") -> float:
@@ -67,11 +68,11 @@ class Scorecard:
         """Everything in it, as `save` writes it."""
         figures = [
             {"name": one.name, "ablation": one.ablation, "unit": one.unit, **one.interval._asdict()}
+            | ({"nodes": one.nodes} if one.nodes else {})
             for one in self.figures
         ]
         about = {"task": self.task, "model": self.model, "pairs": self.pairs, "target": self.target}
-        found = {"constants": self.constants, "verdict": self.verdict, "figures": figures}
-        return {"format": FORMAT, "version": 1, **about, **found}
+        return {"format": FORMAT, "version": 1, **about, "verdict": self.verdict, "figures": figures}
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes it as JSON, whole or not at all."""
@@ -131,8 +132,9 @@ def verdict_of(card: Scorecard) -> tuple[str, ...]:
         said.append(
             f"Answers follow its values in {swapped[0]:.0%}, all other values in {swapped[1]:.0%} of cases."
         )
-    if card.constants:
-        count, some = len(card.constants), ", ".join(card.constants[:NAMED])
+    constants = next((one.nodes for one in card.figures if one.name == CONSTANTS), ())
+    if constants:
+        count, some = len(constants), ", ".join(constants[:NAMED])
         more = ", ..." if count > NAMED else ""
         said.append(f"Nodes that only hold a constant: {count} ({some}{more}).")
     return (*said, *_of_prunings(by_name))

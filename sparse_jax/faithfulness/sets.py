@@ -8,7 +8,7 @@ import numpy as np
 from sparse_jax.circuits.ranking import number_units
 from sparse_jax.faithfulness.hypotheses import better_than_share, equivalence, holm, independence
 from sparse_jax.faithfulness.intervals import Interval, mean_interval, share_interval, statistic_interval
-from sparse_jax.faithfulness.probes import Probe, losses_of, matched_sets
+from sparse_jax.faithfulness.probes import Probe, losses_of, matched_sets, places_of
 from sparse_jax.faithfulness.scorecard import Figure
 from sparse_jax.pruning.baselines import attribution
 from sparse_jax.pruning.config import PruneConfig
@@ -102,7 +102,7 @@ def _by_share(probe: Probe) -> dict[str, np.ndarray]:
     outside = units.totals(found) / (1 + units.totals(found).max())  # below 1
     scores = {site: np.zeros(np.shape(gate)) for site, gate in kept.items()}
     for node in probe.circuit.nodes:
-        scores[node.site][(node.layer, node.index) if scores[node.site].ndim > 1 else node.index] = node.score
+        scores[node.site][node.place] = node.score
     own = units.totals(scores)
     is_kept = units.totals(kept) > 0
     order = np.argsort(-(outside + is_kept * (2 + own - own.min())), kind="stable")
@@ -115,8 +115,7 @@ def _removals(
     probe: Probe, kept: Masks, loss: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """How much the loss changes without each node (REMOVED at most), and without one added at random."""
-    places = [(site, *place) for site, gate in kept.items() for place in np.argwhere(np.asarray(gate) > 0)]
-    others = [(site, *place) for site, gate in kept.items() for place in np.argwhere(np.asarray(gate) == 0)]
+    places, others = places_of(kept), places_of({site: 1 - np.asarray(gate) for site, gate in kept.items()})
     removed = [places[i] for i in rng.permutation(len(places))[:REMOVED]]
     added = [others[i] for i in rng.permutation(len(others))[:SETS]]
     sets = {
@@ -148,7 +147,7 @@ def _incompleteness(probe: Probe, kept: Masks, rng: np.random.Generator) -> Figu
 
 def _greedy_incompleteness(probe: Probe, kept: Masks, rng: np.random.Generator) -> Figure:
     """The same for a part that grows by the node, of some at random, that makes the difference largest."""
-    places = [(site, *place) for site, gate in kept.items() for place in np.argwhere(np.asarray(gate) > 0)]
+    places = places_of(kept)
     part = {site: np.zeros(np.shape(gate), np.float32) for site, gate in kept.items()}
     best = np.zeros(len(probe.pairs.tokens))
     for _ in range(min(STEPS, len(places))):

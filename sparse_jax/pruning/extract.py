@@ -80,8 +80,7 @@ def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
     shapes = sites.node_shapes(config, circuit.sites)
     scores = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
     for node in circuit.nodes:
-        place = (node.index,) if node.site in sites.UNLAYERED_SITES else (node.layer, node.index)
-        scores[node.site][place] = node.score
+        scores[node.site][node.place] = node.score
     about, losses = circuit.provenance, circuit.losses
     return Reduced(
         losses["target"],

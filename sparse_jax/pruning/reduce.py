@@ -126,8 +126,8 @@ def _with_constants(judge: Judge, reduced: Reduced, tied_qk: bool) -> Reduced:
     """The circuit with constants in place of nodes that only hold one, and without what led to these.
 
     Nodes are eliminated once more, where each would carry its mean over the prompts (over all tokens, or over
-    the last ones, whichever costs less) if it were closed.
-    Constants without which the circuit is still within the target are then dropped.
+    the last ones, whichever costs less) if it were closed. Constants without which the circuit is still
+    within the target are then dropped.
     """
     kind = judge.ablation if is_constant(judge.ablation) else "mean"
     values = constant_ablated(kind, judge.ablated)

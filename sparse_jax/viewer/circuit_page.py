@@ -43,17 +43,18 @@ def report(
     that of each circuit, whose verdict and figures are shown below it. Raises InputError if there is no
     circuit, if there are two of the same task and kind of model, and for a scorecard of another task.
     """
-    write_report(path, _payload(circuits, scorecards))
+    write_report(path, payload_of(circuits, scorecards))
 
 
 def view(circuit: Circuit, scorecard: Measured | None = None) -> Page:
     """The page of one circuit, perhaps with its scorecard, for display in a notebook."""
-    return Page(render(_payload(circuit, () if scorecard is None else scorecard)))
+    return Page(render(payload_of(circuit, () if scorecard is None else scorecard)))
 
 
-def _payload(
-    circuits: Circuit | Sequence[Circuit], scorecards: Measured | Sequence[Measured]
+def payload_of(
+    circuits: Circuit | Sequence[Circuit], scorecards: Measured | Sequence[Measured] = ()
 ) -> dict[str, object]:
+    """What is on the page. Raises InputError as `report` does."""
     circuits = [circuits] if isinstance(circuits, Circuit) else list(circuits)
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
     cards = list(scorecards) if isinstance(scorecards, Sequence) else [scorecards]
@@ -61,7 +62,8 @@ def _payload(
     require(len(cards) in (0, len(circuits)), "scorecards", len(cards), valid)
     entries = []
     for number, one in enumerate(circuits):
-        task, card = str(one.provenance.get("task", "task")), cards[number].to_json() if cards else None
+        card = cards[number].to_json() if cards else None
+        task = str(one.provenance.get("task", "task" if card is None else card["task"]))
         if card is not None:
             require(card["task"] == task, f"scorecards[{number}]", card["task"], f"that of {task!r}")
         entries.append(TaskCircuit(task, _kind(one), one, scorecard=card))

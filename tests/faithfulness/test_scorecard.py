@@ -16,6 +16,7 @@ from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.faithfulness import again
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.probes import Probe, inner, losses_of, matched_sets
+from sparse_jax.faithfulness.scorecard import CONSTANTS
 from sparse_jax.faithfulness.sets import SHARES, _by_share, _greedy_incompleteness, _mean_over
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
@@ -186,7 +187,7 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
     assert card.verdict[1].startswith("An adversary") and "does not break it" in card.verdict[1]
     assert any(said.startswith("Necessary") for said in card.verdict)
     assert card.verdict[-2].startswith("Decisive")
-    assert card.constants == () and card.value("nodes that only hold a constant", "mean") == 0
+    assert held_in(card) == () and card.value("nodes that only hold a constant", "mean") == 0
     assert card.verdict[-1].startswith("Ablation from training text was not measured (vocab_size: 8")
     for figure in card.figures:
         assert figure.interval.low <= figure.interval.value <= figure.interval.high
@@ -195,6 +196,11 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
     written = json.loads((tmp_path / "card.json").read_text(), parse_constant=pytest.fail)
     assert written["verdict"] == list(card.verdict) and len(written["figures"]) == len(card.figures)
     assert "<table>" in card._repr_html_() and "Decisive" in repr(card)
+
+
+def held_in(card):
+    """The nodes that only hold a constant."""
+    return next(figure.nodes for figure in card.figures if figure.name == CONSTANTS)
 
 
 def test_kinds_of_shift_that_the_circuit_was_trained_on_are_named(model, circuit):
@@ -225,7 +231,7 @@ def test_another_circuit_is_none_of_that(model, values, tmp_path):
     assert any(said.startswith("Not shown to be necessary") for said in card.verdict)
     assert any(said.startswith("Answers follow its values in 0%") for said in card.verdict)
     # a node that does nothing can as well hold a constant
-    assert card.constants == ("0.mlp_neuron.5",)
+    assert held_in(card) == ("0.mlp_neuron.5",)
     assert "Nodes that only hold a constant: 1 (0.mlp_neuron.5)." in card.verdict
 
 
@@ -360,3 +366,8 @@ def test_a_second_neuron_that_does_the_same_is_found_as_a_backup(
     assert figures["backup 1, loss"] <= 0.15 and figures["backup 1, edges"] == 2
     assert figures["growth of a backup node's effect once the circuit is gone (median, quartiles)"] > 0.3
     assert figures["backup 2, loss"] > 0.5
+    # a circuit that has neither of them leaves nothing to forbid
+    empty = dataclasses.replace(probe.circuit, nodes=probe.circuit.nodes[:1], edges=())
+    assert probe.circuit.nodes[0].site == "mlp_in"
+    bare = dataclasses.replace(probe, circuit=empty)
+    assert not list(again._backups(bare, TASK, again.from_mapping(again.PruneConfig, PRUNING, "pruning")))
