@@ -9,10 +9,10 @@ figures, made anew after each circuit.
 
 from experiments import command
 from experiments.flag_types import path_flag
-from experiments.studies.faithfulness import measured_rows, write_results
+from experiments.studies.faithfulness import measured_rows, target_of, write_results
 from experiments.studies.figure import require_figures
 from sparse_jax.files import require_writable, user_path
-from sparse_jax.inputs import from_mapping, require, require_sections
+from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.find import find_task
@@ -26,16 +26,14 @@ def main() -> None:
     recipes = {
         name: from_mapping(PruneConfig, given, f"recipes.{name}") for name, given in config["recipes"].items()
     }
-    targets = sorted({prune.target_loss for prune in recipes.values()})
-    require(len(targets) == 1, "recipes", targets, "the same target_loss in all")
-    (target,) = targets
+    target_of(recipes)  # refused now if they differ
     tasks = [find_task(name) for name in config["tasks"]]
     require_figures()
     require_writable(user_path(OUTPUT.value) / "rows.jsonl")
     models = {side: load_model(path) for side, path in config["models"].items()}
     workdir, table = user_path(config["workdir"], "workdir"), ""
     for rows in measured_rows(models, tasks, recipes, workdir, config["pairs"]):
-        table = write_results(rows, target, user_path(OUTPUT.value))
+        table = write_results(rows, recipes, user_path(OUTPUT.value))
     print(table)
 
 

@@ -155,15 +155,26 @@ def _row(
     )
 
 
-def write_results(rows: Sequence[Row], target: float, directory: Path) -> str:
-    """Writes rows.jsonl, table.md and two figures to `directory`; returns the table."""
+def write_results(rows: Sequence[Row], recipes: Mapping[str, PruneConfig], directory: Path) -> str:
+    """Writes rows.jsonl, table.md and two figures to `directory`; returns the table.
+
+    Raises InputError without a row, and for recipes of different targets.
+    """
     require(len(rows) > 0, "rows", [], "at least one circuit")
+    target = target_of(recipes)
     write_whole(directory / "rows.jsonl", json_lines(map(dataclasses.asdict, rows)))
-    table = format_rows(rows, target)
+    table = format_rows(rows, recipes)
     write_whole(directory / "table.md", table)
     draw_losses(rows, target, directory / "losses.png")
     draw_edges(rows, target, directory / "edges.png")
     return table
+
+
+def target_of(recipes: Mapping[str, PruneConfig]) -> float:
+    """The target loss of all recipes. Raises InputError if they differ."""
+    targets = sorted({prune.target_loss for prune in recipes.values()})
+    require(len(targets) == 1, "recipes", targets, "the same target_loss in all")
+    return targets[0]
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -182,16 +193,21 @@ def common_tasks(rows: Sequence[Row], chosen: Sequence[tuple[str, str]]) -> list
     return [task for task in names if all((*cell, task) in done for cell in chosen)]
 
 
-def format_rows(rows: Sequence[Row], target: float) -> str:
+def format_rows(rows: Sequence[Row], recipes: Mapping[str, PruneConfig]) -> str:
     """Markdown: what circuits cost, and the mean of every figure over the tasks that all cells have."""
+    target = target_of(recipes)
     controls, rows = [row for row in rows if row.control], [row for row in rows if not row.control]
     chosen = cells(rows)
     tasks = common_tasks(rows, chosen)
     named = [f"{model}, {recipe}" for model, recipe in chosen]
     text = [
         "# Are the circuits what the models use?\n",
-        f"Circuits at {target:g} nats, one pruning each. Mean: trained and judged under mean ablation alone.",
-        "Strict: under the worst of mean, resample and stochastic ablation, with 1.64 standard errors added.",
+        f"Circuits at {target:g} nats, one pruning each, chosen by the worst of the recipe's ablations:\n",
+        *(
+            f"- {name}: {' and '.join(prune.kinds)}, with {prune.confidence:g} standard errors added"
+            for name, prune in recipes.items()
+        ),
+        "",
         f"Means over {len(tasks)} tasks that every column has a circuit with edges for:",
         f"{', '.join(tasks) or 'none yet'}.\n",
         "| | " + " | ".join(named) + " |",

@@ -12,7 +12,7 @@ import sparse_jax as sj
 from sparse_jax.ablation.applied import values_hash
 from sparse_jax.ablation.values import save_means
 from sparse_jax.circuits.edges import find_edges, kept_nodes
-from sparse_jax.circuits.graph import Circuit, load_circuit
+from sparse_jax.circuits.graph import Circuit, Node, load_circuit
 from sparse_jax.faithfulness import again
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.probes import Probe, inner, losses_of, matched_sets
@@ -317,6 +317,30 @@ def test_constants_are_means_over_the_prompts_of_the_circuits_own_values(model, 
         right, wrong = logits[np.arange(12)[:, None], probe.pairs.candidates.reshape(12, 2)].T
         np.testing.assert_allclose(found[row].ravel(), right - wrong, atol=1e-4)
     assert losses_of(found[0]).mean() < 0.15 and losses_of(found[1]).mean() > 0.6
+
+
+def test_a_circuits_constants_are_kept_in_parts_of_it_and_not_in_other_sets(model, circuit, values):
+    """What neuron 5 writes to channel 1 decides here, and its constant is far from its mean."""
+    node = Node(0, "mlp_out", 1, mean=9.0)
+    others = tuple(one for one in circuit.nodes if one.site != "mlp_out")
+    held = dataclasses.replace(circuit, nodes=others, constants=(node,))
+    probe = Probe(model, held, TASK.encode("test", 6, 0, model.tokenizer, 8))
+    gates = {site: np.asarray(gate, np.float32)[None] for site, gate in probe.nodes.items()}
+    tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.ravel()
+    for keeps, value in ((True, 9.0), (False, values["mlp_out"][0, 1])):
+        ablated = {site: np.array(values[site]) for site in gates}
+        ablated["mlp_out"][0, 1] = value
+        hooks = Hooks({site: gate[0] for site, gate in gates.items()}, ablated)
+        logits = np.asarray(forward(CONFIG, model.params, tokens, hooks)[0])[np.arange(12), last]
+        right, wrong = logits[np.arange(12)[:, None], probe.pairs.candidates.reshape(12, 2)].T
+        np.testing.assert_allclose(probe.margins(gates, held=keeps).ravel(), right - wrong, atol=1e-4)
+    # under every kind of ablation the constant makes the answer 4; resampled, it is sometimes 5
+    free = dataclasses.replace(probe, circuit=dataclasses.replace(held, constants=()))
+    for kind in ("mean", "zero", "resample", "resample_position", "stochastic", "adversarial"):
+        logits = probe.circuit_logits(kind)
+        assert (logits[..., 4] > logits[..., 5]).all(), kind
+    logits = free.circuit_logits("resample")
+    assert 0 < (logits[..., 4] > logits[..., 5]).sum() < 12
 
 
 PRUNING = {

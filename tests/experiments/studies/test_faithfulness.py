@@ -1,9 +1,21 @@
 """The study's rows, table and figures, from circuits made up here."""
 
 import dataclasses
+from pathlib import Path
 
+import pytest
+
+from experiments.studies import faithfulness
 from experiments.studies.faithfulness import Row, cells, common_tasks, format_rows, write_results
+from sparse_jax.circuits.graph import Circuit, Node
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.runtime.writers import read_rows
+from sparse_jax.tasks.controls import ControlTask
+from tests.planted import Planted
+
+RECIPES = {"mean": PruneConfig(), "strict": PruneConfig(ablation="mean+resample", confidence=1.5)}
 
 
 def row(model, task, recipe, edges, reached=True, loss=0.1, resampled=0.2):
@@ -36,7 +48,8 @@ def test_the_table_compares_what_all_have():
     ]
     assert common_tasks(ROWS, cells(ROWS)) == ["a"]
     assert common_tasks(ROWS, [("sparse", "mean"), ("dense", "mean")]) == ["a", "b"]
-    table = format_rows(ROWS, 0.15)
+    table = format_rows(ROWS, RECIPES)
+    assert "- strict: mean and resample, with 1.5 standard errors added" in table
     assert "| tasks that reach the target | 2 of 2 | 2 of 2 | 2 of 2 | 1 of 2 |" in table
     assert "| of these, within it on the test split | 2 of 2 | 1 of 2 | 2 of 2 | 1 of 1 |" in table
     assert "| resample | 0.500 | 0.200 | 0.200 | 0.200 |" in table
@@ -46,8 +59,49 @@ def test_the_table_compares_what_all_have():
 
 
 def test_results_are_written_and_read_again(tmp_path):
-    write_results(ROWS, 0.15, tmp_path)
+    write_results(ROWS, RECIPES, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "table.md", "losses.png", "edges.png"}
     again = [Row(**one) for one in read_rows(tmp_path / "rows.jsonl")]
     assert again == [dataclasses.replace(one) for one in ROWS]
-    write_results(ROWS[:1], 0.15, tmp_path / "one")
+    write_results(ROWS[:1], RECIPES, tmp_path / "one")
+    different = {**RECIPES, "other": PruneConfig(target_loss=0.3)}
+    with pytest.raises(InputError, match=r"recipes: \[0\.15, 0\.3\] is not valid"):
+        write_results(ROWS, different, tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_control_stands_apart_beside_the_edges_of_its_task():
+    control = dataclasses.replace(row("sparse", "a.hashed", "strict", 130), figures=[], control=True)
+    missed = dataclasses.replace(row("dense", "b.hashed", "strict", 0, reached=False), control=True)
+    table = format_rows([*ROWS, control, missed], RECIPES)
+    assert "| a.hashed | sparse | 130 | 12 |" in table
+    assert "| b.hashed | dense | missed (0.10 nats) | missed (0.10 nats) |" in table
+    start = table.index("| control, strict |")
+    assert table[:start].rstrip() + "\n" == format_rows(ROWS, RECIPES)
+
+
+def test_controls_are_pruned_strictly_alone_and_get_no_scorecard(tmp_path, monkeypatch):
+    asked = []
+
+    def found(subject, task, prune, label):
+        asked.append(label)
+        losses, about = {"circuit": 0.1, "validation": 0.1}, {"identity": label, "reached": True}
+        node = (Node(0, "q", 1),)
+        return Circuit(node, (), sites.LAYER_SITES, {"nodes": 1, "edges": 0}, losses, {}, about)
+
+    monkeypatch.setattr(faithfulness, "prepare_subject", lambda *given: None)
+    monkeypatch.setattr(faithfulness, "_circuit", found)
+    monkeypatch.setattr(faithfulness, "measure_circuit", lambda *given: pytest.fail("a scorecard"))
+    models = {"sparse": None}
+    task = ControlTask.of(Planted("planted", "tests", "which digit"), "hashed")
+    *_, rows = faithfulness.measured_rows(models, [task], RECIPES, tmp_path, 8)
+    assert asked == ["sparse planted.hashed strict"]
+    (one,) = rows
+    assert one.control and one.figures == [] and one.verdict == []
+
+
+def test_every_figure_of_the_table_is_one_of_a_scorecard():
+    """By the rows of the committed study, which are scorecards' figures."""
+    rows = read_rows(Path(faithfulness.__file__).parents[1] / "results" / "faithfulness" / "rows.jsonl")
+    there = {(figure["name"], figure["ablation"]) for one in rows for figure in one["figures"]}
+    assert {(name, ablation) for _, name, ablation in faithfulness.FIGURES} <= there
