@@ -266,6 +266,8 @@ def test_a_node_that_holds_a_constant_is_replaced_by_it_and_what_led_to_it_goes(
         prune_tasks(held, corpus, [data], Recipe(prune), tmp_path)[0]
         for prune in (PRUNE, dataclasses.replace(PRUNE, constants=True))
     )
+    # the gates are those of the first pruning: constants come after them
+    assert len(list((tmp_path / "search").glob("planted-*"))) == 1
     beside = {"0.mlp_in.7", "0.mlp_neuron.5"}
     assert beside < {node.name for node in plain.nodes} and not plain.constants
     assert not beside & {node.name for node in with_constants.nodes}
