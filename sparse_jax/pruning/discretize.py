@@ -14,6 +14,11 @@ from sparse_jax.trees import Arrays
 
 # In search of the smallest circuit, all lanes are first followed up to this many edges.
 FIRST_EDGES = 16
+# Lanes are followed one unit at a time up to this size, or twice as many units as their own gates leave open.
+# What lies beyond has no order worth the time: training closed it firmly, and a target that is not reached
+# by then mostly never is. From there on each size is larger than the one before by this share.
+EXACT_UP_TO = 256
+GROWTH = 1 / 32
 
 
 class Discretized(NamedTuple):
@@ -69,7 +74,7 @@ class LossCurve:
     """The losses of the k best-ranked units for growing k, computed only as far as they are needed.
 
     Ask for the loosest target first: a loss known to be above one target is above all stricter ones, and its
-    exact value is never computed.
+    exact value is never computed. growth, exact: the sizes that are tried, as in `sizes_to_try`.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class LossCurve:
         fixed: Arrays | None = None,
         eligible: Arrays | None = None,
         growth: float = 0.0,
+        exact: int = 0,
     ):
         if eligible is None:
             eligible = {key: np.ones(np.shape(score)) for key, score in scores.items()}
@@ -90,7 +96,7 @@ class LossCurve:
         }
         self.all_open = {**(fixed or {}), **opened}
         self._judge, self._total, self._asked = judge, units.count, np.inf
-        self._ks = sizes_to_try(units.count, growth)
+        self._ks = sizes_to_try(units.count, growth, exact)
         self._losses_KxM = np.zeros((0, len(judge.items.kind)))
 
     def edges(self) -> np.ndarray:
@@ -126,10 +132,17 @@ class LossCurve:
 
     @functools.cached_property
     def _closest(self) -> Discretized:
-        """The k of the lowest loss. This evaluates every k completely, so it is done once for all targets."""
-        losses_KxM = self._judge.variants(self.all_open, self.ranks, self._closed(self._ks))
-        place = int(np.argmin(self._judge.bound(losses_KxM)))
-        return self._found(place, losses_KxM[place], reached=False)
+        """The k of the lowest loss, the smallest of equals. Found once for all targets."""
+        best, place, losses_M = np.inf, 0, np.full(len(self._judge.items.kind), np.inf)
+        for start in range(0, len(self._ks), VARIANTS):
+            closed = self._closed(self._ks[start : start + VARIANTS])
+            # a mean above the best bound so far has a larger bound itself, so the best is never abandoned
+            losses_KxM = self._judge.variants(self.all_open, self.ranks, closed, best)
+            bounds = self._judge.bound(losses_KxM)
+            lowest = int(np.argmin(bounds))
+            if bounds[lowest] < best:
+                best, place, losses_M = float(bounds[lowest]), start + lowest, losses_KxM[lowest]
+        return self._found(place, losses_M, reached=False)
 
     def _extend(self, limit: float) -> None:
         start = len(self._losses_KxM)
@@ -146,9 +159,12 @@ class LossCurve:
         return Discretized(gates, k, *self._judge.summary(losses_M), reached)
 
 
-def sizes_to_try(count: int, growth: float) -> np.ndarray:
-    """0, 1, 2, ... to `count`; with `growth`, the steps grow to that share of k once this exceeds 1."""
-    sizes = [0]
+def sizes_to_try(count: int, growth: float, exact: int = 0) -> np.ndarray:
+    """0, 1, 2, ... to `count`; with `growth`, the steps grow to that share of k once this exceeds 1.
+
+    Up to `exact` they do not grow.
+    """
+    sizes = list(range(min(count, exact) + 1))
     while sizes[-1] < count:
         sizes.append(min(count, sizes[-1] + max(1, int(sizes[-1] * growth))))
     return np.array(sizes, np.int32)
@@ -173,9 +189,12 @@ def best_of_lanes(
 
     `lanes` are gate logits, `fixed` and `eligible` as in `discretize_many`. The number of
     edges only grows with k, so all lanes are followed side by side until one of them reaches the target.
-    This is exact, and a lane that would need nearly all units costs no more than the others.
+    A lane that would need nearly all units costs no more than the others. The result is exact as long as the
+    circuit has at most `EXACT_UP_TO` units, or twice as many as the lane's own gates leave open; a larger one
+    may be too large by the share `GROWTH`.
     """
-    curves = [LossCurve(judge, logits, fixed, eligible) for logits in lanes]
+    exact = [max(EXACT_UP_TO, 2 * _open(logits)) for logits in lanes]
+    curves = [LossCurve(judge, logits, fixed, eligible, GROWTH, most) for logits, most in zip(lanes, exact)]
     # lanes with the fewest edges by their own gates come first, so that the others are cut short
     order = sorted(range(len(lanes)), key=lambda lane: _open(lanes[lane]))
     edges = {lane: curves[lane].edges() for lane in order}

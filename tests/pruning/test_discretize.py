@@ -110,6 +110,29 @@ def test_strides_grow_by_their_share_and_never_miss_the_ends():
     sizes = sizes_to_try(2000, 0.05)
     assert sizes[-1] == 2000 and (np.diff(sizes)[:-1] <= np.maximum(1, 0.05 * sizes[1:-1])).all()
     assert len(sizes) < 140
+    assert sizes_to_try(9, 0.5, 5).tolist() == [0, 1, 2, 3, 4, 5, 7, 9]
+    assert sizes_to_try(3, 0.5, 5).tolist() == [0, 1, 2, 3]
+
+
+def test_beyond_twice_what_a_lane_leaves_open_sizes_are_near_the_smallest(monkeypatch):
+    """A target that no size reaches does not cost a run of every size there is."""
+    monkeypatch.setattr(discretize_module, "EXACT_UP_TO", 8)
+    monkeypatch.setattr(discretize_module, "GROWTH", 1 / 4)
+    scores = {site: score - 100 for site, score in scores_of(2).items()}
+    units = sum(score.size for score in scores.values())
+    sizes = sizes_to_try(units, 1 / 4, 8)
+    losses = curve(scores, sizes)
+    (missed,) = best_of_lanes(noisy(), [scores], [0.001])
+    assert not missed.found.reached and missed.found.k == sizes[np.argmin(losses)]
+    assert missed.found.loss == pytest.approx(losses.min(), abs=1e-5)
+    places = np.flatnonzero(losses < np.minimum.accumulate(np.append(np.inf, losses))[:-1])
+    target = float(losses[places[-2:]].mean())
+    (found,) = best_of_lanes(noisy(), [scores], [target])
+    assert found.found.reached and found.found.k == sizes[places[-1]] > 8
+    # with gates that stay open, every size up to twice their number is tried
+    half = {site: score - np.median(score) for site, score in scores_of(2).items()}
+    (exact,) = best_of_lanes(noisy(), [half], [target])
+    assert exact.found.k == discretize(noisy(), half, target).k
 
 
 def work_of(function, scores, targets):
