@@ -4,7 +4,7 @@ python -m experiments.faithfulness --config=experiments/configs/faithfulness.py
 
 Every task is pruned in both models by both recipes, and every circuit gets a scorecard. It may be stopped at
 any time; the same command continues. --output gets rows.jsonl with a line per circuit, the table and two
-figures, made anew after each circuit.
+figures, made anew after each circuit, and circuits/ the circuits themselves.
 """
 
 from experiments import command
@@ -31,9 +31,9 @@ def main() -> None:
     require_figures()
     require_writable(user_path(OUTPUT.value) / "rows.jsonl")
     models = {side: load_model(path) for side, path in config["models"].items()}
-    workdir, table = user_path(config["workdir"], "workdir"), ""
-    for rows in measured_rows(models, tasks, recipes, workdir, config["pairs"]):
-        table = write_results(rows, recipes, user_path(OUTPUT.value))
+    workdir, output, table = user_path(config["workdir"], "workdir"), user_path(OUTPUT.value), ""
+    for rows in measured_rows(models, tasks, recipes, workdir, config["pairs"], output / "circuits"):
+        table = write_results(rows, recipes, output)
     print(table)
 
 

@@ -16,9 +16,11 @@ from tokenizers import processors
 
 import sparse_jax as sj
 from sparse_jax import interactive
+from sparse_jax.ablation import values
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.ablation.values import load_means, program_windows
 from sparse_jax.circuits import graph
+from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import load_tokenizer
 from sparse_jax.faithfulness.intervals import Interval
 from sparse_jax.faithfulness.scorecard import Figure
@@ -27,9 +29,11 @@ from sparse_jax.model.hooks import Hooks
 from sparse_jax.models import formats
 from sparse_jax.training import presets
 from sparse_jax.trees import named_leaves
+from tests.planted import Planted, planted_model
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "experiments" / "results" / "small"
+CIRCUITS = ROOT / "experiments" / "results" / "faithfulness" / "circuits"
 SHORT = {"steps": 20, "pairs_per_step": 4, "train_pairs": 16, "validation_pairs": 8, "test_pairs": 8}
 
 
@@ -39,8 +43,8 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def circuit(model):
-    return sj.prune(model, "for_while", target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)
+def circuit():
+    return sj.load_circuit(CIRCUITS / "sparse" / "mean" / "for_while.json")
 
 
 def test_importing_is_cheap_and_names_are_what_they_say():
@@ -146,11 +150,24 @@ def test_a_score_is_a_row_of_the_table_of_tasks(model):
     assert "loss" in repr(found) and "<table>" in found._repr_html_()
 
 
-def test_a_circuit_comes_back_from_its_file_with_its_loss(model, circuit, tmp_path):
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_pruned_circuit_comes_back_from_its_file_with_its_loss(model, real, tmp_path, monkeypatch):
+    chosen, task = (model, "for_while") if real else (planted_model(), Planted("planted", "tests", "a digit"))
+    if not real:  # whose text would have to be made
+        tokens = np.random.default_rng(0).integers(0, 8, 2000).astype(np.uint16)
+        corpus = Corpus(chosen.tokenizer, {"s": SourceTokens(tokens, tokens)}, {"s": 1.0}, "", {})
+        monkeypatch.setattr(values, "prepare", lambda *_: corpus)
+    circuit = sj.prune(chosen, task, target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)
+    assert circuit.nodes and circuit.provenance["reached"] and circuit.losses["validation"] <= 0.5
     circuit.save(tmp_path / "c.json")
     again = sj.load_circuit(tmp_path / "c.json")
-    found = sj.score(model, "for_while", circuit=again, pairs=8)
+    found = sj.score(chosen, task, circuit=again, pairs=SHORT["test_pairs"])
     assert found.loss == pytest.approx(circuit.losses["circuit"], abs=1e-5)
+
+
+def test_a_circuit_runs_with_its_gates_means_and_calibration(model, circuit, tmp_path):
+    circuit.save(tmp_path / "c.json")
+    again = sj.load_circuit(tmp_path / "c.json")
     logits, _ = sj.run(model, "for x", circuit=again)
     gates = again.gates(model.config)
     means = load_means(SMALL / "sparse" / "means_128.npz")

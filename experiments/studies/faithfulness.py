@@ -93,10 +93,12 @@ def measured_rows(
     recipes: Mapping[str, PruneConfig],
     workdir: Path,
     pairs: int,
+    circuits: Path,
 ) -> Iterator[list[Row]]:
     """All rows so far, after each new circuit has been found and measured; tasks in turn, all of their cells.
 
-    Circuits are kept in `workdir`, rows in rows.jsonl there; what was there is not made again. A task that a
+    Circuits are kept in `workdir`, rows in rows.jsonl there; what was there is not made again. Each circuit
+    is also written to `circuits`, as SIDE/RECIPE/TASK.json, for whoever wants to look at it. A task that a
     model misses at the target has no row for it. Controls of tasks are pruned by the strict recipes alone,
     and get no scorecard.
     """
@@ -115,6 +117,7 @@ def measured_rows(
         circuit = _circuit(subjects[side, name], task, recipes[name], f"{side} {task.name} {name}")
         if circuit is None:
             continue
+        circuit.save(circuits / side / name / f"{task.name}.json")
         about = side, task.name, name, circuit.provenance["identity"], pairs
         if any((row.model, row.task, row.recipe, row.identity, row.pairs) == about for row in rows):
             continue

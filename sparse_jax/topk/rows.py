@@ -118,6 +118,7 @@ def _row_thresholds(x_RxN, k: int):
     return lax.platform_dependent(x_RxN, cpu=in_cache, default=lambda x: _search_digits(magnitude_keys(x), k))
 
 
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
 def _search_digits(keys_RxN, k: int, digit_bits: int = 3):
     """The largest t that at least k keys of a row reach, from its highest digit down.
 
@@ -126,7 +127,8 @@ def _search_digits(keys_RxN, k: int, digit_bits: int = 3):
     """
     key_bits = 8 * keys_RxN.dtype.itemsize - 1
 
-    def next_digit(step, threshold_R):
+    def next_digit(state):
+        step, threshold_R = state
         shift = jnp.maximum(key_bits - digit_bits * (step + 1), 0).astype(keys_RxN.dtype)
         digit_R = jnp.zeros_like(threshold_R)
         for value in range(1, 2**digit_bits):
@@ -134,20 +136,22 @@ def _search_digits(keys_RxN, k: int, digit_bits: int = 3):
             # a trial beyond the largest key wraps to a negative number, which every key would reach
             reached_R = (_count(keys_RxN, trial_R) >= k) & (trial_R > threshold_R)
             digit_R += reached_R.astype(keys_RxN.dtype)
-        return threshold_R + (digit_R << shift)
+        return step + 1, threshold_R + (digit_R << shift)
 
     passes = -(-key_bits // digit_bits)
-    return lax.fori_loop(0, passes, next_digit, jnp.zeros(len(keys_RxN), keys_RxN.dtype))
+    start = jnp.int32(0), jnp.zeros(len(keys_RxN), keys_RxN.dtype)
+    # not a fori_loop: it would be a scan, which JAX takes apart each time a layer is differentiated
+    return lax.while_loop(lambda state: state[0] < passes, next_digit, start)[1]
 
 
-def _search_in_lanes(keys_RxN, k: int):
+def _search_in_lanes(keys_RxN, k: int, digit_bits: int = 2):
     """For CPUs: two bits per pass, until exactly k keys of every row reach its threshold.
 
     Several devices go on to the last bit, since stopping early would need communication, and bit by bit,
-    since they add up the counts of lanes.
+    since they add up the counts.
     """
-    is_alone = jax.device_count() == 1
-    digit_bits = 2 if is_alone else 1
+    if jax.device_count() > 1:
+        return _search_digits(keys_RxN, k, digit_bits=1)
     rows, dtype = len(keys_RxN), keys_RxN.dtype
     keys_RxCxN = _in_lanes(keys_RxN)
     key_bits = 8 * dtype.itemsize - 1
@@ -166,8 +170,7 @@ def _search_in_lanes(keys_RxN, k: int):
 
     def unfinished(state):
         step, _, reach_R = state
-        left = digit_bits * step < key_bits
-        return left & jnp.any(reach_R != k) if is_alone else left
+        return (digit_bits * step < key_bits) & jnp.any(reach_R != k)
 
     start = jnp.int32(0), jnp.zeros(rows, dtype), jnp.full(rows, _MANY)
     return lax.while_loop(unfinished, next_digit, start)[1]

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "results" / "small"
 ROWS = [json.loads(line) for line in (FOLDER / "tasks.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture(scope="module", params=["sparse", pytest.param("dense", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=SIDES)
 def model(request):
     return request.param, load_model(FOLDER / request.param)
 
@@ -34,6 +34,7 @@ def test_it_is_the_model_of_the_config(model):
     assert difference(run_config(model.run), run_config(small.get_config().to_dict()[side])) is None
 
 
+@pytest.mark.slow
 def test_it_does_a_task_as_well_as_the_table_says(model):
     side, model = model
     row = next(
@@ -46,6 +47,7 @@ def test_it_does_a_task_as_well_as_the_table_says(model):
             assert found[name] == pytest.approx(value, abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_it_can_be_pruned_without_its_text(model, monkeypatch):
     monkeypatch.setattr(ablation, "prepare", None)
     means = ablation.ablation_values(model[1])

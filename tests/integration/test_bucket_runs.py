@@ -115,6 +115,7 @@ def test_a_run_has_the_bits_of_one_on_a_disk(here, there, bucket, storage):
     assert read_workdir(user_path(f"{bucket}/run")).origin == f"{bucket}/run at step 4"
 
 
+@pytest.mark.slow  # as on a full disk, in tests/training/test_survival.py
 def test_a_checkpoint_that_cannot_be_written_is_named(there, bucket, storage):
     def before(method, _, name):
         if method != "GET" and name.startswith("run/checkpoints/8/"):

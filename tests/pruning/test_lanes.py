@@ -204,7 +204,11 @@ def test_lanes_that_have_all_broken_down_are_run_no_further(six, monkeypatch):
 
 @pytest.mark.parametrize(
     ("ablation", "objective"),
-    [("zero", "kl"), ("resample+stochastic", "binary+kl"), ("adversarial", "full_vocabulary")],
+    [
+        ("zero", "kl"),
+        ("resample+stochastic", "binary+kl"),
+        pytest.param("adversarial", "full_vocabulary", marks=pytest.mark.slow),
+    ],
 )
 def test_every_ablation_and_objective_trains_and_counts(ablation, objective, six):
     tasks, lanes, all_six = six

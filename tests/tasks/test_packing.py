@@ -64,7 +64,8 @@ def pairs():
     "changes",
     [
         pytest.param({"n_layers": 1, "attention_sink": False}, marks=pytest.mark.slow),
-        {"positions": "concatenated", "d_position": 4},
+        {"positions": "concatenated", "d_position": 4, "n_layers": 1},
+        pytest.param({"positions": "concatenated", "d_position": 4}, marks=pytest.mark.slow),
         pytest.param({"positions": "added", "bigram": "none"}, marks=pytest.mark.slow),
         pytest.param(
             {"positions": "sinusoidal", "d_position": 4, "tied_embedding": True}, marks=pytest.mark.slow

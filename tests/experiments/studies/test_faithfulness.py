@@ -7,7 +7,7 @@ import pytest
 
 from experiments.studies import faithfulness
 from experiments.studies.faithfulness import Row, cells, common_tasks, format_rows, write_results
-from sparse_jax.circuits.graph import Circuit, Node
+from sparse_jax.circuits.graph import Circuit, Node, load_circuit
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.pruning.config import PruneConfig
@@ -94,9 +94,10 @@ def test_controls_are_pruned_strictly_alone_and_get_no_scorecard(tmp_path, monke
     monkeypatch.setattr(faithfulness, "measure_circuit", lambda *given: pytest.fail("a scorecard"))
     models = {"sparse": None}
     task = ControlTask.of(Planted("planted", "tests", "which digit"), "hashed")
-    *_, rows = faithfulness.measured_rows(models, [task], RECIPES, tmp_path, 8)
+    *_, rows = faithfulness.measured_rows(models, [task], RECIPES, tmp_path, 8, tmp_path / "circuits")
     assert asked == ["sparse planted.hashed strict"]
     (one,) = rows
+    assert load_circuit(tmp_path / "circuits" / "sparse" / "strict" / "planted.hashed.json").nodes
     assert one.control and one.figures == [] and one.verdict == []
 
 
