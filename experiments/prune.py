@@ -15,7 +15,7 @@ from sparse_jax.inputs import from_mapping, require
 from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
-from sparse_jax.pruning.recipe import Recipe, SearchConfig, for_edges
+from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import FORMS, find_task
 
@@ -40,9 +40,7 @@ def main() -> None:
     """Writes a circuit per task and prints their sizes."""
     prune = from_mapping(PruneConfig, command.config().to_dict(), "pruning")
     search = SearchConfig(LANES.value, SEARCH.value)
-    recipe = Recipe(
-        prune, search, edge_prune=for_edges(prune) if EDGES.value else None, edge_lanes=LANES.value
-    )
+    recipe = Recipe(prune, search, edge_prune=prune if EDGES.value else None, edge_lanes=LANES.value)
     require(len(NAMES.value) > 0, "--tasks", NAMES.value, f"one or more, each {FORMS}")
     tasks = [find_task(name) for name in NAMES.value]
     model = load_model(MODEL.value)

@@ -41,7 +41,7 @@ from sparse_jax.model.nodes import close
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
-from sparse_jax.pruning.recipe import Recipe, SearchConfig, for_edges
+from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.pages import advise
 from sparse_jax.runtime.settings import require_settings
@@ -258,7 +258,7 @@ def prune(
     config = from_mapping(PruneConfig, settings, "pruning")
     require(lanes >= 1, "lanes", lanes, "at least 1")
     require(search >= 0, "search", search, "a number of rounds, 0 for none")
-    edge_prune = for_edges(config) if edges else None
+    edge_prune = config if edges else None
     recipe = Recipe(config, SearchConfig(lanes, search), edge_prune=edge_prune, edge_lanes=lanes)
     if isinstance(task, (list, tuple)) and all(isinstance(one, (str, Task)) for one in task):
         require(len(task) > 0, "tasks", [], "at least one task")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparse_jax.ablation.draws import Ablated, partly_open
+from sparse_jax.ablation.draws import Ablated
 from sparse_jax.ablation.kinds import ADVERSARIAL
 from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.circuits.gates import Gates
@@ -26,10 +26,19 @@ class How(NamedTuple):
     objective: str = "binary"
     frozen_norms: bool = False
 
-    def losses(self, params: Params, gates: Gates, values: Gates, pairs: Pairs) -> jax.Array:
-        """The loss [P] of every pair under the gates, where closed nodes carry `values`."""
-        frozen = self.frozen_norms
-        return pair_losses(self.config, params, gates, values, pairs, self.objective, frozen_norms=frozen)
+    def losses(self, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs) -> jax.Array:
+        """The loss [P] of every pair under the gates, where closed nodes are `ablated`."""
+        values, frozen = ablated.values, self.frozen_norms
+        return pair_losses(
+            self.config,
+            params,
+            gates,
+            values,
+            pairs,
+            self.objective,
+            frozen_norms=frozen,
+            share=ablated.share,
+        )
 
 
 def attacked(how: How, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs) -> Ablated:
@@ -41,9 +50,9 @@ def attacked(how: How, params: Params, gates: Gates, ablated: Ablated, pairs: Pa
     gates = jax.lax.stop_gradient(gates)
 
     def losses_of(share: Gates) -> jax.Array:
-        return how.losses(params, partly_open(gates, share), ablated.values, pairs)
+        return how.losses(params, gates, ablated._replace(share=share), pairs)
 
-    return Ablated(ablated.values, worst_share(losses_of, how.kind, ablated.share))
+    return ablated._replace(share=worst_share(losses_of, how.kind, ablated.share))
 
 
 def worst_share(losses_of: Callable[[Gates], jax.Array], kind: str, share: Gates) -> Gates:

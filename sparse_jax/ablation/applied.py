@@ -11,7 +11,7 @@ import numpy as np
 from sparse_jax.ablation.constants import hold
 from sparse_jax.ablation.draws import Ablated, constant_ablated
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.kinds import ABLATIONS, ADVERSARIAL, CONSTANT_ABLATIONS, is_constant, kinds_of
+from sparse_jax.ablation.kinds import ABLATIONS, ADVERSARIAL, kinds_of
 from sparse_jax.ablation.values import MEAN_WINDOWS, ablation_values, load_means, text_windows
 from sparse_jax.circuits.calibration import Calibration
 from sparse_jax.circuits.edge_gates import gate_edges
@@ -82,9 +82,8 @@ def circuit_logits(
     ablation: what closed nodes carry, a single kind; None for zero if the circuit was found with that, else
     the mean. Random kinds draw once for each pair from `seed`; an adversary that is shared chooses for 32
     pairs together. values: what `values_of` gives, text: what `text_windows` gives, if they are at hand.
-    Raises InputError for a circuit of another model, for pairs in tokens that the model has not, for a kind
-    that is not constant with a circuit of gated edges, which replace weights, and for an adversary against a
-    circuit of all nodes, who has nothing to choose.
+    Raises InputError for a circuit of another model, for pairs in tokens that the model has not, and for an
+    adversary against a circuit of all nodes, who has nothing to choose.
     """
     check_pairs(model.config, pairs)
     kind = own_ablation(circuit) if ablation is None else ablation
@@ -110,9 +109,6 @@ def circuit_judge(
 ) -> Judge:
     """A judge of the model's circuits on these pairs; the arguments are those of `circuit_logits`."""
     kinds = kinds_of("ablation", ablation)
-    if circuit.edge_gated and not is_constant(ablation):
-        valid = f"{' or '.join(CONSTANT_ABLATIONS)} for a circuit of gated edges"
-        raise InputError(f"ablation: {ablation!r} is not valid; valid: {valid}")
     values = values_of(model, circuit) if values is None else values
     if "resample_text" in kinds and text is None:
         text = text_windows(model, _pruning(circuit).get("mean_windows", MEAN_WINDOWS))
@@ -150,7 +146,8 @@ def circuit_hooks(
     nodes, edges = by_kind(circuit.gates(model.config))
     params, values = model.params, carried(model, circuit, values)
     if edges:
-        params = gate_edges(model.config, params, {key: jnp.asarray(g) for key, g in edges.items()}, values)
+        closed = {key: jnp.asarray(gate) for key, gate in edges.items()}
+        params, _ = gate_edges(model.config, params, closed, values)
     norms = {}
     if has_frozen_norms(circuit):
         norms = forward(model.config, model.params, tokens_BxT, Hooks(capture=sites.NORMS))[1]

@@ -163,16 +163,6 @@ def constant_ablated(kind: str, means: Gates) -> Gates:
     return means if kind == "mean" else jax.tree.map(jnp.zeros_like, means)
 
 
-def partly_open(gates: Gates, share: Gates) -> Gates:
-    """The gates where closed nodes keep a share of their own value."""
-    return {site: _shared(gate, share[site]) if site in share else gate for site, gate in gates.items()}
-
-
-def _shared(gate: Array, share: Array) -> Array:
-    gate = gate[..., None, None, :]
-    return gate + (1 - gate) * share
-
-
 def _resampled(config, params, kind: str, means: Gates, pairs: Pairs, draws: Draws) -> dict[str, jax.Array]:
     """The donors' values at aligned positions.
 

@@ -12,12 +12,11 @@ import numpy as np
 
 from sparse_jax.ablation.adversary import How, attacked
 from sparse_jax.ablation.constants import hold
-from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs, partly_open
-from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, kinds_of
+from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs
+from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_drawn, kinds_of
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, only_between_open
-from sparse_jax.inputs import InputError, require
-from sparse_jax.model import sites
+from sparse_jax.inputs import require
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.tasks.encode import EncodedPairs
@@ -70,8 +69,8 @@ class Judge:
     loss before it is compared with a target. constants: of nodes that carry one if they are closed, whatever
     the ablation (`constants.hold`).
 
-    Raises InputError for a resampling of fewer than two pairs, text that is missing or shorter than the
-    prompts, and, once they are judged, for gates of edges with an ablation that is not constant.
+    Raises InputError for a resampling of fewer than two pairs, and for text that is missing or shorter than
+    the prompts.
     """
 
     config: ModelConfig
@@ -153,7 +152,6 @@ class Judge:
         above `limit` under one of the kinds; it is then set to inf, as it is for NaN.
         """
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
-        self._check(gates)
         untouched = {key: jnp.full(gate.shape, -1, jnp.int32) for key, gate in gates.items()}
         ranks = {**untouched, **{key: jnp.asarray(rank, jnp.int32) for key, rank in ranks.items()}}
         kind_M = self.items.kind
@@ -222,7 +220,6 @@ class Judge:
     def logits(self, gates: Gates) -> np.ndarray:
         """The logits [M, 2, V] after the last token of every item's members, under `gates`."""
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
-        self._check(gates)
         found = np.zeros((len(self.items.kind), 2, self.config.vocab_size), np.float32)
         for batch in self._batches(TOGETHER):
             run = _compiled_logits(self._how(gates, batch.kind))
@@ -234,7 +231,6 @@ class Judge:
     def gradients(self, gates: Gates) -> dict[str, np.ndarray]:
         """The gradient of the mean loss of the first PAIRS items of each kind, in the gates' shapes."""
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
-        self._check(gates)
         found = []
         for kind in range(len(self.kinds)):
             batch = next(batch for batch in self._batches(PAIRS) if batch.kind == kind)
@@ -249,10 +245,6 @@ class Judge:
     def _drawn(self, gates: Gates, batch: Batch) -> Draws:
         # without gates all kinds are the same, and so is their program
         return batch.draws if gates else batch.draws._replace(donor=None)
-
-    def _check(self, gates: Gates) -> None:
-        if any(map(sites.is_edge, gates)) and not is_constant(self.ablation):
-            raise InputError(f"ablation: {self.ablation!r} with gates of edges; valid: mean or zero")
 
     def _batches(self, size: int) -> Iterator[Batch]:
         """Batches of `size` items; the kinds take turns, as in the order of the items."""
@@ -292,7 +284,7 @@ def _compiled(how: How, together: int):
         opened = {key: jnp.where(chosen[key], 0.0, gate) for key, gate in gates.items()}
         gates = only_between_open(opened)
         worst = attacked(how, params, gates, ablated, pairs)
-        return how.losses(params, partly_open(gates, worst.share), worst.values, pairs)
+        return how.losses(params, gates, worst, pairs)
 
     def run(params, means, constants, gates, ranks, pairs, draws, closed_Cx2, count):
         # once for all variants
@@ -316,8 +308,10 @@ def _compiled_logits(how: How):
         gates = only_between_open(gates)
         ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
         worst = attacked(how, params, gates, ablated, pairs)
-        opened = partly_open(gates, worst.share)
-        return last_logits(how.config, params, opened, worst.values, pairs, how.frozen_norms)
+        frozen = how.frozen_norms
+        return last_logits(
+            how.config, params, gates, worst.values, pairs, frozen_norms=frozen, share=worst.share
+        )
 
     return jax.jit(run)
 
@@ -328,6 +322,6 @@ def _compiled_gradients(how: How):
         gates = only_between_open(gates)
         ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
         worst = attacked(how, params, gates, ablated, pairs)
-        return how.losses(params, partly_open(gates, worst.share), worst.values, pairs).mean()
+        return how.losses(params, gates, worst, pairs).mean()
 
     return jax.jit(jax.grad(mean_loss))

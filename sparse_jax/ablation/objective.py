@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from sparse_jax.circuits.edge_gates import gate_edges
-from sparse_jax.circuits.gates import Gates, by_kind
+from sparse_jax.circuits.gates import Gates, by_kind, partly_open
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
-from sparse_jax.model.hooks import Hooks
+from sparse_jax.model.hooks import Carried, Hooks
 from sparse_jax.model.narrow import Narrow
 from sparse_jax.tasks.metrics import LOSSES
 from sparse_jax.tasks.packing import PackedPairs, Pairs
@@ -25,14 +25,16 @@ def last_logits(
     pairs: Pairs,
     frozen_norms: bool = False,
     narrow: Narrow | None = None,
+    share: Gates | None = None,
 ) -> jax.Array:
     """Logits [P, 2, V] at the last token of both members of each pair, under the gates of nodes and edges.
 
-    ablated: what closed nodes carry, by site. frozen_norms: every RMSNorm divides by its root mean square in
-    the full model (which has to be run for this), however little of the stream is left. With `narrow` only
-    its nodes are computed, and gates of edges are not allowed.
+    ablated, share: closed nodes, and closed edges from a node, carry share * the node's own value +
+    (1 - share) * ablated, by site (`draws.Ablated`). frozen_norms: every RMSNorm divides by its root mean
+    square in the full model (which has to be run for this), however little of the stream is left. With
+    `narrow` only its nodes are computed, and gates of edges are not allowed.
     """
-    return run_gated(config, params, gates, ablated, pairs, frozen_norms, narrow)[0]
+    return run_gated(config, params, gates, ablated, pairs, frozen_norms, narrow, share)[0]
 
 
 def run_gated(
@@ -43,6 +45,7 @@ def run_gated(
     pairs: Pairs,
     frozen_norms: bool = False,
     narrow: Narrow | None = None,
+    share: Gates | None = None,
     capture: tuple[str, ...] = (),
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The logits of `last_logits`, and the values at the sites `capture` for every token, [L, B, T, N]."""
@@ -55,9 +58,11 @@ def run_gated(
     norms = {}
     if frozen_norms:
         norms = forward(config, params, tokens, Hooks(capture=sites.NORMS), branches=branches)[1]
+    carried: dict[str, Carried] = {}
     if edges:
-        params = gate_edges(config, params, edges, ablated)
-    hooks = Hooks(nodes, {site: ablated[site] for site in nodes}, norms=norms, capture=capture)
+        params, carried = gate_edges(config, params, edges, ablated, share)
+    values = {site: ablated[site] for site in nodes}
+    hooks = Hooks(partly_open(nodes, share or {}), values, norms=norms, capture=capture, carried=carried)
     logits, captured = forward(config, params, tokens, hooks, last, branches, narrow)
     return logits.reshape(*pairs.last.shape, -1), captured
 
@@ -72,13 +77,14 @@ def pair_losses(
     full_Px2xV: Array | None = None,
     frozen_norms: bool = False,
     narrow: Narrow | None = None,
+    share: Gates | None = None,
 ) -> jax.Array:
     """The loss [P] of every pair under the gates; without gates, that of the full model.
 
-    full_Px2xV: the full model's log-probabilities, needed by "kl" and "binary+kl". frozen_norms, narrow: as
-    in `last_logits`.
+    full_Px2xV: the full model's log-probabilities, needed by "kl" and "binary+kl". frozen_norms, narrow,
+    share: as in `last_logits`.
     """
-    logits = last_logits(config, params, gates, ablated, pairs, frozen_norms, narrow)
+    logits = last_logits(config, params, gates, ablated, pairs, frozen_norms, narrow, share)
     return losses_of_logits(logits, pairs.candidates, objective, full_Px2xV)
 
 

@@ -60,6 +60,19 @@ def close(gates: Gates, chosen: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     )
 
 
+def partly_open(gates: Gates, share: Gates) -> dict[str, Array]:
+    """The gates, one per sequence, where closed nodes keep a share of their own value.
+
+    share: by site, [L, B, 1, N] ([B, 1, N] outside the layers); the gates of other sites stay as they are.
+    """
+    return {site: _shared(gate, share[site]) if site in share else gate for site, gate in gates.items()}
+
+
+def _shared(gate: Array, share: Array) -> Array:
+    gate = gate[..., None, None, :]
+    return gate + (1 - gate) * share
+
+
 def only_between_open(gates):
     """`gates` (NumPy or JAX arrays) with edges closed only where both ends are open; all others are opened.
 

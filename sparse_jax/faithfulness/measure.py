@@ -86,8 +86,6 @@ def measure_circuit(
 
 def _text(model: Model, circuit: Circuit) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Windows of the model's training text, or None and a sentence that says why they are missing."""
-    if circuit.edge_gated:
-        return None, ("Gates of edges replace weights: only constant ablations were measured.",)
     try:
         return text_windows(model), ()
     except InputError as error:
@@ -98,8 +96,6 @@ def _sufficiency(probe: Probe, few: Probe) -> Iterator[Figure]:
     full = mean_interval(METRICS["loss"](probe.full_logits, probe.pairs.candidates))
     yield Figure("loss of the full model", full, "nats")
     for kind in ABLATIONS:
-        if probe.circuit.edge_gated and not is_constant(kind):
-            continue  # gates of edges replace weights, and know constants only
         if kind == "resample_text" and probe.text is None:
             continue
         draws = DRAWS if is_drawn(kind) else 1

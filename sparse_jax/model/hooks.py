@@ -32,6 +32,25 @@ class Patch:
         return Patch(_per_layer(self.where, n_layers), _per_layer(self.value, n_layers))
 
 
+@struct.dataclass
+class Carried:
+    """What closed edges from a site carry instead of its value x: share * x + (1 - share) * value.
+
+    value: [L, N], or one per token, [L, B, T, N]. share: [L, B, 1, N], or None for 0.
+    """
+
+    value: Array
+    share: Array | None = None
+
+    def of(self, x: jax.Array) -> jax.Array:
+        """What is carried instead of the values x [B, T, N] of a layer."""
+        value = jnp.broadcast_to(jnp.asarray(self.value, x.dtype), x.shape)
+        if self.share is None:
+            return value
+        share = jnp.asarray(self.share, x.dtype)
+        return x * share + value * (1 - share)
+
+
 def _per_layer(x: Array, n_layers: int) -> jax.Array:
     """x, which broadcasts to [L, B, T, N], with the layer axis written out."""
     x = jnp.reshape(x, (1,) * (4 - jnp.ndim(x)) + jnp.shape(x))
@@ -58,6 +77,8 @@ class Hooks:
     patches: a Patch per site.
     norms: what an RMSNorm divides by instead of the root mean square of its input, by name (one of NORMS),
     [L, B, T, 1] ([B, T, 1] for the last).
+    carried: what closed edges carry, by the site that they come from. Set by `circuits.edge_gates`, which
+    puts the edges' weights into the parameters.
     capture: names of the sites whose values the forward function returns.
     """
 
@@ -66,6 +87,7 @@ class Hooks:
     additions: Arrays = struct.field(default_factory=dict, kw_only=True)
     patches: Mapping[str, Patch] = struct.field(default_factory=dict)
     norms: Arrays = struct.field(default_factory=dict)
+    carried: Mapping[str, Carried] = struct.field(default_factory=dict, kw_only=True)
     capture: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
     def split(self, n_layers: int) -> tuple["Hooks", "Hooks"]:
@@ -86,6 +108,7 @@ class Hooks:
             additions=pick(self.additions),
             patches=pick(self.patches),
             norms=pick(self.norms),
+            carried=pick(self.carried),
             capture=tuple(filter(belongs, self.capture)),
         )
 
@@ -103,7 +126,16 @@ class Hooks:
             site: Patch(_at(patch.where, at_BxA), _at(patch.value, at_BxA))
             for site, patch in self.patches.items()
         }
-        return dataclasses.replace(self, ablated=ablated, norms=norms, additions=additions, patches=patches)
+        carried = {
+            site: Carried(_at(carried.value, at_BxA), carried.share) for site, carried in self.carried.items()
+        }
+        return dataclasses.replace(
+            self, ablated=ablated, norms=norms, additions=additions, patches=patches, carried=carried
+        )
+
+    def carried_from(self, site: str, x: jax.Array) -> jax.Array | None:
+        """What closed edges carry that come from `site`, where the value is x; None without such edges."""
+        return self.carried[site].of(x) if site in self.carried else None
 
     def apply(self, site: str, x: jax.Array) -> jax.Array:
         """Applies gate, addition and patch to the value `x` [..., N] of `site`."""
@@ -178,10 +210,10 @@ def check_steady(hooks: Hooks) -> None:
     """Raises InputError unless the hooks are the same at every position, which token-by-token sampling needs.
 
     Allowed are gates, ablation values, additions and patches whose position axis has size 1 or is absent, but
-    no captures or frozen norms.
+    no captures, frozen norms or closed edges that carry anything but a constant.
     """
     valid = "hooks that are the same at every position"
-    for kind, given in (("capture", hooks.capture), ("norms", hooks.norms)):
+    for kind, given in (("capture", hooks.capture), ("norms", hooks.norms), ("carried", hooks.carried)):
         if given:
             raise InputError(f"hooks.{kind}: {next(iter(given))!r} while sampling; valid: {valid}")
     for site, value in hooks.ablated.items():

@@ -38,6 +38,8 @@ Captured = dict[str, jax.Array]
 
 # A leaf [H, D] set only by edge gates: what a head adds to the stream, times the sum of its attention row.
 HEAD_CONSTANTS = "head_constants"
+# The beginning of the names of leaves set only by edge gates: a matrix's weights of closed edges.
+CLOSED = "closed_"
 
 
 def point(config: ModelConfig, site: str, x: jax.Array, hooks: Hooks, captured: Captured):
@@ -87,6 +89,14 @@ def rows_times_matrix(x, matrix_KxN, dimension_numbers=None, precision=None, pre
     return y_RxN.reshape(*x.shape[:-1], -1)
 
 
+def with_closed_edges(module: nn.Module, name: str, y: jax.Array, carried: jax.Array | None) -> jax.Array:
+    """y, the product with the matrix `name`, plus what the matrix's closed edges carry, if there are any."""
+    if carried is None or not module.has_variable("params", CLOSED + name):
+        return y
+    closed: jax.Array = module.get_variable("params", CLOSED + name)
+    return y + rows_times_matrix(carried, closed.astype(carried.dtype))
+
+
 def output_scale(config: ModelConfig) -> float:
     """Initial scale of what is added to the residual stream, 0.02 / sqrt(2 L)."""
     return INIT_SCALE / (2 * config.n_layers) ** 0.5
@@ -114,6 +124,14 @@ def block_input(config: ModelConfig, x_BxTxD, position_BxTxP, site: str, hooks: 
     return jnp.concatenate([x, position], axis=-1)
 
 
+def mixed(pattern_BxHxTxS: jax.Array, values_BxSxK: jax.Array) -> jax.Array:
+    """The values of all heads side by side, weighted by the heads' patterns: [B, T, K]."""
+    pattern = pattern_BxHxTxS.astype(values_BxSxK.dtype)
+    batch, heads, length, _ = pattern.shape
+    values = values_BxSxK.reshape(*values_BxSxK.shape[:-1], heads, -1)
+    return jnp.einsum("bhts,bshk->bthk", pattern, values).reshape(batch, length, -1)
+
+
 class Attention(nn.Module):
     """Causal attention over all heads; q, k, v and the output are node sites."""
 
@@ -128,13 +146,18 @@ class Attention(nn.Module):
         config = self.config
         x = block_input(config, x, position, "attn_norm", hooks, captured)
         x = point(config, "attn_in", x, hooks, captured)
-        k, v = (
-            point(config, site, linear(config, config.d_attention, site)(x), hooks, captured)
-            for site in ("k", "v")
-        )
+        carried = hooks.carried_from("attn_in", x)
+
+        def read(site: str, x, carried, hooks):
+            y = linear(config, config.d_attention, site)(x)
+            return point(config, site, with_closed_edges(self, site, y, carried), hooks, captured)
+
+        k, v = (read(site, x, carried, hooks) for site in ("k", "v"))
+        carried_v = hooks.carried_from("v", v)
         if at_BxA is not None:
             x, hooks, positions = take_tokens(x, at_BxA), hooks.at(at_BxA), positions.at(at_BxA)
-        q = point(config, "q", linear(config, config.d_attention, "q")(x), hooks, captured)
+            carried = None if carried is None else take_tokens(carried, at_BxA)
+        q = read("q", x, carried, hooks)
         if cache is not None:
             k = jax.lax.dynamic_update_slice_in_dim(cache["k"], k, positions.start, axis=1)
             v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v, positions.start, axis=1)
@@ -143,17 +166,18 @@ class Attention(nn.Module):
         if config.attention_sink:
             sink = self.param("sink", nn.initializers.zeros, (config.n_heads,))
         weighs_heads = self.has_variable("params", HEAD_CONSTANTS)
-        in_full = at_BxA is None and cache is None
+        in_full = at_BxA is None and cache is None and carried_v is None
         if in_full and not weighs_heads and sites.PATTERN not in hooks.capture:
             y = attend(q, k, v, sink, config.d_head, positions.visible)
         else:
             pattern = attention_pattern(q, k, sink, config.d_head, positions.visible)
-            v = v.reshape(*v.shape[:-1], config.n_heads, config.d_head)
-            y = jnp.einsum("bhts,bshk->bthk", pattern.astype(v.dtype), v).reshape(*q.shape)
+            y = mixed(pattern, v)
+            carried_v = None if carried_v is None else mixed(pattern, carried_v)
             if sites.PATTERN in hooks.capture:
                 captured[sites.PATTERN] = pattern
         y = point(config, "heads", y, hooks, captured)
         y = linear(config, config.d_model, "out", output_scale(config))(y)
+        y = with_closed_edges(self, "out", y, carried_v)
         if weighs_heads:
             constants_HxD: jax.Array = self.get_variable("params", HEAD_CONSTANTS)
             y = y + jnp.einsum("bhts,hd->btd", pattern, constants_HxD).astype(y.dtype)
@@ -171,8 +195,11 @@ class Mlp(nn.Module):
         config = self.config
         x = block_input(config, x, position, "mlp_norm", hooks, captured)
         x = point(config, "mlp_in", x, hooks, captured)
-        x = linear(config, config.d_mlp, "up")(x)
+        carried = hooks.carried_from("mlp_in", x)
+        x = with_closed_edges(self, "up", linear(config, config.d_mlp, "up")(x), carried)
         x = ACTIVATION[config.activation](x)
         x = point(config, "mlp_neuron", x, hooks, captured)
+        carried = hooks.carried_from("mlp_neuron", x)
         x = linear(config, config.d_model, "down", output_scale(config))(x)
+        x = with_closed_edges(self, "down", x, carried)
         return point(config, "mlp_out", x, hooks, captured)

@@ -85,8 +85,7 @@ def optimize_gates(
     `prune.compact` gates are dropped during training (`drop`).
 
     Raises InputError for lanes, means or gates that do not fit the model, tasks with unequal numbers of
-    pairs, a `path` that belongs to other lanes, edges with a `prune.ablation` other than mean or zero, and if
-    not even one lane fits into memory.
+    pairs, a `path` that belongs to other lanes, and if not even one lane fits into memory.
     """
     check_lanes(config, prune, means, tasks, lanes, text)
     lanes = typed_lanes(lanes, prune)

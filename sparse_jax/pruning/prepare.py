@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant
+from sparse_jax.ablation.kinds import RESAMPLED, can_pack
 from sparse_jax.ablation.objective import full_log_probabilities
 from sparse_jax.circuits.edge_gates import check_edges
 from sparse_jax.circuits.gates import Gates, by_kind, tie
@@ -63,8 +63,6 @@ def check_lanes(
     for gates in (lanes.fixed, lanes.eligible or {}):
         nodes, edges = by_kind(gates)
         check_edges(config, {name: gate[0] for name, gate in edges.items()})
-        valid = "'mean' or 'zero' for edges"
-        require(not edges or is_constant(prune.ablation), "pruning.ablation", prune.ablation, valid)
         for name, gate in nodes.items():
             valid = f"{shapes.get(name, 'a site of nodes')} after the lanes"
             require(np.shape(gate)[1:] == shapes.get(name), f"gates[{name!r}]", np.shape(gate), valid)

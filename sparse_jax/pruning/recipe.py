@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 
-from sparse_jax.ablation.kinds import is_constant
 from sparse_jax.inputs import require
 from sparse_jax.pruning.config import PruneConfig
 
@@ -38,11 +37,6 @@ def require_targets(field: str, targets: Sequence[float]) -> None:
     """Raises InputError unless `targets` are one or more losses above 0, none twice."""
     valid = len(targets) > 0 and min(targets) > 0 and len(set(targets)) == len(targets)
     require(valid, field, targets, "one or more losses above 0, none twice")
-
-
-def for_edges(prune: PruneConfig) -> PruneConfig:
-    """The same settings for gates on edges, which need a constant ablation: any other becomes "mean"."""
-    return prune if is_constant(prune.ablation) else dataclasses.replace(prune, ablation="mean")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +75,9 @@ class Recipe:
     def _check_edges(self, edge_prune: PruneConfig) -> None:
         # edges that are closed carry the ablation value of their source, and know no constants
         require(not self.prune.constants, "pruning.constants", True, "False with gates on edges")
-        for name in ("sites", "objective", "frozen_norms", "tied_qk"):
+        for name in ("sites", "objective", "ablation", "frozen_norms", "tied_qk"):
             given, nodes = getattr(edge_prune, name), getattr(self.prune, name)
             require(given == nodes, f"edge_pruning.{name}", given, f"that of pruning, {nodes!r}")
-        wanted = for_edges(self.prune).ablation
-        require(edge_prune.ablation == wanted, "edge_pruning.ablation", edge_prune.ablation, repr(wanted))
 
     @property
     def learned(self) -> tuple[tuple[str, float], ...]:

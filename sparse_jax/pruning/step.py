@@ -10,7 +10,7 @@ import optax
 from flax import struct
 
 from sparse_jax.ablation.adversary import How, attacked
-from sparse_jax.ablation.draws import draw_ablated, draw_pairs, joined, partly_open
+from sparse_jax.ablation.draws import draw_ablated, draw_pairs, joined
 from sparse_jax.ablation.objective import losses_of_logits, run_gated
 from sparse_jax.ablation.roles import role_error
 from sparse_jax.circuits.gates import Gates, count
@@ -110,9 +110,9 @@ def lane_step(
         ablated = joined(
             [attacked(how, params, gates, *one) for how, *one in zip(hows, drawn, groups)], groups
         )
-        opened = partly_open(gates, ablated.share)
+        values, share = ablated
         found, captured = run_gated(
-            config, params, opened, ablated.values, batch, prune.frozen_norms, narrow, watched
+            config, params, gates, values, batch, prune.frozen_norms, narrow, share, watched
         )
         loss = losses_of_logits(found, batch.candidates, prune.objective, full).mean()
         is_open = count(trained if lane.eligible is None else _product(trained, lane.eligible))

@@ -153,9 +153,23 @@ def test_gates_have_gradients_under_an_adversary_although_its_choice_has_none(ki
     assert any(np.abs(gradient).max() > 1e-3 for gradient in gradients.values())
 
 
+@pytest.mark.parametrize("kind", ["resample", pytest.param("adversarial_shared", marks=pytest.mark.slow)])
+def test_a_node_without_open_edges_is_as_one_that_is_closed(kind):
+    opened = {site: np.ones_like(gate) for site, gate in random_gates(1, edges=True).items()}
+    nodes = {site: gate.copy() for site, gate in opened.items()}
+    edges = {site: gate.copy() for site, gate in opened.items()}
+    for source in ("attn_in", "v", "mlp_in", "mlp_neuron"):
+        nodes[source][:, 1:3] = 0
+        for key in edges:
+            if key.startswith(f"{source}->"):
+                edges[key][:, 1:3] = 0
+    judge = strict(kind)
+    found, expected = judge.losses(edges), judge.losses(nodes)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(found - judge.losses(opened)).max() > 1e-2
+
+
 def test_what_does_not_fit_an_ablation_is_named():
-    with pytest.raises(InputError, match="gates of edges; valid: mean or zero"):
-        strict("resample").losses(random_gates(1, edges=True))
     one = EncodedPairs(*(array[:1] for array in noisy().pairs))
     with pytest.raises(InputError, match="pairs: 1 is not valid; valid: at least 2"):
         dataclasses.replace(noisy(), pairs=one, ablation="resample")

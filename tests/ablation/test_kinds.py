@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs, joined, partly_open
+from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs, joined
 from sparse_jax.ablation.kinds import ABLATIONS, kinds_of
 from sparse_jax.ablation.objective import last_logits
+from sparse_jax.circuits.gates import partly_open
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
