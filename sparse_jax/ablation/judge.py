@@ -67,7 +67,8 @@ class Judge:
     frozen_norms: as in PruneConfig. ablation: kinds joined with "+"; draws are fixed by `seed`. text: windows
     [W, T] of training text, for "resample_text". confidence: how many standard errors are added to a mean
     loss before it is compared with a target. constants: of nodes that carry one if they are closed, whatever
-    the ablation (`constants.hold`).
+    the ablation (`constants.hold`). label: what the progress of long searches is called; without one they
+    show none.
 
     Raises InputError for a resampling of fewer than two pairs, and for text that is missing or shorter than
     the prompts.
@@ -84,6 +85,7 @@ class Judge:
     text: Array | None = None
     seed: int = 0
     confidence: float = 0.0
+    label: str = ""
     order: np.ndarray | None = None
     constants: Gates = dataclasses.field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from sparse_jax.ablation.judge import VARIANTS, Judge
 from sparse_jax.circuits.edges import edges_by_size
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import number_units
+from sparse_jax.progress import Progress
 from sparse_jax.trees import Arrays
 
 # In search of the smallest circuit, all lanes are first followed up to this many edges.
@@ -98,6 +99,7 @@ class LossCurve:
         self._judge, self._total, self._asked = judge, units.count, np.inf
         self._ks = sizes_to_try(units.count, growth, exact)
         self._losses_KxM = np.zeros((0, len(judge.items.kind)))
+        self._bar = Progress(f"{judge.label}: discretize", len(self._ks), "sizes", shown=bool(judge.label))
 
     def edges(self) -> np.ndarray:
         """The number of edges for every k from 0 to all units."""
@@ -133,6 +135,8 @@ class LossCurve:
     @functools.cached_property
     def _closest(self) -> Discretized:
         """The k of the lowest loss, the smallest of equals. Found once for all targets."""
+        label = f"{self._judge.label}: the size of the lowest loss"
+        bar = Progress(label, len(self._ks), "sizes", shown=bool(self._judge.label))
         best, place, losses_M = np.inf, 0, np.full(len(self._judge.items.kind), np.inf)
         for start in range(0, len(self._ks), VARIANTS):
             closed = self._closed(self._ks[start : start + VARIANTS])
@@ -142,6 +146,7 @@ class LossCurve:
             lowest = int(np.argmin(bounds))
             if bounds[lowest] < best:
                 best, place, losses_M = float(bounds[lowest]), start + lowest, losses_KxM[lowest]
+            bar.update(start + len(closed), loss=best)
         return self._found(place, losses_M, reached=False)
 
     def _extend(self, limit: float) -> None:
@@ -149,6 +154,7 @@ class LossCurve:
         closed = self._closed(self._ks[start : start + VARIANTS])
         losses = self._judge.variants(self.all_open, self.ranks, closed, limit)
         self._losses_KxM = np.concatenate([self._losses_KxM, losses])
+        self._bar.update(len(self._losses_KxM))
 
     def _closed(self, ks: np.ndarray) -> np.ndarray:
         return np.stack([ks, np.full_like(ks, self._total)], axis=1)

@@ -8,6 +8,7 @@ from sparse_jax.ablation.judge import Judge
 from sparse_jax.circuits.edges import incident_edges
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import Units, number_units
+from sparse_jax.progress import Progress
 from sparse_jax.pruning.discretize import sizes_to_try
 from sparse_jax.trees import Arrays
 
@@ -61,6 +62,7 @@ def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> Arrays:
     left = hopeful = np.arange(units.count)
     needed = left[:0]  # units that cannot be removed as things are
     loss = judge.bound(judge.losses(gates)[None])[0]
+    bar = Progress(f"{judge.label}: eliminate", len(left), "units", shown=bool(judge.label))
     while len(needed) < len(left):
         losses = _without_each(judge, gates, units, hopeful, target)
         passing, losses = hopeful[losses <= target], losses[losses <= target]
@@ -77,6 +79,7 @@ def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> Arrays:
         else:
             needed = np.union1d(needed, hopeful)
             hopeful = np.setdiff1d(left, needed)
+        bar.update(units.count - len(left) + len(needed), left=len(left), loss=float(loss))
     return gates
 
 

@@ -119,15 +119,10 @@ class _Road:
             return None
         subject, lanes = self.subject, _edge_lanes(prune, self.recipe.edge_lanes)
         path = subject.store.search(f"{self.data.name}-edges-{self._identity('edges', target)}.npz")
-        reduced = reduce_edges(
-            subject.judge(self.data.validation, prune),
-            self.data.train,
-            reduced_of(nodes, subject.model.config),
-            prune,
-            lanes,
-            f"{self.label} edges",
-            path,
-        )
+        label = f"{self.label} edges"
+        judge = dataclasses.replace(subject.judge(self.data.validation, prune), label=label)
+        nodes_alone = reduced_of(nodes, subject.model.config)
+        reduced = reduce_edges(judge, self.data.train, nodes_alone, prune, lanes, label, path)
         count = nodes.provenance["prunings"] + len(lanes.seed)
         circuit = self._keep("edges", reduced, prune, {"prunings": count})
         if path is not None:
@@ -136,7 +131,8 @@ class _Road:
 
     @functools.cached_property
     def _judge(self) -> Judge:
-        return self.subject.judge(self.data.validation, self.recipe.prune)
+        judge = self.subject.judge(self.data.validation, self.recipe.prune)
+        return dataclasses.replace(judge, label=self.label)
 
     def _kept(self, method: str, target: float) -> Circuit | None:
         return self.subject.store.circuit(self._identity(method, target))

@@ -1,13 +1,17 @@
 """What is left keeps the target and is a local minimum; a planted circuit is found to the last node."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from sparse_jax import progress
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.circuits.edges import count_edges, count_nodes
 from sparse_jax.circuits.gates import close, only_between_open
 from sparse_jax.model import sites
 from sparse_jax.pruning import eliminate as module
+from sparse_jax.pruning.discretize import discretize
 from sparse_jax.pruning.eliminate import eliminate
 from tests.planted import CONFIG as PLANTED
 from tests.planted import planted_gates, planted_pairs, planted_params
@@ -126,3 +130,19 @@ def test_what_saves_more_edges_goes_first(monkeypatch):
     assert module._loss_for_an_edge(np.array([0.3, 0.3, -0.1, -0.1]), np.array([0, 2, 0, 2])).tolist() == (
         pytest.approx([0.3, 0.1, -0.1, -0.3])
     )
+
+
+def test_long_elimination_and_discretization_show_how_far_they_are(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    judge = dataclasses.replace(noisy(), label="sparse quotes")
+    start = random_gates(3)
+    found = eliminate(judge, start, start, 10.0)
+    said = capsys.readouterr().err
+    assert not any(gate.any() for gate in found.gates.values())
+    units = module._open_units(start, start, True).count
+    assert f"sparse quotes: eliminate: {units}/{units} units 100 %" in said and "left 0" in said
+    discretize(judge, {site: gate for site, gate in start.items() if site != "k"}, 1e-6)
+    said = capsys.readouterr().err
+    assert "sparse quotes: discretize: 16/" in said and "sparse quotes: the size of the lowest loss: " in said
+    eliminate(noisy(), start, start, 10.0)
+    assert capsys.readouterr().err == ""
