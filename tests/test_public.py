@@ -47,6 +47,18 @@ def circuit():
     return sj.load_circuit(CIRCUITS / "sparse" / "mean" / "for_while.json")
 
 
+@pytest.fixture(scope="module")
+def pruned():
+    """A tiny model whose circuit is planted, its task, and the circuit that pruning finds."""
+    model, task = planted_model(), Planted("planted", "tests", "which digit ends a prompt")
+    tokens = np.random.default_rng(0).integers(0, 8, 2000).astype(np.uint16)
+    corpus = Corpus(model.tokenizer, {"s": SourceTokens(tokens, tokens)}, {"s": 1.0}, "", {})
+    with pytest.MonkeyPatch.context() as patch:  # its text would have to be made
+        patch.setattr(values, "prepare", lambda *_: corpus)
+        circuit = sj.prune(model, task, target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)
+        yield model, task, circuit
+
+
 def test_importing_is_cheap_and_names_are_what_they_say():
     code = "import sys, sparse_jax as sj; assert 'jax' not in sys.modules; print(sorted(dir(sj)))"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -142,26 +154,29 @@ def test_without_a_prompt_a_new_text_begins(model):
     assert model.tokenizer.encode(text[len(end) :]).ids[0] == first
 
 
-def test_a_score_is_a_row_of_the_table_of_tasks(model):
-    pairs = sj.task("for_while").encode("test", 16, 0, model.tokenizer, 128)
-    (row,) = measure_tasks(model, {"for_while": pairs}, "test")
-    found = sj.score(model, "for_while", pairs=16)
+def test_a_score_is_a_row_of_the_table_of_tasks(pruned):
+    model, task, _ = pruned
+    pairs = task.encode("test", 16, 0, model.tokenizer, model.config.context)
+    (row,) = measure_tasks(model, {task.name: pairs}, "test")
+    found = sj.score(model, task, pairs=16)
     assert found.loss == row["loss"] and found.values["loss"][1] == row["loss_error"]
     assert "loss" in repr(found) and "<table>" in found._repr_html_()
 
 
-@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_pruned_circuit_comes_back_from_its_file_with_its_loss(model, real, tmp_path, monkeypatch):
-    chosen, task = (model, "for_while") if real else (planted_model(), Planted("planted", "tests", "a digit"))
-    if not real:  # whose text would have to be made
-        tokens = np.random.default_rng(0).integers(0, 8, 2000).astype(np.uint16)
-        corpus = Corpus(chosen.tokenizer, {"s": SourceTokens(tokens, tokens)}, {"s": 1.0}, "", {})
-        monkeypatch.setattr(values, "prepare", lambda *_: corpus)
-    circuit = sj.prune(chosen, task, target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)
+@pytest.mark.slow
+def test_a_circuit_of_a_real_model_comes_back_from_its_file_with_its_loss(model, tmp_path):
+    found = sj.prune(model, "for_while", target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)
+    _comes_back(model, "for_while", found, tmp_path / "c.json")
+
+
+def test_a_pruned_circuit_comes_back_from_its_file_with_its_loss(pruned, tmp_path):
+    _comes_back(*pruned, tmp_path / "c.json")
+
+
+def _comes_back(model, task, circuit, path):
     assert circuit.nodes and circuit.provenance["reached"] and circuit.losses["validation"] <= 0.5
-    circuit.save(tmp_path / "c.json")
-    again = sj.load_circuit(tmp_path / "c.json")
-    found = sj.score(chosen, task, circuit=again, pairs=SHORT["test_pairs"])
+    circuit.save(path)
+    found = sj.score(model, task, circuit=sj.load_circuit(path), pairs=SHORT["test_pairs"])
     assert found.loss == pytest.approx(circuit.losses["circuit"], abs=1e-5)
 
 
@@ -179,6 +194,7 @@ def test_a_circuit_runs_with_its_gates_means_and_calibration(model, circuit, tmp
     np.testing.assert_allclose(logits, again.calibration["scale"] * plain + shift, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_circuit_is_scored_under_other_ablations(model, circuit):
     """Resampled: closed nodes carry their values in another pair's prompt, aligned at the last tokens."""
     pairs = sj.task("for_while").encode("test", 4, 0, model.tokenizer, 128)
@@ -205,13 +221,18 @@ def test_a_circuit_is_scored_under_other_ablations(model, circuit):
     assert np.abs(np.array(sums) / 4 - found).min() < 1e-4 and np.ptp(sums) > 1e-2
     zero = sj.score(model, "for_while", circuit=circuit, ablation="zero", pairs=4).loss
     assert zero == pytest.approx(losses_of({s: 0 * v for s, v in values.items()}).mean(), abs=1e-4)
-    mean = sj.score(model, "for_while", circuit=circuit, ablation="mean", pairs=4)
-    assert mean.loss == sj.score(model, "for_while", circuit=circuit, pairs=4).loss
+
+
+def test_an_ablation_is_named_and_needs_a_circuit(pruned):
+    model, task, circuit = pruned
+    mean = sj.score(model, task, circuit=circuit, ablation="mean", pairs=4)
+    assert mean.loss == sj.score(model, task, circuit=circuit, pairs=4).loss
+    assert mean.loss != sj.score(model, task, circuit=circuit, ablation="zero", pairs=4).loss
     assert "mean ablation" in repr(mean)
     with pytest.raises(sj.InputError, match="ablation: 'maen' .* did you mean 'mean'"):
-        sj.score(model, "for_while", circuit=circuit, ablation="maen")
+        sj.score(model, task, circuit=circuit, ablation="maen")
     with pytest.raises(sj.InputError, match="ablation: 'mean' is not valid; valid: None without a circuit"):
-        sj.score(model, "for_while", ablation="mean")
+        sj.score(model, task, ablation="mean")
 
 
 def test_a_circuit_of_another_model_is_refused(model, circuit):
