@@ -1,6 +1,6 @@
 """Is a circuit what its model uses? The figures and a verdict, for each of several circuits.
 
-python -m experiments.scorecard --model=runs/quickstart/sparse --circuits=runs/circuits/for_while.json
+python -m experiments.scorecard --model=runs/quickstart/sparse --circuit=runs/circuits/for_while.json
 
 A circuit's task is the one that its file names; --tasks names others, one a circuit. --output gets a JSON
 file for each, and --report a page that shows them beside the circuits.
@@ -19,7 +19,7 @@ from sparse_jax.tasks.find import FORMS, find_task
 from sparse_jax.viewer.circuit_page import payload_of, report
 
 MODEL = path_flag("model", None, "the model that the circuits are of", required=True)
-CIRCUITS = paths_flag("circuits", "JSON files of circuits, separated by commas")
+CIRCUITS = paths_flag("circuit", "the JSON file of a circuit, or several, separated by commas")
 TASKS = flags.DEFINE_list("tasks", [], f"a task for each circuit, {FORMS} (default: as the files say)")
 PAIRS = flags.DEFINE_integer("pairs", 128, "pairs of the test split and of each shifted split", 2)
 AGAIN = flags.DEFINE_bool(
@@ -31,7 +31,7 @@ OUTPUT = path_flag("output", None, "a folder for <name of the circuit's file>.js
 
 def main() -> None:
     """Checks everything, then measures and prints one circuit after the other."""
-    require(bool(CIRCUITS.value), "--circuits", CIRCUITS.value, "one or more files")
+    require(bool(CIRCUITS.value), "--circuit", CIRCUITS.value, "one or more files")
     given = len(TASKS.value)
     require(given in (0, len(CIRCUITS.value)), "--tasks", TASKS.value, "one for each circuit, or none")
     model = load_model(MODEL.value)

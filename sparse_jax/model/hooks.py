@@ -166,6 +166,8 @@ def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, ...]
         require_choice("hooks.patches", site, sites.CHANGEABLE_SITES)
         for part, array in (("where", patch.where), ("value", patch.value)):
             _check_broadcast(config, f"hooks.patches[{site!r}].{part}", site, array, tokens_shape)
+    for site in hooks.carried:
+        require_choice("hooks.carried", site, [source for source, *_ in sites.EDGE_MATRICES])
     _check_norms(config, hooks, tokens_shape)
     _check_gates(config, hooks, tokens_shape)
 

@@ -124,6 +124,8 @@ def test_what_closed_edges_carry_token_by_token_cannot_be_sampled(model):
     carried = gate_edges(CONFIG, params, edge_gates(), *ablated_as("token", means))[1]
     with pytest.raises(InputError, match="hooks.carried: 'attn_in' while sampling"):
         check_steady(Hooks(carried=carried))
+    with pytest.raises(InputError, match="hooks.carried: 'q' is unknown"):
+        forward(CONFIG, params, jnp.zeros((1, 2), int), Hooks(carried={"q": carried["v"]}))
 
 
 def test_open_edges_change_nothing(model):
