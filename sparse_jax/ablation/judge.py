@@ -13,7 +13,7 @@ import numpy as np
 from sparse_jax.ablation.adversary import How, attacked
 from sparse_jax.ablation.constants import hold
 from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs
-from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_drawn, kinds_of
+from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, kinds_of
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, only_between_open
 from sparse_jax.inputs import require
@@ -138,9 +138,24 @@ class Judge:
         nothing_closed = np.zeros((1, 2), np.int32)
         if gates:
             return self.variants(gates, {}, nothing_closed)[0]
-        # nothing is ablated, so a pair has the same loss in all of its items
-        plain = dataclasses.replace(self, ablation="mean", draws=1, order=None)
-        return plain.variants({}, {}, nothing_closed)[0][self.items.pair]
+        return self._plain.variants({}, {}, nothing_closed)[0][self.items.pair]
+
+    def full_losses(self, opened: Gates) -> np.ndarray:
+        """The loss [M] of every item in the full model.
+
+        opened: gates that are all open, so that the program is the one that circuits are judged with.
+        """
+        return self._plain.losses(opened)[self.items.pair]
+
+    def full_logits(self, opened: Gates) -> np.ndarray:
+        """The full model's logits [M, 2, V]; `opened` as in `full_losses`."""
+        return self._plain.logits(opened)[self.items.pair]
+
+    @functools.cached_property
+    def _plain(self) -> "Judge":
+        """With every pair once, which is enough where nothing is ablated."""
+        kind = next(filter(is_constant, self.kinds), "mean")
+        return dataclasses.replace(self, ablation=kind, draws=1, order=None)
 
     def variants(
         self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, limit: float = np.inf

@@ -110,9 +110,10 @@ def _measure(
     fit_logits = train.logits(reduced.gates)
     calibration = calibrate(fit_logits, train.candidates, prune.calibration_steps, prune.judged_by)
     logits = test.logits(reduced.gates)
+    full = test.full_logits(subject.open_gates(prune))
     losses_M = np.asarray(loss(logits, test.candidates))
     figures = {
-        "unpruned": test.summary(test.losses({})),
+        "unpruned": test.summary(np.asarray(loss(full, test.candidates))),
         "validation": (reduced.loss, reduced.standard_error),
         "circuit": test.summary(losses_M),
         "calibrated": test.summary(np.asarray(loss(calibration.apply(logits), test.candidates))),

@@ -12,6 +12,7 @@ from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.values import ablation_values, check_corpus, text_windows
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.data.corpus import Corpus
+from sparse_jax.model.sites import node_shapes
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.store import Store
@@ -62,7 +63,13 @@ class Subject:
     def loss(self, pairs: EncodedPairs, prune: PruneConfig, gates: Mapping | None = None) -> float:
         """The mean loss in nats on `pairs`, of a circuit or (without gates) of the full model."""
         judge = self.judge(pairs, prune)
-        return judge.summary(judge.losses(gates or {})).mean
+        losses_M = judge.losses(gates) if gates else judge.full_losses(self.open_gates(prune))
+        return judge.summary(losses_M).mean
+
+    def open_gates(self, prune: PruneConfig) -> dict[str, np.ndarray]:
+        """Open gates on all nodes that are pruned: the full model."""
+        shapes = node_shapes(self.model.config, prune.sites)
+        return {site: np.ones(shape, np.float32) for site, shape in shapes.items()}
 
     def full_loss(self, data: TaskData, prune: PruneConfig) -> float:
         """The full model's loss on the validation split."""

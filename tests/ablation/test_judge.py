@@ -169,6 +169,14 @@ def test_a_node_without_open_edges_is_as_one_that_is_closed(kind):
     assert np.abs(found - judge.losses(opened)).max() > 1e-2
 
 
+def test_the_full_model_is_judged_by_the_program_of_its_circuits():
+    judge, gates = strict("resample"), random_gates(1)
+    opened = {site: np.ones_like(gate) for site, gate in gates.items()}
+    np.testing.assert_allclose(judge.full_losses(opened), judge.losses({}), atol=1e-5)
+    np.testing.assert_allclose(judge.full_logits(opened), judge.logits({}), atol=1e-4)
+    assert np.abs(judge.full_losses(opened) - judge.losses(gates)).max() > 1e-2
+
+
 def test_what_does_not_fit_an_ablation_is_named():
     one = EncodedPairs(*(array[:1] for array in noisy().pairs))
     with pytest.raises(InputError, match="pairs: 1 is not valid; valid: at least 2"):

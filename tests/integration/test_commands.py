@@ -288,14 +288,14 @@ def test_other_configs_tasks_and_checkpoints_are_refused_and_leave_the_run_alone
 
 
 @pytest.mark.slow
-def test_a_circuit_gets_a_scorecard_a_file_and_a_page(finished, tmp_path):
-    workdir, _, _ = finished
-    file = workdir / "sparse" / "circuits" / "fstring_brace.json"
-    flags = [f"--model={workdir / 'sparse'}", f"--circuit={file}", "--pairs=4", f"--output={tmp_path}"]
+def test_a_circuit_gets_a_scorecard_a_file_and_a_page(tmp_path):
+    results = "experiments/results"
+    file = f"{results}/faithfulness/circuits/sparse/mean/single_double_quote.json"
+    flags = [f"--model={results}/small/sparse", f"--circuit={file}", "--pairs=4", f"--output={tmp_path}"]
     result = run("scorecard", *flags, f"--report={tmp_path / 'card.html'}")
     assert result.returncode == 0 and "Warning" not in result.stderr, result.stderr
-    card = json.loads((tmp_path / "fstring_brace.json").read_text())
-    assert card["task"] == "fstring_brace" and card["verdict"] and card["verdict"][0] in result.stdout
+    card = json.loads((tmp_path / "single_double_quote.json").read_text())
+    assert card["task"] == "single_double_quote" and card["verdict"] and card["verdict"][0] in result.stdout
     named = {(figure["name"], figure["ablation"]) for figure in card["figures"]}
     assert {("loss of the circuit", kind) for kind in ("mean", "resample", "adversarial_shared")} <= named
     assert json.dumps(card["verdict"][0])[1:-1] in (tmp_path / "card.html").read_text()
@@ -305,7 +305,7 @@ def test_a_scorecard_of_nothing_is_refused(finished, quick, tmp_path):
     workdir, _, _ = finished
     file = workdir / "sparse" / "circuits" / "fstring_brace.json"
     for flags, said in (
-        ([], "--circuit: [] is not valid; valid: one or more files"),
+        ([], "--circuit: None is not valid; valid: one or more files"),
         ([f"--circuit={tmp_path / 'no.json'}"], "no.json"),
         (
             [f"--circuit={file}", "--tasks=for_while,if_ternary"],

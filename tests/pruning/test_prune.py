@@ -101,7 +101,7 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
     assert loss == pytest.approx(losses["circuit"], abs=1e-6)
     for node in found.nodes:
         assert node.mean == pytest.approx(means[node.site][node.layer, node.index])
-    assert loss_of(model, data.test, {}, {}) == pytest.approx(losses["unpruned"], abs=1e-6)
+    assert loss_of(model, data.test, {}, means) == pytest.approx(losses["unpruned"], abs=1e-6)
     assert load_circuit(tmp_path / "planted.json") == dataclasses.replace(
         found, provenance=load_circuit(tmp_path / "planted.json").provenance
     )
