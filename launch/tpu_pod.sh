@@ -147,6 +147,8 @@ if "$dry_run"; then
 fi
 said="$(mktemp)"
 trap 'rm -f "$said"' EXIT
+# gcloud handles Ctrl-C itself, so that bash would take it for an answer and go on
+trap 'exit 130' INT
 for ((attempt = 0; attempt <= RESTARTS; attempt++)); do
   have_slice
   status=0

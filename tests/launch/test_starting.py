@@ -359,7 +359,8 @@ def test_requests_that_fail_are_counted(checkout):
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_waiting_for_a_slice_is_said_once_and_can_be_ended(checkout, sent):
-    checkout.stand_in("gcloud", "echo WAITING_FOR_RESOURCES")
+    # like the real one, it ends by itself when it is interrupted
+    checkout.stand_in("gcloud", "trap 'sleep 0.1; exit 1' INT; echo WAITING_FOR_RESOURCES")
     running = subprocess.Popen(
         [sys.executable, "-c", HEEDS_CTRL_C, "bash", "launch/tpu_pod.sh", *TRAIN],
         cwd=checkout.root,

@@ -263,18 +263,13 @@ def test_means_of_the_embedding_are_needed_only_where_it_is_gated():
             "gates['qq']: (2, 1, 7) is not valid; valid: a site of nodes",
         ),
         ({"eligible": {"v->q": np.ones((2, 1, 8, 8))}}, "gates: 'v->q' is not an edge; "),
-        (
-            {"ablation": "resample", "eligible": {"attn_in->q": np.ones((2, 1, 8, 8))}},
-            "pruning.ablation: 'resample'",
-        ),
         ({"config": dataclasses.replace(CONFIG, n_layers=2)}, "means['attn_in']: (1, 8); valid: (2, 8), the"),
     ],
 )
 def test_lanes_that_cannot_run_are_named(change, said):
-    prune = dataclasses.replace(SHORT, ablation=change.pop("ablation", "mean"))
     tasks, config = change.pop("tasks", [planted_pairs(8)]), change.pop("config", CONFIG)
     with pytest.raises(InputError) as error:
-        run(prune, make_lanes(prune, 2).replace(**change), tasks, config)
+        run(SHORT, make_lanes(SHORT, 2).replace(**change), tasks, config)
     assert said in str(error.value)
 
 
