@@ -17,7 +17,9 @@ from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.find import find_task
 
-OUTPUT = path_flag("output", "experiments/results/faithfulness", "where the table and the figures go")
+OUTPUT = path_flag(
+    "output", None, "where the table, the figures and the circuits go (default: report in the workdir)"
+)
 
 
 def main() -> None:
@@ -29,9 +31,10 @@ def main() -> None:
     target_of(recipes)  # refused now if they differ
     tasks = [find_task(name) for name in config["tasks"]]
     require_figures()
-    require_writable(user_path(OUTPUT.value) / "rows.jsonl")
+    workdir, table = user_path(config["workdir"], "workdir"), ""
+    output = user_path(OUTPUT.value or workdir / "report")
+    require_writable(output / "rows.jsonl")
     models = {side: load_model(path) for side, path in config["models"].items()}
-    workdir, output, table = user_path(config["workdir"], "workdir"), user_path(OUTPUT.value), ""
     for rows in measured_rows(models, tasks, recipes, workdir, config["pairs"], output / "circuits"):
         table = write_results(rows, recipes, output)
     print(table)

@@ -23,7 +23,7 @@ from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.resume import check_workdir
 
-OUTPUT = path_flag("output", "experiments/results/model_size", "where the table and the figure go")
+OUTPUT = path_flag("output", None, "where the table and the figure go (default: report in the workdir)")
 
 
 def main() -> None:
@@ -38,7 +38,8 @@ def main() -> None:
     require_figures()
     for name, run in runs.items():
         check_workdir(workdir / name, run)
-    require_writable(user_path(OUTPUT.value) / "rows.jsonl")
+    output = user_path(OUTPUT.value or workdir / "report")
+    require_writable(output / "rows.jsonl")
     for name, run in runs.items():
         corpus = prepare(run.data, run.model.vocab_size)
         data = [task_data(task, corpus.tokenizer, run.model.context, prune) for task in tasks]
@@ -48,7 +49,7 @@ def main() -> None:
         circuits = {one.name: circuit for one, circuit in zip(data, found) if circuit is not None}
         changed = config["changed"].get(name, "")
         rows.append(model_row(name, changed, model, validation_loss(workdir / name), circuits))
-    print(write_rows(rows, prune.target_loss, user_path(OUTPUT.value)))
+    print(write_rows(rows, prune.target_loss, output))
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ if "$dry_run"; then
 fi
 said="$(mktemp)"
 trap 'rm -f "$said"' EXIT
-# gcloud handles Ctrl-C itself, so that bash would take it for an answer and go on
+# gcloud handles Ctrl-C itself: bash would take that for the end of the command, and give the slice back
 trap 'exit 130' INT
 for ((attempt = 0; attempt <= RESTARTS; attempt++)); do
   have_slice

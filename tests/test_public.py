@@ -53,7 +53,7 @@ def pruned():
     model, task = planted_model(), Planted("planted", "tests", "which digit ends a prompt")
     tokens = np.random.default_rng(0).integers(0, 8, 2000).astype(np.uint16)
     corpus = Corpus(model.tokenizer, {"s": SourceTokens(tokens, tokens)}, {"s": 1.0}, "", {})
-    with pytest.MonkeyPatch.context() as patch:  # its text would have to be made
+    with pytest.MonkeyPatch.context() as patch:  # its text, which scores ask for too, would have to be made
         patch.setattr(values, "prepare", lambda *_: corpus)
         circuit = sj.prune(model, task, target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)
         yield model, task, circuit

@@ -189,9 +189,9 @@ def _cell(row: Row) -> tuple[bool, bool]:
     return row.model != "sparse", row.recipe != "mean"
 
 
-def common_tasks(rows: Sequence[Row], chosen: Sequence[tuple[str, str]]) -> list[str]:
-    """The tasks with a circuit that reaches the target, and has an edge, in all of the `chosen` cells."""
-    done = {(row.model, row.recipe, row.task) for row in rows if row.reached and row.edges}
+def common_tasks(rows: Sequence[Row], chosen: Sequence[tuple[str, str]], fewest: int = 1) -> list[str]:
+    """The tasks whose circuits reach the target, with at least `fewest` edges, in all `chosen` cells."""
+    done = {(row.model, row.recipe, row.task) for row in rows if row.reached and row.edges >= fewest}
     names = dict.fromkeys(row.task for row in rows)
     return [task for task in names if all((*cell, task) in done for cell in chosen)]
 
@@ -232,7 +232,7 @@ def format_rows(rows: Sequence[Row], recipes: Mapping[str, PruneConfig]) -> str:
         for heading, name, ablation in FIGURES:
             values = [_mean(common[cell], name, ablation) for cell in chosen]
             text.append(f"| {heading} | " + " | ".join(values) + " |")
-        text += ["", *_ratios(rows)]
+        text += ["", *_ratios(rows, chosen)]
     text += [
         "",
         "| task | " + " | ".join(f"{one}: edges" for one in named) + " |",
@@ -273,18 +273,19 @@ def _edges(row: Row | None) -> str:
     return str(row.edges) if row.reached else f"missed ({row.losses['validation']:.2f} nats)"
 
 
-def _ratios(rows: Sequence[Row]) -> Iterator[str]:
-    """Edges of dense circuits over those of sparse ones under each recipe, over the tasks that both have."""
-    for recipe in dict.fromkeys(row.recipe for row in rows):
-        pair = [("sparse", recipe), ("dense", recipe)]
-        tasks = common_tasks(rows, pair)
-        if tasks:
-            edges = {(row.model, row.task): row.edges for row in rows if row.recipe == recipe}
-            ratio = geometric_mean([edges["dense", task] / edges["sparse", task] for task in tasks])
-            yield (
-                f"Dense over sparse, {recipe}: {ratio.value:.1f} [{ratio.low:.1f}, {ratio.high:.1f}] "
-                f"over {len(tasks)} tasks.  "
-            )
+def _ratios(rows: Sequence[Row], chosen: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Edges of dense circuits over those of sparse ones, under each recipe, over the same tasks."""
+    with_edges = common_tasks(rows, chosen)
+    reached = common_tasks(rows, chosen, fewest=0)
+    edges = {(row.model, row.recipe, row.task): max(1, row.edges) for row in rows}
+    for recipe in dict.fromkeys(recipe for _, recipe in chosen):
+        if {("sparse", recipe), ("dense", recipe)} <= set(chosen) and with_edges:
+            found = []
+            for tasks in (with_edges, reached):
+                pairs = [[edges[side, recipe, task] for side in ("dense", "sparse")] for task in tasks]
+                ratio = geometric_mean([dense / sparse for dense, sparse in pairs])
+                found.append(f"{ratio.value:.1f} [{ratio.low:.1f}, {ratio.high:.1f}] over {len(tasks)} tasks")
+            yield f"Dense over sparse, {recipe}: {found[0]}; {found[1]} if no edge counts as one.  "
 
 
 def draw_losses(rows: Sequence[Row], target: float, path: Path) -> None:

@@ -28,17 +28,8 @@ class How(NamedTuple):
 
     def losses(self, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs) -> jax.Array:
         """The loss [P] of every pair under the gates, where closed nodes are `ablated`."""
-        values, frozen = ablated.values, self.frozen_norms
-        return pair_losses(
-            self.config,
-            params,
-            gates,
-            values,
-            pairs,
-            self.objective,
-            frozen_norms=frozen,
-            share=ablated.share,
-        )
+        given = self.config, params, gates, ablated.values, pairs, self.objective
+        return pair_losses(*given, frozen_norms=self.frozen_norms, share=ablated.share)
 
 
 def attacked(how: How, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs) -> Ablated:

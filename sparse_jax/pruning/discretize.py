@@ -10,7 +10,7 @@ from sparse_jax.ablation.judge import VARIANTS, Judge
 from sparse_jax.circuits.edges import edges_by_size
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import number_units
-from sparse_jax.progress import Progress
+from sparse_jax.progress import Progress, finish_line
 from sparse_jax.trees import Arrays
 
 # In search of the smallest circuit, all lanes are first followed up to this many edges.
@@ -222,6 +222,7 @@ def best_of_lanes(
             lane = min(order, key=lambda lane: missed[lane].loss)
             choice = Choice(lane, missed[lane], int(edges[lane][missed[lane].k]))
         best[target] = choice
+    finish_line()
     return [best[target] for target in targets]
 
 

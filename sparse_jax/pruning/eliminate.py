@@ -8,7 +8,7 @@ from sparse_jax.ablation.judge import Judge
 from sparse_jax.circuits.edges import incident_edges
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import Units, number_units
-from sparse_jax.progress import Progress
+from sparse_jax.progress import Progress, finish_line
 from sparse_jax.pruning.discretize import sizes_to_try
 from sparse_jax.trees import Arrays
 
@@ -80,6 +80,7 @@ def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> Arrays:
             needed = np.union1d(needed, hopeful)
             hopeful = np.setdiff1d(left, needed)
         bar.update(units.count - len(left) + len(needed), left=len(left), loss=float(loss))
+    finish_line()
     return gates
 
 

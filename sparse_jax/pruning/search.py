@@ -18,8 +18,8 @@ from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.pruning.trials import Outcome, Trial, Trials, next_round
 from sparse_jax.trees import fingerprint
 
-# Sizes of trials may be too large by this share: exact ones would take longer than pruning. The sizes of
-# reported circuits are exact.
+# Sizes of trials may be too large by this share: exact ones would take longer than pruning. Those of
+# reported circuits come from `best_of_lanes`.
 GROWTH = 0.05
 
 

@@ -118,43 +118,47 @@ def _row_thresholds(x_RxN, k: int):
     return lax.platform_dependent(x_RxN, cpu=in_cache, default=lambda x: _search_digits(magnitude_keys(x), k))
 
 
-@partial(jax.jit, static_argnums=(1, 2), inline=True)
-def _search_digits(keys_RxN, k: int, digit_bits: int = 3):
+def _count(keys_RxN, threshold_R):
+    return jnp.sum(keys_RxN >= threshold_R[:, None], axis=-1, dtype=jnp.int32)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
+def _search_digits(keys, k: int, digit_bits: int = 3, count=_count):
     """The largest t that at least k keys of a row reach, from its highest digit down.
 
-    Several counts share one read of the keys. The number of passes does not depend on the keys, so an
-    accelerator need not check after each.
+    keys: [R, ...], as `count` takes them. Several counts share one read of the keys. The number of passes
+    does not depend on the keys, so an accelerator need not check after each.
     """
-    key_bits = 8 * keys_RxN.dtype.itemsize - 1
+    key_bits = 8 * keys.dtype.itemsize - 1
 
     def next_digit(state):
         step, threshold_R = state
-        shift = jnp.maximum(key_bits - digit_bits * (step + 1), 0).astype(keys_RxN.dtype)
+        shift = jnp.maximum(key_bits - digit_bits * (step + 1), 0).astype(keys.dtype)
         digit_R = jnp.zeros_like(threshold_R)
         for value in range(1, 2**digit_bits):
-            trial_R = threshold_R + (jnp.asarray(value, keys_RxN.dtype) << shift)
+            trial_R = threshold_R + (jnp.asarray(value, keys.dtype) << shift)
             # a trial beyond the largest key wraps to a negative number, which every key would reach
-            reached_R = (_count(keys_RxN, trial_R) >= k) & (trial_R > threshold_R)
-            digit_R += reached_R.astype(keys_RxN.dtype)
+            reached_R = (count(keys, trial_R) >= k) & (trial_R > threshold_R)
+            digit_R += reached_R.astype(keys.dtype)
         return step + 1, threshold_R + (digit_R << shift)
 
     passes = -(-key_bits // digit_bits)
-    start = jnp.int32(0), jnp.zeros(len(keys_RxN), keys_RxN.dtype)
+    start = jnp.int32(0), jnp.zeros(len(keys), keys.dtype)
     # not a fori_loop: it would be a scan, which JAX takes apart each time a layer is differentiated
     return lax.while_loop(lambda state: state[0] < passes, next_digit, start)[1]
 
 
-def _search_in_lanes(keys_RxN, k: int, digit_bits: int = 2):
+def _search_in_lanes(keys_RxN, k: int):
     """For CPUs: two bits per pass, until exactly k keys of every row reach its threshold.
 
     Several devices go on to the last bit, since stopping early would need communication, and bit by bit,
-    since they add up the counts.
+    since they add up the counts of lanes.
     """
-    if jax.device_count() > 1:
-        return _search_digits(keys_RxN, k, digit_bits=1)
     rows, dtype = len(keys_RxN), keys_RxN.dtype
     keys_RxCxN = _in_lanes(keys_RxN)
-    key_bits = 8 * dtype.itemsize - 1
+    if jax.device_count() > 1:
+        return _search_digits(keys_RxCxN, k, 1, _count_one_in_lanes)
+    digit_bits, key_bits = 2, 8 * dtype.itemsize - 1
     values_V = jnp.arange(1, 2**digit_bits, dtype=dtype)
 
     def next_digit(state):
@@ -176,10 +180,6 @@ def _search_in_lanes(keys_RxN, k: int, digit_bits: int = 2):
     return lax.while_loop(unfinished, next_digit, start)[1]
 
 
-def _count(keys_RxN, threshold_R):
-    return jnp.sum(keys_RxN >= threshold_R[:, None], axis=-1, dtype=jnp.int32)
-
-
 def _in_lanes(keys_RxN):
     """[R, N] -> [R, at most 32, lanes], padded with zeros, which no trial counts."""
     rows, width = keys_RxN.shape
@@ -194,3 +194,7 @@ def _count_in_lanes(keys_RxCxN, threshold_RxV):
     reached_RxVxCxN = keys_RxCxN[:, None] >= threshold_RxV[:, :, None, None]
     partial_RxVxN = jnp.sum(reached_RxVxCxN, axis=2, dtype=jnp.int16)
     return jnp.sum(partial_RxVxN, axis=-1, dtype=jnp.int32)
+
+
+def _count_one_in_lanes(keys_RxCxN, threshold_R):
+    return _count_in_lanes(keys_RxCxN, threshold_R[:, None])[:, 0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sparse_jax.ablation import judge as evaluate
+from sparse_jax.ablation.adversary import How
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import number_units
 from sparse_jax.inputs import InputError
@@ -170,9 +171,17 @@ def test_a_node_without_open_edges_is_as_one_that_is_closed(kind):
 
 
 def test_the_full_model_is_judged_by_the_program_of_its_circuits():
-    judge, gates = strict("resample"), random_gates(1)
+    judge, gates = strict("mean+resample"), random_gates(1)
     opened = {site: np.ones_like(gate) for site, gate in gates.items()}
-    np.testing.assert_allclose(judge.full_losses(opened), judge.losses({}), atol=1e-5)
+    judge.losses(gates)
+    program = evaluate._compiled(How(judge.config, "mean"), 1)
+    before = program._cache_size()
+    full = judge.full_losses(opened)
+    assert program._cache_size() == before > 0
+    np.testing.assert_allclose(full, judge.losses({}), atol=1e-5)
+    assert (
+        program._cache_size() > before
+    )  # without gates there is nothing to ablate, which is another program
     np.testing.assert_allclose(judge.full_logits(opened), judge.logits({}), atol=1e-4)
     assert np.abs(judge.full_losses(opened) - judge.losses(gates)).max() > 1e-2
 

@@ -53,7 +53,7 @@ def test_it_can_be_pruned_without_its_text(model, monkeypatch):
     means = ablation.ablation_values(model[1])
     config, params = model[1].config, model[1].params
     # about the mean over other programs of the kind
-    text = "".join(program + END_OF_TEXT for program in programs(1, 80))
+    text = "".join(program + END_OF_TEXT for program in programs(1, 200))
     tokens = np.array(model[1].tokenizer.encode(text).ids)
     windows = tokens[: len(tokens) // config.context * config.context].reshape(-1, config.context)
     found = node_means(config, params, windows)

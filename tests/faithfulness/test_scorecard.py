@@ -343,6 +343,29 @@ def test_a_circuits_constants_are_kept_in_parts_of_it_and_not_in_other_sets(mode
     assert 0 < (logits[..., 4] > logits[..., 5]).sum() < 12
 
 
+@pytest.mark.parametrize("kind", ["resample", "stochastic", "adversarial_shared"])
+def test_a_circuit_of_edges_is_run_under_every_kind_of_ablation(model, circuit, kind):
+    pairs = TASK.encode("test", 6, 0, model.tokenizer, 8)
+    whole = dataclasses.replace(circuit, edge_gated=True)
+    broken = dataclasses.replace(whole, edges=whole.edges[:1])
+    nodes, edges, without = (
+        Probe(model, one, pairs).circuit_logits(kind) for one in (circuit, whole, broken)
+    )
+    # all weights between its nodes are its edges, so gates on them change nothing
+    np.testing.assert_allclose(edges, nodes, atol=1e-4)
+    assert np.abs(without - nodes).max() > 0.3
+
+
+@pytest.mark.slow
+def test_a_circuit_of_edges_gets_the_figures_of_one_of_nodes(model, circuit):
+    cards = [
+        sj.scorecard(model, one, TASK, pairs=4)
+        for one in (dataclasses.replace(circuit, edge_gated=True), circuit)
+    ]
+    names = [[(figure.name, figure.ablation) for figure in card.figures] for card in cards]
+    assert names[0] == names[1]
+
+
 PRUNING = {
     "steps": 100,
     "pairs_per_step": 4,

@@ -1,5 +1,6 @@
 """The scripts that start a run somewhere: what they print, do, refuse, and how they go on."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -357,10 +358,9 @@ def test_requests_that_fail_are_counted(checkout):
     assert verbs(checkout) == ["create", "delete"] * 3
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_waiting_for_a_slice_is_said_once_and_can_be_ended(checkout, sent):
-    # like the real one, it ends by itself when it is interrupted
-    checkout.stand_in("gcloud", "trap 'sleep 0.1; exit 1' INT; echo WAITING_FOR_RESOURCES")
+@contextlib.contextmanager
+def starting_a_pod(checkout):
+    """tpu_pod.sh in a process group of its own, as a terminal would start it."""
     running = subprocess.Popen(
         [sys.executable, "-c", HEEDS_CTRL_C, "bash", "launch/tpu_pod.sh", *TRAIN],
         cwd=checkout.root,
@@ -370,6 +370,16 @@ def test_waiting_for_a_slice_is_said_once_and_can_be_ended(checkout, sent):
         start_new_session=True,
     )
     try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_waiting_for_a_slice_is_said_once_and_can_be_ended(checkout, sent):
+    checkout.stand_in("gcloud", "echo WAITING_FOR_RESOURCES")
+    with starting_a_pod(checkout) as running:
         said = running.stderr.readline()
         assert said == "waiting for the slice: its request is WAITING_FOR_RESOURCES\n"
         while len(checkout.called()) < 3:
@@ -377,9 +387,17 @@ def test_waiting_for_a_slice_is_said_once_and_can_be_ended(checkout, sent):
         os.killpg(running.pid, sent)
         assert running.wait(timeout=20) != 0
         assert "waiting" not in running.stderr.read()
-    finally:
-        running.kill()
-        running.communicate()
+
+
+def test_ctrl_c_leaves_the_slice_there_although_gcloud_handles_it_itself(checkout):
+    """Else the script would take gcloud's end for that of the command, and give the slice back."""
+    checkout.stand_in("gcloud", GCLOUD.replace("SSH", "trap 'exit 1' INT; touch runs; sleep 60"))
+    with starting_a_pod(checkout) as running:
+        while not (checkout.root / "runs").exists():
+            assert running.poll() is None
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(timeout=20) == 130
+    assert verbs(checkout) == ["create", "ssh"]
 
 
 @pytest.fixture

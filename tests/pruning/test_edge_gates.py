@@ -71,7 +71,8 @@ def ablated_as(kind, means, shape=(3, 7)):
         if kind == "token":
             values[site] = jnp.asarray(rng.normal(size=(layers, *shape, width)), jnp.float32)
         if kind == "share":
-            share[site] = jnp.asarray(rng.random((layers, shape[0], 1, width)), jnp.float32)
+            # small enough that closing an edge is felt
+            share[site] = jnp.asarray(0.3 * rng.random((layers, shape[0], 1, width)), jnp.float32)
     return values, share
 
 
@@ -116,7 +117,7 @@ def test_closing_all_edges_of_a_node_is_closing_the_node(model, source, kind):
     by_node = forward(CONFIG, params, tokens, hooks, at_B=at)[0]
     by_edge = gated(params, edges, values, share, tokens, at)[0]
     np.testing.assert_allclose(by_edge, by_node, atol=1e-4)
-    assert np.abs(by_node - whole).max() > 3e-3
+    assert np.abs(by_node - whole).max() > 1e-2
 
 
 def test_what_closed_edges_carry_token_by_token_cannot_be_sampled(model):

@@ -53,9 +53,17 @@ def test_the_table_compares_what_all_have():
     assert "| tasks that reach the target | 2 of 2 | 2 of 2 | 2 of 2 | 1 of 2 |" in table
     assert "| of these, within it on the test split | 2 of 2 | 1 of 2 | 2 of 2 | 1 of 1 |" in table
     assert "| resample | 0.500 | 0.200 | 0.200 | 0.200 |" in table
-    assert "Dense over sparse, mean: 4.0 [4.0, 4.0] over 2 tasks." in table
-    assert "Dense over sparse, strict: 16.0 [16.0, 16.0] over 1 tasks." in table
+    assert "Dense over sparse, mean: 4.0 [4.0, 4.0] over 1 tasks; " in table
+    assert "Dense over sparse, strict: 16.0 [16.0, 16.0] over 1 tasks; " in table
     assert "| b | 20 | 24 | 80 | missed (0.10 nats) |" in table
+
+
+def test_ratios_are_over_the_same_tasks_and_count_no_edge_as_one_where_it_is_said():
+    given = (("sparse", "mean", 0), ("sparse", "strict", 3), ("dense", "mean", 0), ("dense", "strict", 300))
+    table = format_rows([*ROWS, *(row(side, "c", recipe, edges) for side, recipe, edges in given)], RECIPES)
+    # of a 40 / 10 and 192 / 12; with c also 1 / 1 and 300 / 3
+    assert "mean: 4.0 [4.0, 4.0] over 1 tasks; 2.0 [1.0, 4.0] over 2 tasks if no edge counts as one" in table
+    assert "strict: 16.0 [16.0, 16.0] over 1 tasks; 40.0 [16.0, 100.0] over 2 tasks if" in table
 
 
 def test_results_are_written_and_read_again(tmp_path):
@@ -101,8 +109,21 @@ def test_controls_are_pruned_strictly_alone_and_get_no_scorecard(tmp_path, monke
     assert one.control and one.figures == [] and one.verdict == []
 
 
+RESULTS = Path(faithfulness.__file__).parents[1] / "results" / "faithfulness"
+
+
+def test_the_published_circuits_are_those_of_the_published_rows():
+    rows = read_rows(RESULTS / "rows.jsonl")
+    paths = {RESULTS / "circuits" / r["model"] / r["recipe"] / f"{r['task']}.json": r for r in rows}
+    assert set(RESULTS.glob("circuits/*/*/*.json")) == set(paths)
+    for path, given in paths.items():
+        circuit = load_circuit(path)
+        assert circuit.provenance["identity"] == given["identity"], path
+        assert (len(circuit.nodes), len(circuit.edges)) == (given["nodes"], given["edges"]), path
+
+
 def test_every_figure_of_the_table_is_one_of_a_scorecard():
     """By the rows of the committed study, which are scorecards' figures."""
-    rows = read_rows(Path(faithfulness.__file__).parents[1] / "results" / "faithfulness" / "rows.jsonl")
+    rows = read_rows(RESULTS / "rows.jsonl")
     there = {(figure["name"], figure["ablation"]) for one in rows for figure in one["figures"]}
     assert {(name, ablation) for _, name, ablation in faithfulness.FIGURES} <= there
