@@ -179,9 +179,8 @@ def test_the_full_model_is_judged_by_the_program_of_its_circuits():
     full = judge.full_losses(opened)
     assert program._cache_size() == before > 0
     np.testing.assert_allclose(full, judge.losses({}), atol=1e-5)
-    assert (
-        program._cache_size() > before
-    )  # without gates there is nothing to ablate, which is another program
+    # without gates there is nothing to ablate, which is another program
+    assert program._cache_size() > before
     np.testing.assert_allclose(judge.full_logits(opened), judge.logits({}), atol=1e-4)
     assert np.abs(judge.full_losses(opened) - judge.losses(gates)).max() > 1e-2
 
