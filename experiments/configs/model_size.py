@@ -53,7 +53,9 @@ def get_config(argument: str = "") -> ConfigDict:
             "models": models,
             "changed": {name: field for name, (_, field, _) in CHANGED.items()} | {"dense": "dense"},
             "tasks": TASKS,
-            "pruning": pruning_section(**pruning, test_pairs=256, learning_rate=0.02, k_coef=3e-3),
+            "pruning": pruning_section(
+                **pruning, test_pairs=256, learning_rate=0.02, k_coef=3e-3, swaps=False
+            ),
         }
     )
     if size == "tiny":

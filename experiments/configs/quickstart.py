@@ -40,6 +40,7 @@ def get_config(argument: str = "") -> ConfigDict:
                 test_pairs=256,
                 learning_rate=0.02,
                 k_coef=3e-3,
+                swaps=False,
             ),
         }
     )

@@ -85,6 +85,11 @@ def count_edges(params: Params, gates: Gates) -> int:
     return int(sum(np.count_nonzero(kept) for _, _, kept in kept_weights(params, gates)))
 
 
+def circuit_size(params: Params, gates: Gates) -> tuple[int, int]:
+    """Edges, then nodes: of two circuits the one with the lower pair is smaller."""
+    return count_edges(params, gates), count_nodes(gates)
+
+
 def incident_edges(params: Params, gates: Gates) -> dict[str, np.ndarray]:
     """The number of edges at each node, in the shapes of the gates; each gate of an edge counts 1."""
     found = {key: np.zeros(np.shape(gate)) for key, gate in gates.items()}

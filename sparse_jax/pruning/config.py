@@ -36,6 +36,8 @@ class PruneConfig:
     well. Training and validation pairs are drawn in equal parts from the main split and from each kind, so
     that a circuit is chosen on what it was trained for; test pairs are those of the main split. Prompts, and
     so every step, can be twice as long.
+    swaps: whether, after elimination, nodes that help are let in so that more of the others can go
+    (`pruning/swap.py`).
     constants: whether nodes that only hold a constant are replaced by it in the end (`circuit.constants`):
     each carries its mean over the prompts then, whatever the ablation, and what led to it can go.
     sites: the gated sites: all sites of the layers, and optionally `embed` and `final_resid`.
@@ -66,6 +68,7 @@ class PruneConfig:
     confidence: float = 0.0
     role_coef: float = 0.0
     tied_qk: bool = True
+    swaps: bool = True
     frozen_norms: bool = False
     k_coef: float = 1e-4
     learning_rate: float = 3e-3

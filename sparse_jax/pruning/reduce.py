@@ -11,16 +11,17 @@ from sparse_jax.ablation.constants import averages, constants_of
 from sparse_jax.ablation.draws import constant_ablated
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.kinds import is_constant
-from sparse_jax.circuits.edges import count_edges, count_nodes, edges_between
+from sparse_jax.circuits.edges import circuit_size, count_nodes, edges_between
 from sparse_jax.circuits.gates import tie
 from sparse_jax.circuits.ranking import number_units
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Choice, best_of_lanes
-from sparse_jax.pruning.eliminate import eliminate
+from sparse_jax.pruning.eliminate import Eliminated, eliminate
 from sparse_jax.pruning.lanes import Optimized, make_lanes, optimize_gates, repeated
 from sparse_jax.pruning.logits import allowed_nodes
 from sparse_jax.pruning.step import Lane
+from sparse_jax.pruning.swap import swap
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.trees import Arrays
 
@@ -79,7 +80,13 @@ def reduce_nodes(
             end = eliminate(judge, stricter.gates, stricter.gates, target, tied_qk)
             other = Reduced(target, end.gates, stricter.scores, stricter.discretized, *end[1:], True)
             reduced = min(reduced, other, key=lambda one: _size(judge, one))
-        yield _with_constants(judge, reduced, tied_qk) if prune.constants and reduced.reached else reduced
+        if prune.swaps and reduced.reached:
+            reduced = _swapped(judge, reduced, _all_of(reduced.gates, eligible), tied_qk)
+        yield (
+            _with_constants(judge, reduced, eligible, prune)
+            if prune.constants and reduced.reached
+            else reduced
+        )
         stricter = reduced if reduced.reached else None
 
 
@@ -110,7 +117,8 @@ def reduce_edges(
     found = optimize_gates(config, prune, params, judge.ablated, [train], lanes, label, path)
     choice = best_of_lanes(judge, working_lanes(found), (nodes.target,), fixed, eligible)[0]
     removable = {**nodes.gates, **eligible}
-    return _eliminated(judge, choice, nodes.target, nodes.scores, removable, prune.tied_qk)
+    reduced = _eliminated(judge, choice, nodes.target, nodes.scores, removable, prune.tied_qk)
+    return _swapped(judge, reduced, removable, prune.tied_qk) if prune.swaps and reduced.reached else reduced
 
 
 def _eliminated(
@@ -122,19 +130,32 @@ def _eliminated(
     return Reduced(target, end.gates, scores, discretized, end.loss, end.standard_error, found.reached)
 
 
-def _with_constants(judge: Judge, reduced: Reduced, tied_qk: bool) -> Reduced:
+def _swapped(judge: Judge, reduced: Reduced, eligible: Arrays, tied_qk: bool) -> Reduced:
+    found = Eliminated(reduced.gates, reduced.loss, reduced.standard_error)
+    return reduced._replace(**swap(judge, found, eligible, reduced.target, tied_qk)._asdict())
+
+
+def _all_of(gates: Arrays, eligible: Arrays | None) -> Arrays:
+    """`eligible` or, where nothing is forbidden, all nodes."""
+    return {site: np.ones_like(gate) for site, gate in gates.items()} if eligible is None else eligible
+
+
+def _with_constants(judge: Judge, reduced: Reduced, eligible: Arrays | None, prune: PruneConfig) -> Reduced:
     """The circuit with constants in place of nodes that only hold one, and without what led to these.
 
     Nodes are eliminated once more, where each would carry its mean over the prompts (over all tokens, or over
     the last ones, whichever costs less) if it were closed. Constants without which the circuit is still
     within the target are then dropped.
     """
+    tied_qk = prune.tied_qk
     kind = judge.ablation if is_constant(judge.ablation) else "mean"
     values = constant_ablated(kind, judge.ablated)
     candidates = averages(judge.config, judge.params, reduced.gates, values, judge.pairs, judge.frozen_norms)
     of_all = _less_harmful(judge, reduced.gates, candidates, tied_qk)
     free = dataclasses.replace(judge, constants=constants_of(reduced.gates, of_all))
     end = eliminate(free, reduced.gates, reduced.gates, reduced.target, tied_qk)
+    if prune.swaps:
+        end = swap(free, end, _all_of(reduced.gates, eligible), reduced.target, tied_qk)
     closed = {site: (reduced.gates[site] > 0) & (end.gates[site] == 0) for site in of_all}
     for mask in closed.values():
         for place in np.argwhere(mask):
@@ -166,5 +187,4 @@ def _less_harmful(judge: Judge, gates: Arrays, candidates: Sequence[Arrays], tie
 
 
 def _size(judge: Judge, reduced: Reduced) -> tuple[bool, int, int]:
-    gates = reduced.gates
-    return not reduced.reached, count_edges(judge.params, gates), count_nodes(gates)
+    return not reduced.reached, *circuit_size(judge.params, reduced.gates)

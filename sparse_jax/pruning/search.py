@@ -71,8 +71,8 @@ def _open_search(subject: Subject, data: TaskData, targets: tuple[float, ...], r
     search = dataclasses.asdict(recipe.search)
     # the number of rounds and finalists does not change the trials: a longer search begins the same
     search = {**search, "rounds": search["rounds"] > 0, "finalists": 0}
-    # trials depend on `targets` instead, and constants come after them
-    prune = dataclasses.replace(recipe.prune, target_loss=1.0, constants=False)
+    # trials depend on `targets` instead, and swaps and constants come after them
+    prune = dataclasses.replace(recipe.prune, target_loss=1.0, swaps=False, constants=False)
     about = {**subject.about(data, prune), "search": repr(search), "targets": repr(targets)}
     identity = fingerprint({**about, "prune": repr(prune)})[:16]
     trials = Trials(subject.store.search(f"{data.name}-{identity}"))

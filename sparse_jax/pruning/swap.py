@@ -1,0 +1,46 @@
+"""Leaves the local minimum that an elimination ends in: lets nodes in that help, so that more can go."""
+
+import dataclasses
+
+import numpy as np
+
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.circuits.edges import circuit_size
+from sparse_jax.circuits.ranking import number_units
+from sparse_jax.pruning.eliminate import Eliminated, eliminate
+from sparse_jax.trees import Arrays
+
+# How many units are let in at once, in turn.
+LET_IN = (1, 2, 4, 8)
+
+
+def swap(judge: Judge, found: Eliminated, eligible: Arrays, target: float, tied: bool = True) -> Eliminated:
+    """A circuit with fewer edges than `found` (or as many, and fewer nodes), if one is near; else `found`.
+
+    One node more can make two others superfluous, which no removal finds. So the closed units among
+    `eligible` (0/1) that lower the loss most to first order are opened, a few at a time, and all open ones
+    are eliminated again; what is smaller is kept. It ends when no number of `LET_IN` helps.
+    """
+    failed = turn = 0
+    while failed < len(LET_IN):
+        turn += 1
+        own = dataclasses.replace(judge, label=judge.label and f"{judge.label}: swap {turn}")
+        opened = _with_best(own, found.gates, eligible, LET_IN[(turn - 1) % len(LET_IN)], tied)
+        other = eliminate(own, opened, eligible, target, tied)
+        if circuit_size(judge.params, other.gates) < circuit_size(judge.params, found.gates):
+            found, failed = other, 0
+        else:
+            failed += 1
+    return found
+
+
+def _with_best(judge: Judge, gates: Arrays, eligible: Arrays, count: int, tied: bool) -> Arrays:
+    """`gates` with up to `count` more units open: those whose opening lowers the loss most to first order."""
+    units = number_units({key: np.asarray(eligible[key]) * (1 - gates[key]) for key in eligible}, tied)
+    change = units.totals(judge.gradients(gates))
+    best = np.argsort(change, kind="stable")[:count]
+    ranks = units.ranks(best[change[best] < 0])
+    return {
+        key: np.maximum(gate, np.float32(ranks[key] >= 0)) if key in ranks else gate
+        for key, gate in gates.items()
+    }
