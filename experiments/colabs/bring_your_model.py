@@ -1,0 +1,127 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/sparse-jax/sparse_jax/blob/main/experiments/colabs/bring_your_model.ipynb)
+#
+# # Bring your model
+#
+# `sj.load` takes a directory and finds out what is in it: a run of this project, a released weight-sparse PyTorch model, or a Hugging Face
+# GPT-2. Everything else (tasks, pruning, scorecards) is then the same. A few minutes on a Colab CPU.
+
+# %% tags=["setup"]
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+places = (Path.cwd(), *Path.cwd().parents, Path("sparse_jax"))
+checkout = next((place for place in places if (place / "launch/colab.sh").exists()), None)
+if checkout is None:  # a bare runtime
+    subprocess.run(["git", "clone", "--depth=1", "https://github.com/sparse-jax/sparse_jax"], check=True)
+    checkout = Path("sparse_jax")
+os.chdir(checkout)
+installed = subprocess.run(["bash", "launch/colab.sh", sys.executable], check=True)
+
+# %% tags=["parameters"]
+GPT2 = "openai-community/gpt2"  # fetched where the network allows it, else a small GPT-2 is made here
+STEPS = 300  # of that small one
+
+# %%
+import shutil
+
+import sparse_jax as sj
+
+model = sj.load("experiments/results/small/sparse")
+model
+
+# %% [markdown]
+# ## Out, and in again
+#
+# The layout of the released weight-sparse models ("openai"), with other names and transposed matrices, and written without PyTorch. What
+# comes back is the same model, which its fingerprint shows.
+
+# %%
+shutil.rmtree("runs/released", ignore_errors=True)
+sj.save(model, "runs/released", format="openai")
+again = sj.load("runs/released")
+print(sorted(path.name for path in Path("runs/released").rglob("*") if path.is_file()))
+print("the same:", again.fingerprint == model.fingerprint)
+
+# %% [markdown]
+# ## A GPT-2
+#
+# Its layer norms, learned positions and tied embedding are read as they are; dropout is not, since it does nothing outside of training.
+
+
+# %%
+def fetched():
+    """GPT-2 from the Hugging Face hub, if it can be had."""
+    try:
+        from huggingface_hub import snapshot_download
+
+        wanted = ["config.json", "model.safetensors", "tokenizer.json"]
+        return sj.load(snapshot_download(GPT2, allow_patterns=wanted))
+    except Exception as error:
+        print(f"{GPT2} cannot be fetched here ({type(error).__name__}); a small GPT-2 is made instead")
+        return None
+
+
+def made():
+    """A small model of GPT-2's architecture, trained for a moment, through Hugging Face's format."""
+    like = {
+        "norm": "layer",
+        "tied_embedding": True,
+        "positions": "added",
+        "attention_sink": False,
+        "bigram": "none",
+        "activation": "gelu_tanh",
+        "activation_fraction": None,
+    }
+    for folder in ("runs/small_gpt2", "runs/small_gpt2_hf"):
+        shutil.rmtree(folder, ignore_errors=True)
+    small = sj.train(sj.presets.tiny(kind="dense", **like, **{"training.steps": STEPS}), "runs/small_gpt2")
+    sj.save(small, "runs/small_gpt2_hf", format="hf")
+    return sj.load("runs/small_gpt2_hf")
+
+
+gpt2 = fetched() or made()
+gpt2
+
+# %%
+print(sj.generate(gpt2, "for item in", tokens=20, temperature=0))
+
+# %% [markdown]
+# Captures, ablations, patches and additions work on it as on any other model. Here is what it would say without the hidden neurons of
+# its first layer.
+
+# %%
+logits, acts = sj.run(gpt2, "for item in", capture=("mlp_neuron", "pattern"))
+without, _ = sj.run(gpt2, "for item in", ablate={"0.mlp_neuron": "zero"})
+for name, values in (("as it is", logits), ("without", without)):
+    print(f"{name:<10}{gpt2.tokenizer.decode([int(values[0, -1].argmax())])!r}")
+{site: values.shape for site, values in acts.items()}
+
+# %% [markdown]
+# ## What is not possible, and why
+#
+# - **Other architectures.** Rotary positions, grouped keys, gated MLPs and mixtures of experts compute something else than this model's
+#   `forward`, so `sj.load` refuses them and names the field that it cannot take.
+# - **Pruning a model whose training text is unknown.** Closed nodes carry averages over that text, so a model trained elsewhere has to
+#   bring them (`means_128.npz` in its directory); the cell below shows what is said otherwise.
+# - **Models without a tokenizer.** They run on token ids; tasks are text, so scores and pruning are refused.
+# - **Exact equality with PyTorch.** Sums are taken in another order: logits agree to about 1e-4 in float32.
+
+# %%
+for wrong in (lambda: sj.prune(gpt2, "for_while"), lambda: sj.load("experiments/results/plan")):
+    try:
+        wrong()
+    except sj.InputError as error:
+        print("refused:", error)

@@ -1,0 +1,126 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/sparse-jax/sparse_jax/blob/main/experiments/colabs/look_at_a_circuit.ipynb)
+#
+# # Look at a circuit
+#
+# A transformer with two layers predicts what follows a variable that was set to `set()` or to `""` lines before: `.add`, or ` +=`. All but
+# 1/64 of its weights are zero, so the part of it that does this is small enough to read. Here you run a prompt through the whole
+# model and through that part alone, look at the picture, and break single connections to see the answer flip. A minute on any runtime.
+
+# %% tags=["setup"]
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+places = (Path.cwd(), *Path.cwd().parents, Path("sparse_jax"))
+checkout = next((place for place in places if (place / "launch/colab.sh").exists()), None)
+if checkout is None:  # a bare runtime
+    subprocess.run(["git", "clone", "--depth=1", "https://github.com/sparse-jax/sparse_jax"], check=True)
+    checkout = Path("sparse_jax")
+os.chdir(checkout)
+installed = subprocess.run(["bash", "launch/colab.sh", sys.executable], check=True)
+
+# %% tags=["parameters"]
+TASK = "set_or_string_fixedvarname"
+CIRCUIT = f"experiments/results/faithfulness/circuits/sparse/mean/{TASK}.json"
+
+# %%
+import dataclasses
+
+import jax
+
+import sparse_jax as sj
+
+model = sj.load("experiments/results/small/sparse")
+model
+
+# %% [markdown]
+# ## The circuit
+#
+# A *node* is one channel: of what a layer reads from the residual stream (`attn_in`, `mlp_in`), of a query, key or value, of a hidden
+# neuron, or of what a layer writes (`attn_out`, `mlp_out`). An *edge* is a weight between two of them that is not zero. Everything
+# that is not in the picture is fixed to its average over training text.
+
+# %%
+circuit = sj.load_circuit(CIRCUIT, model)
+circuit
+
+# %% [markdown]
+# ## A prompt and its counterfactual
+#
+# Every task is made of pairs: two prompts that differ in as little as possible, with different right answers.
+
+# %%
+pair = sj.task(TASK).pairs("test", 1, seed=0)[0]
+print("prompt         ", repr(pair.prompt), "->", repr(pair.answer))
+print("counterfactual ", repr(pair.counterfactual), "->", repr(pair.wrong))
+
+# %%
+answer, wrong = (model.tokenizer.encode(text).ids[0] for text in (pair.answer, pair.wrong))
+
+
+def share_of_answer(prompt, circuit=None):
+    """The probability of the prompt's answer, against that of the counterfactual's."""
+    logits, _ = sj.run(model, prompt, circuit=circuit)
+    return float(jax.nn.sigmoid(logits[0, -1, answer] - logits[0, -1, wrong]))
+
+
+for name, part in (("whole model", None), ("circuit alone", circuit)):
+    shares = [share_of_answer(prompt, part) for prompt in (pair.prompt, pair.counterfactual)]
+    print(f"{name:<14} P({pair.answer!r}): prompt {shares[0]:.3f}, counterfactual {shares[1]:.3f}")
+
+# %% [markdown]
+# ## What the nodes carry
+#
+# The values of the circuit's nodes at the last token, for both prompts. Where the two columns differ, the node knows which of the two it was.
+
+# %%
+sites = tuple(dict.fromkeys(node.site for node in circuit.nodes))
+values = [
+    sj.run(model, prompt, circuit=circuit, capture=sites)[1] for prompt in (pair.prompt, pair.counterfactual)
+]
+for node in circuit.nodes:
+    first, second = (float(found[node.site][node.layer, 0, -1, node.index]) for found in values)
+    print(
+        f"{node.name:<18} {first:>8.2f} {second:>8.2f}{'   <- differs' if abs(first - second) > 0.2 else ''}"
+    )
+
+# %% [markdown]
+# ## Break one edge
+#
+# Without one of its edges, what does the circuit answer? A closed edge carries the average of its source. `1.0` is a sure right answer
+# to both prompts, `0.0` a sure wrong one, `0.5` is a guess.
+
+
+# %%
+def without(edge):
+    """The circuit with one edge less."""
+    left = tuple(one for one in circuit.edges if one is not edge)
+    return dataclasses.replace(circuit, edges=left, edge_gated=True)
+
+
+for edge in circuit.edges:
+    broken = without(edge)
+    right = share_of_answer(pair.prompt, broken), 1 - share_of_answer(pair.counterfactual, broken)
+    source, target = circuit.nodes[edge.source].name, circuit.nodes[edge.target].name
+    says = f"{source:>16} -> {target:<16} weight {edge.weight:>6.2f}"
+    print(f"{says}  right: {right[0]:.2f} {right[1]:.2f}{'   <- flips' if min(right) < 0.5 else ''}")
+
+# %% [markdown]
+# ## In an interactive page
+#
+# The same circuit with the tokens that each node reads and the logits that it moves. Hover over a node.
+
+# %%
+sj.view(circuit)

@@ -1,0 +1,152 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/sparse-jax/sparse_jax/blob/main/experiments/colabs/train_a_sparse_model.ipynb)
+#
+# # Train a sparse model
+#
+# Train a weight-sparse transformer on text of your own: five minutes on a Colab CPU, less on its GPU. All weights are there at first;
+# then fewer and fewer are left, the largest of every matrix, until 5 % are. You watch the loss and the number of weights while it
+# trains, sample from it, and go on after a disconnect.
+
+# %% tags=["setup"]
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+places = (Path.cwd(), *Path.cwd().parents, Path("sparse_jax"))
+checkout = next((place for place in places if (place / "launch/colab.sh").exists()), None)
+if checkout is None:  # a bare runtime
+    subprocess.run(["git", "clone", "--depth=1", "https://github.com/sparse-jax/sparse_jax"], check=True)
+    checkout = Path("sparse_jax")
+os.chdir(checkout)
+installed = subprocess.run(["bash", "launch/colab.sh", sys.executable], check=True)
+
+# %% tags=["parameters"]
+STEPS = 1500
+WIDTH = 128
+DATA = "sparse_jax"  # folders of Python and files of text, with commas between them: here, this project's own code
+WORKDIR = "runs/colab"
+
+# %% [markdown]
+# On Colab, what is on the machine is lost with it. Mount a folder of your Drive and keep the run there: after a disconnect, run the
+# notebook again from the top, and training goes on from its last checkpoint, with the same bits as if nothing had happened.
+# Other settings need another `WORKDIR`: a run is never continued as another.
+
+# %%
+MOUNT = False  # True: keep the run in your Google Drive
+if MOUNT:
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    WORKDIR = "/content/drive/MyDrive/sparse_jax/colab"
+
+# %%
+import json
+import threading
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+
+import sparse_jax as sj
+from sparse_jax.data.config import sources_of
+
+config = sj.presets.quickstart(
+    kind="sparse",
+    d_model=WIDTH,
+    **{
+        "data.directory": f"{WORKDIR}/data",
+        "data.sources": sources_of(DATA.split(",")),
+        "training.steps": STEPS,
+        "training.evaluate_every": max(1, STEPS // 6),
+        "training.checkpoint_every": max(1, STEPS // 6),
+    },
+)
+config.sparsity
+
+# %% [markdown]
+# Training runs in a thread, so that the plot below can follow it. The same run from a shell would be `python -m experiments.train
+# --config=experiments/configs/pretrain.py:size=quickstart --data=... --workdir=...`.
+
+
+# %%
+def metrics():
+    """The rows that training has written so far."""
+    path = Path(WORKDIR) / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def draw(figure, rows):
+    """The loss, and the number of weights of the layers that are not zero."""
+    figure.clear()
+    left, right = figure.subplots(1, 2)
+    for key, name in (("loss", "training"), ("validation/mixture", "validation")):
+        points = [(row["step"], row[key]) for row in rows if key in row]
+        left.plot(*(zip(*points) if points else ((), ())), label=name)
+    left.set(xlabel="step", ylabel="nats a token")
+    left.legend()
+    points = [(row["step"], row["nonzero_layers"]) for row in rows if "nonzero_layers" in row]
+    right.plot(*(zip(*points) if points else ((), ())), "o-")
+    right.set(xlabel="step", ylabel="nonzero weights in the layers", yscale="log")
+    figure.tight_layout()
+
+
+result = {}
+
+
+def train():
+    """Keeps the model, or what went wrong."""
+    try:
+        result["model"] = sj.train(config, WORKDIR)
+    except BaseException as error:
+        result["error"] = error
+
+
+thread = threading.Thread(target=train)
+thread.start()
+figure = plt.figure(figsize=(9, 3.2))
+picture = display(figure, display_id=True)
+while thread.is_alive():
+    thread.join(timeout=5)
+    draw(figure, metrics())
+    picture.update(figure)
+plt.close(figure)
+if "error" in result:
+    raise result["error"]
+model = result["model"]
+model
+
+# %% [markdown]
+# ## What it learned
+
+# %%
+print(sj.generate(model, "def ", tokens=60, temperature=0.7))
+
+# %% [markdown]
+# ## How sparse it is
+#
+# Share of the weights that are left, matrix by matrix.
+
+# %%
+import numpy as np
+
+layers = model.params["layers"]
+for part, matrices in (("attn", ("q", "k", "v", "out")), ("mlp", ("up", "down"))):
+    for matrix in matrices:
+        kernel = np.asarray(layers[part][matrix]["kernel"])
+        kept = np.count_nonzero(kernel)
+        print(f"{part}.{matrix:<6} {kernel.shape!s:<16} {kept:>8,} left, {kept / kernel.size:.1%}")
+
+# %%
+# nonzero weights, config and tokenizer: small enough to send to somebody
+sj.save(model, f"{WORKDIR}/compact")
+print("the same:", sj.load(f"{WORKDIR}/compact").fingerprint == model.fingerprint)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Makes static pages: the notebooks of experiments/colabs/, executed from top to bottom, and the public functions. A warning
+# is an error.
+#
+# bash launch/docs.sh [FOLDER]        pages in FOLDER (default: runs/docs), half an hour on 2 CPU cores
+# bash launch/docs.sh --sync          no pages: each notebook is written anew from its .py, without outputs
+#
+# The variables of launch/environment.sh choose Python and environment.
+set -euo pipefail
+output="${1:-runs/docs}"
+[ "$output" = --sync ] || output="$(mkdir -p "$output" && cd "$output" && pwd)"
+export SPARSE_JAX_EXTRAS="docs"
+source "$(dirname "$0")/environment.sh"
+if [ "$output" = --sync ]; then
+  exec python -m experiments.notebooks
+fi
+# in the checkout, where the notebooks look for it
+source="$(mktemp -d "$PWD/launch/docs/.source-XXXXXX")"
+trap 'rm -rf "$source"' EXIT
+cp launch/docs/conf.py launch/docs/index.md experiments/colabs/*.ipynb "$source"
+python -m sphinx -W --keep-going -q -b html "$source" "$output"
+echo "$output/index.html"
