@@ -42,7 +42,8 @@ def write_api(app):
         found = getattr(sparse_jax, name)
         kind = "class" if isinstance(found, type) else "function" if callable(found) else "module"
         target = f"sparse_jax.{name}" if kind != "module" else found.__name__
-        lines += [f".. auto{kind}:: {target}", "   :members:", ""]
+        members = [] if kind == "function" else ["   :members:"]
+        lines += [f".. auto{kind}:: {target}", *members, ""]
     Path(app.srcdir, "api.rst").write_text("\n".join(lines))
 
 
