@@ -2,7 +2,7 @@
 # Makes static pages: the notebooks of experiments/colabs/, executed from top to bottom, and the public functions. A warning
 # is an error.
 #
-# bash launch/docs.sh [FOLDER]        pages in FOLDER (default: runs/docs), half an hour on 2 CPU cores
+# bash launch/docs.sh [FOLDER]        pages in FOLDER (default: runs/docs), about an hour on one CPU core
 # bash launch/docs.sh --sync          no pages: each notebook is written anew from its .py, without outputs
 #
 # The variables of launch/environment.sh choose Python and environment.
@@ -15,6 +15,8 @@ if [ "$output" = --sync ]; then
   exec python -m experiments.notebooks
 fi
 # in the checkout, where the notebooks look for it
+# whatever is installed for accelerators: the plan's notebook adds the compilers for TPUs
+export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 source="$(mktemp -d "$PWD/launch/docs/.source-XXXXXX")"
 trap 'rm -rf "$source"' EXIT
 cp launch/docs/conf.py launch/docs/index.md experiments/colabs/*.ipynb "$source"

@@ -14,7 +14,7 @@
 # # Plan a pod
 #
 # Before you rent 64 TPU chips: does the run fit, how long will it take, what will it cost? The training step is compiled here, on a CPU, for
-# chips that you do not have. Then the launch script says, without doing it, what it would do. Five minutes on a Colab CPU.
+# chips that you do not have. Then the launch script says, without doing it, what it would do. Ten minutes on a Colab CPU, most of them in the compiler.
 
 # %% tags=["setup"]
 import os

@@ -64,8 +64,11 @@ def test_all_begin_alike_with_a_badge_that_opens_them_from_the_repository_of_set
     assert f'"{url}"' in start
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+QUICK = ("look_at_a_circuit",)
+EACH = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_it_runs_from_top_to_bottom(name, tmp_path):
     for part in ("experiments", "launch", "sparse_jax"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
