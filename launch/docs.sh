@@ -14,9 +14,9 @@ source "$(dirname "$0")/environment.sh"
 if [ "$output" = --sync ]; then
   exec python -m experiments.notebooks
 fi
-# in the checkout, where the notebooks look for it
 # whatever is installed for accelerators: the plan's notebook adds the compilers for TPUs
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
+# in the checkout, where the notebooks look for it
 source="$(mktemp -d "$PWD/launch/docs/.source-XXXXXX")"
 trap 'rm -rf "$source"' EXIT
 cp launch/docs/conf.py launch/docs/index.md experiments/colabs/*.ipynb "$source"

@@ -36,7 +36,9 @@ def pruned_again(probe: Probe, task: Task) -> Iterator[Figure]:
         raise InputError(
             "circuit: it does not say how it was found; valid: one found by sparse_jax, or no pruning again"
         )
-    settings = from_mapping(PruneConfig, probe.circuit.provenance["pruning"], "pruning")
+    # of before there were swaps, none are told
+    given = {"swaps": False, **probe.circuit.provenance["pruning"]}
+    settings = from_mapping(PruneConfig, given, "pruning")
     return _figures(probe, task, settings)
 
 

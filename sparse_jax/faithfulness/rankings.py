@@ -35,6 +35,7 @@ PRUNE = PruneConfig(
     test_pairs=PAIRS["test"],
     k_coef=3e-4,
     learning_rate=0.01,
+    swaps=False,
 )
 LANES = 4
 

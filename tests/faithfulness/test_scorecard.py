@@ -394,6 +394,14 @@ def test_pruning_again_finds_the_only_path_from_every_seed_and_no_backup(model, 
         sj.scorecard(model, circuit, TASK, again=True)
 
 
+@pytest.mark.parametrize(("told", "swaps"), [({}, False), ({"swaps": True}, True)])
+def test_a_circuit_of_before_there_were_swaps_is_pruned_again_without(probe, told, swaps, monkeypatch):
+    about = {**probe.circuit.provenance, "pruning": {**PRUNING, **told}}
+    probe = dataclasses.replace(probe, circuit=dataclasses.replace(probe.circuit, provenance=about))
+    monkeypatch.setattr(again, "_figures", lambda probe, task, settings: settings)
+    assert again.pruned_again(probe, TASK).swaps is swaps
+
+
 def test_a_second_neuron_that_does_the_same_is_found_as_a_backup(
     model, values, circuit, tmp_path, monkeypatch
 ):
