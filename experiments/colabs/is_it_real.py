@@ -59,8 +59,8 @@ for ablation in ("mean", "resample", "stochastic", "zero", "resample_position"):
     print(f"{ablation:<20}" + "".join(f"{loss:>9.3f}" for loss in losses))
 
 # %% [markdown]
-# A guess has 0.693 nats. The circuit that was found under the mean leans on it: with values of other prompts around it, it does no
-# better. The strict one was not asked about the last two, and holds there only in part.
+# A guess has 0.693 nats. The circuit that was found under the mean leans on it: with values of other prompts around it, its loss is more
+# than twice as large. The strict one was not asked about the last two, and loses much less there.
 #
 # ## The scorecard
 #

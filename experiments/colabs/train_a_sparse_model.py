@@ -13,7 +13,7 @@
 #
 # # Train a sparse model
 #
-# Train a weight-sparse transformer on text of your own: five minutes on a Colab CPU, less on its GPU. All weights are there at first;
+# Train a weight-sparse transformer on text of your own: ten minutes on one CPU core, less on a GPU. All weights are there at first;
 # then fewer and fewer are left, the largest of every matrix, until 5 % are. You watch the loss and the number of weights while it
 # trains, sample from it, and go on after a disconnect.
 
