@@ -76,8 +76,8 @@ circuits["dense"]
 # %% [markdown]
 # ## Loss against size
 #
-# Every node has a score, the logit of its gate. What do the best 1, 2, 3, ... nodes of the sparse circuit do by themselves? (Between them,
-# removal has already taken what the whole circuit can spare, so the loss falls late.)
+# Every node has a score, the logit of its gate. What do the best 1, 2, 3, ... nodes of the sparse circuit do by themselves? (Removal has
+# already taken what the whole circuit can spare, so the loss falls late.)
 
 # %%
 import dataclasses
