@@ -3,17 +3,13 @@
 # is an error.
 #
 # bash launch/docs.sh [FOLDER]        pages in FOLDER (default: runs/docs), about an hour on one CPU core
-# bash launch/docs.sh --sync          no pages: each notebook is written anew from its .py, without outputs
 #
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail
 output="${1:-runs/docs}"
-[ "$output" = --sync ] || output="$(mkdir -p "$output" && cd "$output" && pwd)"
+output="$(mkdir -p "$output" && cd "$output" && pwd)"
 export SPARSE_JAX_EXTRAS="docs"
 source "$(dirname "$0")/environment.sh"
-if [ "$output" = --sync ]; then
-  exec python -m experiments.notebooks
-fi
 # whatever is installed for accelerators: the plan's notebook adds the compilers for TPUs
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 # in the checkout, where the notebooks look for it

@@ -14,7 +14,7 @@
 # # Is it real?
 #
 # A small circuit with a small loss proves little: it was found with everything else fixed to an average, and may fail as soon as something
-# else moves. Here you see one fail, read the scorecard that says so, and compare it with a circuit that was pruned to survive. A few
+# else moves. Here you see one fail, read the scorecard that says so, and compare it with a circuit that was pruned to survive. Ten
 # minutes on a Colab CPU, most of them for the two scorecards.
 
 # %% tags=["setup"]
@@ -111,4 +111,4 @@ strict
 
 # %%
 for name in (TASK, f"{TASK}.hashed"):
-    print(f"{name:<28} whole model: {sj.score(model, name, pairs=PAIRS).loss:.3f} nats")
+    print(f"{name:<28} full model: {sj.score(model, name, pairs=PAIRS).loss:.3f} nats")

@@ -14,7 +14,7 @@
 # # Look at a circuit
 #
 # A transformer with two layers predicts what follows a variable that was set to `set()` or to `""` lines before: `.add`, or ` +=`. All but
-# 1/64 of its weights are zero, so the part of it that does this is small enough to read. Here you run a prompt through the whole
+# 1/64 of its weights are zero, so the part of it that does this is small enough to read. Here you run a prompt through the full
 # model and through that part alone, look at the picture, and break single connections to see the answer flip. A minute on any runtime.
 
 # %% tags=["setup"]
@@ -76,7 +76,7 @@ def share_of_answer(prompt, circuit=None):
     return float(jax.nn.sigmoid(logits[0, -1, answer] - logits[0, -1, wrong]))
 
 
-for name, part in (("whole model", None), ("circuit alone", circuit)):
+for name, part in (("full model", None), ("circuit alone", circuit)):
     shares = [share_of_answer(prompt, part) for prompt in (pair.prompt, pair.counterfactual)]
     print(f"{name:<14} P({pair.answer!r}): prompt {shares[0]:.3f}, counterfactual {shares[1]:.3f}")
 

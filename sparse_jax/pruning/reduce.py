@@ -81,12 +81,9 @@ def reduce_nodes(
             other = Reduced(target, end.gates, stricter.scores, stricter.discretized, *end[1:], True)
             reduced = min(reduced, other, key=lambda one: _size(judge, one))
         if prune.swaps and reduced.reached:
-            reduced = _swapped(judge, reduced, _all_of(reduced.gates, eligible), tied_qk)
-        yield (
-            _with_constants(judge, reduced, eligible, prune)
-            if prune.constants and reduced.reached
-            else reduced
-        )
+            reduced = _swapped(judge, reduced, eligible, tied_qk)
+        may_hold = prune.constants and reduced.reached
+        yield _with_constants(judge, reduced, eligible, prune) if may_hold else reduced
         stricter = reduced if reduced.reached else None
 
 
@@ -130,14 +127,9 @@ def _eliminated(
     return Reduced(target, end.gates, scores, discretized, end.loss, end.standard_error, found.reached)
 
 
-def _swapped(judge: Judge, reduced: Reduced, eligible: Arrays, tied_qk: bool) -> Reduced:
+def _swapped(judge: Judge, reduced: Reduced, eligible: Arrays | None, tied_qk: bool) -> Reduced:
     found = Eliminated(reduced.gates, reduced.loss, reduced.standard_error)
     return reduced._replace(**swap(judge, found, eligible, reduced.target, tied_qk)._asdict())
-
-
-def _all_of(gates: Arrays, eligible: Arrays | None) -> Arrays:
-    """`eligible` or, where nothing is forbidden, all nodes."""
-    return {site: np.ones_like(gate) for site, gate in gates.items()} if eligible is None else eligible
 
 
 def _with_constants(judge: Judge, reduced: Reduced, eligible: Arrays | None, prune: PruneConfig) -> Reduced:
@@ -155,7 +147,7 @@ def _with_constants(judge: Judge, reduced: Reduced, eligible: Arrays | None, pru
     free = dataclasses.replace(judge, constants=constants_of(reduced.gates, of_all))
     end = eliminate(free, reduced.gates, reduced.gates, reduced.target, tied_qk)
     if prune.swaps:
-        end = swap(free, end, _all_of(reduced.gates, eligible), reduced.target, tied_qk)
+        end = swap(free, end, eligible, reduced.target, tied_qk)
     closed = {site: (reduced.gates[site] > 0) & (end.gates[site] == 0) for site in of_all}
     for mask in closed.values():
         for place in np.argwhere(mask):

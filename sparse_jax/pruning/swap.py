@@ -14,13 +14,17 @@ from sparse_jax.trees import Arrays
 LET_IN = (1, 2, 4, 8)
 
 
-def swap(judge: Judge, found: Eliminated, eligible: Arrays, target: float, tied: bool = True) -> Eliminated:
+def swap(
+    judge: Judge, found: Eliminated, eligible: Arrays | None, target: float, tied: bool = True
+) -> Eliminated:
     """A circuit with fewer edges than `found` (or as many, and fewer nodes), if one is near; else `found`.
 
     One node more can make two others superfluous, which no removal finds. So the closed units among
-    `eligible` (0/1) that lower the loss most to first order are opened, a few at a time, and all open ones
-    are eliminated again; what is smaller is kept. It ends when no number of `LET_IN` helps.
+    `eligible` (0/1; None for all) that lower the loss most to first order are opened, a few at a time, and
+    all open ones are eliminated again; what is smaller is kept. It ends when no number of `LET_IN` helps.
     """
+    if eligible is None:
+        eligible = {key: np.ones_like(gate) for key, gate in found.gates.items()}
     failed = turn = 0
     while failed < len(LET_IN):
         turn += 1

@@ -1,5 +1,7 @@
 """From logits to circuits for several targets, and on to edges."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from sparse_jax.pruning.reduce import reduce_edges, reduce_nodes, working_lanes
 from tests.planted import CONFIG as PLANTED
 from tests.planted import planted_gates, planted_pairs, planted_params
 from tests.pruning.noisy import CONFIG, losses_of, noisy
+from tests.pruning.test_swap import halves, with_halves
 
 
 def lane(seed):
@@ -62,6 +65,41 @@ def test_a_stricter_targets_circuit_comes_with_its_own_sizes_before_elimination(
     strict, loose = reduce_nodes(noisy(), [lane(0)], (0.2, 0.3), PruneConfig())
     assert count_nodes(strict.gates) == count_nodes(loose.gates) == 0
     assert strict.discretized == loose.discretized == {"nodes": count_nodes(gates), "edges": 70}
+
+
+@pytest.mark.parametrize(("swaps", "edges"), [(True, 2), (False, 4)])
+def test_swaps_follow_elimination_unless_they_are_not_wanted(swaps, edges):
+    """Two neurons rank first that one replaces."""
+    scores = {site: gate for site, gate in halves().items() if site != "k"}
+    (found,) = reduce_nodes(with_halves(), [scores], (0.15,), PruneConfig(swaps=swaps))
+    assert found.reached and found.loss <= 0.15
+    assert count_edges(with_halves().params, found.gates) == edges
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_swaps_do_not_open_what_is_forbidden(swaps):
+    scores = {site: gate for site, gate in halves().items() if site != "k"}
+    prune = PruneConfig(swaps=swaps, forbidden=("0.mlp_neuron.3",))
+    (found,) = reduce_nodes(with_halves(), [scores], (0.15,), prune)
+    assert found.gates["mlp_neuron"][0, 3] == 0
+    assert count_edges(with_halves().params, found.gates) == 4
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_circuits_of_edges_and_those_with_constants_are_swapped_too(swaps, monkeypatch):
+    """Each with its own judge, and with what may be opened there."""
+    asked = []
+
+    def swapped(judge, found, eligible, target, tied):
+        asked.append((bool(judge.constants), eligible is not None and any(map(sites.is_edge, eligible))))
+        return found
+
+    monkeypatch.setattr(reduce, "swap", swapped)
+    gates = {site: np.asarray(gate) for site, gate in planted_gates().items()}
+    scores = {site: gate for site, gate in gates.items() if site != "k"}
+    (nodes,) = reduce_nodes(planted(), [scores], (0.15,), PruneConfig(swaps=swaps, constants=True))
+    reduce_edges(planted(), planted_pairs(8), nodes, dataclasses.replace(PRUNE, swaps=swaps))
+    assert asked == ([(False, False), (True, False), (False, True)] if swaps else [])
 
 
 PRUNE = PruneConfig(steps=60, pairs_per_step=4, train_pairs=8, learning_rate=0.02, k_coef=0.01)
