@@ -12,9 +12,10 @@ export SPARSE_JAX_EXTRAS="docs"
 source "$(dirname "$0")/environment.sh"
 # whatever is installed for accelerators: the plan's notebook adds the compilers for TPUs
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
-# in the checkout, where the notebooks look for it
-source="$(mktemp -d "$PWD/launch/docs/.source-XXXXXX")"
+# in the checkout, which the notebooks look for from where they are
+mkdir -p build
+source="$(mktemp -d "$PWD/build/pages-XXXXXX")"
 trap 'rm -rf "$source"' EXIT
-cp launch/docs/conf.py launch/docs/index.md experiments/colabs/*.ipynb "$source"
+cp experiments/pages/conf.py experiments/pages/index.md experiments/colabs/*.ipynb "$source"
 python -m sphinx -W --keep-going -q -b html "$source" "$output"
 echo "$output/index.html"

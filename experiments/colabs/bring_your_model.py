@@ -17,6 +17,8 @@
 # GPT-2. Everything else (tasks, pruning, scorecards) is then the same. A few minutes on a Colab CPU.
 
 # %% tags=["setup"]
+"""A notebook. This cell finds the project, or fetches it, and installs it into the runtime."""
+
 import os
 import subprocess
 import sys

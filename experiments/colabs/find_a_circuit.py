@@ -17,6 +17,8 @@
 # on a Colab CPU; the numbers below are set for that, and more steps find smaller circuits.
 
 # %% tags=["setup"]
+"""A notebook. This cell finds the project, or fetches it, and installs it into the runtime."""
+
 import os
 import subprocess
 import sys

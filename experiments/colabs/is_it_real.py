@@ -18,6 +18,8 @@
 # minutes on a Colab CPU, most of them for the two scorecards.
 
 # %% tags=["setup"]
+"""A notebook. This cell finds the project, or fetches it, and installs it into the runtime."""
+
 import os
 import subprocess
 import sys

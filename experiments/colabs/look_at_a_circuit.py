@@ -18,6 +18,8 @@
 # model and through that part alone, look at the picture, and break single connections to see the answer flip. A minute on any runtime.
 
 # %% tags=["setup"]
+"""A notebook. This cell finds the project, or fetches it, and installs it into the runtime."""
+
 import os
 import subprocess
 import sys

@@ -17,6 +17,8 @@
 # chips that you do not have. Then the launch script says, without doing it, what it would do. Ten minutes on a Colab CPU, most of them in the compiler.
 
 # %% tags=["setup"]
+"""A notebook. This cell finds the project, or fetches it, and installs it into the runtime."""
+
 import os
 import subprocess
 import sys

@@ -18,6 +18,8 @@
 # trains, sample from it, and go on after a disconnect.
 
 # %% tags=["setup"]
+"""A notebook. This cell finds the project, or fetches it, and installs it into the runtime."""
+
 import os
 import subprocess
 import sys
