@@ -38,6 +38,7 @@ STEPS = 300  # of that small one
 
 # %%
 import shutil
+import warnings
 
 import sparse_jax as sj
 
@@ -67,7 +68,9 @@ print("the same:", again.fingerprint == model.fingerprint)
 def fetched():
     """GPT-2 from the Hugging Face hub, if it can be had."""
     try:
-        from huggingface_hub import snapshot_download
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where there are no widgets for its progress bars
+            from huggingface_hub import snapshot_download
 
         wanted = ["config.json", "model.safetensors", "tokenizer.json"]
         return sj.load(snapshot_download(GPT2, allow_patterns=wanted))

@@ -71,7 +71,10 @@ except sj.InputError as error:
 # The compilers for TPUs come with the extra `plan`, a few hundred megabytes.
 
 # %%
-subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", ".[plan]"], check=True)
+import importlib.util
+
+if importlib.util.find_spec("libtpu") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", ".[plan]"], check=True)
 command = [sys.executable, "-m", "experiments.plan", f"--topology={TOPOLOGY}", "--programs=training"]
 command += [f"--config=experiments/configs/pretrain.py:size={SIZE},kind=sparse"]
 command += [f"--config.{change}" for change in CHANGES]
