@@ -13,8 +13,8 @@
 #
 # # Find a circuit
 #
-# Prune a built-in task, then one of your own, in a weight-sparse and in a dense model that predict text equally well. About ten minutes
-# on a Colab CPU; the numbers below are set for that, and more steps find smaller circuits.
+# Prune a built-in task, then one of your own, in a weight-sparse and in a dense model that predict text equally well. Five minutes on
+# two CPU cores; the numbers below are set for that, and more steps find smaller circuits.
 
 # %% tags=["setup"]
 """A notebook. This cell finds the project, or fetches it, and installs it into the runtime."""
