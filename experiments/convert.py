@@ -17,7 +17,6 @@ from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag
-from sparse_jax.ablation.values import publish_means
 from sparse_jax.data.tokenizer import end_of_text
 from sparse_jax.files import user_path
 from sparse_jax.inputs import require
@@ -25,6 +24,7 @@ from sparse_jax.model.forward import summary
 from sparse_jax.model.generate import generate
 from sparse_jax.models.control_models import MODEL_CONTROLS
 from sparse_jax.models.formats import OWN, WRITABLE, load_model, save_model
+from sparse_jax.models.means import publish_means
 from sparse_jax.models.model import Model
 from sparse_jax.trees import named_leaves
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from experiments.studies.comparison import Comparison
-from sparse_jax.ablation.values import training_corpus
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.data.loader import validation_windows
 from sparse_jax.files import json_lines, write_whole
+from sparse_jax.models.means import training_corpus
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.runtime.provenance import provenance

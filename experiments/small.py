@@ -13,9 +13,9 @@ from experiments.flag_types import path_flag
 from experiments.studies.comparison import SIDES
 from experiments.studies.publish import publish
 from sparse_jax.ablation.score import measure_tasks
-from sparse_jax.ablation.values import publish_means
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require_sections
+from sparse_jax.models.means import publish_means
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train

@@ -14,15 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.applied import (
+from sparse_jax.ablation.judged import circuit_logits
+from sparse_jax.ablation.score import Score, measure_tasks
+from sparse_jax.circuits.applied import (
     calibration_of,
     check_circuit,
     circuit_hooks,
-    circuit_logits,
     values_of,
 )
-from sparse_jax.ablation.score import Score, measure_tasks
-from sparse_jax.ablation.values import ablation_values
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.graph import load_circuit as read_circuit
 from sparse_jax.circuits.node_list import is_node_list, read_node_list
@@ -38,6 +37,7 @@ from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.model.nodes import close
+from sparse_jax.models.means import ablation_values
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks

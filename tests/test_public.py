@@ -16,9 +16,7 @@ from tokenizers import processors
 
 import sparse_jax as sj
 from sparse_jax import interactive
-from sparse_jax.ablation import values
 from sparse_jax.ablation.score import measure_tasks
-from sparse_jax.ablation.values import load_means, program_windows
 from sparse_jax.circuits import graph
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import load_tokenizer
@@ -27,6 +25,8 @@ from sparse_jax.faithfulness.scorecard import Figure
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models import formats
+from sparse_jax.models import means as text_means
+from sparse_jax.models.means import load_means, program_windows
 from sparse_jax.training import presets
 from sparse_jax.trees import named_leaves
 from tests.planted import Planted, planted_model
@@ -54,7 +54,7 @@ def pruned():
     tokens = np.random.default_rng(0).integers(0, 8, 2000).astype(np.uint16)
     corpus = Corpus(model.tokenizer, {"s": SourceTokens(tokens, tokens)}, {"s": 1.0}, "", {})
     with pytest.MonkeyPatch.context() as patch:  # its text, which scores ask for too, would have to be made
-        patch.setattr(values, "prepare", lambda *_: corpus)
+        patch.setattr(text_means, "prepare", lambda *_: corpus)
         circuit = sj.prune(model, task, target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)
         yield model, task, circuit
 

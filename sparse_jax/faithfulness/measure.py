@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.applied import check_circuit
 from sparse_jax.ablation.kinds import ABLATIONS, is_constant, is_drawn
 from sparse_jax.ablation.objective import kl_from_full
-from sparse_jax.ablation.values import text_windows
+from sparse_jax.circuits.applied import check_circuit
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.again import pruned_again
 from sparse_jax.faithfulness.intervals import mean_interval, share_interval
@@ -18,6 +17,7 @@ from sparse_jax.faithfulness.runs import constants, in_both_runs
 from sparse_jax.faithfulness.scorecard import Figure, Scorecard, verdict_of
 from sparse_jax.faithfulness.sets import beside_other_sets
 from sparse_jax.inputs import InputError, require
+from sparse_jax.models.means import text_windows
 from sparse_jax.models.model import Model
 from sparse_jax.progress import Progress
 from sparse_jax.tasks.encode import EncodedPairs

@@ -20,9 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from sparse_jax.ablation.applied import values_hash
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.values import node_means
+from sparse_jax.circuits.applied import values_hash
 from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit
@@ -31,6 +30,7 @@ from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, param_shapes
+from sparse_jax.models.means import node_means
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.own import FileTask

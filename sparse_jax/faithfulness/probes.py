@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.applied import (
+from sparse_jax.ablation.constants import averages
+from sparse_jax.ablation.draws import constant_ablated
+from sparse_jax.ablation.judged import circuit_judge
+from sparse_jax.ablation.objective import last_logits
+from sparse_jax.circuits.applied import (
     carried,
     circuit_hooks,
-    circuit_judge,
     has_frozen_norms,
     own_ablation,
     values_of,
 )
-from sparse_jax.ablation.constants import averages
-from sparse_jax.ablation.draws import constant_ablated
-from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, by_kind
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import require

@@ -6,9 +6,9 @@ import functools
 from flax import struct
 
 from sparse_jax.ablation.kinds import OBJECTIVES, is_constant, kinds_of
-from sparse_jax.ablation.values import MEAN_WINDOWS
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
+from sparse_jax.models.means import MEAN_WINDOWS
 from sparse_jax.trees import Array
 
 

@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-from sparse_jax.ablation.applied import values_hash
-from sparse_jax.ablation.values import load_means, save_means
+from sparse_jax.circuits.applied import values_hash
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError
+from sparse_jax.models.means import load_means, save_means
 
 
 class Store:

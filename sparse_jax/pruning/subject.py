@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sparse_jax.ablation.applied import values_hash
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.values import ablation_values, check_corpus, text_windows
+from sparse_jax.circuits.applied import values_hash
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.data.corpus import Corpus
 from sparse_jax.model.sites import node_shapes
+from sparse_jax.models.means import ablation_values, check_corpus, text_windows
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.store import Store

@@ -7,10 +7,10 @@ import scipy.special
 import scipy.stats
 
 from sparse_jax.ablation.objective import full_log_probabilities, last_logits, pair_losses
-from sparse_jax.ablation.values import node_means
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
+from sparse_jax.models.means import node_means
 from tests.planted import CONFIG, planted_gates, planted_pairs, planted_params
 
 

@@ -12,13 +12,13 @@ import pytest
 from sparse_jax import interactive
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.score import measure_tasks
-from sparse_jax.ablation.values import node_means, program_windows
 from sparse_jax.data.tokenizer import END_OF_TEXT, parse_tokenizer
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
 from sparse_jax.models.formats import load_model
+from sparse_jax.models.means import node_means, program_windows
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import EncodedPairs

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from sparse_jax.ablation.values import check_corpus, training_corpus
 from sparse_jax.data import shuffled as shuffling
 from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import prepare
@@ -15,6 +14,7 @@ from sparse_jax.data.identity import _code, corpus_key
 from sparse_jax.data.loader import validation_windows
 from sparse_jax.inputs import InputError
 from sparse_jax.models.formats import load_model, save_model
+from sparse_jax.models.means import check_corpus, training_corpus
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe

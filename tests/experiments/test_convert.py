@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
-from sparse_jax.ablation.values import ablation_values, node_means, program_windows
 from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import param_shapes
 from sparse_jax.models.compact import write_compact
 from sparse_jax.models.formats import load_model
+from sparse_jax.models.means import ablation_values, node_means, program_windows
 from sparse_jax.models.model import Model
 from sparse_jax.models.released import write_released
 from sparse_jax.trees import map_named

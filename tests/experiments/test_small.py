@@ -9,12 +9,12 @@ import pytest
 from experiments.configs import small
 from experiments.studies.comparison import SIDES
 from experiments.studies.publish import validation_loss
-from sparse_jax.ablation import values as ablation
 from sparse_jax.ablation.score import measure_tasks
-from sparse_jax.ablation.values import node_means
 from sparse_jax.data.simple_python import programs
 from sparse_jax.data.tokenizer import END_OF_TEXT
+from sparse_jax.models import means as text_means
 from sparse_jax.models.formats import load_model
+from sparse_jax.models.means import node_means
 from sparse_jax.sparsity.rules import sparse_leaves
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.training.config import difference, run_config
@@ -49,8 +49,8 @@ def test_it_does_a_task_as_well_as_the_table_says(model):
 
 @pytest.mark.slow
 def test_it_can_be_pruned_without_its_text(model, monkeypatch):
-    monkeypatch.setattr(ablation, "prepare", None)
-    means = ablation.ablation_values(model[1])
+    monkeypatch.setattr(text_means, "prepare", None)
+    means = text_means.ablation_values(model[1])
     config, params = model[1].config, model[1].params
     # about the mean over other programs of the kind
     text = "".join(program + END_OF_TEXT for program in programs(1, 200))

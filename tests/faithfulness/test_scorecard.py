@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import sparse_jax as sj
-from sparse_jax.ablation.applied import values_hash
-from sparse_jax.ablation.values import save_means
+from sparse_jax.circuits.applied import values_hash
 from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.graph import Circuit, Node, load_circuit
 from sparse_jax.faithfulness import again
@@ -22,6 +21,7 @@ from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks, Patch
+from sparse_jax.models.means import save_means
 from sparse_jax.tasks.own import pairs_task
 from sparse_jax.tasks.pair import Pair
 from tests.planted import CONFIG, Planted, planted_gates, planted_model

@@ -453,8 +453,8 @@ def test_tensorboard_events(bucket, storage):
 
 
 def test_arrays_of_means(bucket):
-    from sparse_jax.ablation.values import load_means, save_means
     from sparse_jax.model import sites
+    from sparse_jax.models.means import load_means, save_means
 
     means = {site: np.ones((1, 2), np.float32) for site in sites.NODE_SITES}
     save_means(means, f"{bucket}/means.npz", "model")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from sparse_jax.ablation.objective import last_logits
-from sparse_jax.ablation.values import load_means, save_means
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
+from sparse_jax.models.means import load_means, save_means
 from sparse_jax.tasks.packing import pack_pairs
 from tests.pruning.noisy import CONFIG, noisy, random_gates
 

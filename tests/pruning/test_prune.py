@@ -10,17 +10,10 @@ import pytest
 from tokenizers import Tokenizer, models
 
 import sparse_jax as sj
-from sparse_jax.ablation import values as ablation
-from sparse_jax.ablation.applied import circuit_logits, values_of
 from sparse_jax.ablation.judge import Judge
+from sparse_jax.ablation.judged import circuit_logits
 from sparse_jax.ablation.objective import pair_losses
-from sparse_jax.ablation.values import (
-    ablation_values,
-    load_means,
-    publish_means,
-    save_means,
-    training_windows,
-)
+from sparse_jax.circuits.applied import values_of
 from sparse_jax.circuits.edges import count_edges
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.corpus import Corpus, SourceTokens
@@ -28,6 +21,14 @@ from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
+from sparse_jax.models import means as text_means
+from sparse_jax.models.means import (
+    ablation_values,
+    load_means,
+    publish_means,
+    save_means,
+    training_windows,
+)
 from sparse_jax.pruning import search as searching
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.extract import circuit_of
@@ -154,7 +155,7 @@ def test_published_means_serve_unless_the_embedding_is_gated_and_they_lack_it(
     model, corpus, tmp_path, monkeypatch
 ):
     model = dataclasses.replace(model, origin=str(tmp_path))
-    monkeypatch.setattr(ablation, "prepare", lambda *_: corpus)
+    monkeypatch.setattr(text_means, "prepare", lambda *_: corpus)
     publish_means(model, tmp_path)
     (path,) = tmp_path.iterdir()
     whole = load_means(path)
@@ -168,7 +169,7 @@ def test_published_means_serve_unless_the_embedding_is_gated_and_they_lack_it(
     def no_text(*_):
         raise InputError("data: the text is gone")
 
-    monkeypatch.setattr(ablation, "prepare", no_text)
+    monkeypatch.setattr(text_means, "prepare", no_text)
     with pytest.raises(InputError, match="the text is gone"):
         ablation_values(model, sites.NODE_SITES)
     found = ablation_values(model)

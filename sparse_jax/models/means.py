@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
-from sparse_jax.circuits.gates import Gates
 from sparse_jax.data.config import data_config
 from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import validation_windows
@@ -27,6 +26,7 @@ from sparse_jax.model.forward import Params, check_ids, forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.model import Model
 from sparse_jax.progress import finish_line
+from sparse_jax.trees import Arrays
 
 # The default number of windows of text that means are taken over.
 MEAN_WINDOWS = 128
@@ -58,7 +58,7 @@ def node_means(
     return jax.tree.map(lambda total: total / batches, totals)
 
 
-def save_means(means: Gates, path: str | os.PathLike, model: str) -> None:
+def save_means(means: Arrays, path: str | os.PathLike, model: str) -> None:
     """Writes the means, with the fingerprint of their model, to an npz file, atomically."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {site: np.asarray(mean) for site, mean in means.items()}
@@ -89,14 +89,14 @@ def ablation_values(
     names: Sequence[str] = _USUAL_SITES,
     windows: int = MEAN_WINDOWS,
     corpus: Corpus | None = None,
-) -> Gates:
+) -> Arrays:
     """For each site in `names`, means over about `windows` windows of training text.
 
     corpus: the prepared text of the model; without it, the means that a published model has beside it are
     read, or its text is prepared if they are not there, not those of all sites, or those of another model.
     Raises InputError if the text is not what the model was trained on, and for means that are not finite.
     """
-    means: Gates = {} if corpus is not None else _published(model, windows)
+    means: Arrays = {} if corpus is not None else _published(model, windows)
     if not means.keys() >= set(names):
         means = node_means(model.config, model.params, text_windows(model, windows, corpus))
     chosen = {site: means[site] for site in names}
@@ -104,7 +104,7 @@ def ablation_values(
     return chosen
 
 
-def require_finite(values: Gates) -> None:
+def require_finite(values: Arrays) -> None:
     """Raises InputError naming the site of ablation values that are NaN or infinite."""
     for site, mean in values.items():
         bad = int(np.size(mean) - np.isfinite(mean).sum())
@@ -169,7 +169,7 @@ def publish_means(model: Model, directory: Path, programs: bool = False) -> None
     """
     if programs:
         windows = program_windows(model.require_tokenizer(), MEAN_WINDOWS, model.config.context)
-        means: Gates = node_means(model.config, model.params, windows)
+        means: Arrays = node_means(model.config, model.params, windows)
     else:
         means = ablation_values(model, sites.NODE_SITES)
     require_finite(means)

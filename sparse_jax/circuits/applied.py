@@ -1,6 +1,5 @@
-"""Runs a circuit in its model, with gates, ablation values, frozen norms and calibration."""
+"""A circuit in its model: the ablation values that it was found with, its hooks, norms and calibration."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,22 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.constants import hold
-from sparse_jax.ablation.draws import Ablated, constant_ablated
-from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.kinds import ABLATIONS, ADVERSARIAL, kinds_of
-from sparse_jax.ablation.values import MEAN_WINDOWS, ablation_values, load_means, text_windows
 from sparse_jax.circuits.calibration import Calibration
 from sparse_jax.circuits.edge_gates import gate_edges
 from sparse_jax.circuits.gates import Gates, by_kind
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError, require, require_choice
+from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
+from sparse_jax.models.means import MEAN_WINDOWS, ablation_values, load_means
 from sparse_jax.models.model import Model
-from sparse_jax.tasks.encode import EncodedPairs, check_pairs
 from sparse_jax.trees import fingerprint
 
 
@@ -52,7 +46,7 @@ def values_of(model: Model, circuit: Circuit) -> Gates:
             continue  # means of something else
         if values_hash(kept) == wanted:
             return kept
-    windows = _pruning(circuit).get("mean_windows", MEAN_WINDOWS)
+    windows = mean_windows(circuit)
     names = [s for s in sites.NODE_SITES if s != sites.EMBED_SITE or s in circuit.sites]
     values = ablation_values(model, names, windows)
     if wanted is not None and values_hash(values) != wanted:
@@ -68,61 +62,14 @@ def values_hash(values: Gates) -> str:
     return fingerprint({site: np.asarray(value, np.float32) for site, value in values.items()})[:16]
 
 
-def circuit_logits(
-    model: Model,
-    circuit: Circuit,
-    pairs: EncodedPairs,
-    ablation: str | None = None,
-    seed: int = 0,
-    values: Gates | None = None,
-    text: np.ndarray | None = None,
-) -> np.ndarray:
-    """Logits [P, 2, V] of the circuit, not calibrated, after the last token of every pair's members.
-
-    ablation: what closed nodes carry, a single kind; None for zero if the circuit was found with that, else
-    the mean. Random kinds draw once for each pair from `seed`; an adversary that is shared chooses for 32
-    pairs together. values: what `values_of` gives, text: what `text_windows` gives, if they are at hand.
-    Raises InputError for a circuit of another model, for pairs in tokens that the model has not, and for an
-    adversary against a circuit of all nodes, who has nothing to choose.
-    """
-    check_pairs(model.config, pairs)
-    kind = own_ablation(circuit) if ablation is None else ablation
-    require_choice("ablation", kind, ABLATIONS)
-    judge = circuit_judge(model, circuit, pairs, kind, seed, values, text)
-    gates = circuit.gates(model.config)
-    closed = any((np.asarray(gate) == 0).any() for gate in gates.values())
-    require(
-        closed or kind not in ADVERSARIAL, "ablation", kind, "a kind without an adversary: no gate is closed"
-    )
-    return judge.logits(gates)
-
-
-def circuit_judge(
-    model: Model,
-    circuit: Circuit,
-    pairs: EncodedPairs,
-    ablation: str,
-    seed: int = 0,
-    values: Gates | None = None,
-    text: np.ndarray | None = None,
-    draws: int = 1,
-) -> Judge:
-    """A judge of the model's circuits on these pairs; the arguments are those of `circuit_logits`."""
-    kinds = kinds_of("ablation", ablation)
-    values = values_of(model, circuit) if values is None else values
-    if "resample_text" in kinds and text is None:
-        text = text_windows(model, _pruning(circuit).get("mean_windows", MEAN_WINDOWS))
-    found = Judge(model.config, model.params, values, pairs, "binary", has_frozen_norms(circuit))
-    constants = circuit.held(model.config)
-    return dataclasses.replace(
-        found, ablation=ablation, draws=draws, text=text, seed=seed, constants=constants
-    )
-
-
 def carried(model: Model, circuit: Circuit, values: Gates) -> Gates:
     """What closed nodes of a circuit carry, [L, N] by site: a constant of their own, or the ablation's."""
-    ablated = Ablated(constant_ablated(own_ablation(circuit), values), {})
-    return hold(ablated, circuit.held(model.config)).values
+    own, held = own_ablation(circuit), circuit.held(model.config)
+    ablated = {site: jnp.zeros_like(value) if own == "zero" else value for site, value in values.items()}
+    return {
+        site: jnp.where(jnp.isnan(held[site]), value, held[site]) if site in held else value
+        for site, value in ablated.items()
+    }
 
 
 def own_ablation(circuit: Circuit) -> str:
@@ -133,6 +80,11 @@ def own_ablation(circuit: Circuit) -> str:
 def has_frozen_norms(circuit: Circuit) -> bool:
     """Whether its RMSNorms divide by what they have in the full model."""
     return bool(_pruning(circuit).get("frozen_norms", False))
+
+
+def mean_windows(circuit: Circuit) -> int:
+    """How many windows of training text its ablation values are means over."""
+    return int(_pruning(circuit).get("mean_windows", MEAN_WINDOWS))
 
 
 def _pruning(circuit: Circuit) -> Mapping[str, Any]:
