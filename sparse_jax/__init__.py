@@ -10,6 +10,8 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from sparse_jax.ablation.score import Score
+    from sparse_jax.circuits.compact_circuit import CompactCircuit
+    from sparse_jax.circuits.compact_files import load_compact
     from sparse_jax.circuits.graph import Circuit
     from sparse_jax.faithfulness.scorecard import Scorecard
     from sparse_jax.inputs import InputError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         scorecard,
         task,
         task_names,
+        token_ids,
         train,
     )
     from sparse_jax.model.hooks import Patch
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 # public name: (module, name there; None for the module itself)
 _PUBLIC = {
     "Circuit": ("circuits.graph", "Circuit"),
+    "CompactCircuit": ("circuits.compact_circuit", "CompactCircuit"),
     "InputError": ("inputs", "InputError"),
     "Model": ("models.model", "Model"),
     "Patch": ("model.hooks", "Patch"),
@@ -41,6 +45,7 @@ _PUBLIC = {
     "Scorecard": ("faithfulness.scorecard", "Scorecard"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),
+    "load_compact": ("circuits.compact_files", "load_compact"),
     "load_circuit": ("interactive", "load_circuit"),
     "presets": ("training.presets", None),
     "prune": ("interactive", "prune"),
@@ -51,12 +56,14 @@ _PUBLIC = {
     "scorecard": ("interactive", "scorecard"),
     "task": ("interactive", "task"),
     "task_names": ("interactive", "task_names"),
+    "token_ids": ("interactive", "token_ids"),
     "train": ("interactive", "train"),
     "view": ("viewer.circuit_page", "view"),
 }
 
 __all__ = [
     "Circuit",
+    "CompactCircuit",
     "InputError",
     "Model",
     "Patch",
@@ -65,6 +72,7 @@ __all__ = [
     "generate",
     "load",
     "load_circuit",
+    "load_compact",
     "presets",
     "prune",
     "report",
@@ -74,6 +82,7 @@ __all__ = [
     "scorecard",
     "task",
     "task_names",
+    "token_ids",
     "train",
     "view",
 ]

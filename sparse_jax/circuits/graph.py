@@ -6,8 +6,8 @@ import json
 import os
 import reprlib
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from sparse_jax.files import user_path, write_whole
 from sparse_jax.inputs import InputError, nearest
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from sparse_jax.circuits.compact_circuit import CompactCircuit
+    from sparse_jax.models.model import Model
 
 FORMAT = "sparse_jax.circuit"
 # Version 1 has no gates on edges, version 2 no constants; their files can be read.
@@ -118,6 +122,32 @@ class Circuit:
                 raise InputError(f"circuit: no weight leads from {first.name} to {second.name}")
             gates[key][first.layer, first.index, second.index] = 1.0
         return gates
+
+    def compact(self, model: "Model", outputs: Sequence[int | str] | None = None) -> "CompactCircuit":
+        """The circuit as a small model of its own, with the logits of the gated model.
+
+        Only its nodes and edges are computed, and what competes with them in AbsTopK; the rest is constant.
+        outputs: the tokens whose logits are wanted, ids or texts; default: the answers of its task. Its
+        `forward` is pure (jit, vmap, grad). Calibration, which has no influence on what is computed, is left
+        out.
+
+        Raises InputError for a circuit of another model, for tokens that the model does not have, and without
+        `outputs` if its task is not known here.
+
+        >>> import sparse_jax as sj
+        >>> model = sj.load("experiments/results/small/sparse")
+        >>> found = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+        >>> small = sj.load_circuit(found).compact(model)
+        >>> small
+        CompactCircuit(9 computed nodes, logits of 2 tokens)
+        >>> small.forward(sj.token_ids(model, "print('a")).shape
+        (1, 3, 2)
+        """
+        from sparse_jax.circuits.applied import values_of
+        from sparse_jax.circuits.folding import fold
+        from sparse_jax.circuits.outputs import output_tokens
+
+        return fold(model, self, values_of(model, self), output_tokens(model, self, outputs))
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the circuit as JSON to `path`, atomically; `load_circuit` reads it."""

@@ -5,6 +5,7 @@ It stores either all weights, or the nonzero ones and a bitmap.
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,23 +70,30 @@ def read_weights(path: str | os.PathLike, config: ModelConfig) -> Params:
 
 
 def _read_nonzero(tensors: dict[str, Source], config: ModelConfig, path: Path) -> Params:
-    def leaf(name: str, shape) -> np.ndarray:
-        size = int(np.prod(shape.shape))
-        bits, values = (_taken(tensors, f"{name}.{part}") for part in ("nonzero", "values"))
-        if bits is None or values is None or bits.size != -(-size // 8):
-            raise InputError(f"model: {path} has no {name} of shape {shape.shape}; valid: its own config")
-        nonzero = np.unpackbits(bits, count=size).astype(bool)
-        if values.size != np.count_nonzero(nonzero):
-            raise InputError(f"model: {path} has {values.size} values of {name}; valid: one for each set bit")
-        flat = np.zeros(size, np.float32)
-        flat[nonzero] = values
-        return flat.reshape(shape.shape)
-
     require_room_to_load(config, path)
-    params = map_named(leaf, param_shapes(config))
+    params = map_named(
+        lambda name, leaf: unpacked(tensors, name, leaf.shape, f"model: {path}"), param_shapes(config)
+    )
     if tensors:
         raise InputError(f"model: {path} contains {min(tensors)}, which its config does not have")
     return params
+
+
+def unpacked(tensors: dict[str, Source], name: str, shape: tuple[int, ...], origin: str) -> np.ndarray:
+    """Takes the leaf of this name, as `pack_weights` stores it, out of `tensors`.
+
+    Raises InputError beginning with `origin` if it is not there, or not of this shape.
+    """
+    size = math.prod(shape)
+    bits, values = (_taken(tensors, f"{name}.{part}") for part in ("nonzero", "values"))
+    if bits is None or values is None or bits.size != -(-size // 8):
+        raise InputError(f"{origin} has no {name} of shape {shape}; valid: its own config")
+    nonzero = np.unpackbits(bits, count=size).astype(bool)
+    if values.size != np.count_nonzero(nonzero):
+        raise InputError(f"{origin} has {values.size} values of {name}; valid: one for each set bit")
+    flat = np.zeros(size, np.float32)
+    flat[nonzero] = values
+    return flat.reshape(shape)
 
 
 def _taken(tensors: dict[str, Source], name: str) -> np.ndarray | None:

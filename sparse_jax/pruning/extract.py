@@ -59,6 +59,7 @@ def circuit_of(
             "task": data.name,
             **subject.origin,
             "pairs": data.fingerprint,
+            "answers": sorted({int(token) for token in data.train.candidates.reshape(-1)}),
             "reached": reduced.reached,
             "discretized": reduced.discretized,
             "pruning": dataclasses.asdict(prune),
