@@ -20,6 +20,7 @@ from sparse_jax.model.config import ModelConfig
 if TYPE_CHECKING:
     from sparse_jax.circuits.compact_circuit import CompactCircuit
     from sparse_jax.models.model import Model
+    from sparse_jax.tasks.task import Task
 
 FORMAT = "sparse_jax.circuit"
 # Version 1 has no gates on edges, version 2 no constants; their files can be read.
@@ -148,6 +149,36 @@ class Circuit:
         from sparse_jax.circuits.outputs import output_tokens
 
         return fold(model, self, values_of(model, self), output_tokens(model, self, outputs))
+
+    def code(self, model: "Model", task: "str | Task | None" = None) -> str:
+        """The circuit as Python that a person can read and NumPy can run: a function of a prompt's tokens.
+
+        A variable for each node, what excites it and what reads it as a comment. Tables say what the
+        embedding adds at tokens, thresholds stand for AbsTopK, and numbers for what norms divide by. Whatever
+        the answers to the task's test prompts do not need is left out: table entries, thresholds, digits. The
+        text says how many of the answers are the circuit's.
+
+        task: default: the one that it was found for, if that is a built-in one. Takes seconds for a dozen
+        edges, minutes for a hundred. Raises InputError for a circuit of another model, for a task that is not
+        known, or whose answers are not the circuit's, and for a model with an activation or AbsTopK in its
+        residual stream.
+
+        >>> import sparse_jax as sj
+        >>> model = sj.load("experiments/results/small/sparse")
+        >>> circuit = sj.load_circuit("experiments/results/faithfulness/circuits/sparse/mean/else_elif.json")
+        >>> program = circuit.code(model)
+        >>> print(program.partition("(tokens):")[2])  # doctest: +ELLIPSIS
+        <BLANKLINE>
+            # hardly varies; read by mlp_out_1_188
+            mlp_neuron_1_893 = gelu(np.full(len(tokens), 0.3))
+        ...
+        """
+        from sparse_jax.circuits.applied import values_of
+        from sparse_jax.circuits.source_code import code_of, test_pairs
+
+        pairs = test_pairs(model, self, task)
+        outputs = sorted(set(pairs.candidates.reshape(-1).tolist()))
+        return code_of(model, self, values_of(model, self), self.compact(model, outputs), pairs)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the circuit as JSON to `path`, atomically; `load_circuit` reads it."""
