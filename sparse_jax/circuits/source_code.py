@@ -1,6 +1,10 @@
 """A circuit as a Python program, without the numbers that its answers do not need."""
 
 import dataclasses
+import itertools
+import json
+import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +16,7 @@ from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.listing import (
     Head,
     Listing,
-    Logit,
+    Scale,
     Step,
     Sum,
     Table,
@@ -20,99 +24,88 @@ from sparse_jax.circuits.listing import (
     fewer_knots,
     listing_of,
 )
-from sparse_jax.circuits.source_text import load, token_texts, written
-from sparse_jax.inputs import InputError
+from sparse_jax.circuits.source_check import Check
+from sparse_jax.circuits.source_text import WIDTH, token_texts, written
+from sparse_jax.inputs import require
 from sparse_jax.models.model import Model
 from sparse_jax.progress import Progress
 from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.tasks.find import find_task
-from sparse_jax.tasks.task import Task
-
-# Pairs, if the circuit does not say on how many it was tested.
-_PAIRS = 256
 
 
-def test_pairs(model: Model, circuit: Circuit, task: str | Task | None) -> EncodedPairs:
-    """The test split of a circuit's task, as many pairs as it was tested on.
-
-    Raises InputError for a task that is not known, or whose answers are not those of the circuit.
-    """
-    own = str(circuit.provenance.get("task"))
-    try:
-        chosen = task if isinstance(task, Task) else find_task(task or own)
-    except InputError as error:
-        if task is not None:
-            raise
-        raise InputError(f"task: None, and the circuit's own is not known here ({error})") from None
-    count = circuit.provenance.get("pruning", {}).get("test_pairs", _PAIRS)
-    pairs = chosen.encode("test", count, 0, model.require_tokenizer(), model.config.context)
-    known = circuit.provenance.get("answers")
-    if known is not None and not set(pairs.candidates.reshape(-1).tolist()) <= set(known):
-        raise InputError(f"task: {chosen.name}, with other answers than the circuit's; valid: {own}")
-    return pairs
-
-
-def code_of(model: Model, circuit: Circuit, values: Gates, small: CompactCircuit, pairs: EncodedPairs) -> str:
+def code_of(
+    model: Model,
+    circuit: Circuit,
+    values: Gates,
+    small: CompactCircuit,
+    pairs: EncodedPairs,
+    tolerance: float = 0.0,
+) -> str:
     """The program of `small`, which was folded from `circuit`; see `Circuit.code`."""
     listing = listing_of(model, circuit, values, small, pairs)
     texts = token_texts(model.require_tokenizer(), model.config.vocab_size)
-    check = _Check(small, pairs, texts)
-    program, right = simplest(listing, check)
+    check = Check(small, pairs, texts)
+    require(0 <= tolerance < 1, "tolerance", tolerance, "a share of the answers, from 0 to below 1")
+    program = simplest(listing, check, tolerance)
+    verdict = check.verdict(program)
+    assert verdict is not None  # no bound was given
     about = circuit.provenance
-    heading = (
+    edges = "1 edge" if len(circuit.edges) == 1 else f"{len(circuit.edges)} edges"
+    title = (
         f"{about.get('task', 'a task')} in {about.get('model', 'a model')} ({model.fingerprint}): "
-        f"{len(circuit.nodes)} nodes, {len(circuit.edges)} edges.\n\n"
-        f"Written by sparse_jax from the circuit, whose answers it gives to {right} of {len(check.prompts)} "
-        "test prompts.\nlogits(tokens) takes the texts of a prompt's tokens; higher is likelier.\n"
+        f"{len(circuit.nodes)} nodes, {edges}."
     )
-    return f'"""{heading}"""\n\n{program}'
+    text = (
+        f"Written by sparse_jax from the circuit. On {len(check.prompts)} test prompts it gives "
+        f"{verdict.answers} of the circuit's answers, with a task loss of {verdict.loss:.3f} nats instead of "
+        f"{check.loss:.3f}. logits(tokens) takes the texts of a prompt's tokens; higher is likelier."
+    )
+    heading = json.dumps(title)[1:-1] + "\n\n" + textwrap.fill(text, WIDTH)
+    return f'"""{heading}\n"""\n\n{program}'
 
 
-def simplest(listing: Listing, check: "_Check") -> tuple[str, int]:
-    """The program with the fewest numbers and digits that gives as many answers as the whole listing does.
+def simplest(listing: Listing, check: Check, tolerance: float = 0.0) -> str:
+    """The program with the fewest numbers and digits that does as well as the whole listing.
 
-    Also returns how many answers are the circuit's.
+    It gives as many of the circuit's answers, less a share of `tolerance`, and its loss is at most MORE_LOSS
+    above the circuit's. What takes most room, and what says least about the circuit, is left out first.
     """
-    most, right = _DIGITS[-1], check.agreeing(written(listing, _DIGITS[-1], check.texts))
-    progress = Progress("writing the circuit as code", len(listing.steps), "steps")
+    most = _DIGITS[-1]
+    whole = check.verdict(written(listing, most, check.texts))
+    assert whole is not None  # no bound was given
+    answers = min(whole.answers, math.ceil((1 - tolerance) * len(check.prompts)))
+    limits = answers, max(whole.loss, check.loss) + MORE_LOSS
 
-    def tried(simpler: Listing, digits: int = most) -> bool:
-        return check.agreeing(written(simpler, digits, check.texts), right) >= right
+    def does(tried: Listing, digits: int = most) -> bool:
+        return check.verdict(written(tried, digits, check.texts), *limits) is not None
 
-    for number in range(len(listing.steps)):
-        for simpler in _SIMPLER:
-            for fields in simpler(listing.steps[number]):
-                changed = replaced(listing, number, **fields)
-                if tried(changed):
-                    listing = changed
-                    break
-        listing = _without_some_entries(listing, number, tried)
-        progress.update(number + 1)
+    count = len(listing.steps)
+    progress = Progress("writing the circuit as code", count * len(_SIMPLER), "steps")
+    for turn, simpler in enumerate(_SIMPLER):
+        for number in range(count):
+            listing = next(filter(does, simpler(listing, number)), listing)
+            progress.update(turn * count + number + 1)
+        simpler_logits = _SIMPLER_LOGITS.get(simpler)
+        if simpler_logits is not None:
+            listing = next(filter(does, simpler_logits(listing)), listing)
+    for number, parts in itertools.product(range(count), (2, 4, 8)):
+        listing = _without_groups(listing, number, parts, does)
     progress.close()
-    for simpler_logits in _SIMPLER_LOGITS:
-        for logits in simpler_logits(listing.logits):
-            changed = dataclasses.replace(listing, logits=logits)
-            if tried(changed):
-                listing = changed
-                break
-    digits = next(digits for digits in _DIGITS if tried(listing, digits))
-    program = written(listing, digits, check.texts)
-    return program, check.agreeing(program)
+    digits = next(digits for digits in _DIGITS if does(listing, digits))
+    return written(listing, digits, check.texts)
 
 
-def _without_some_entries(listing: Listing, number: int, tried: Callable[[Listing], bool]) -> Listing:
-    """Removes entries of a step's table in groups, from halves down to eighths, smallest first."""
-    for parts in (2, 4, 8):
-        table = table_of(listing.steps[number])
-        if table is None or not table.others:
-            break
-        others = dict(table.others)
-        order = sorted(others, key=lambda token: abs(table.others[token]))
-        for group in np.array_split(np.array(order), min(parts, len(order))):
-            left = {token: x for token, x in others.items() if token not in group}
-            changed = replaced(listing, number, table=Table(table.usual, left))
-            if tried(changed):
-                listing, others = changed, left
+def _without_groups(listing: Listing, number: int, parts: int, does: Callable[[Listing], bool]) -> Listing:
+    """Leaves out entries of a step's table in so many groups, as far as it does; smallest first."""
+    table = table_of(listing.steps[number])
+    if table is None or not table.others:
+        return listing
+    others = dict(table.others)
+    order = sorted(others, key=lambda token: abs(others[token]))
+    for group in np.array_split(np.array(order), min(parts, len(order))):
+        left = {token: x for token, x in others.items() if token not in group}
+        changed = replaced(listing, number, table=Table(table.usual, left))
+        if does(changed):
+            listing, others = changed, left
     return listing
 
 
@@ -128,86 +121,72 @@ def replaced(listing: Listing, number: int, **fields: Any) -> Listing:
     return dataclasses.replace(listing, steps=tuple(steps))
 
 
-# Fields of a step.
-Changes = dict[str, Any]
+# Nats by which leaving numbers out may raise the loss.
+MORE_LOSS = 0.02
 _DIGITS = (1, 2, 3, 4, 6)
 # Entries of tables that are left out, as shares of the table's largest.
 _LEAST = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02)
 _KNOTS = (2, 3, 4, 6, 9, 14)
 
 
-def _without_threshold(step: Step) -> Iterator[Changes]:
-    if isinstance(step, Sum) and step.threshold:
-        yield {"threshold": 0.0}
+def _without_scale(listing: Listing, number: int) -> Iterator[Listing]:
+    step = listing.steps[number]
+    if isinstance(step, Scale) and step.table.others:
+        yield replaced(listing, number, table=Table(1.0, {}))
 
 
-def _without_positions(step: Step) -> Iterator[Changes]:
-    """The constant instead of a line, or lines with few knots."""
-    if isinstance(step, Sum) and step.by_position:
-        yield {"by_position": ()}
-        for count in _KNOTS:
-            yield {"by_position": fewer_knots(step.by_position, count)}
-
-
-def _with_mean_rows(step: Step) -> Iterator[Changes]:
+def _with_mean_rows(listing: Listing, number: int) -> Iterator[Listing]:
     """Constants instead of what is constant but weighted by attention."""
+    step = listing.steps[number]
     if isinstance(step, Sum) and any(name in dict(step.means) for name, _ in step.terms):
         means = dict(step.means)
         terms = tuple(term for term in step.terms if term[0] not in means)
         added = sum(value * means[name] for name, value in step.terms if name in means)
         line = tuple((at, value + added) for at, value in step.by_position)
-        yield {"terms": terms, "constant": step.constant + added, "by_position": line}
+        yield replaced(listing, number, terms=terms, constant=step.constant + added, by_position=line)
 
 
-def _with_fewer_entries(step: Step) -> Iterator[Changes]:
-    table = table_of(step)
+def _without_positions(listing: Listing, number: int) -> Iterator[Listing]:
+    """The constant instead of a line, or lines with few knots."""
+    step = listing.steps[number]
+    if isinstance(step, Sum) and step.by_position:
+        yield replaced(listing, number, by_position=())
+        for count in _KNOTS:
+            yield replaced(listing, number, by_position=fewer_knots(step.by_position, count))
+
+
+def _logits_without_positions(listing: Listing) -> Iterator[Listing]:
+    for count in (0, *_KNOTS):
+        lines = [fewer_knots(logit.by_position, count) if count else () for logit in listing.logits]
+        yield _with_logits(listing, [{"by_position": line} for line in lines])
+
+
+def _without_threshold(listing: Listing, number: int) -> Iterator[Listing]:
+    step = listing.steps[number]
+    if isinstance(step, Sum) and step.threshold:
+        yield replaced(listing, number, threshold=0.0)
+
+
+def _with_fewer_entries(listing: Listing, number: int) -> Iterator[Listing]:
+    table = table_of(listing.steps[number])
     if table is not None and table.others:
         for least in _LEAST:
-            yield {"table": fewer_entries(table, least)}
+            yield replaced(listing, number, table=fewer_entries(table, least))
 
 
-_SIMPLER = (_without_threshold, _with_mean_rows, _without_positions, _with_fewer_entries)
-
-
-Logits = tuple[Logit, ...]
-
-
-def _logits_without_positions(logits: Logits) -> Iterator[Logits]:
-    if any(logit.by_position for logit in logits):
-        yield tuple(dataclasses.replace(logit, by_position=()) for logit in logits)
-        for count in _KNOTS:
-            lines = [fewer_knots(logit.by_position, count) for logit in logits]
-            yield tuple(dataclasses.replace(one, by_position=line) for one, line in zip(logits, lines))
-
-
-def _logits_with_fewer_entries(logits: Logits) -> Iterator[Logits]:
+def _logits_with_fewer_entries(listing: Listing) -> Iterator[Listing]:
     for least in _LEAST:
-        yield tuple(dataclasses.replace(logit, table=fewer_entries(logit.table, least)) for logit in logits)
+        tables = [fewer_entries(logit.table, least) for logit in listing.logits]
+        yield _with_logits(listing, [{"table": table} for table in tables])
 
 
-_SIMPLER_LOGITS = (_logits_without_positions, _logits_with_fewer_entries)
+def _with_logits(listing: Listing, fields: Sequence[dict[str, Any]]) -> Listing:
+    logits = tuple(dataclasses.replace(logit, **new) for logit, new in zip(listing.logits, fields))
+    return dataclasses.replace(listing, logits=logits)
 
 
-class _Check:
-    """Prompts as texts of tokens, and the circuit's answers; those that are decided least come first."""
-
-    def __init__(self, small: CompactCircuit, pairs: EncodedPairs, texts: Sequence[str]) -> None:
-        self.texts = texts
-        tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
-        logits = np.asarray(small.forward(tokens, last))
-        columns = np.array(small.outputs)
-        two_Nx2 = pairs.candidates.reshape(-1, 2)
-        of_two = np.take_along_axis(logits, np.argmax(two_Nx2[..., None] == columns, axis=-1), axis=1)
-        order = np.argsort(np.abs(of_two[:, 0] - of_two[:, 1]))
-        self.prompts = [[texts[token] for token in tokens[i, : last[i] + 1]] for i in order]
-        self.answers = [tuple(texts[t] for t in two_Nx2[i][np.argsort(-of_two[i])]) for i in order]
-
-    def agreeing(self, program: str, needed: int = 0) -> int:
-        """How many answers of the program are the circuit's; may stop when fewer than `needed` can be."""
-        logits, missed = load(program), 0
-        for prompt, (answer, other) in zip(self.prompts, self.answers):
-            found = logits(prompt)
-            missed += not found[answer] > found[other]
-            if missed > len(self.prompts) - needed:
-                break
-        return len(self.prompts) - missed
+_SIMPLER = (_without_scale, _with_mean_rows, _without_positions, _without_threshold, _with_fewer_entries)
+_SIMPLER_LOGITS = {
+    _without_positions: _logits_without_positions,
+    _with_fewer_entries: _logits_with_fewer_entries,
+}

@@ -331,3 +331,31 @@ def test_a_truncated_checkpoint_is_named_in_one_line(finished, tmp_path):
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: checkpoint: ") and "truncated" in line
+
+
+def test_a_circuit_is_exported_in_three_forms(quick, tmp_path):
+    found = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
+    circuit = json.loads((ROOT / found).read_text())
+    circuit["provenance"]["pruning"]["test_pairs"] = 16
+    (tmp_path / "circuit.json").write_text(json.dumps(circuit))
+    common = ["--model=experiments/results/small/sparse", f"--circuit={tmp_path / 'circuit.json'}"]
+    code = quick("export", *common, "--format=code")
+    assert code.returncode == 0, code.stderr
+    answers = {}
+    exec(code.stdout, answers)
+    found = answers["logits"](["else"])
+    assert max(found, key=found.get) == ":\n"
+    compact = quick("export", *common, "--format=compact", f"--output={tmp_path / 'compact'}")
+    assert compact.returncode == 0, compact.stderr
+    assert {path.name for path in (tmp_path / "compact").iterdir()} == {"circuit.json", "circuit.safetensors"}
+    target = f"--output={tmp_path / 'graph.json'}"
+    graph = quick("export", *common, "--format=circuit-tracer", target, "--prompt=if x:\n    y = 1\nelse")
+    assert graph.returncode == 0, graph.stderr
+    assert json.loads((tmp_path / "graph.json").read_text())["metadata"]["prompt"].endswith("else")
+    for wrong, message in (
+        (["--format=compact"], "error: --output: None is not valid; valid: a path, with --format=compact"),
+        (["--format=code", "--prompt=x"], "error: --prompt: 'x' is not valid; valid: none with"),
+        (["--format=compact", f"--output={tmp_path / 'compact'}"], "exists"),
+    ):
+        ended = quick("export", *common, *wrong)
+        assert ended.returncode == 2 and message in ended.stderr, ended.stderr

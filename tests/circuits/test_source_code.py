@@ -1,0 +1,144 @@
+"""Circuits as code: programs whose circuits are known come back as they were written."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models
+
+import sparse_jax as sj
+from sparse_jax.circuits.folding import fold
+from sparse_jax.circuits.listing import Table, fewer_entries
+from sparse_jax.circuits.source_check import Check, pairs_of_test
+from sparse_jax.circuits.source_code import MORE_LOSS, code_of
+from sparse_jax.circuits.source_text import WIDTH, load, token_texts, wrapped
+from sparse_jax.faithfulness.known_programs import PROGRAMS, make_program
+from sparse_jax.faithfulness.planted import SYMBOLS
+from sparse_jax.inputs import InputError
+from sparse_jax.models.model import Model
+
+FOUND = "experiments/results/faithfulness/circuits/sparse/mean"
+
+
+def code(name: str) -> str:
+    program = make_program(name)
+    pairs = program.pairs("test")
+    outputs = sorted(set(pairs.candidates.reshape(-1).tolist()))
+    small = fold(program.model, program.truth, program.values, outputs)
+    return code_of(program.model, program.truth, program.values, small, pairs)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_code_answers_prompts_that_it_was_not_checked_on(name):
+    """The answer is the one that the prompt was made with, not the model's."""
+    logits, program = load(code(name)), make_program(name)
+    wrong = []
+    for pair in program.task.pairs("validation", 64, 0):
+        for prompt, right, other in (
+            (pair.prompt, pair.answer, pair.wrong),
+            (pair.counterfactual, pair.wrong, pair.answer),
+        ):
+            found = logits(list(prompt))
+            if not found[right] > found[other]:
+                wrong.append(prompt)
+    assert wrong == []
+
+
+def test_a_program_comes_back_as_it_was_written():
+    text = code("copy")
+    for line in (
+        "    attn_in_0_3 = read({'a': 1, 'b': -1})",
+        "    attn_in_0_2 = read({'a': 1, 'b': 1})",
+        "    # high at '?'; read by q_0_0",
+        "    k_0_0 = 1 * attn_in_0_2",
+        "    attn_out_0_4 = 1 * (head_0_0 @ v_0_0)",
+    ):
+        assert line in text.splitlines()
+    assert text.startswith('"""copy in copy (') and "7 nodes, 4 edges." in text
+    assert "On 192 test prompts it gives 192 of the circuit's answers" in text.replace("\n", " ")
+
+
+def test_what_is_left_out_costs_no_answer_and_little_loss():
+    program = make_program("induction")
+    pairs = program.pairs("test")
+    small = fold(program.model, program.truth, program.values, range(len(SYMBOLS)))
+    check = Check(small, pairs, token_texts(program.model.tokenizer, 32))
+    verdict = check.verdict(code("induction"))
+    assert verdict.answers == len(check.prompts) and verdict.loss < check.loss + MORE_LOSS
+    # as many as asked for, or nothing
+    broken = f"def logits(tokens):\n    return dict.fromkeys({SYMBOLS!r}, 0)\n"
+    assert check.verdict(broken).loss == pytest.approx(np.log(2))
+    assert check.verdict(broken, loss=0.5) is None
+    assert check.verdict(broken, answers=len(check.prompts)) is None
+
+
+def test_what_the_published_circuits_need_is_numpy_alone():
+    model = sj.load("experiments/results/small/sparse")
+    circuit = sj.load_circuit(f"{FOUND}/else_elif.json")
+    circuit = dataclasses.replace(circuit, provenance={**circuit.provenance, "pruning": {"test_pairs": 24}})
+    text = circuit.code(model)
+    imports = [line for line in text.splitlines() if "import" in line]
+    assert imports == ["from math import erf", "import numpy as np"]
+    logits = load(text)
+    pairs = pairs_of_test(model, circuit, None)
+    small = circuit.compact(model, sorted(set(pairs.candidates.reshape(-1).tolist())))
+    texts = token_texts(model.tokenizer, model.config.vocab_size)
+    tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
+    expected = np.asarray(small.forward(tokens, last))
+    for row, end, two, of_circuit in zip(tokens, last, pairs.candidates.reshape(-1, 2), expected):
+        found = logits([texts[token] for token in row[: end + 1]])
+        first, second = (of_circuit[small.outputs.index(token)] for token in two)
+        assert (found[texts[two[0]]] > found[texts[two[1]]]) == (first > second)
+    assert max(map(len, text.splitlines())) <= WIDTH
+
+
+@pytest.mark.slow
+def test_a_quote_circuit_fits_on_a_screen_and_keeps_every_answer():
+    model = sj.load("experiments/results/small/sparse")
+    text = sj.load_circuit(f"{FOUND}/single_double_quote.json").code(model)
+    assert len(text.splitlines()) < 80
+    assert "On 512 test prompts it gives 512 of the circuit's answers" in text.replace("\n", " ")
+
+
+def test_texts_of_tokens_are_all_different_and_cannot_break_out():
+    words = ["a", "b", "\N{REPLACEMENT CHARACTER}", "'\"\\\n", "{x}", '"""']
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="a"))
+    assert token_texts(tokenizer, 6) == ["a", "b", "<2>", "'\"\\\n", "{x}", '"""']
+
+
+@pytest.mark.parametrize("long", (False, True))
+def test_wrapped_lines_mean_the_same(long):
+    table = {f'it\'s "{i}", + - {i}\n': i for i in range(60 if long else 2)}
+    text = "    x = (read({" + ", ".join(f"{k!r}: {v}" for k, v in table.items()) + "}) + 3 - 4)"
+    lines = list(wrapped(text, 8))
+    assert (len(lines) > 1) == long and max(map(len, lines)) <= WIDTH
+    found = {}
+    exec("def f(read):\n" + "\n".join(lines) + "\n    return x", found)
+    seen = []
+    assert found["f"](lambda given: seen.append(given) or 1) == 0 and seen == [table]
+
+
+def test_entries_are_left_out_by_their_share_of_the_largest():
+    table = Table(1.0, {3: -4.0, 5: 2.0, 7: 1.0})
+    assert fewer_entries(table, 0.5) == Table(1.0, {3: -4.0})
+    assert fewer_entries(table, 0.3).others == {3: -4.0, 5: 2.0}
+    assert fewer_entries(Table(1.0, {}), 0.5) == Table(1.0, {})
+
+
+def test_what_cannot_be_written_is_refused():
+    model = sj.load("experiments/results/small/sparse")
+    circuit = sj.load_circuit(f"{FOUND}/for_while.json")
+    unknown = dataclasses.replace(circuit, provenance={**circuit.provenance, "task": "mine"})
+    with pytest.raises(InputError, match=r"^task: None, and the circuit's own is not known here \(.*mine"):
+        unknown.code(model)
+    other = dataclasses.replace(circuit, provenance={**circuit.provenance, "answers": [261, 307]})
+    with pytest.raises(InputError, match="^task: with_open, with other answers than the circuit's"):
+        other.code(model, "with_open")
+    with pytest.raises(InputError, match="for_whil"):
+        circuit.code(model, "for_whil")
+    program = make_program("copy")
+    config = dataclasses.replace(program.model.config, residual_activation="relu")
+    relu = Model(config, program.model.params, program.model.tokenizer)
+    pairs = program.pairs("test")
+    with pytest.raises(InputError, match=r"^model.residual_activation: 'relu'"):
+        code_of(relu, program.truth, program.values, fold(relu, program.truth, program.values, (1,)), pairs)
