@@ -1,9 +1,10 @@
-"""Exports a circuit: as code, as a small model of its own, or for the viewers of attribution graphs.
+"""Exports a circuit: as code, as a small model of its own, as a picture, or for other viewers.
 
 python -m experiments.export --model=experiments/results/small/sparse --circuit=FILE --format=code
 
 --format=code prints a program that a person can read and NumPy can run, or writes it to --output.
 --format=compact makes the new directory --output, for `sj.load_compact`.
+--format=svg writes its picture.
 --format=circuit-tracer writes the JSON of an attribution graph on one prompt to --output, for the viewers of
 circuit-tracer and Neuronpedia: on --prompt, or else the first prompt of the task's test split.
 """
@@ -16,6 +17,7 @@ from experiments import command
 from experiments.flag_types import path_flag
 from sparse_jax.circuits.applied import values_of
 from sparse_jax.circuits.attribution_graph import attribution_graph
+from sparse_jax.circuits.picture import circuit_svg
 from sparse_jax.circuits.source_check import pairs_of_test
 from sparse_jax.files import new_directory, require_writable, user_path, write_whole
 from sparse_jax.inputs import require
@@ -24,7 +26,7 @@ from sparse_jax.models.formats import load_model
 
 MODEL = path_flag("model", None, "the model that the circuit is of", required=True)
 CIRCUIT = path_flag("circuit", None, "the circuit's file", required=True)
-FORMATS = ("code", "compact", "circuit-tracer")
+FORMATS = ("code", "compact", "circuit-tracer", "svg")
 FORMAT = flags.DEFINE_enum("format", None, FORMATS, "what is made", required=True)
 OUTPUT = path_flag("output", None, "where it goes; code is printed without")
 TASK = flags.DEFINE_string("task", None, "the circuit's task, if it is one of your own")
@@ -47,6 +49,9 @@ def main() -> None:
     circuit = load_circuit(CIRCUIT.value, model)
     if output is not None and kind != "compact":
         require_writable(user_path(output))
+    if kind == "svg":
+        write_whole(user_path(output), circuit_svg(circuit, background="#ffffff"))
+        return
     if kind == "code":
         text = circuit.code(model, TASK.value, TOLERANCE.value)
         print(text, end="") if output is None else write_whole(user_path(output), text)

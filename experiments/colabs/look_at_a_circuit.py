@@ -120,6 +120,15 @@ for edge in circuit.edges:
     print(f"{says}  right: {right[0]:.2f} {right[1]:.2f}{'   <- flips' if min(right) < 0.5 else ''}")
 
 # %% [markdown]
+# ## Read its code
+#
+# The circuit as a program: a variable for each node, what excites it, and what reads it. `read` looks up what the embedding adds at
+# each token. Whatever the answers to 512 test prompts do not need has been left out, so that most numbers have one digit.
+
+# %%
+print(circuit.code(model))
+
+# %% [markdown]
 # ## In an interactive page
 #
 # The same circuit with the tokens that each node reads and the logits that it moves. Hover over a node.

@@ -9,12 +9,18 @@ if TYPE_CHECKING:
     from sparse_jax.circuits.graph import Circuit
 
 WIDTH, ROW, MARGIN = 640, 34, 96
+# the most nodes of a row that have room for numbers
+NUMBERED = 12
 # colors of edges by the sign of their weight
 POSITIVE, NEGATIVE = "#0868ac", "#d95f0e"
 
 
-def circuit_svg(circuit: "Circuit") -> str:
-    """The picture as SVG text; positive weights are blue, negative ones orange, wider where larger."""
+def circuit_svg(circuit: "Circuit", background: str = "") -> str:
+    """The picture as SVG text; positive weights are blue, negative ones orange, wider where larger.
+
+    background: its color, for a file that is shown by itself; without one, colors are those of the page.
+    Nodes have their numbers beside them in rows of at most NUMBERED.
+    """
     rows = sorted({(n.layer, sites.NODE_SITES.index(n.site)) for n in circuit.nodes})
     height = ROW * max(1, len(rows)) + 20
     members: dict[tuple[int, int], list[int]] = {row: [] for row in rows}
@@ -41,7 +47,12 @@ def circuit_svg(circuit: "Circuit") -> str:
         title = html.escape(circuit.nodes[number].name)
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="currentColor">')
         parts.append(f"<title>{title}</title></circle>")
+        node = circuit.nodes[number]
+        if len(members[node.layer, sites.NODE_SITES.index(node.site)]) <= NUMBERED:
+            text = f'<text x="{x + 6:.1f}" y="{y + 3:.1f}" font-size="9" fill="currentColor">'
+            parts.append(f"{text}{node.index}</text>")
+    own = f' style="background:{background};color:#1a1a1a;font-family:sans-serif"' if background else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
-        f'viewBox="0 0 {WIDTH} {height}" role="img">{"".join(parts)}</svg>'
+        f'viewBox="0 0 {WIDTH} {height}" role="img"{own}>{"".join(parts)}</svg>'
     )

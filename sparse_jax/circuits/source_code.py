@@ -126,7 +126,7 @@ MORE_LOSS = 0.02
 _DIGITS = (1, 2, 3, 4, 6)
 # Entries of tables that are left out, as shares of the table's largest.
 _LEAST = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02)
-_KNOTS = (2, 3, 4, 6, 9, 14)
+_KNOTS = (2, 3, 4, 6, 9, 14, 22, 35)
 
 
 def _without_scale(listing: Listing, number: int) -> Iterator[Listing]:
@@ -185,7 +185,15 @@ def _with_logits(listing: Listing, fields: Sequence[dict[str, Any]]) -> Listing:
     return dataclasses.replace(listing, logits=logits)
 
 
-_SIMPLER = (_without_scale, _with_mean_rows, _without_positions, _without_threshold, _with_fewer_entries)
+# positions once more at the end: what they helped to decide may be gone
+_SIMPLER = (
+    _without_scale,
+    _with_mean_rows,
+    _without_positions,
+    _without_threshold,
+    _with_fewer_entries,
+    _without_positions,
+)
 _SIMPLER_LOGITS = {
     _without_positions: _logits_without_positions,
     _with_fewer_entries: _logits_with_fewer_entries,
