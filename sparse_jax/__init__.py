@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sparse_jax.faithfulness.scorecard import Scorecard
     from sparse_jax.inputs import InputError
     from sparse_jax.interactive import (
+        explain,
         generate,
         load_circuit,
         prune,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         scorecard,
         task,
         task_names,
+        test_hypothesis,
         token_ids,
         train,
     )
@@ -43,6 +45,7 @@ _PUBLIC = {
     "Patch": ("model.hooks", "Patch"),
     "Score": ("ablation.score", "Score"),
     "Scorecard": ("faithfulness.scorecard", "Scorecard"),
+    "explain": ("interactive", "explain"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),
     "load_compact": ("circuits.compact_files", "load_compact"),
@@ -56,6 +59,7 @@ _PUBLIC = {
     "scorecard": ("interactive", "scorecard"),
     "task": ("interactive", "task"),
     "task_names": ("interactive", "task_names"),
+    "test_hypothesis": ("interactive", "test_hypothesis"),
     "token_ids": ("interactive", "token_ids"),
     "train": ("interactive", "train"),
     "view": ("viewer.circuit_page", "view"),
@@ -69,6 +73,7 @@ __all__ = [
     "Patch",
     "Score",
     "Scorecard",
+    "explain",
     "generate",
     "load",
     "load_circuit",
@@ -82,6 +87,7 @@ __all__ = [
     "scorecard",
     "task",
     "task_names",
+    "test_hypothesis",
     "token_ids",
     "train",
     "view",

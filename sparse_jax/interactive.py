@@ -32,12 +32,14 @@ from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8
+from sparse_jax.meaning.explain import Meanings, explain_circuit
+from sparse_jax.meaning.hypothesis import HypothesisTest, hypothesis_test
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.model.nodes import close
-from sparse_jax.models.means import ablation_values
+from sparse_jax.models.means import ablation_values, text_windows
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
@@ -293,6 +295,61 @@ def scorecard(
     require_settings()
     advise()
     return measure_circuit(model, circuit, _task_of(task), pairs, seed, again)
+
+
+def explain(
+    model: Model,
+    circuit: Circuit,
+    task: str | Task | Sequence[object],
+    *,
+    text: np.ndarray | None = None,
+    pairs: int = 128,
+) -> Meanings:
+    """What every node of a circuit does: tokens, logits, contexts, answers and the best short predicate.
+
+    text: token ids [W, T] in which contexts and predicates are looked for; default: windows of the model's
+    training text, which is prepared if it is not there. A predicate, such as "inside a string" or "bracket
+    depth at least 2" (`meaning/predicates.py`), is chosen on half of the text and measured on the other: it
+    is told with its AUC, and not at all if none is good. pairs: of the task's test split, for the answers.
+    A table in a notebook; `["0.v.166"]` is one of the nodes.
+
+    Raises InputError for a circuit of another model, fewer than two windows, and tokens that the model does
+    not have.
+    """
+    require_settings()
+    encoded = _task_of(task).encode("test", pairs, 0, model.require_tokenizer(), model.config.context)
+    windows = text_windows(model) if text is None else np.asarray(text)
+    return explain_circuit(model, circuit, encoded, windows)
+
+
+def test_hypothesis(
+    model: Model,
+    circuit: Circuit,
+    node: str,
+    predicate: str,
+    task: str | Task | Sequence[object],
+    *,
+    pairs: int = 128,
+) -> HypothesisTest:
+    """Does a node do what the predicate says? The task loss of the circuit with the node replaced by it.
+
+    Where the predicate is true the node carries its mean over such tokens of the prompts, elsewhere its mean
+    over the others. node: by name, "0.v.166". predicate: one of `meaning/predicates.py`, "token is ' in'" or
+    "previous token is ' in'".
+
+    Raises InputError for an unknown node or predicate, with the nearest, and a circuit of another model.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+    >>> circuit = sj.load_circuit(path)
+    >>> node, says = "0.attn_out.148", "inside a '...' string"
+    >>> sj.test_hypothesis(model, circuit, node, says, "single_double_quote", pairs=64).explained > 0.9
+    True
+    """
+    require_settings()
+    encoded = _task_of(task).encode("test", pairs, 0, model.require_tokenizer(), model.config.context)
+    return hypothesis_test(model, circuit, node, predicate, encoded)
 
 
 def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:

@@ -11,7 +11,7 @@ FLOORS = (
     ("model", "sparsity", "data", "runtime"),
     ("tasks", "models"),
     ("training", "circuits"),
-    ("ablation",),
+    ("ablation", "meaning"),
     ("pruning", "bridges"),
     ("faithfulness", "planning", "viewer"),
     ("interactive",),
