@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sparse_jax.faithfulness.scorecard import Scorecard
     from sparse_jax.inputs import InputError
     from sparse_jax.interactive import (
+        binarize,
         explain,
         generate,
         load_circuit,
@@ -45,6 +46,7 @@ _PUBLIC = {
     "Patch": ("model.hooks", "Patch"),
     "Score": ("ablation.score", "Score"),
     "Scorecard": ("faithfulness.scorecard", "Scorecard"),
+    "binarize": ("interactive", "binarize"),
     "explain": ("interactive", "explain"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),
@@ -73,6 +75,7 @@ __all__ = [
     "Patch",
     "Score",
     "Scorecard",
+    "binarize",
     "explain",
     "generate",
     "load",

@@ -37,17 +37,40 @@ def static(**options: Any) -> Any:
 
 
 @struct.dataclass
+class Levels:
+    """Two values for each of n nodes: `high` [n] from `threshold` [n] on, and `low` [n] below.
+
+    own: the share [] of its own value that a node keeps; 1 changes nothing. softness: [n], how near to the
+    threshold a value has to be for gradients to see the step (its slope is that of a logistic function).
+    """
+
+    low: Array
+    high: Array
+    threshold: Array
+    softness: Array
+    own: Array
+
+    def of(self, x: jax.Array) -> jax.Array:
+        """The nodes' values x [..., n] on their levels."""
+        soft = jax.nn.sigmoid((x - self.threshold) / self.softness)
+        step = soft + jax.lax.stop_gradient((x >= self.threshold) - soft)
+        return self.own * x + (1 - self.own) * (self.low + (self.high - self.low) * step)
+
+
+@struct.dataclass
 class Reads:
     """The channels of the normed stream that a sub-layer's kept nodes read.
 
     channels: their numbers. keep: how many of all channels AbsTopK keeps, None for all. norm: the leaves of
     the norm. positions: the normed position channels [T, P] that stand after those of the stream, if any.
+    levels: what the nodes' values are rounded to, if they are (`sj.binarize`).
     """
 
     norm: Mapping[str, Array]
     positions: Array | None
     channels: tuple[int, ...] = static()
     keep: int | None = static()
+    levels: Levels | None = None
 
 
 @struct.dataclass
@@ -64,6 +87,7 @@ class Computes:
     constants: Array
     nodes: tuple[int, ...] = static()
     keep: int | None = static()
+    levels: Levels | None = None
 
 
 @struct.dataclass
@@ -271,7 +295,7 @@ def _read(config: ModelConfig, reads: Reads, x_BxAxD, index_BxA, frozen: Array |
         x = jnp.concatenate([x, jnp.broadcast_to(rows, (*x.shape[:2], rows.shape[-1]))], axis=-1)
     x = x if reads.keep is None else abs_top_k(x, reads.keep)
     # the same columns of every row
-    return x[..., np.array(reads.channels, int)]
+    return _on_levels(reads.levels, x[..., np.array(reads.channels, int)])
 
 
 def computed(part: Computes, x_BxAxN: jax.Array, index_BxA: jax.Array, activation=None) -> jax.Array:
@@ -286,4 +310,8 @@ def computed(part: Computes, x_BxAxN: jax.Array, index_BxA: jax.Array, activatio
         constants = at_positions(part.constants)
         constants = jnp.broadcast_to(constants, (*y.shape[:-1], constants.shape[-1]))
         y = abs_top_k(jnp.concatenate([y, constants], axis=-1), part.keep)
-    return y[..., : len(part.nodes)]
+    return _on_levels(part.levels, y[..., : len(part.nodes)])
+
+
+def _on_levels(levels: Levels | None, x: jax.Array) -> jax.Array:
+    return x if levels is None else levels.of(x)

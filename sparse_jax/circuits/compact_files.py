@@ -6,7 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sparse_jax.circuits.compact_circuit import AttentionPart, CompactCircuit, Computes, MlpPart, Reads
+from sparse_jax.circuits.compact_circuit import (
+    AttentionPart,
+    CompactCircuit,
+    Computes,
+    Levels,
+    MlpPart,
+    Reads,
+)
 from sparse_jax.files import read_json_object, user_path, write_whole
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model.config import ModelConfig
@@ -17,7 +24,7 @@ from sparse_jax.trees import named_leaves
 
 FORMAT, VERSION = "sparse_jax.compact_circuit", 1
 NUMBERS, STRUCTURE = "circuit.safetensors", "circuit.json"
-_PARTS = {part.__name__: part for part in (AttentionPart, CompactCircuit, Computes, MlpPart, Reads)}
+_PARTS = {part.__name__: part for part in (AttentionPart, CompactCircuit, Computes, Levels, MlpPart, Reads)}
 
 
 def write_compact_circuit(circuit: CompactCircuit, directory: str | os.PathLike) -> None:
