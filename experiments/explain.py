@@ -1,4 +1,4 @@
-"""What the nodes of circuits mean: tokens, logits, contexts, the best short predicate; and each node as a bit.
+"""What the nodes of circuits mean: tokens, logits, contexts, the best short predicate; and nodes as bits.
 
 python -m experiments.explain --model=experiments/results/small/sparse --circuit=FILE,FILE --output=DIR
 
