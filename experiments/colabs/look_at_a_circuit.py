@@ -129,6 +129,17 @@ for edge in circuit.edges:
 print(circuit.code(model))
 
 # %% [markdown]
+# ## Is it what you think it is?
+#
+# A hypothesis about a node can be tested: replace the node by two values, one where the hypothesis says yes and one where it says no. If the
+# loss stays where it was, the node does no more than that. (`sj.explain(model, circuit, TASK)` looks for such sentences by itself, in the
+# model's training text.)
+
+# %%
+for says in ("inside a '...' string", "inside a string", "position below 16"):
+    print(sj.test_hypothesis(model, circuit, "0.attn_out.148", says, TASK))
+
+# %% [markdown]
 # ## In an interactive page
 #
 # The same circuit with the tokens that each node reads and the logits that it moves. Hover over a node.

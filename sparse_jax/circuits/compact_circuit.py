@@ -54,7 +54,8 @@ class Levels:
         """The nodes' values x [..., n] on their levels."""
         soft = jax.nn.sigmoid((x - self.threshold) / self.softness)
         step = soft + jax.lax.stop_gradient((x >= self.threshold) - soft)
-        return self.own * x + (1 - self.own) * (self.low + (self.high - self.low) * step)
+        level = self.low + (self.high - self.low) * step
+        return jnp.asarray(self.own * x + (1 - self.own) * level)
 
 
 @struct.dataclass

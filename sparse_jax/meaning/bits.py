@@ -175,7 +175,7 @@ def _started(ranges: Mapping[Place, tuple[np.ndarray, np.ndarray]], start: float
         threshold = low + start * (high - low)
         softness = np.maximum(SOFTNESS * (high - low), 1e-3)
         middles = (low + threshold) / 2, (high + threshold) / 2
-        found[place] = Levels(*middles, threshold, softness, np.float32(0))
+        found[place] = Levels(*middles, threshold, softness, np.zeros((), np.float32))
     return found
 
 

@@ -165,6 +165,8 @@ def explain_circuit(model: Model, circuit: Circuit, pairs: EncodedPairs, windows
 
 def _activations(model: Model, nodes: Sequence[Node], windows_WxT: np.ndarray) -> np.ndarray:
     """Of each of M nodes in the full model at all N tokens, [N, M]."""
+    if not nodes:
+        return np.zeros((windows_WxT.size, 0))
     names = tuple(dict.fromkeys(node.site for node in nodes))
     run = jax.jit(lambda params, rows: forward(model.config, params, rows, Hooks(capture=names))[1])
     parts = []

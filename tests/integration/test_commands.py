@@ -359,3 +359,16 @@ def test_a_circuit_is_exported_in_three_forms(quick, tmp_path):
     ):
         ended = quick("export", *common, *wrong)
         assert ended.returncode == 2 and message in ended.stderr, ended.stderr
+
+
+def test_the_nodes_of_a_circuit_are_explained(finished, quick, tmp_path):
+    workdir, _, _ = finished
+    path = sorted((workdir / "sparse" / "circuits").glob("*.json"))[0]
+    flags = [f"--model={workdir / 'sparse'}", f"--circuit={path}", f"--output={tmp_path / 'out'}"]
+    result = run("explain", *flags, "--steps=2")
+    assert result.returncode == 0, result.stderr
+    (row,) = map(json.loads, (tmp_path / "out" / "bits.jsonl").read_text().splitlines())
+    nodes = json.loads((tmp_path / "out" / path.name).read_text())["nodes"]
+    assert row["nodes"] == len(nodes) == len(json.loads(path.read_text())["nodes"])
+    wrong = quick("explain", *flags[:1], f"--circuit={path},{path}", flags[2])
+    assert wrong.returncode == 2 and "files with different names" in wrong.stderr
