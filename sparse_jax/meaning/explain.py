@@ -107,14 +107,21 @@ class Meanings:
     def to_json(self) -> dict[str, Any]:
         """All of it, as `save` writes it."""
         nodes = [
-            {"name": one.node.name, **dataclasses.asdict(dataclasses.replace(one)), "node": one.node.name}
+            {
+                "node": one.node.name,
+                "said": None if one.said is None else one.said._asdict(),
+                "excited_by": one.excited_by,
+                "moves": one.moves,
+                "answers": dict(one.answers),
+                "contexts": [context._asdict() for context in one.contexts],
+            }
             for one in self.nodes
         ]
         return {"format": FORMAT, "version": 1, "task": self.circuit.provenance.get("task"), "nodes": nodes}
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes them as JSON, whole or not at all."""
-        write_whole(path, json_text(self.to_json(), indent=1) + "\n")
+        write_whole(path, json_text(self.to_json()) + "\n")
 
     def __repr__(self) -> str:
         return "\n".join(map(str, self.nodes))

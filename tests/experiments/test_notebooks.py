@@ -16,7 +16,15 @@ ROOT = Path(__file__).parents[2]
 NAMES = [source.stem for source in notebooks.sources()]
 # small sizes, set after a notebook's own parameters
 TINY = {
-    "look_at_a_circuit": "",
+    "look_at_a_circuit": """
+import json
+
+found = json.loads(open(CODE).read())
+found["provenance"]["pruning"]["test_pairs"] = PAIRS = 4
+CODE = "few_pairs.json"
+with open(CODE, "w") as file:
+    file.write(json.dumps(found))
+""",
     "find_a_circuit": "STEPS, PAIRS, TARGET = 20, 8, 0.5",
     "is_it_real": "STEPS, PAIRS = 10, 4",
     "train_a_sparse_model": 'STEPS, WIDTH, DATA = 30, 80, "sparse_jax/tasks"',

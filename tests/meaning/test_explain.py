@@ -68,6 +68,8 @@ def test_they_are_shown_and_saved(meanings, tmp_path):
     meanings.save(tmp_path / "meanings.json")
     saved = json.loads((tmp_path / "meanings.json").read_text())
     assert saved["nodes"][0]["node"] == meanings.nodes[0].node.name
+    assert saved["nodes"][0]["said"].keys() == {"predicate", "auc", "explained"}
+    assert len(saved["nodes"][0]["contexts"]) == 7 and saved["nodes"][0]["contexts"][0]["quantile"] == 1
     with pytest.raises(InputError, match=r"^node: '0.q.99' is not in the circuit; valid: 0.mlp_in.1"):
         meanings["0.q.99"]
 
