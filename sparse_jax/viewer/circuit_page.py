@@ -12,10 +12,10 @@ from sparse_jax.viewer.payload import gather
 
 
 class Measured(Protocol):
-    """A scorecard, as `sj.scorecard` gives it."""
+    """A scorecard, as `sj.scorecard` gives it, or meanings, as `sj.explain` does."""
 
     def to_json(self) -> Mapping[str, Any]:
-        """All figures, and the verdict."""
+        """All of it, with the "task"."""
 
 
 class Page:
@@ -36,37 +36,55 @@ def report(
     circuits: Circuit | Sequence[Circuit],
     path: str | os.PathLike,
     scorecards: Measured | Sequence[Measured] = (),
+    meanings: Measured | Sequence[Measured] = (),
+    code: str | Sequence[str] = (),
 ) -> None:
     """Writes an offline HTML page of the circuits to `path`, atomically.
 
     Circuits of weight-sparse and of dense models are shown side by side, task by task. scorecards: none, or
-    that of each circuit, whose verdict and figures are shown below it. Raises InputError if there is no
-    circuit, if there are two of the same task and kind of model, and for a scorecard of another task.
+    that of each circuit, whose verdict and figures are shown above it. meanings: none, or those of each
+    circuit from `sj.explain`, shown beside a node that is pointed at. code: none, or the text of each from
+    `circuit.code`. Raises InputError if there is no circuit, if there are two of the same task and kind of
+    model, and for a scorecard or meanings of another task.
     """
-    write_report(path, payload_of(circuits, scorecards))
+    write_report(path, payload_of(circuits, scorecards, meanings, code))
 
 
-def view(circuit: Circuit, scorecard: Measured | None = None) -> Page:
-    """The page of one circuit, perhaps with its scorecard, for display in a notebook."""
-    return Page(render(payload_of(circuit, () if scorecard is None else scorecard)))
+def view(
+    circuit: Circuit,
+    scorecard: Measured | None = None,
+    meanings: Measured | None = None,
+    code: str | None = None,
+) -> Page:
+    """The page of one circuit, perhaps with its scorecard, meanings and code, for display in a notebook."""
+    cards, meant = ([] if one is None else [one] for one in (scorecard, meanings))
+    return Page(render(payload_of(circuit, cards, meant, [] if code is None else [code])))
 
 
 def payload_of(
-    circuits: Circuit | Sequence[Circuit], scorecards: Measured | Sequence[Measured] = ()
+    circuits: Circuit | Sequence[Circuit],
+    scorecards: Measured | Sequence[Measured] = (),
+    meanings: Measured | Sequence[Measured] = (),
+    code: str | Sequence[str] = (),
 ) -> dict[str, object]:
     """What is on the page. Raises InputError as `report` does."""
     circuits = [circuits] if isinstance(circuits, Circuit) else list(circuits)
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
-    cards = list(scorecards) if isinstance(scorecards, Sequence) else [scorecards]
-    valid = f"none, or one for each of {len(circuits)} circuits"
-    require(len(cards) in (0, len(circuits)), "scorecards", len(cards), valid)
+    cards, meant = _of_each(scorecards), _of_each(meanings)
+    texts = [code] if isinstance(code, str) else list(code)
+    for field, found in (("scorecards", cards), ("meanings", meant), ("code", texts)):
+        valid = f"none, or one for each of {len(circuits)} circuits"
+        require(len(found) in (0, len(circuits)), field, len(found), valid)
     entries = []
     for number, one in enumerate(circuits):
-        card = cards[number].to_json() if cards else None
+        card, meaning = (found[number] if found else None for found in (cards, meant))
         task = str(one.provenance.get("task", "task" if card is None else card["task"]))
-        if card is not None:
-            require(card["task"] == task, f"scorecards[{number}]", card["task"], f"that of {task!r}")
-        entries.append(TaskCircuit(task, _kind(one), one, scorecard=card))
+        for field, of_circuit in (("scorecards", card), ("meanings", meaning)):
+            if of_circuit is not None:
+                found_task = of_circuit["task"]
+                require(found_task == task, f"{field}[{number}]", found_task, f"that of {task!r}")
+        text = texts[number] if texts else None
+        entries.append(TaskCircuit(task, _kind(one), one, scorecard=card, meanings=meaning, code=text))
     tasks = list(dict.fromkeys(entry.task for entry in entries))
     rows = []
     for task in tasks:
@@ -76,6 +94,10 @@ def payload_of(
     models = sorted({str(one.provenance.get("model", "unknown")) for one in circuits})
     table = {"rows": rows, "mean": None, "tasks": []}
     return gather("Circuits", {"models": ", ".join(models)}, max(targets, default=None), table, {}, entries)
+
+
+def _of_each(given: Measured | Sequence[Measured]) -> list[Mapping[str, Any]]:
+    return [one.to_json() for one in (given if isinstance(given, Sequence) else [given])]
 
 
 def _kind(circuit: Circuit) -> str:

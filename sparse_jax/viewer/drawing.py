@@ -21,8 +21,8 @@ Exemplars = Mapping[str, Sequence[Mapping[str, Any]]]
 class TaskCircuit:
     """The circuit of one model for one task, with the exemplars of its nodes by node name.
 
-    model: a short label such as "sparse" or "dense"; circuits of one task are drawn side by side. scorecard:
-    its scorecard as `Scorecard.to_json` gives it, if it has one.
+    model: a short label such as "sparse" or "dense"; circuits of one task are drawn side by side. scorecard,
+    meanings: as their `to_json` gives them, code: as `Circuit.code` writes it, if it has them.
     """
 
     task: str
@@ -30,6 +30,8 @@ class TaskCircuit:
     circuit: Circuit
     exemplars: Exemplars = dataclasses.field(default_factory=dict)
     scorecard: Mapping[str, Any] | None = None
+    meanings: Mapping[str, Any] | None = None
+    code: str | None = None
 
 
 def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
@@ -94,6 +96,22 @@ def _drawn(entry: TaskCircuit, nodes: Sequence[Node]) -> dict[str, object]:
         "losses": {name: _short(loss) for name, loss in circuit.losses.items()},
         "provenance": lines(circuit.provenance),
         "scorecard": None if entry.scorecard is None else _measured(entry.scorecard),
+        "meanings": None if entry.meanings is None else _meant(entry.meanings),
+        "code": entry.code,
+    }
+
+
+def _meant(meanings: Mapping[str, Any]) -> dict[str, object]:
+    """By node name: [predicate, AUC] or None, lists of [text, value], contexts [before, token, value]."""
+    return {
+        one["node"]: {
+            "said": None if one["said"] is None else [one["said"]["predicate"], _short(one["said"]["auc"])],
+            "excited": [[text, _short(value)] for text, value in one["excited_by"]],
+            "moves": [[text, _short(value)] for text, value in one["moves"]],
+            "answers": [[text, _short(value)] for text, value in one["answers"].items()],
+            "contexts": [[at["before"], at["token"], _short(at["value"])] for at in one["contexts"]],
+        }
+        for one in meanings["nodes"]
     }
 
 

@@ -25,6 +25,7 @@ SCRIPTS = (
     "picture.js",
     "legend.js",
     "scorecard.js",
+    "code.js",
     "view.js",
     "tasks.js",
     "report.js",

@@ -46,7 +46,16 @@ def test_browser_draws_the_report(tmp_path, circuit):
         "unit": "nats",
     }
     card = {"verdict": [f"Necessary {text}."], "pairs": 8, "figures": [figure]}
-    drawn = [TaskCircuit(text, model, circuit, told, card) for model in ("sparse", "dense")]
+    meant = {
+        "said": {"predicate": f"token is {text!r}", "auc": 0.96, "explained": 0.5},
+        "excited_by": [[text, 1.5]],
+        "moves": [],
+        "answers": {text: -0.25},
+        "contexts": [{"quantile": 1.0, "before": text, "token": text, "value": 2.0}],
+    }
+    meanings = {"nodes": [{"node": node.name, **meant} for node in circuit.nodes]}
+    code = f"x = {text!r}\ny = 2\n"
+    drawn = [TaskCircuit(text, model, circuit, told, card, meanings, code) for model in ("sparse", "dense")]
     write_report(tmp_path / "report.html", gather("Title", {"seed": 0}, 0.15, table, runs, drawn))
 
     profile = f"--user-data-dir={tmp_path / 'profile'}"
@@ -62,4 +71,6 @@ def test_browser_draws_the_report(tmp_path, circuit):
     assert "16.0×" in page and "All edges drawn." in page
     assert "<img" not in page
     assert page.count("Necessary &lt;img src=x&gt;.") == 2 and "0.100 to –" in page
+    assert page.count("The circuit as code, 2\u00a0lines".replace("\u00a0", "&nbsp;")) == 2
+    assert page.count("x = '&lt;img src=x&gt;'\ny = 2") == 2
     assert "All 1 figures, on 8\u00a0test pairs" in page.replace("&nbsp;", "\u00a0")

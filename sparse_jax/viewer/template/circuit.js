@@ -13,7 +13,9 @@ function unpacked(entry, payload) {
     }));
     const { step, stream, inLayers, meaning } = site;
     const about = { id, layer, site: site.name, step, stream, inLayers, meaning, index, mean, score, name };
-    return { ...about, exemplars, inputs: [], outputs: [], links: [] };
+    const meant = entry.meanings?.[name] ?? null;
+    const contexts = meant?.contexts.map(([before, token, value]) => ({ before, token, after: "", value }));
+    return { ...about, exemplars: exemplars ?? contexts, meant, inputs: [], outputs: [], links: [] };
   });
   const edges = entry.edges.map(([source, target, weight]) => ({
     source: nodes[source],

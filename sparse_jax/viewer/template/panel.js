@@ -27,11 +27,44 @@ function nodePanel(node, circuit, onGo) {
       fact("mean", asWeight(node.mean), "its mean activation over training text, to which it is ablated"),
       fact("score", asWeight(node.score), "the gate logit by which it was ranked when the circuit was chosen"),
     ),
+    ...(node.meant ? meaningList(node.meant) : []),
     connections("Inputs", node.inputs, (edge) => edge.source, onGo),
     connections("Outputs", node.outputs, (edge) => edge.target, onGo),
     related.nodes.length ? relatedList(related, onGo) : null,
-    element("h5", {}, "Most activating text"),
+    element("h5", {}, node.meant ? "Text, from the most to the least active" : "Most activating text"),
     ...exemplarList(node),
+  ];
+}
+
+// What was found about a node: the best predicate, and texts with their numbers.
+function meaningList({ said, excited, moves, answers }) {
+  const lists = [
+    ["Excited by", excited],
+    ["Moves the logits of", moves],
+    ["Mean before each answer", answers],
+  ];
+  return [
+    element("h5", {}, "What it says"),
+    said
+      ? element("p", {}, said[0], element("span", { class: "muted" }, ` AUC ${said[1].toFixed(2)}`))
+      : element("p", { class: "muted" }, "no short predicate is good"),
+    ...lists
+      .filter(([, pairs]) => pairs.length)
+      .flatMap(([title, pairs]) => [
+        element("h5", {}, title),
+        element(
+          "ul",
+          { class: "connections" },
+          pairs.map(([text, value]) =>
+            element(
+              "li",
+              {},
+              element("code", {}, tokenText(text)),
+              element("span", { class: `weight ${value < 0 ? "negative" : "positive"}` }, asWeight(value)),
+            ),
+          ),
+        ),
+      ]),
   ];
 }
 

@@ -73,6 +73,7 @@ function circuitHeader(circuit, payload) {
           ),
         ),
     circuit.scorecard ? scorecardDetails(circuit.scorecard) : null,
+    circuit.code ? codeDetails(circuit.code) : null,
   );
 }
 

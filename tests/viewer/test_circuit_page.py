@@ -1,0 +1,51 @@
+"""What is shown of a circuit: its meanings and its code belong to it, or are refused."""
+
+import dataclasses
+
+import pytest
+
+from sparse_jax.inputs import InputError
+from sparse_jax.viewer.circuit_page import payload_of, view
+
+
+class Given:
+    """Something that gives JSON, as scorecards and meanings do."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def to_json(self):
+        return self.found
+
+
+def meanings(circuit, task):
+    one = {"said": None, "excited_by": [["a", 1.23456]], "moves": [], "answers": {"b": 2.0}, "contexts": []}
+    return Given({"task": task, "nodes": [{"node": node.name, **one} for node in circuit.nodes]})
+
+
+@pytest.fixture
+def named(circuit):
+    return dataclasses.replace(circuit, provenance={**circuit.provenance, "task": "mine"})
+
+
+def test_meanings_and_code_are_with_their_circuit(named):
+    (drawn,) = payload_of(named, meanings=meanings(named, "mine"), code="x = 1\n")["circuits"]
+    assert drawn["code"] == "x = 1\n"
+    assert set(drawn["meanings"]) == {node.name for node in named.nodes}
+    found = drawn["meanings"][named.nodes[0].name]
+    lists = {"excited": [["a", 1.235]], "moves": [], "answers": [["b", 2.0]], "contexts": []}
+    assert found == {"said": None, **lists}
+    (bare,) = payload_of(named)["circuits"]
+    assert bare["code"] is None and bare["meanings"] is None
+
+
+def test_a_page_of_one_circuit_holds_them(named):
+    page = view(named, meanings=meanings(named, "mine"), code="forty = 42\n")
+    assert "forty = 42" in page.text and "1.235" in page.text
+
+
+def test_what_is_of_another_task_or_number_is_refused(named):
+    with pytest.raises(InputError, match=r"^meanings\[0\]: 'other' is not valid; valid: that of 'mine'"):
+        payload_of(named, meanings=meanings(named, "other"))
+    with pytest.raises(InputError, match=r"^code: 2 is not valid; valid: none, or one for each of 1"):
+        payload_of(named, code=["a", "b"])
