@@ -4,7 +4,7 @@ python -m experiments.explain --model=experiments/results/small/sparse --circuit
 
 --output gets NAME.json with what every node does, and bits.jsonl with a line per circuit: its loss, and its
 loss with two levels for every node. The model's training text is needed, and prepared if it is not there.
-About a minute a circuit on one CPU core.
+About a minute a circuit on one CPU core; --report takes as long again.
 """
 
 from absl import flags
@@ -17,12 +17,14 @@ from sparse_jax.interactive import binarize, explain, load_circuit
 from sparse_jax.models.formats import load_model
 from sparse_jax.models.means import text_windows
 from sparse_jax.tasks.find import FORMS, find_task
+from sparse_jax.viewer.circuit_page import payload_of, report
 
 MODEL = path_flag("model", None, "the model that the circuits are of", required=True)
 CIRCUITS = paths_flag("circuit", "the JSON file of a circuit, or several, separated by commas")
 TASKS = flags.DEFINE_list("tasks", [], f"a task for each circuit, {FORMS} (default: as the files say)")
 STEPS = flags.DEFINE_integer("steps", 300, "training steps of the levels, for each of three starts", 1)
 OUTPUT = path_flag("output", None, "a folder for what is found", required=True)
+REPORT = path_flag("report", None, "a page that shows it beside the circuits, with the code of each")
 
 
 def main() -> None:
@@ -36,17 +38,23 @@ def main() -> None:
     names = [user_path(path).stem for path in CIRCUITS.value]
     require(len(set(names)) == len(names), "--circuit", names, "files with different names")
     require_writable(output / "bits.jsonl")
-    text, rows = text_windows(model), []
+    if REPORT.value:
+        payload_of(circuits)  # refuses now what cannot be one page
+        require_writable(user_path(REPORT.value))
+    text, rows, found = text_windows(model), [], []
     for name, circuit, task in zip(names, circuits, tasks):
         meanings = explain(model, circuit, task, text=text)
+        found.append(meanings)
         print(f"{name}\n{meanings}")
         meanings.save(output / f"{name}.json")
-        bits = binarize(model, circuit, task, steps=STEPS.value)
-        print(bits)
-        told = sum(one.said is not None for one in meanings.nodes)
-        about = {"circuit": name, "nodes": len(circuit.nodes), "told": told, "edges": len(circuit.edges)}
-        rows.append({**about, "loss": bits.circuit, "bits": bits.bits, "start": bits.start})
+        print(bits := binarize(model, circuit, task, steps=STEPS.value))
+        sizes = {"nodes": len(circuit.nodes), "told": meanings.told, "edges": len(circuit.edges)}
+        losses = {"loss": bits.circuit, "bits": bits.bits, "start": bits.start}
+        rows.append({"circuit": name, **sizes, **losses})
         write_whole(output / "bits.jsonl", json_lines(rows))
+    if REPORT.value:
+        code = [circuit.code(model, task) for circuit, task in zip(circuits, tasks)]
+        report(circuits, user_path(REPORT.value), meanings=found, code=code)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,11 @@ class Meanings:
         known = ", ".join(meaning.node.name for meaning in self.nodes)
         raise InputError(f"node: {name!r} is not in the circuit; valid: {known}")
 
+    @property
+    def told(self) -> int:
+        """The number of nodes with a good predicate."""
+        return sum(one.said is not None for one in self.nodes)
+
     def to_json(self) -> dict[str, Any]:
         """All of it, as `save` writes it."""
         nodes = [

@@ -365,8 +365,9 @@ def test_the_nodes_of_a_circuit_are_explained(finished, quick, tmp_path):
     workdir, _, _ = finished
     path = sorted((workdir / "sparse" / "circuits").glob("*.json"))[0]
     flags = [f"--model={workdir / 'sparse'}", f"--circuit={path}", f"--output={tmp_path / 'out'}"]
-    result = run("explain", *flags, "--steps=2")
+    result = run("explain", *flags, "--steps=2", f"--report={tmp_path / 'page.html'}")
     assert result.returncode == 0, result.stderr
+    assert "def logits(tokens):" in (tmp_path / "page.html").read_text()
     (row,) = map(json.loads, (tmp_path / "out" / "bits.jsonl").read_text().splitlines())
     nodes = json.loads((tmp_path / "out" / path.name).read_text())["nodes"]
     assert row["nodes"] == len(nodes) == len(json.loads(path.read_text())["nodes"])
