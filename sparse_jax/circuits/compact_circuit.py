@@ -130,7 +130,7 @@ class CompactCircuit:
     embed: [V, D]. position: [T, D] that is added, or None. layers: by layer its two sub-layers; one that
     computes nothing is the constant [1, D] or [T, D] that it adds. final: what the unembedding reads, as a
     gate [D] and a value [D] where it is closed. bigram: [V, C] or None, unembed: [D, C], shift: [C], for the
-    C tokens of `outputs`.
+    C tokens of `outputs`. circuit: the fingerprint of the circuit that it was folded from.
     """
 
     embed: Array
@@ -144,6 +144,7 @@ class CompactCircuit:
     outputs: tuple[int, ...] = static()
     config: ModelConfig = static()
     frozen_norms: bool = static(default=False)
+    circuit: str = static(default="")
 
     def forward(self, tokens_BxT: Array, at_B: Array | None = None, norms: Norms | None = None) -> jax.Array:
         """Logits [B, T, C] of the output tokens, or [B, C] after the token `at` of every sequence.

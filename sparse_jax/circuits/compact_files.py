@@ -14,6 +14,7 @@ from sparse_jax.circuits.compact_circuit import (
     MlpPart,
     Reads,
 )
+from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import read_json_object, user_path, write_whole
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model.config import ModelConfig
@@ -49,10 +50,11 @@ def _described(value: Any) -> Any:
     return {"shape": list(value.shape)} if hasattr(value, "shape") else value
 
 
-def load_compact(directory: str | os.PathLike) -> CompactCircuit:
+def load_compact(directory: str | os.PathLike, of: Circuit | None = None) -> CompactCircuit:
     """The compact circuit that `CompactCircuit.save` wrote into `directory`.
 
-    Raises InputError for a missing, damaged or foreign file.
+    of: the circuit that it has to be of. Raises InputError for a missing, damaged or foreign file, and for
+    one that was made from another circuit, or from this one before it changed.
     """
     directory = user_path(directory)
     path, about = directory / STRUCTURE, read_json_object(directory / STRUCTURE)
@@ -67,6 +69,11 @@ def load_compact(directory: str | os.PathLike) -> CompactCircuit:
         raise InputError(f"{path}: damaged ({error!r}); valid: what CompactCircuit.save wrote") from None
     if not isinstance(circuit, CompactCircuit):
         raise InputError(f"{path}: a part of a circuit; valid: what CompactCircuit.save wrote")
+    if of is not None and circuit.circuit != of.fingerprint:
+        raise InputError(
+            f"{path}: stale, made from circuit {circuit.circuit}; valid: made from {of.fingerprint}, "
+            f"{of!r}, with compact and save"
+        )
     if tensors:
         raise InputError(f"{directory / NUMBERS} contains {min(tensors)}, which {STRUCTURE} does not have")
     return circuit

@@ -66,6 +66,7 @@ def fold(model: Model, circuit: Circuit, values: Gates, outputs: Sequence[int]) 
         outputs=tuple(int(token) for token in outputs),
         config=config,
         frozen_norms=has_frozen_norms(circuit),
+        circuit=circuit.fingerprint,
     )
 
 

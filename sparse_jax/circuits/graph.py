@@ -1,6 +1,7 @@
 """A circuit as data: nodes, edges, counts, losses and provenance, to JSON and back."""
 
 import dataclasses
+import hashlib
 import html
 import json
 import os
@@ -102,6 +103,11 @@ class Circuit:
                 raise InputError(f"circuit: node {node.name} is not in this model; its sites are {shapes}")
             gates[node.site][node.place] = 1.0
         return {**gates, **self._edge_gates(config, gates)} if self.edge_gated else gates
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its content: 16 hexadecimal digits."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
 
     def held(self, config: ModelConfig) -> dict[str, np.ndarray]:
         """Its constants by site, [L, N] ([N] outside the layers), NaN for all other nodes; {} without any."""

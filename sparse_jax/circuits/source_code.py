@@ -41,6 +41,7 @@ def code_of(
     tolerance: float = 0.0,
 ) -> str:
     """The program of `small`, which was folded from `circuit`; see `Circuit.code`."""
+    require(not small.frozen_norms, "circuit", "frozen norms", "a circuit with norms of its own")
     listing = listing_of(model, circuit, values, small, pairs)
     texts = token_texts(model.require_tokenizer(), model.config.vocab_size)
     check = Check(small, pairs, texts)

@@ -205,6 +205,16 @@ def test_a_saved_one_is_restored_exactly(tmp_path):
     np.testing.assert_array_equal(again.forward(TOKENS), small.forward(TOKENS))
 
 
+def test_an_export_of_another_circuit_is_stale(tmp_path):
+    model, values = model_of(USUAL), values_of(USUAL)
+    circuit = circuit_of(model)
+    fold(model, circuit, values, OUTPUTS).save(tmp_path)
+    assert sj.load_compact(tmp_path, of=circuit).circuit == circuit.fingerprint
+    changed = dataclasses.replace(circuit, nodes=circuit.nodes[1:])
+    with pytest.raises(InputError, match=f"stale, made from circuit {circuit.fingerprint}; valid: made from"):
+        sj.load_compact(tmp_path, of=changed)
+
+
 def test_damaged_files_are_named(tmp_path):
     model, values = model_of(USUAL), values_of(USUAL)
     fold(model, circuit_of(model), values, OUTPUTS).save(tmp_path)

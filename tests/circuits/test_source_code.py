@@ -136,6 +136,9 @@ def test_what_cannot_be_written_is_refused():
         other.code(model, "with_open")
     with pytest.raises(InputError, match="for_whil"):
         circuit.code(model, "for_whil")
+    frozen = {**circuit.provenance, "pruning": {"test_pairs": 4, "frozen_norms": True}}
+    with pytest.raises(InputError, match="^circuit: 'frozen norms'"):
+        dataclasses.replace(circuit, provenance=frozen).code(model)
     program = make_program("copy")
     config = dataclasses.replace(program.model.config, residual_activation="relu")
     relu = Model(config, program.model.params, program.model.tokenizer)
