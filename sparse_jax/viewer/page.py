@@ -26,6 +26,8 @@ SCRIPTS = (
     "legend.js",
     "scorecard.js",
     "code.js",
+    "search.js",
+    "save.js",
     "view.js",
     "tasks.js",
     "report.js",

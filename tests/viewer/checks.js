@@ -193,3 +193,15 @@ assert.deepEqual(
   ],
   [5, null, 4],
 );
+
+// Nodes are found by name, by what they say and by their tokens, whatever the case.
+const meant = { said: ["inside a string", 0.95], excited: [["For", 1]], moves: [[" in", 2]], answers: [], contexts: [] };
+const searched = unpacked({ ...entry, meanings: { "0.q.5": meant } }, shared);
+const foundBy = (query) => matching(searched, query).map(named);
+assert.deepEqual(foundBy("q.5"), ["0.q.5"]);
+assert.deepEqual(foundBy("INSIDE a s"), ["0.q.5"]);
+assert.deepEqual(foundBy("for"), ["0.q.5"]);
+assert.deepEqual(foundBy(" in"), foundBy("in"));
+assert.deepEqual(foundBy("  "), []);
+assert.deepEqual(searched.nodes[1].meant, meant);
+assert.equal(searched.nodes[0].meant, null);

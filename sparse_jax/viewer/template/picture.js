@@ -3,7 +3,7 @@
 const WIDTH_STEPS = 6;
 const WIDEST = 4.5;
 
-// Returns {svg, drawEdges(edges), look(node or null), focus(node)}; `onLook(node, {pinned})` is told where
+// Returns {svg, drawEdges(edges), look(node or null), mark(nodes found), focus(node)}; `onLook(node, {pinned})` is told where
 // the reader points (not pinned) and what is clicked or focused (pinned); null means nothing.
 function drawPicture(circuit, width, onLook) {
   const plan = layoutCircuit(circuit, width);
@@ -54,6 +54,11 @@ function drawPicture(circuit, width, onLook) {
     );
   }
 
+  function mark(found) {
+    const ids = new Set(found.map((node) => node.id));
+    marks.forEach((each, id) => each.classList.toggle("found", ids.has(id)));
+  }
+
   function drawEdges(edges) {
     const linked = new Set(edges.flatMap((edge) => [edge.source, edge.target]));
     marks.forEach((mark, id) => mark.classList.toggle("bare", !linked.has(circuit.nodes[id])));
@@ -63,7 +68,7 @@ function drawPicture(circuit, width, onLook) {
   }
 
   listen(svg, circuit, plan, marks, onLook);
-  return { svg, look, drawEdges, focus: (node) => focusMark(marks, node) };
+  return { svg, look, mark, drawEdges, focus: (node) => focusMark(marks, node) };
 }
 
 // Edges of like sign and width become one path: thousands of edges stay a dozen elements.

@@ -5,7 +5,7 @@ const SLIDER_STEPS = 200;
 
 // One circuit with its header and slider. Returns {host, circuit, look(node), go(node), draw()}.
 function circuitView(circuit, payload, onLook) {
-  const note = element("output", { class: "note" });
+  const note = element("output");
   const frame = element("div", { class: "frame" });
   const slider = thresholdSlider(circuit, () => redraw());
   const host = element(
@@ -13,10 +13,15 @@ function circuitView(circuit, payload, onLook) {
     { class: "circuit" },
     circuitHeader(circuit, payload),
     slider.host,
-    note,
+    searchBox(
+      circuit,
+      (found) => view.find(found),
+      (node) => view.go(node),
+    ),
+    element("p", { class: "note" }, note, " ", saveButton(circuit, () => view.picture.svg)),
     frame,
   );
-  const view = { host, circuit, picture: null, looked: null };
+  const view = { host, circuit, picture: null, looked: null, found: [] };
   const redraw = () => {
     const edges = drawnEdges(circuit, slider.threshold(), DRAWN_AT_MOST);
     view.picture.drawEdges(edges);
@@ -26,6 +31,10 @@ function circuitView(circuit, payload, onLook) {
     view.looked = node;
     view.picture?.look(node);
   };
+  view.find = (found) => {
+    view.found = found;
+    view.picture?.mark(found);
+  };
   view.go = (node) => {
     view.picture.focus(node);
     onLook(view, node, { pinned: true });
@@ -34,6 +43,7 @@ function circuitView(circuit, payload, onLook) {
     view.picture = drawPicture(circuit, Math.max(320, width), (node, how) => onLook(view, node, how));
     frame.replaceChildren(view.picture.svg);
     view.picture.look(view.looked);
+    view.picture.mark(view.found);
     redraw();
   });
   return view;
