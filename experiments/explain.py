@@ -13,7 +13,7 @@ from experiments import command
 from experiments.flag_types import path_flag, paths_flag
 from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.inputs import require
-from sparse_jax.interactive import binarize, explain, load_circuit
+from sparse_jax.interactive import binarize, explain, load_circuit, trace
 from sparse_jax.models.formats import load_model
 from sparse_jax.models.means import text_windows
 from sparse_jax.tasks.find import FORMS, find_task
@@ -54,7 +54,8 @@ def main() -> None:
         write_whole(output / "bits.jsonl", json_lines(rows))
     if REPORT.value:
         code = [circuit.code(model, task) for circuit, task in zip(circuits, tasks)]
-        report(circuits, user_path(REPORT.value), meanings=found, code=code)
+        traces = [trace(model, circuit, task) for circuit, task in zip(circuits, tasks)]
+        report(circuits, user_path(REPORT.value), meanings=found, code=code, traces=traces)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         task_names,
         test_hypothesis,
         token_ids,
+        trace,
         train,
     )
     from sparse_jax.model.hooks import Patch
@@ -63,6 +64,7 @@ _PUBLIC = {
     "task_names": ("interactive", "task_names"),
     "test_hypothesis": ("interactive", "test_hypothesis"),
     "token_ids": ("interactive", "token_ids"),
+    "trace": ("interactive", "trace"),
     "train": ("interactive", "train"),
     "view": ("viewer.circuit_page", "view"),
 }
@@ -92,6 +94,7 @@ __all__ = [
     "task_names",
     "test_hypothesis",
     "token_ids",
+    "trace",
     "train",
     "view",
 ]

@@ -35,6 +35,7 @@ from sparse_jax.inputs import InputError, from_mapping, require, require_choice,
 from sparse_jax.meaning.bits import Bits, binarized
 from sparse_jax.meaning.explain import Meanings, explain_circuit
 from sparse_jax.meaning.hypothesis import HypothesisTest, hypothesis_test
+from sparse_jax.meaning.traces import Traces, traced
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
@@ -352,6 +353,26 @@ def binarize(
     answers = sorted({int(token) for pairs in splits.values() for token in pairs.candidates.reshape(-1)})
     values = values_of(model, circuit)
     return binarized(model, circuit, values, circuit.compact(model, answers), splits, steps, seed)
+
+
+def trace(
+    model: Model, circuit: Circuit, task: str | Task | Sequence[object], *, pairs: int = 1, seed: int = 0
+) -> Traces:
+    """What every node carries at each token of `pairs` test pairs, in the circuit and in the full model.
+
+    For a page: `sj.view(circuit, traces=sj.trace(model, circuit, task))`. Raises InputError for a circuit of
+    another model.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+    >>> sj.trace(model, sj.load_circuit(path), "single_double_quote")
+    Traces(single_double_quote: 17 nodes on 2 prompts)
+    """
+    require_settings()
+    chosen = _task_of(task)
+    encoded = chosen.encode("test", pairs, seed, model.require_tokenizer(), model.config.context)
+    return traced(model, circuit, encoded, chosen.name)
 
 
 def test_hypothesis(

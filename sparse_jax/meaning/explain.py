@@ -184,11 +184,11 @@ def _activations(model: Model, nodes: Sequence[Node], windows_WxT: np.ndarray) -
     parts = []
     for start in range(0, len(windows_WxT), _BATCH):
         found = jax.device_get(run(model.params, windows_WxT[start : start + _BATCH]))
-        parts.append(np.stack([_of_node(found, node).reshape(-1) for node in nodes], axis=1))
+        parts.append(np.stack([of_node(found, node).reshape(-1) for node in nodes], axis=1))
     return np.concatenate(parts)
 
 
-def _of_node(found: Mapping[str, np.ndarray], node: Node) -> np.ndarray:
+def of_node(found: Mapping[str, np.ndarray], node: Node) -> np.ndarray:
     """The values [B, T] of a node among those of its site."""
     x = found[node.site]
     return (x[node.layer] if sites.in_layers(node.site) else x)[..., node.index]
@@ -257,7 +257,7 @@ def _answers(
     at_last = np.arange(len(last)), last
     return [
         {
-            texts[token]: float(_of_node(found, node)[at_last][right == token].mean())
+            texts[token]: float(of_node(found, node)[at_last][right == token].mean())
             for token in np.unique(right).tolist()
         }
         for node in circuit.nodes

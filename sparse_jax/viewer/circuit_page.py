@@ -12,7 +12,7 @@ from sparse_jax.viewer.payload import gather
 
 
 class Measured(Protocol):
-    """A scorecard, as `sj.scorecard` gives it, or meanings, as `sj.explain` does."""
+    """A scorecard, meanings or traces, as `sj.scorecard`, `sj.explain` and `sj.trace` give them."""
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it, with the "task"."""
@@ -38,16 +38,18 @@ def report(
     scorecards: Measured | Sequence[Measured] = (),
     meanings: Measured | Sequence[Measured] = (),
     code: str | Sequence[str] = (),
+    traces: Measured | Sequence[Measured] = (),
 ) -> None:
     """Writes an offline HTML page of the circuits to `path`, atomically.
 
     Circuits of weight-sparse and of dense models are shown side by side, task by task. scorecards: none, or
     that of each circuit, whose verdict and figures are shown above it. meanings: none, or those of each
     circuit from `sj.explain`, shown beside a node that is pointed at. code: none, or the text of each from
-    `circuit.code`. Raises InputError if there is no circuit, if there are two of the same task and kind of
-    model, and for a scorecard or meanings of another task.
+    `circuit.code`. traces: none, or those of each from `sj.trace`, shown beside a node too. Raises InputError
+    if there is no circuit, if there are two of the same task and kind of model, and for a scorecard, meanings
+    or traces of another task.
     """
-    write_report(path, payload_of(circuits, scorecards, meanings, code))
+    write_report(path, payload_of(circuits, scorecards, meanings, code, traces))
 
 
 def view(
@@ -55,10 +57,11 @@ def view(
     scorecard: Measured | None = None,
     meanings: Measured | None = None,
     code: str | None = None,
+    traces: Measured | None = None,
 ) -> Page:
-    """The page of one circuit, perhaps with its scorecard, meanings and code, for display in a notebook."""
-    cards, meant = ([] if one is None else [one] for one in (scorecard, meanings))
-    return Page(render(payload_of(circuit, cards, meant, [] if code is None else [code])))
+    """The page of one circuit, perhaps with what was found about it, for display in a notebook."""
+    cards, meant, traced = ([] if one is None else [one] for one in (scorecard, meanings, traces))
+    return Page(render(payload_of(circuit, cards, meant, [] if code is None else [code], traced)))
 
 
 def payload_of(
@@ -66,25 +69,26 @@ def payload_of(
     scorecards: Measured | Sequence[Measured] = (),
     meanings: Measured | Sequence[Measured] = (),
     code: str | Sequence[str] = (),
+    traces: Measured | Sequence[Measured] = (),
 ) -> dict[str, object]:
     """What is on the page. Raises InputError as `report` does."""
     circuits = [circuits] if isinstance(circuits, Circuit) else list(circuits)
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
-    cards, meant = _of_each(scorecards), _of_each(meanings)
+    cards, meant, traced = (_of_each(given) for given in (scorecards, meanings, traces))
     texts = [code] if isinstance(code, str) else list(code)
-    for field, found in (("scorecards", cards), ("meanings", meant), ("code", texts)):
+    for field, found in (("scorecards", cards), ("meanings", meant), ("code", texts), ("traces", traced)):
         valid = f"none, or one for each of {len(circuits)} circuits"
         require(len(found) in (0, len(circuits)), field, len(found), valid)
     entries = []
     for number, one in enumerate(circuits):
-        card, meaning = (found[number] if found else None for found in (cards, meant))
+        card, meaning, trace = (found[number] if found else None for found in (cards, meant, traced))
         task = str(one.provenance.get("task", "task" if card is None else card["task"]))
-        for field, of_circuit in (("scorecards", card), ("meanings", meaning)):
+        for field, of_circuit in (("scorecards", card), ("meanings", meaning), ("traces", trace)):
             if of_circuit is not None:
                 found_task = of_circuit["task"]
                 require(found_task == task, f"{field}[{number}]", found_task, f"that of {task!r}")
         text = texts[number] if texts else None
-        entries.append(TaskCircuit(task, _kind(one), one, scorecard=card, meanings=meaning, code=text))
+        entries.append(TaskCircuit(task, _kind(one), one, {}, card, meaning, text, trace))
     tasks = list(dict.fromkeys(entry.task for entry in entries))
     rows = []
     for task in tasks:

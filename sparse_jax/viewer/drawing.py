@@ -22,7 +22,7 @@ class TaskCircuit:
     """The circuit of one model for one task, with the exemplars of its nodes by node name.
 
     model: a short label such as "sparse" or "dense"; circuits of one task are drawn side by side. scorecard,
-    meanings: as their `to_json` gives them, code: as `Circuit.code` writes it, if it has them.
+    meanings, traces: as their `to_json` gives them, code: as `Circuit.code` writes it, if it has them.
     """
 
     task: str
@@ -32,6 +32,7 @@ class TaskCircuit:
     scorecard: Mapping[str, Any] | None = None
     meanings: Mapping[str, Any] | None = None
     code: str | None = None
+    traces: Mapping[str, Any] | None = None
 
 
 def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
@@ -98,7 +99,17 @@ def _drawn(entry: TaskCircuit, nodes: Sequence[Node]) -> dict[str, object]:
         "scorecard": None if entry.scorecard is None else _measured(entry.scorecard),
         "meanings": None if entry.meanings is None else _meant(entry.meanings),
         "code": entry.code,
+        "traces": None if entry.traces is None else _traced(entry.traces),
     }
+
+
+def _traced(traces: Mapping[str, Any]) -> dict[str, object]:
+    """Prompts, answers, and by run and node's name the values at every token."""
+    runs = {
+        run: {name: [[_short(x) for x in row] for row in rows] for name, rows in traces[run].items()}
+        for run in ("circuit", "model")
+    }
+    return {"prompts": traces["prompts"], "answers": traces["answers"], **runs}
 
 
 def _meant(meanings: Mapping[str, Any]) -> dict[str, object]:

@@ -21,6 +21,7 @@ SCRIPTS = (
     "circuit.js",
     "layout.js",
     "panel.js",
+    "traces.js",
     "pointing.js",
     "picture.js",
     "legend.js",

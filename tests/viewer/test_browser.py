@@ -55,7 +55,10 @@ def test_browser_draws_the_report(tmp_path, circuit):
     }
     meanings = {"nodes": [{"node": node.name, **meant} for node in circuit.nodes]}
     code = f"x = {text!r}\ny = 2\n"
-    drawn = [TaskCircuit(text, model, circuit, told, card, meanings, code) for model in ("sparse", "dense")]
+    values = {node.name: [[1.0, -1.0]] for node in circuit.nodes}
+    traces = {"prompts": [[text, "b"]], "answers": [text], "circuit": values, "model": values}
+    found = (told, card, meanings, code, traces)
+    drawn = [TaskCircuit(text, model, circuit, *found) for model in ("sparse", "dense")]
     write_report(tmp_path / "report.html", gather("Title", {"seed": 0}, 0.15, table, runs, drawn))
 
     profile = f"--user-data-dir={tmp_path / 'profile'}"

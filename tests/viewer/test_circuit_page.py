@@ -39,6 +39,16 @@ def test_meanings_and_code_are_with_their_circuit(named):
     assert bare["code"] is None and bare["meanings"] is None
 
 
+def test_traces_are_with_their_circuit(named):
+    values = {node.name: [[0.123456, -2.0]] for node in named.nodes}
+    traces = {"prompts": [["a", "b"]], "answers": ["c"], "circuit": values, "model": values, "task": "mine"}
+    (drawn,) = payload_of(named, traces=Given(traces))["circuits"]
+    assert drawn["traces"]["circuit"][named.nodes[0].name] == [[0.1235, -2.0]]
+    assert drawn["traces"]["prompts"] == [["a", "b"]] and drawn["traces"]["answers"] == ["c"]
+    with pytest.raises(InputError, match=r"^traces\[0\]: 'other' is not valid"):
+        payload_of(named, traces=Given({**traces, "task": "other"}))
+
+
 def test_a_page_of_one_circuit_holds_them(named):
     page = view(named, meanings=meanings(named, "mine"), code="forty = 42\n")
     assert "forty = 42" in page.text and "1.235" in page.text

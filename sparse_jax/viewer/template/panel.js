@@ -31,6 +31,7 @@ function nodePanel(node, circuit, onGo) {
     connections("Inputs", node.inputs, (edge) => edge.source, onGo),
     connections("Outputs", node.outputs, (edge) => edge.target, onGo),
     related.nodes.length ? relatedList(related, onGo) : null,
+    ...(circuit.traces ? traceList(node, circuit.traces) : []),
     element("h5", {}, node.meant ? "Text, from the most to the least active" : "Most activating text"),
     ...exemplarList(node),
   ];
