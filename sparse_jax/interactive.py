@@ -397,7 +397,7 @@ def test_hypothesis(
     >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
     >>> circuit = sj.load_circuit(path)
     >>> node, says = "0.attn_out.148", "inside a '...' string"
-    >>> sj.test_hypothesis(model, circuit, node, says, "single_double_quote", pairs=64).explained > 0.9
+    >>> sj.test_hypothesis(model, circuit, node, says, "single_double_quote", pairs=8).explained > 0.9
     True
     """
     require_settings()

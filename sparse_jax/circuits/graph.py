@@ -173,8 +173,7 @@ class Circuit:
         >>> import sparse_jax as sj
         >>> model = sj.load("experiments/results/small/sparse")
         >>> circuit = sj.load_circuit("experiments/results/faithfulness/circuits/sparse/mean/else_elif.json")
-        >>> "def logits(tokens):" in circuit.code(model)
-        True
+        >>> print(circuit.code(model))  # doctest: +SKIP
         """
         from sparse_jax.circuits.applied import values_of
         from sparse_jax.circuits.source_check import pairs_of_test

@@ -135,6 +135,7 @@ def test_hardest_first_keeps_every_items_draw():
     )
 
 
+@pytest.mark.slow
 def test_an_adversary_does_more_harm_than_any_constant_share_and_alone_more_than_together():
     gates = random_gates(1)
     judges = {kind: strict(kind) for kind in ("adversarial", "adversarial_shared", "stochastic", "mean")}

@@ -92,6 +92,7 @@ def test_its_identity_is_another_and_that_of_the_plain_corpus_what_it_was(home, 
     assert one == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@pytest.mark.slow
 def test_a_control_is_trained_written_and_pruned(mapping, tmp_path, capsys):
     mapping["data"]["shuffled"] = True
     trained = train(run_config(mapping), tmp_path / "run")

@@ -215,6 +215,7 @@ def test_kinds_of_shift_that_the_circuit_was_trained_on_are_named(model, circuit
     ]
 
 
+@pytest.mark.slow
 def test_a_task_without_shifted_splits_has_no_figure_of_them(model, circuit):
     pairs = [Pair(start + "1", start + "2", "4", "5") for start in map("".join, product("67", repeat=6))]
     task = pairs_task(pairs, "planted")
@@ -319,6 +320,7 @@ def test_constants_are_means_over_the_prompts_of_the_circuits_own_values(model, 
     assert losses_of(found[0]).mean() < 0.15 and losses_of(found[1]).mean() > 0.6
 
 
+@pytest.mark.slow
 def test_a_circuits_constants_are_kept_in_parts_of_it_and_not_in_other_sets(model, circuit, values):
     """What neuron 5 writes to channel 1 decides here, and its constant is far from its mean."""
     node = Node(0, "mlp_out", 1, mean=9.0)

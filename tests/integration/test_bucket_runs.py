@@ -182,6 +182,7 @@ def finish(there, bucket, folder):
     return said
 
 
+@pytest.mark.slow
 def test_a_run_killed_within_a_checkpoint_goes_on_to_the_same_bits(here, there, bucket, storage, tmp_path):
     assert killed(storage, bucket, there, tmp_path, "run/checkpoints/8/", 8)
     left = names(storage, bucket, "run/checkpoints/8/")

@@ -89,6 +89,7 @@ def test_repeating_it_changes_nothing(finished):
     assert contents(workdir) == before
 
 
+@pytest.mark.slow
 def test_the_model_writes_text(finished):
     workdir, _, _ = finished
     flags = [f"--workdir={workdir / 'sparse'}", "--prompt=def f(", "--tokens=5", "--samples=2"]
@@ -155,6 +156,7 @@ def test_rough_inputs_are_one_line(quick, module, flags, said):
     assert line.startswith("error: ") and said in line
 
 
+@pytest.mark.slow
 def test_own_text_alone_is_trained_on_by_one_short_command(tmp_path):
     (tmp_path / "code").mkdir()
     for i in range(30):
@@ -361,6 +363,7 @@ def test_a_circuit_is_exported_in_three_forms(quick, tmp_path):
         assert ended.returncode == 2 and message in ended.stderr, ended.stderr
 
 
+@pytest.mark.slow
 def test_the_nodes_of_a_circuit_are_explained(finished, quick, tmp_path):
     workdir, _, _ = finished
     path = sorted((workdir / "sparse" / "circuits").glob("*.json"))[0]

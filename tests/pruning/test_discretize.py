@@ -165,6 +165,7 @@ def test_what_misses_a_target_is_run_on_no_more_pairs_than_show_it(monkeypatch):
         lanes.smallest(loose)
 
 
+@pytest.mark.slow
 def test_the_best_lane_has_the_fewest_edges_and_the_others_are_not_followed_much_further(monkeypatch):
     monkeypatch.setattr(discretize_module, "VARIANTS", 2)
     lanes = [scores_of(seed, tied=True) for seed in range(4)]

@@ -115,6 +115,7 @@ def test_of_the_whole_model_the_planted_circuit_is_left():
     assert found.loss <= 0.15
 
 
+@pytest.mark.slow
 def test_what_saves_more_edges_goes_first(monkeypatch):
     edges = []
     for order in (module._loss_for_an_edge, lambda change, saved: change):
