@@ -8,6 +8,9 @@ from ml_collections.config_flags import tuple_parser
 
 from sparse_jax.files import user_path
 
+# flags belong to the command that asks for them here, whose --help would not list them otherwise
+flags.disclaim_key_flags()
+
 
 class _Path(flags.ArgumentParser):
     """A place on this machine or in a bucket, with ~ expanded."""

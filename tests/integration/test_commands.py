@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -376,3 +377,16 @@ def test_the_nodes_of_a_circuit_are_explained(finished, quick, tmp_path):
     assert row["nodes"] == len(nodes) == len(json.loads(path.read_text())["nodes"])
     wrong = quick("explain", *flags[:1], f"--circuit={path},{path}", flags[2])
     assert wrong.returncode == 2 and "files with different names" in wrong.stderr
+
+
+PROGRAMS = (ROOT / "experiments").glob("*.py")
+COMMANDS = sorted(path.stem for path in PROGRAMS if "command.run(" in path.read_text())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_lists_every_flag_of_a_command(quick, name):
+    text = (ROOT / "experiments" / f"{name}.py").read_text()
+    own = re.findall(r"(?:paths?_flag|flags\.DEFINE_\w+)\(\s*\"(\w+)\"", text)
+    said = quick(name, "--help").stdout
+    listed = re.findall(r"^  --(?:\[no\])?(\w+):", said, re.MULTILINE)
+    assert set(own) <= set(listed)
