@@ -32,10 +32,10 @@ OUTPUT = path_flag("output", None, "where it goes; code is printed without")
 TASK = flags.DEFINE_string("task", None, "the circuit's task, if it is one of your own")
 PROMPT = flags.DEFINE_string("prompt", None, "with --format=circuit-tracer: the text that the graph is of")
 TOLERANCE = flags.DEFINE_float(
-    "tolerance", 0.0, "with --format=code: share of answers that may change; 0.02 gives shorter code", 0, 1
+    "tolerance", None, "with --format=code: share of answers that may change (0); 0.02 is shorter", 0, 1
 )
 LEAST = flags.DEFINE_float(
-    "least", 0.01, "with --format=circuit-tracer: links below this share of what reaches a node are left out"
+    "least", None, "with --format=circuit-tracer: links below this share of what reaches a node go (0.01)"
 )
 
 
@@ -43,8 +43,13 @@ def main() -> None:
     """Checks everything that can be checked at once, then exports."""
     kind, output = FORMAT.value, OUTPUT.value
     require(output is not None or kind == "code", "--output", output, f"a path, with --format={kind}")
-    of_a_prompt = kind == "circuit-tracer"
-    require(PROMPT.value is None or of_a_prompt, "--prompt", PROMPT.value, f"none with --format={kind}")
+    for name, given, users in (
+        ("--prompt", PROMPT.value, ("circuit-tracer",)),
+        ("--least", LEAST.value, ("circuit-tracer",)),
+        ("--tolerance", TOLERANCE.value, ("code",)),
+        ("--task", TASK.value, ("code", "compact", "circuit-tracer")),
+    ):
+        require(given is None or kind in users, name, given, f"none with --format={kind}")
     model = load_model(MODEL.value)
     circuit = load_circuit(CIRCUIT.value, model)
     if output is not None and kind != "compact":
@@ -53,7 +58,7 @@ def main() -> None:
         write_whole(user_path(output), circuit_svg(circuit, background="#ffffff"))
         return
     if kind == "code":
-        text = circuit.code(model, TASK.value, TOLERANCE.value)
+        text = circuit.code(model, TASK.value, TOLERANCE.value or 0.0)
         print(text, end="") if output is None else write_whole(user_path(output), text)
         return
     pairs = pairs_of_test(model, circuit, TASK.value)
@@ -66,7 +71,8 @@ def main() -> None:
     if PROMPT.value is not None:
         tokens = token_ids(model, PROMPT.value)[0]
     values = values_of(model, circuit)
-    graph = attribution_graph(model, circuit, values, tokens.tolist(), outputs, LEAST.value)
+    least = 0.01 if LEAST.value is None else LEAST.value
+    graph = attribution_graph(model, circuit, values, tokens.tolist(), outputs, least)
     write_whole(user_path(output), json.dumps(graph, allow_nan=False))
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparse_jax.circuits.applied import circuit_hooks
+from sparse_jax.circuits.folding import bigram_columns, require_plain_stream
 from sparse_jax.circuits.gates import Gates, by_kind
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.source_text import token_texts
@@ -32,6 +33,10 @@ SCHEMA_VERSION = 1
 # A site and the layer of a node, its channel, and a position; "token" and "logit" are sites too.
 Place = tuple[str, int, int, int]
 TOKEN, LOGIT = "token", "logit"
+# A layer has a row in the graph for every step of its forward pass.
+_DEPTH = sites.steps_of_a_layer()
+_OFFSET = min(_DEPTH[site] for site in sites.LAYER_SITES)
+_STEPS = max(_DEPTH[site] for site in sites.LAYER_SITES) - _OFFSET + 1
 
 
 def attribution_graph(
@@ -45,8 +50,10 @@ def attribution_graph(
     """The graph of the paths that lead to the logits of `outputs` after the last token.
 
     tokens: ids of the prompt [T]. least: links below this share of all that reaches their target are left
-    out. Raises InputError for a model whose norm is not RMSNorm, and for `least` outside of 0 to 1.
+    out. Raises InputError for a model whose norm is not RMSNorm or whose residual stream is not a sum, and
+    for `least` outside of 0 to 1.
     """
+    require_plain_stream(model.config)
     require(model.config.norm == "rms", "model.norm", model.config.norm, "'rms'")
     require(0 <= least < 1, "least", least, "a share, from 0 to below 1")
     require(len(tokens_T) > 0, "prompt", list(tokens_T), "at least one token")
@@ -94,8 +101,9 @@ class _Run:
         nodes, _ = by_kind(circuit.gates(self.config))
         shapes = sites.node_shapes(self.config, sites.LAYER_SITES)
         self.open = {site: nodes.get(site, np.ones(shape)) > 0 for site, shape in shapes.items()}
-        final = nodes.get(sites.FINAL_SITE)
-        self.final_open = np.ones(self.config.d_model, bool) if final is None else final > 0
+        all_open = np.ones(self.config.d_model)
+        self.embed_open = nodes.get(sites.EMBED_SITE, all_open) > 0
+        self.final_open = nodes.get(sites.FINAL_SITE, all_open) > 0
 
     def value(self, place: Place) -> float:
         """The value of a node of the circuit at a position."""
@@ -114,8 +122,8 @@ class _Run:
         if site == "attn_out":
             return self._to_attention(layer, index, position)
         source, _, sublayer, matrix = next(row for row in sites.EDGE_MATRICES if row[1] == site)
-        slope = self._slope(layer, index, position) if site == "mlp_neuron" else 1.0
-        weights = self.params["layers"][sublayer][matrix]["kernel"][layer][:, index] * slope
+        gain = self._gradient(layer, index, position) if site == "mlp_neuron" else 1.0
+        weights = self.params["layers"][sublayer][matrix]["kernel"][layer][:, index] * gain
         return self._linear(source, layer, position, weights)
 
     def _linear(self, source: str, layer: int, position: int, weights_N) -> dict[Place, float]:
@@ -123,7 +131,7 @@ class _Run:
         chosen = np.flatnonzero(self.open[source][layer] & (weights_N != 0) & (values != 0))
         return {(source, layer, int(i), position): float(values[i] * weights_N[i]) for i in chosen}
 
-    def _slope(self, layer: int, index: int, position: int) -> float:
+    def _gradient(self, layer: int, index: int, position: int) -> float:
         """The derivative of a neuron by its input; 0 if AbsTopK cut it."""
         if self.values["mlp_neuron"][layer, position, index] == 0:
             return 0.0
@@ -138,7 +146,7 @@ class _Run:
         """What the embedding and sub-layers before (layer, 0 or 1) write to a channel, times `gain`."""
         row = self.params["embed"]["kernel"][self.tokens[position], channel]
         found: dict[Place, float] = {}
-        if row != 0 and gain != 0:
+        if row != 0 and gain != 0 and self.embed_open[channel]:
             found[TOKEN, 0, int(self.tokens[position]), position] = float(row * gain)
         for layer, step in itertools.product(range(self.config.n_layers), (0, 1)):
             site = ("attn_out", "mlp_out")[step]
@@ -166,9 +174,9 @@ class _Run:
             end = (self.config.n_layers, 0)
             for place, weight in self._written(int(channel), end, position, float(gains[channel])).items():
                 found[place] = found.get(place, 0.0) + weight
-        if self.config.bigram != "none" and self.config.bigram_table_rank is None:
+        if self.config.bigram != "none":
             place = TOKEN, 0, int(self.tokens[position]), position
-            own = params["bigram"]["kernel"][self.tokens[position], token]
+            own = bigram_columns(self.config, params, [token])[self.tokens[position], 0]
             found[place] = found.get(place, 0.0) + float(own)
         return found
 
@@ -238,22 +246,14 @@ def _described(
     }
 
 
-def _rows(run: _Run) -> int:
-    """The number of layers in the graph: each layer has one for every step of its forward pass."""
-    return run.config.n_layers * _STEPS
-
-
-_DEPTH = sites.steps_of_a_layer()
-_OFFSET = min(_DEPTH[site] for site in sites.LAYER_SITES)
-_STEPS = max(_DEPTH[site] for site in sites.LAYER_SITES) - _OFFSET + 1
-
-
 def _row(run: _Run, place: Place) -> str:
     """The graph's layer: "E" for tokens, then the steps of all layers, then the logits."""
     site, layer, _, _ = place
     if site == TOKEN:
         return "E"
-    return str(_rows(run) if site == LOGIT else layer * _STEPS + _DEPTH[site] - _OFFSET)
+    if site == LOGIT:
+        return str(run.config.n_layers * _STEPS)
+    return str(layer * _STEPS + _DEPTH[site] - _OFFSET)
 
 
 def _id(run: _Run, place: Place) -> str:

@@ -41,7 +41,7 @@ class Levels:
     """Two values for each of n nodes: `high` [n] from `threshold` [n] on, and `low` [n] below.
 
     own: the share [] of its own value that a node keeps; 1 changes nothing. softness: [n], how near to the
-    threshold a value has to be for gradients to see the step (its slope is that of a logistic function).
+    threshold a value has to be for gradients to see the step, as they see a logistic function.
     """
 
     low: Array
@@ -78,9 +78,9 @@ class Reads:
 class Computes:
     """The kept nodes of a site, and the columns that compete with them.
 
-    weights: [n, M], the first `kept` columns are the nodes'. bias: [M] or, where it depends on the position,
+    weights: [n, M]; the first columns are those of `nodes`. bias: [M] or, where it depends on the position,
     [T, M]. constants: [C] or [T, C], the magnitudes of channels that nothing feeds. nodes: the numbers of
-    the kept channels. keep: as in `Reads`.
+    the kept channels. keep, levels: as in `Reads`.
     """
 
     weights: Array
@@ -96,8 +96,9 @@ class AttentionPart:
     """The heads with a kept node of q, k or v; the others only add to the biases of `out`.
 
     place_q, place_k, place_v: [n + 1, H * K], where the kept values and a 1 go among the channels that a
-    head needs. sink: [H]. The last channel of every head carries the constant part of its score, and in v a
-    1, whose mixture is the sum of the attention row.
+    head needs. The last channel of every head carries the constant part of its score, and in v a 1, whose
+    mixture is the sum of the attention row. sink: [H]. write: [n + 1, D], what the kept nodes of `out` write
+    to the stream, and the constants of the closed ones.
     """
 
     reads: Reads
@@ -182,19 +183,20 @@ class CompactCircuit:
         write_compact_circuit(self, directory)
 
     def __repr__(self) -> str:
-        nodes = sum(len(part.nodes) for part in self.products)
-        return f"CompactCircuit({nodes} computed nodes, logits of {len(self.outputs)} tokens)"
+        parts = jax.tree.leaves(self.layers, is_leaf=lambda part: isinstance(part, Reads | Computes))
+        nodes = sum(len(part.channels) for part in parts if isinstance(part, Reads))
+        nodes += sum(len(part.nodes) for part in parts if isinstance(part, Computes))
+        return f"CompactCircuit({nodes} nodes, logits of {len(self.outputs)} tokens)"
 
-    @property
-    def products(self) -> tuple[Computes, ...]:
-        """What it computes with weights, in order of the forward pass."""
-        found: list[Computes] = []
-        for attention, mlp in self.layers:
-            if isinstance(attention, AttentionPart):
-                found += [attention.q, attention.k, attention.v, attention.out]
-            if isinstance(mlp, MlpPart):
-                found += [mlp.neurons, mlp.out]
-        return tuple(found)
+    def columns(self, tokens: Array) -> np.ndarray:
+        """The places of token ids among `outputs`, in the shape of `tokens`.
+
+        Raises InputError for a token that is not among them.
+        """
+        same = np.asarray(tokens)[..., None] == np.array(self.outputs)
+        others = np.asarray(tokens)[~same.any(axis=-1)].tolist()
+        require(not others, "tokens", others[:1], f"those whose logits it gives, {list(self.outputs)}")
+        return same.argmax(axis=-1)
 
     def _run(self, tokens: jax.Array, at: jax.Array | None, norms: Norms) -> jax.Array:
         """Logits [B, A, C] at the positions at [B, A], or at all; norms [B, L, T, 1] ([B, T, 1])."""
@@ -279,6 +281,7 @@ def _constant_at(table: Array, index_BxA) -> jax.Array:
 
 
 def with_one(x: jax.Array) -> jax.Array:
+    """x [..., n] and a 1 behind it, [..., n + 1]: for what is there without x."""
     return jnp.concatenate([x, jnp.ones_like(x, shape=(*x.shape[:-1], 1))], axis=-1)
 
 

@@ -65,6 +65,8 @@ def load_compact(directory: str | os.PathLike, of: Circuit | None = None) -> Com
     tensors: dict[str, Source] = {**found_tensors}
     try:
         circuit = _restored(about["circuit"], "", tensors, str(directory / NUMBERS))
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: damaged ({error!r}); valid: what CompactCircuit.save wrote") from None
     if not isinstance(circuit, CompactCircuit):

@@ -1,4 +1,4 @@
-"""Folds a model around a circuit into the constants of an `CompactCircuit`."""
+"""Folds a model around a circuit into the constants of a `CompactCircuit`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def fold(model: Model, circuit: Circuit, values: Gates, outputs: Sequence[int]) 
         final=(_float(open_D), _float(closed_D)),
         final_norm=params["final_norm"],
         unembed=_float(unembed[:, columns]),
-        bigram=_bigram(config, params, columns),
+        bigram=None if config.bigram == "none" else bigram_columns(config, params, columns),
         shift=_float(params["logit_bias"][columns]),
         outputs=tuple(int(token) for token in outputs),
         config=config,
@@ -89,9 +89,17 @@ def _embedded(config: ModelConfig, params: Params, gated) -> tuple[np.ndarray, n
     return embed, _float(params["position"]["kernel"] * open_D) if added else None
 
 
-def _bigram(config: ModelConfig, params: Params, columns: list[int]) -> np.ndarray | None:
-    if config.bigram == "none":
-        return None
+def require_plain_stream(config: ModelConfig) -> None:
+    """Raises InputError for a model whose residual stream is not the sum of what is written to it."""
+    activation = config.residual_activation
+    require(activation == "identity", "model.residual_activation", activation, "'identity' for this")
+    in_stream = {"resid_mid", "resid_out"} & set(config.topk_sites)
+    sparse = sorted(in_stream) if config.activation_fraction is not None else []
+    require(not sparse, "model.topk_sites", sparse, "a model without AbsTopK in the residual stream")
+
+
+def bigram_columns(config: ModelConfig, params: Params, columns: list[int]) -> np.ndarray:
+    """What the bigram table adds to the logits of some tokens after each token, [V, C]."""
     table = params["bigram"]
     if config.bigram_table_rank is None:
         return _float(table["kernel"][:, columns])

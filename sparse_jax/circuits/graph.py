@@ -146,7 +146,7 @@ class Circuit:
         >>> found = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
         >>> small = sj.load_circuit(found).compact(model)
         >>> small
-        CompactCircuit(9 computed nodes, logits of 2 tokens)
+        CompactCircuit(17 nodes, logits of 2 tokens)
         >>> small.forward(sj.token_ids(model, "print('a")).shape
         (1, 3, 2)
         """

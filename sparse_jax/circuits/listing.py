@@ -15,9 +15,9 @@ import numpy as np
 
 from sparse_jax.circuits.applied import circuit_hooks
 from sparse_jax.circuits.compact_circuit import AttentionPart, CompactCircuit, Computes, MlpPart, Reads
+from sparse_jax.circuits.folding import require_plain_stream
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.inputs import require
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import forward
@@ -117,14 +117,7 @@ def listing_of(
 
     Raises InputError for a model whose residual stream is not a sum.
     """
-    config = model.config
-    activation = config.residual_activation
-    require(
-        activation == "identity", "model.residual_activation", activation, "'identity', to be written out"
-    )
-    in_stream = {"resid_mid", "resid_out"} & set(config.topk_sites)
-    sparse = sorted(in_stream) if config.activation_fraction is not None else []
-    require(not sparse, "model.topk_sites", sparse, "a model without AbsTopK in the residual stream")
+    require_plain_stream(model.config)
     return _Writer(small, _Record.of(model, circuit, values, pairs)).listing()
 
 

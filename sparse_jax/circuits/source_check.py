@@ -53,8 +53,7 @@ class Check:
         tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
         logits = np.asarray(small.forward(tokens, last))
         right_wrong_Nx2 = pairs.candidates.reshape(-1, 2)
-        columns = np.argmax(right_wrong_Nx2[..., None] == np.array(small.outputs), axis=-1)
-        right, wrong = np.take_along_axis(logits, columns, axis=1).T
+        right, wrong = np.take_along_axis(logits, small.columns(right_wrong_Nx2), axis=1).T
         order = np.argsort(np.abs(right - wrong))
         self.prompts = [[texts[token] for token in tokens[i, : last[i] + 1]] for i in order]
         self.right_wrong = [tuple(texts[token] for token in right_wrong_Nx2[i]) for i in order]

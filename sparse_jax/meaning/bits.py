@@ -110,8 +110,7 @@ class _Batch(NamedTuple):
 
 def _batch(small: CompactCircuit, pairs: EncodedPairs) -> _Batch:
     tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
-    two = pairs.candidates.reshape(-1, 2)
-    return _Batch(tokens, last, np.argmax(two[..., None] == np.array(small.outputs), axis=-1))
+    return _Batch(tokens, last, small.columns(pairs.candidates.reshape(-1, 2)))
 
 
 @jax.jit

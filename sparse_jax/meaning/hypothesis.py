@@ -75,8 +75,8 @@ def hypothesis_test(
     def run(params, where, value):
         patches = {node.site: Patch(where, value)}
         patched = dataclasses.replace(hooks, patches=patches, capture=(node.site,))
-        logits, found = forward(model.config, params, tokens, patched, jnp.asarray(last))
-        return logits, found[node.site]
+        logits, found = forward(model.config, params, tokens, patched)
+        return logits[np.arange(len(last)), last], found[node.site]
 
     shape = (model.config.n_layers, 1, 1, sites.width(model.config, node.site))
     where = np.zeros(shape if sites.in_layers(node.site) else shape[1:], bool)

@@ -139,11 +139,31 @@ def test_the_graph_of_a_published_circuit_is_what_the_viewers_open(tmp_path):
     assert 0 < len(fewer["links"]) < len(graph["links"])
 
 
+def test_closed_channels_of_the_embedding_and_factors_of_a_bigram_table_count():
+    model = model_of(MODELS["product as bigram table"])
+    names = (*sites.LAYER_SITES, sites.EMBED_SITE)
+    circuit, values = circuit_of(model, names, share=0.5), random_values(model.config)
+    run = _Run(model, circuit, values, TOKENS, OUTPUTS)
+    closed = np.flatnonzero(~run.embed_open)
+    for index in range(12):
+        found = run.sources(("attn_in", 0, index, 1))
+        assert not (index in closed and any(place[0] == TOKEN for place in found))
+    # without nodes, the logit is the embedding's part, the constants' and that of the table
+    bare = _Run(model, dataclasses.replace(circuit, nodes=()), values, TOKENS, OUTPUTS)
+    factors = model.params["bigram"]
+    table = factors["current"]["kernel"] @ factors["next"]["kernel"]
+    (weight,) = bare.sources((LOGIT, 0, 1, bare.last)).values()
+    assert weight == pytest.approx(table[TOKENS[-1], OUTPUTS[1]], rel=1e-5)
+
+
 def test_wrong_input_is_named():
     model = model_of(MODELS["GPT-2"])
     values = random_values(model.config)
     with pytest.raises(InputError, match="^model.norm: 'layer'"):
         attribution_graph(model, circuit_of(model), values, TOKENS, OUTPUTS)
+    in_stream = model_of(MODELS["sparse stream, no biases"])
+    with pytest.raises(InputError, match="^model.residual_activation: 'relu'"):
+        attribution_graph(in_stream, circuit_of(in_stream), values, TOKENS, OUTPUTS)
     usual = model_of(MODELS["usual"])
     with pytest.raises(InputError, match="^least: 1"):
         attribution_graph(usual, circuit_of(usual), values, TOKENS, OUTPUTS, least=1)

@@ -171,9 +171,9 @@ def test_it_is_pure_and_differentiable_by_its_numbers():
     def mean(small):
         return small.forward(TOKENS).mean()
 
-    slope = jax.jit(jax.grad(mean))(small)
+    gradient = jax.jit(jax.grad(mean))(small)
     weights = small.layers[1][1].neurons.weights
-    row, column = np.unravel_index(np.argmax(np.abs(slope.layers[1][1].neurons.weights)), weights.shape)
+    row, column = np.unravel_index(np.argmax(np.abs(gradient.layers[1][1].neurons.weights)), weights.shape)
 
     def moved(by):
         changed = dataclasses.replace(small.layers[1][1].neurons, weights=weights.at[row, column].add(by))
@@ -181,7 +181,7 @@ def test_it_is_pure_and_differentiable_by_its_numbers():
         return float(mean(dataclasses.replace(small, layers=(small.layers[0], (small.layers[1][0], mlp)))))
 
     expected = (moved(1e-2) - moved(-1e-2)) / 2e-2
-    assert slope.layers[1][1].neurons.weights[row, column] == pytest.approx(expected, rel=0.02)
+    assert gradient.layers[1][1].neurons.weights[row, column] == pytest.approx(expected, rel=0.02)
     each = jax.vmap(lambda tokens: small.forward(tokens[None])[0])(jnp.asarray(TOKENS))
     np.testing.assert_allclose(each, small.forward(TOKENS), atol=1e-5)
 
@@ -236,6 +236,10 @@ def test_damaged_files_are_named(tmp_path):
 
 def test_wrong_outputs_are_named():
     model, values = model_of(USUAL), values_of(USUAL)
+    small = fold(model, circuit_of(model), values, OUTPUTS)
+    assert small.columns(np.array([[7, 3], [0, 0]])).tolist() == [[2, 0], [1, 1]]
+    with pytest.raises(InputError, match=r"^tokens: \[5\] is not valid; valid: those whose logits it gives"):
+        small.columns(np.array([3, 5]))
     with pytest.raises(InputError, match=r"^outputs: 11 is not valid; valid: token ids 0 to 10"):
         fold(model, circuit_of(model), values, (3, 11))
     with pytest.raises(InputError, match=r"^outputs: \[\] is not valid; valid: at least one"):

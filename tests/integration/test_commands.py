@@ -358,6 +358,9 @@ def test_a_circuit_is_exported_in_three_forms(quick, tmp_path):
     for wrong, message in (
         (["--format=compact"], "error: --output: None is not valid; valid: a path, with --format=compact"),
         (["--format=code", "--prompt=x"], "error: --prompt: 'x' is not valid; valid: none with"),
+        (["--format=svg", "--output=x", "--least=0.1"], "--least: 0.1 is not valid; valid: none with"),
+        (["--format=svg", "--output=x", "--tolerance=0.1"], "--tolerance: 0.1 is not valid; valid: none"),
+        (["--format=svg", "--output=x", "--task=for_while"], "--task: 'for_while' is not valid; valid: none"),
         (["--format=compact", f"--output={tmp_path / 'compact'}"], "exists"),
     ):
         ended = quick("export", *common, *wrong)

@@ -28,14 +28,14 @@ def bits(quotes):
     return sj.binarize(program.model, circuit, program.task, steps=60, **counts)
 
 
-def test_a_level_is_one_of_two_and_the_gradient_is_a_logistic_slope():
+def test_a_level_is_one_of_two_and_the_gradient_is_a_logistic_one():
     levels = Levels(*(jnp.array(x) for x in ([-1.0], [2.0], [0.5], [0.25])), own=jnp.zeros(()))
     assert levels.of(jnp.array([[0.49], [0.5], [7.0]])).tolist() == [[-1.0], [2.0], [2.0]]
     half = levels.replace(own=jnp.float32(0.25))
     assert half.of(jnp.array([0.1])).item() == pytest.approx(0.25 * 0.1 - 0.75)
-    slope = jax.grad(lambda x: levels.of(x).sum())(jnp.array([0.6]))
+    found = jax.grad(lambda x: levels.of(x).sum())(jnp.array([0.6]))
     share = 1 / (1 + np.exp(-0.1 / 0.25))
-    assert slope.item() == pytest.approx(3 * share * (1 - share) / 0.25, rel=1e-5)
+    assert found.item() == pytest.approx(3 * share * (1 - share) / 0.25, rel=1e-5)
 
 
 def test_a_program_of_bits_loses_nothing(quotes, bits):

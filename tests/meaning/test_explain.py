@@ -1,5 +1,6 @@
 """What nodes of programs mean that were written by hand, so that it is known."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import sparse_jax as sj
 from sparse_jax.circuits.applied import values_hash
+from sparse_jax.circuits.graph import Node
 from sparse_jax.faithfulness.known_programs import make_program
 from sparse_jax.inputs import InputError
 from sparse_jax.meaning.explain import GOOD, auc, best_predicates, explain_circuit, explained
@@ -111,6 +113,19 @@ def test_a_right_hypothesis_costs_nothing_and_a_wrong_one_what_the_node_does(quo
     wrong = sj.test_hypothesis(program.model, circuit, "0.mlp_in.1", "is a word", program.task, pairs=64)
     assert wrong.hypothesis > right.circuit + 0.05 and wrong.explained < 0.7
     assert str(right).startswith("0.mlp_in.1 as ") and f"{right.ablated:.3f}" in str(right)
+
+
+def test_a_node_of_the_last_stream_can_be_tested(quotes, tmp_path):
+    program, circuit = quotes
+    last = Node(2, "final_resid", 5, mean=0.0)
+    means = {site: np.asarray(mean) for site, mean in program.values.items()}
+    save_means(means, tmp_path / "means.npz", program.model.fingerprint)
+    wider = dataclasses.replace(
+        circuit, nodes=(*circuit.nodes, last), sites=(*circuit.sites, "final_resid"), folder=str(tmp_path)
+    )
+    says = "inside a '...' string"
+    found = sj.test_hypothesis(program.model, wider, last.name, says, program.task, pairs=16)
+    assert found.circuit < 0.1 and found.ablated > 0.6
 
 
 def test_wrong_input_is_named(quotes):
