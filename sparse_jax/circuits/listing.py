@@ -9,27 +9,22 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.circuits.applied import circuit_hooks
 from sparse_jax.circuits.compact_circuit import AttentionPart, CompactCircuit, Computes, MlpPart, Reads
 from sparse_jax.circuits.folding import require_plain_stream
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit
+from sparse_jax.circuits.record import ROW_SUMS, Record
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import forward
-from sparse_jax.model.layers import ACTIVATION, LAYER_NORM_EPSILON
+from sparse_jax.model.layers import ACTIVATION
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs
 
 # how a factor of the norm's size is called, by sub-layer
 SCALE, FINAL_SCALE = "scale", "scale_final"
-# recorded beside the sites: the sums of attention rows, by head
-ROW_SUMS = "row_sums"
-_BATCH = 64
 
 
 class Table(NamedTuple):
@@ -88,7 +83,7 @@ class Logit:
     """The logit of an output token after the last token: scale * (terms + line) + constant + table.
 
     terms: (name of a node's array, taken at the last token, coefficient). by_position: as in `Sum`, but
-    beside the constant, not instead of it. scale: the name of the last norm's factor.
+    beside the constant, not instead of it. scale: the factor FINAL_SCALE.
     """
 
     token: int
@@ -96,7 +91,6 @@ class Logit:
     constant: float
     table: Table
     by_position: Knots
-    scale: str
 
 
 Step = Sum | Scale | Head
@@ -118,7 +112,7 @@ def listing_of(
     Raises InputError for a model whose residual stream is not a sum.
     """
     require_plain_stream(model.config)
-    return _Writer(small, _Record.of(model, circuit, values, pairs)).listing()
+    return _Writer(small, Record.of(model, circuit, values, pairs)).listing()
 
 
 def name_of(site: str, layer: int, index: int) -> str:
@@ -126,98 +120,18 @@ def name_of(site: str, layer: int, index: int) -> str:
     return f"{site}_{layer}_{index}"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Record:
-    """What the gated model does at all N tokens of the prompts, in float64.
-
-    token, position: [N]. last: bool [N], the last tokens. values: by site and layer, [N, width]. mean, size:
-    by norm and layer, what it subtracts and divides by, [N].
-    """
-
-    token: np.ndarray
-    position: np.ndarray
-    last: np.ndarray
-    values: Mapping[tuple[str, int], np.ndarray]
-    mean: Mapping[tuple[str, int], np.ndarray]
-    size: Mapping[tuple[str, int], np.ndarray]
-
-    @classmethod
-    def of(cls, model: Model, circuit: Circuit, values: Gates, pairs: EncodedPairs) -> "_Record":
-        config, names = model.config, (*sites.LAYER_SITES, "heads", "resid_in", "resid_mid", sites.FINAL_SITE)
-        norms = sites.NORMS if config.norm == "rms" else ()
-        tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
-        captures = (*names, *norms, sites.PATTERN)
-
-        @jax.jit
-        def run(params, hooks, rows):
-            found = forward(config, params, rows, dataclasses.replace(hooks, capture=captures))[1]
-            pattern = found.pop(sites.PATTERN)
-            return {**found, ROW_SUMS: jnp.swapaxes(pattern.sum(axis=-1), -1, -2)}
-
-        parts = []
-        for start in range(0, len(tokens), _BATCH):
-            rows = tokens[start : start + _BATCH]
-            params, hooks = circuit_hooks(model, circuit, values, jnp.asarray(rows))
-            found = run(params, hooks, rows)
-            frozen = {name: np.asarray(x) for name, x in hooks.norms.items()}
-            parts.append({**jax.device_get(found), **frozen})
-        place = np.arange(tokens.shape[1])
-        real = place <= last[:, None]
-
-        def of_site(name: str, layer: int) -> np.ndarray:
-            layered = name == ROW_SUMS or sites.in_layers(name)
-            each = [part[name][layer] if layered else part[name] for part in parts]
-            return np.concatenate(each)[real].astype(np.float64)
-
-        layers = range(config.n_layers)
-        layered = [name for name in (*names, ROW_SUMS) if name != sites.FINAL_SITE]
-        places = [(name, layer) for name in layered for layer in layers]
-        found_values = {key: of_site(*key) for key in [*places, (sites.FINAL_SITE, 0)]}
-        streams = {"attn_norm": "resid_in", "mlp_norm": "resid_mid", sites.FINAL_NORM: sites.FINAL_SITE}
-        mean, size = {}, {}
-        for norm, stream in streams.items():
-            for layer in layers if sites.in_layers(norm) else (0,):
-                x = found_values[stream, layer]
-                key = norm, layer
-                if config.norm == "rms":
-                    mean[key], size[key] = np.zeros(len(x)), of_site(norm, layer)[:, 0]
-                else:
-                    mean[key], size[key] = x.mean(axis=1), np.sqrt(x.var(axis=1) + LAYER_NORM_EPSILON)
-        at = np.broadcast_to(place, tokens.shape)[real]
-        return cls(tokens[real], at, (place == last[:, None])[real], found_values, mean, size)
-
-    def table(self, of_tokens_V: np.ndarray, chosen: np.ndarray | None = None) -> Table:
-        """A number for each token as a table of those that occur (among the `chosen` positions)."""
-        token = self.token if chosen is None else self.token[chosen]
-        usual = float(np.median(of_tokens_V[token]))
-        found = {int(t): float(of_tokens_V[t] - usual) for t in np.unique(token)}
-        return Table(usual, {t: x for t, x in found.items() if abs(x) > 1e-9})
-
-    def average(self, x_N: np.ndarray, size: int, chosen: np.ndarray | None = None) -> np.ndarray:
-        """The mean of x [N] where each of `size` tokens stands; that of all for tokens that do not occur."""
-        token, x = (self.token, x_N) if chosen is None else (self.token[chosen], x_N[chosen])
-        count, total = np.bincount(token, minlength=size), np.bincount(token, x, size)
-        return np.where(count > 0, total / np.maximum(count, 1), x.mean())
-
-    def excited(self, x_N: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The tokens at which a value is largest and smallest on average, most extreme first.
-
-        At most three each, and only those nearer to the extreme than to what is usual.
-        """
-        tokens, inverse, count = np.unique(self.token, return_inverse=True, return_counts=True)
-        mean, usual = np.bincount(inverse, x_N) / count, np.median(x_N)
-        found = []
-        for sign in (1, -1):
-            off = sign * (mean - usual)
-            order = np.argsort(-off)[:3]
-            found.append(tuple(int(tokens[i]) for i in order if off[i] > max(off.max() / 2, 1e-6)))
-        return found[0], found[1]
+def _table(record: Record, of_tokens_V: np.ndarray, chosen: np.ndarray | None = None) -> Table:
+    """A number for each token as a table of those that occur (among the `chosen` positions)."""
+    token = record.token if chosen is None else record.token[chosen]
+    usual = float(np.median(of_tokens_V[token]))
+    found = {int(t): float(of_tokens_V[t] - usual) for t in np.unique(token)}
+    return Table(usual, {t: x for t, x in found.items() if abs(x) > 1e-9})
 
 
 class _Writer:
     """Writes the listing; keeps track of what has been added to every channel of the stream."""
 
-    def __init__(self, small: CompactCircuit, record: _Record) -> None:
+    def __init__(self, small: CompactCircuit, record: Record) -> None:
         self.small, self.record, self.config = small, record, small.config
         self.embed = np.asarray(small.embed, np.float64)
         rows = np.zeros((self.config.context, self.config.d_model))
@@ -249,7 +163,7 @@ class _Writer:
         scale = f"{SCALE}_{norm.removesuffix('_norm')}_{layer}"
         if reads.channels:
             factor = usual * self.record.average(1 / size_N, self.config.vocab_size)
-            self.steps.append(Scale(scale, self.record.table(factor)))
+            self.steps.append(Scale(scale, _table(self.record, factor)))
         gains = np.asarray(reads.norm["scale"], np.float64)
         shifts = np.asarray(reads.norm.get("bias", np.zeros_like(gains)), np.float64)
         names = []
@@ -264,7 +178,7 @@ class _Writer:
                 gain = float(gains[channel]) / usual
                 base = gain * (self.base_TxD[:, channel] - mean_N.mean()) + shifts[channel]
                 terms = tuple((writer, gain) for writer in self.writers.get(channel, []))
-                table = self.record.table(gain * self.embed[:, channel])
+                table = _table(self.record, gain * self.embed[:, channel])
                 positions = base[self.record.position]
                 step = Sum(name, terms, float(positions.mean()), table, self._knots(base), scale)
                 stream = "resid_in" if norm == "attn_norm" else "resid_mid"
@@ -364,7 +278,7 @@ class _Writer:
         gains_DxC = norm["scale"][:, None] * unembed / usual
         gains_DxC = gains_DxC - gains_DxC.mean(axis=1, keepdims=True)
         factor_V = usual * record.average(1 / size_N, self.config.vocab_size, last)
-        self.steps.append(Scale(FINAL_SCALE, record.table(factor_V, last)))
+        self.steps.append(Scale(FINAL_SCALE, _table(record, factor_V, last)))
         # at each position, and less its mean, which is part of the constant
         base_TxC = (self.base_TxD * gate + closed - mean_N[last].mean()) @ gains_DxC
         mean_C = base_TxC[record.position[last]].mean(axis=0)
@@ -383,8 +297,8 @@ class _Writer:
                 if gains[channel] != 0
             )
             line = self._knots((base_TxC - mean_C)[:, column])
-            table = record.table(tokens_VxC[:, column], last)
-            found.append(Logit(token, terms, float(constant_C[column]), table, line, FINAL_SCALE))
+            table = _table(record, tokens_VxC[:, column], last)
+            found.append(Logit(token, terms, float(constant_C[column]), table, line))
         return tuple(found)
 
 

@@ -50,9 +50,8 @@ class Check:
 
     def __init__(self, small: CompactCircuit, pairs: EncodedPairs, texts: Sequence[str]) -> None:
         self.texts = texts
-        tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
+        tokens, last, right_wrong_Nx2 = pairs.flat()
         logits = np.asarray(small.forward(tokens, last))
-        right_wrong_Nx2 = pairs.candidates.reshape(-1, 2)
         right, wrong = np.take_along_axis(logits, small.columns(right_wrong_Nx2), axis=1).T
         order = np.argsort(np.abs(right - wrong))
         self.prompts = [[texts[token] for token in tokens[i, : last[i] + 1]] for i in order]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from sparse_jax.circuits.listing import Head, Knots, Listing, Logit, Scale, Step, Sum, Table
+from sparse_jax.circuits.listing import FINAL_SCALE, Head, Knots, Listing, Logit, Scale, Step, Sum, Table
 
 WIDTH = 110
 
@@ -135,8 +135,8 @@ class _Text:
         if logit.by_position:
             line = self.line(logit.by_position, 0.0, "len(tokens) - 1")
             terms.append(f"+ {line}" if terms else line)
-        if terms and logit.scale in self.scales:
-            terms = [f"{logit.scale}[-1] * ({' '.join(terms)})"]
+        if terms and FINAL_SCALE in self.scales:
+            terms = [f"{FINAL_SCALE}[-1] * ({' '.join(terms)})"]
         terms.append(self.added(logit.constant + logit.table.usual, bool(terms)))
         if logit.table.others:
             terms.append(f"+ {self.dictionary(logit.table.others)}.get(tokens[-1], 0.0)")

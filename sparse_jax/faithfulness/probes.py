@@ -175,7 +175,7 @@ class Probe:
         config, total = self.model.config, len(next(iter(nodes_C.values())))
         batches = []
         for batch in _batches(self.pairs):
-            hooks = circuit_hooks(self.model, self.circuit, self.means, jnp.asarray(_flat(batch)[0]))
+            hooks = circuit_hooks(self.model, self.circuit, self.means, jnp.asarray(batch.flat().tokens))
             batches.append((*hooks, batch))
         run, found = _compiled_constants(config), []
         names = tuple(site for site in nodes_C if sites.in_layers(site))
@@ -233,14 +233,10 @@ def _compiled_sets(config: ModelConfig):
     return jax.jit(run)
 
 
-def _flat(pairs: EncodedPairs):
-    return pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
-
-
 @functools.cache
 def _compiled_swap(config: ModelConfig):
     def run(params, masks, pairs):
-        tokens, last = _flat(pairs)
+        tokens, last, _ = pairs.flat()
         other = jnp.arange(len(tokens)) ^ 1  # members stand side by side
         source_BxT = jnp.arange(tokens.shape[1]) - last[:, None] + last[other][:, None]
         there = (source_BxT >= 0)[None, :, :, None]
@@ -261,7 +257,7 @@ def _compiled_swap(config: ModelConfig):
 @functools.cache
 def _compiled_runs(config: ModelConfig):
     def run(params, pruned_params, hooks, masks, pairs):
-        tokens, last = _flat(pairs)
+        tokens, last, _ = pairs.flat()
         capture = (*masks, sites.PATTERN)
         first = jnp.repeat(pairs.candidates[:, 0], 2, axis=0)  # the same two tokens for both members
 
@@ -299,7 +295,7 @@ def _compiled_runs(config: ModelConfig):
 @functools.cache
 def _compiled_constants(config: ModelConfig):
     def run(params, hooks, pairs, masks_C, constants, count):
-        tokens, last = _flat(pairs)
+        tokens, last, _ = pairs.flat()
 
         def fill_in(i, found):
             patches = {

@@ -109,8 +109,8 @@ class _Batch(NamedTuple):
 
 
 def _batch(small: CompactCircuit, pairs: EncodedPairs) -> _Batch:
-    tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
-    return _Batch(tokens, last, small.columns(pairs.candidates.reshape(-1, 2)))
+    tokens, last, candidates = pairs.flat()
+    return _Batch(tokens, last, small.columns(candidates))
 
 
 @jax.jit
@@ -149,7 +149,7 @@ def _ranges(
     model: Model, circuit: Circuit, values: Gates, small: CompactCircuit, pairs: EncodedPairs
 ) -> dict[Place, tuple[np.ndarray, np.ndarray]]:
     """The smallest and the largest value of every kept node over the prompts, [n] each."""
-    tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
+    tokens, last, _ = pairs.flat()
     params, hooks = circuit_hooks(model, circuit, values, jnp.asarray(tokens))
     hooks = dataclasses.replace(hooks, capture=sites.LAYER_SITES)
     real = (np.arange(tokens.shape[1]) <= last[:, None])[None, ..., None]

@@ -247,13 +247,13 @@ def _answers(
     model: Model, circuit: Circuit, pairs: EncodedPairs, texts: Sequence[str]
 ) -> list[dict[str, float]]:
     """For each node its mean in the circuit at the last token, by the right answer."""
-    tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
+    tokens, last, candidates = pairs.flat()
     params, hooks = circuit_hooks(model, circuit, values_of(model, circuit), jnp.asarray(tokens))
     names = tuple(dict.fromkeys(node.site for node in circuit.nodes))
     hooks = dataclasses.replace(hooks, capture=names)
     run = jax.jit(lambda params, hooks: forward(model.config, params, tokens, hooks)[1])
     found = jax.device_get(run(params, hooks))
-    right = pairs.candidates.reshape(-1, 2)[:, 0]
+    right = candidates[:, 0]
     at_last = np.arange(len(last)), last
     return [
         {

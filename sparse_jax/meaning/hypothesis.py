@@ -64,7 +64,7 @@ def hypothesis_test(
     """Runs the circuit on the pairs with a node replaced by two levels; see `sj.test_hypothesis`."""
     check_circuit(model, circuit)
     node = node_of(circuit, name)
-    tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
+    tokens, last, _ = pairs.flat()
     texts = token_texts(model.require_tokenizer(), model.config.vocab_size)
     rows = [[texts[token] for token in row] for row in tokens]
     true_BxT = truth([predicate], rows).reshape(tokens.shape)

@@ -49,7 +49,7 @@ class Traces:
 def traced(model: Model, circuit: Circuit, pairs: EncodedPairs, task: str) -> Traces:
     """The values on all prompts of the pairs. Raises InputError for a circuit of another model."""
     check_circuit(model, circuit)
-    tokens, last = pairs.tokens.reshape(-1, pairs.tokens.shape[-1]), pairs.last.reshape(-1)
+    tokens, last, candidates = pairs.flat()
     texts = token_texts(model.require_tokenizer(), model.config.vocab_size)
     params, hooks = circuit_hooks(model, circuit, values_of(model, circuit), jnp.asarray(tokens))
     names = tuple(dict.fromkeys(node.site for node in circuit.nodes))
@@ -64,5 +64,5 @@ def traced(model: Model, circuit: Circuit, pairs: EncodedPairs, task: str) -> Tr
         return {node: [row[: end + 1] for row, end in zip(x, last)] for node, x in rows.items()}
 
     prompts = tuple(tuple(texts[t] for t in row[: end + 1]) for row, end in zip(tokens, last))
-    answers = tuple(texts[token] for token in pairs.candidates.reshape(-1, 2)[:, 0])
+    answers = tuple(texts[token] for token in candidates[:, 0])
     return Traces(task, prompts, answers, values("circuit"), values("model"))

@@ -28,6 +28,19 @@ class EncodedPairs(NamedTuple):
     last: np.ndarray
     candidates: np.ndarray
 
+    def flat(self) -> "Prompts":
+        """All members one after the other, each a prompt of its own."""
+        two = self.candidates.reshape(-1, 2)
+        return Prompts(self.tokens.reshape(-1, self.tokens.shape[-1]), self.last.reshape(-1), two)
+
+
+class Prompts(NamedTuple):
+    """B prompts: tokens [B, T], the index of the last token [B], right and wrong next token [B, 2]."""
+
+    tokens: np.ndarray
+    last: np.ndarray
+    candidates: np.ndarray
+
 
 def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, context: int, task_name: str) -> EncodedPairs:
     """Encodes `pairs`; T is the longest prompt rounded up to a multiple of 8, but at most `context`.

@@ -13,12 +13,6 @@ from sparse_jax.circuits.folding import fold
 from sparse_jax.inputs import InputError
 from sparse_jax.meaning.bits import binarized, task_loss, with_levels
 from tests.circuits.test_compact_circuit import USUAL, circuit_of, model_of, values_of
-from tests.meaning.test_explain import known
-
-
-@pytest.fixture(scope="module")
-def quotes(tmp_path_factory):
-    return known("quotes", tmp_path_factory.mktemp("quotes"))
 
 
 @pytest.fixture(scope="module")

@@ -7,28 +7,11 @@ import numpy as np
 import pytest
 
 import sparse_jax as sj
-from sparse_jax.circuits.applied import values_hash
 from sparse_jax.circuits.graph import Node
 from sparse_jax.faithfulness.known_programs import make_program
 from sparse_jax.inputs import InputError
 from sparse_jax.meaning.explain import GOOD, auc, best_predicates, explain_circuit, explained
 from sparse_jax.models.means import save_means
-
-
-def known(name, folder):
-    """A program, and its true circuit with its ablation values beside it."""
-    program = make_program(name)
-    means = {site: np.asarray(mean) for site, mean in program.values.items()}
-    save_means(means, folder / "means.npz", program.model.fingerprint)
-    program.truth.save(folder / "circuit.json")
-    circuit = sj.load_circuit(folder / "circuit.json")
-    assert circuit.provenance["values"] == values_hash(means)
-    return program, circuit
-
-
-@pytest.fixture(scope="module")
-def quotes(tmp_path_factory):
-    return known("quotes", tmp_path_factory.mktemp("quotes"))
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,6 @@ import sparse_jax as sj
 from sparse_jax.inputs import InputError
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
-from tests.meaning.test_explain import known
-
-
-@pytest.fixture(scope="module")
-def quotes(tmp_path_factory):
-    return known("quotes", tmp_path_factory.mktemp("quotes"))
 
 
 def test_values_are_those_of_both_runs_up_to_the_end_of_each_prompt(quotes):
