@@ -13,7 +13,10 @@ from experiments import command
 from experiments.flag_types import path_flag, paths_flag
 from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.inputs import require
-from sparse_jax.interactive import binarize, explain, load_circuit, trace
+from sparse_jax.interactive import load_circuit
+from sparse_jax.meaning.bits import binarize
+from sparse_jax.meaning.explain import explain
+from sparse_jax.meaning.traces import trace
 from sparse_jax.models.formats import load_model
 from sparse_jax.models.means import text_windows
 from sparse_jax.tasks.find import FORMS, find_task

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from sparse_jax.faithfulness.scorecard import Scorecard
     from sparse_jax.inputs import InputError
     from sparse_jax.interactive import (
-        binarize,
-        explain,
         generate,
         load_circuit,
         prune,
@@ -26,11 +24,13 @@ if TYPE_CHECKING:
         scorecard,
         task,
         task_names,
-        test_hypothesis,
         token_ids,
-        trace,
         train,
     )
+    from sparse_jax.meaning.bits import binarize
+    from sparse_jax.meaning.explain import explain
+    from sparse_jax.meaning.hypothesis import test_hypothesis
+    from sparse_jax.meaning.traces import trace
     from sparse_jax.model.hooks import Patch
     from sparse_jax.models.formats import load_model as load
     from sparse_jax.models.formats import save_model as save
@@ -47,8 +47,8 @@ _PUBLIC = {
     "Patch": ("model.hooks", "Patch"),
     "Score": ("ablation.score", "Score"),
     "Scorecard": ("faithfulness.scorecard", "Scorecard"),
-    "binarize": ("interactive", "binarize"),
-    "explain": ("interactive", "explain"),
+    "binarize": ("meaning.bits", "binarize"),
+    "explain": ("meaning.explain", "explain"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),
     "load_compact": ("circuits.compact_files", "load_compact"),
@@ -62,9 +62,9 @@ _PUBLIC = {
     "scorecard": ("interactive", "scorecard"),
     "task": ("interactive", "task"),
     "task_names": ("interactive", "task_names"),
-    "test_hypothesis": ("interactive", "test_hypothesis"),
+    "test_hypothesis": ("meaning.hypothesis", "test_hypothesis"),
     "token_ids": ("interactive", "token_ids"),
-    "trace": ("interactive", "trace"),
+    "trace": ("meaning.traces", "trace"),
     "train": ("interactive", "train"),
     "view": ("viewer.circuit_page", "view"),
 }

@@ -32,16 +32,12 @@ from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8
-from sparse_jax.meaning.bits import Bits, binarized
-from sparse_jax.meaning.explain import Meanings, explain_circuit
-from sparse_jax.meaning.hypothesis import HypothesisTest, hypothesis_test
-from sparse_jax.meaning.traces import Traces, traced
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.model.nodes import close
-from sparse_jax.models.means import ablation_values, text_windows
+from sparse_jax.models.means import ablation_values
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
@@ -50,9 +46,8 @@ from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.pages import advise
 from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.built_in import TASKS
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import Spec, as_task
 from sparse_jax.tasks.metrics import METRICS, summarize
-from sparse_jax.tasks.own import pairs_task
 from sparse_jax.tasks.task import Task
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.loop import train as train_run
@@ -165,7 +160,7 @@ def token_ids(model: Model, text: Text) -> jax.Array:
     return jnp.asarray(ids, jnp.int32)
 
 
-def task(spec: str | Task | Sequence[object]) -> Task:
+def task(spec: Spec) -> Task:
     """A task: its name (`sj.task_names()`), NAME.CONTROL, a .jsonl file, "FILE.py:FUNCTION", or pairs.
 
     A pair is a mapping with prompt, counterfactual, answer and wrong, or a sequence of these four. Raises
@@ -175,7 +170,7 @@ def task(spec: str | Task | Sequence[object]) -> Task:
     >>> sj.task("for_while").about
     'what follows a name after for or while'
     """
-    return _task_of(spec)
+    return as_task(spec)
 
 
 def task_names() -> tuple[str, ...]:
@@ -190,7 +185,7 @@ def task_names() -> tuple[str, ...]:
 
 def score(
     model: Model,
-    task: str | Task | Sequence[object],
+    task: Spec,
     *,
     circuit: Circuit | None = None,
     ablation: str | None = None,
@@ -214,7 +209,7 @@ def score(
     1.0
     """
     require_settings()
-    chosen = _task_of(task)
+    chosen = as_task(task)
     encoded = chosen.encode(split, pairs, seed, model.require_tokenizer(), model.config.context)
     require(ablation is None or circuit is not None, "ablation", ablation, "None without a circuit")
     if circuit is None:
@@ -266,9 +261,9 @@ def prune(
     recipe = Recipe(config, SearchConfig(lanes, search), edge_prune=edge_prune, edge_lanes=lanes)
     if isinstance(task, (list, tuple)) and all(isinstance(one, (str, Task)) for one in task):
         require(len(task) > 0, "tasks", [], "at least one task")
-        chosen, several = [_task_of(one) for one in task], True
+        chosen, several = [as_task(one) for one in task], True
     else:
-        chosen, several = [_task_of(task)], False
+        chosen, several = [as_task(task)], False
     tokenizer = model.require_tokenizer()
     data = [task_data(one, tokenizer, model.config.context, config) for one in chosen]
     advise()
@@ -280,7 +275,7 @@ def prune(
 def scorecard(
     model: Model,
     circuit: Circuit,
-    task: str | Task | Sequence[object],
+    task: Spec,
     *,
     pairs: int = 128,
     seed: int = 0,
@@ -296,113 +291,7 @@ def scorecard(
     """
     require_settings()
     advise()
-    return measure_circuit(model, circuit, _task_of(task), pairs, seed, again)
-
-
-def explain(
-    model: Model,
-    circuit: Circuit,
-    task: str | Task | Sequence[object],
-    *,
-    text: np.ndarray | None = None,
-    pairs: int = 128,
-) -> Meanings:
-    """What every node of a circuit does: tokens, logits, contexts, answers and the best short predicate.
-
-    text: token ids [W, T] in which contexts and predicates are looked for; default: windows of the model's
-    training text, which is prepared if it is not there. A predicate, such as "inside a string" or "bracket
-    depth at least 2" (`meaning/predicates.py`), is chosen on half of the text and measured on the other: it
-    is told with its AUC, and not at all if none is good. pairs: of the task's test split, for the answers.
-    A table in a notebook; `["0.v.166"]` is one of the nodes.
-
-    Raises InputError for a circuit of another model, fewer than two windows, and tokens that the model does
-    not have.
-    """
-    require_settings()
-    encoded = _task_of(task).encode("test", pairs, 0, model.require_tokenizer(), model.config.context)
-    windows = text_windows(model) if text is None else np.asarray(text)
-    return explain_circuit(model, circuit, encoded, windows)
-
-
-def binarize(
-    model: Model,
-    circuit: Circuit,
-    task: str | Task | Sequence[object],
-    *,
-    steps: int = 300,
-    train_pairs: int = 512,
-    validation_pairs: int = 128,
-    test_pairs: int = 256,
-    seed: int = 0,
-) -> Bits:
-    """The circuit with two levels for every node that it computes: what is its loss if each is a bit?
-
-    Levels and thresholds are trained on the task for `steps` steps, while nodes go from their own value to
-    their level; thresholds are started at 1/4, 1/2 and 3/4 of each node's range, and the best start on the
-    validation split is kept (METHOD 8). Half a minute to a minute for circuits of the small pair.
-
-    Raises InputError for a circuit of another model, and one with frozen norms.
-    """
-    require_settings()
-    chosen, tokenizer = _task_of(task), model.require_tokenizer()
-    counts = {"train": train_pairs, "validation": validation_pairs, "test": test_pairs}
-    splits = {
-        split: chosen.encode(split, count, 0, tokenizer, model.config.context)
-        for split, count in counts.items()
-    }
-    answers = sorted({int(token) for pairs in splits.values() for token in pairs.candidates.reshape(-1)})
-    values = values_of(model, circuit)
-    return binarized(model, circuit, values, circuit.compact(model, answers), splits, steps, seed)
-
-
-def trace(
-    model: Model, circuit: Circuit, task: str | Task | Sequence[object], *, pairs: int = 1, seed: int = 0
-) -> Traces:
-    """What every node carries at each token of `pairs` test pairs, in the circuit and in the full model.
-
-    For a page: `sj.view(circuit, traces=sj.trace(model, circuit, task))`. Raises InputError for a circuit of
-    another model.
-
-    >>> import sparse_jax as sj
-    >>> model = sj.load("experiments/results/small/sparse")
-    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
-    >>> sj.trace(model, sj.load_circuit(path), "single_double_quote")
-    Traces(single_double_quote: 17 nodes on 2 prompts)
-    """
-    require_settings()
-    chosen = _task_of(task)
-    encoded = chosen.encode("test", pairs, seed, model.require_tokenizer(), model.config.context)
-    return traced(model, circuit, encoded, chosen.name)
-
-
-def test_hypothesis(
-    model: Model,
-    circuit: Circuit,
-    node: str,
-    predicate: str,
-    task: str | Task | Sequence[object],
-    *,
-    pairs: int = 128,
-) -> HypothesisTest:
-    """Does a node do what the predicate says? The task loss of the circuit with the node replaced by it.
-
-    Where the predicate is true the node carries its mean over such tokens of the prompts, elsewhere its mean
-    over the others. node: by name, "0.v.166". predicate: one of `meaning/predicates.py`, "token is ' in'" or
-    "previous token is ' in'".
-
-    Raises InputError for an unknown node or predicate, with the nearest, and a circuit of another model.
-
-    >>> import sparse_jax as sj
-    >>> model = sj.load("experiments/results/small/sparse")
-    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
-    >>> circuit = sj.load_circuit(path)
-    >>> node, says = "0.attn_out.148", "inside a '...' string"
-    >>> sj.test_hypothesis(model, circuit, node, says, "single_double_quote", pairs=8).explained > 0.9
-    True
-    """
-    require_settings()
-    encoded = _task_of(task).encode("test", pairs, 0, model.require_tokenizer(), model.config.context)
-    return hypothesis_test(model, circuit, node, predicate, encoded)
+    return measure_circuit(model, circuit, as_task(task), pairs, seed, again)
 
 
 def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:
@@ -426,12 +315,6 @@ def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit
     if model is not None:
         check_circuit(model, circuit)
     return circuit
-
-
-def _task_of(spec: str | Task | Sequence[object]) -> Task:
-    if isinstance(spec, Task):
-        return spec
-    return find_task(spec) if isinstance(spec, str) else pairs_task(spec)
 
 
 def _intervention(model: Model, tokens, ablate: Ablate, add: Arrays | None, circuit: Circuit | None):

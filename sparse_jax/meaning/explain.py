@@ -20,8 +20,11 @@ from sparse_jax.meaning.predicates import PREDICATES, token_predicates, truth
 from sparse_jax.model import sites
 from sparse_jax.model.forward import Params, check_ids, forward
 from sparse_jax.model.hooks import Hooks
+from sparse_jax.models.means import text_windows
 from sparse_jax.models.model import Model
+from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.find import Spec, as_task
 
 FORMAT = "sparse_jax.meanings"
 # A predicate is told if its AUC (or one less it) and the share of the variance that it explains are at least
@@ -144,20 +147,36 @@ class Meanings:
         return f"<table>{head}{''.join(rows)}</table>"
 
 
-def explain_circuit(model: Model, circuit: Circuit, pairs: EncodedPairs, windows_WxT: np.ndarray) -> Meanings:
-    """What every node of a circuit does.
+def explain(
+    model: Model,
+    circuit: Circuit,
+    task: Spec,
+    *,
+    text: np.ndarray | None = None,
+    pairs: int = 128,
+) -> Meanings:
+    """What every node of a circuit does: tokens, logits, contexts, answers and the best short predicate.
 
-    pairs: of its task, for the answers. windows: text for contexts and predicates, token ids [W, T]; a
-    predicate is chosen on the first half and measured on the second. Raises InputError for a circuit of
-    another model, and fewer than two windows.
+    text: token ids [W, T] in which contexts and predicates are looked for; default: windows of the model's
+    training text, which is prepared if it is not there. A predicate, such as "inside a string" or "bracket
+    depth at least 2" (`meaning/predicates.py`), is chosen on half of the text and measured on the other: it
+    is told with its AUC, and not at all if none is good. pairs: of the task's test split, for the answers.
+    A table in a notebook; `["0.v.166"]` is one of the nodes.
+
+    Raises InputError for a circuit of another model, fewer than two windows, and tokens that the model does
+    not have.
     """
+    require_settings()
     check_circuit(model, circuit)
+    chosen = as_task(task)
+    encoded = chosen.encode("test", pairs, 0, model.require_tokenizer(), model.config.context)
+    windows_WxT = text_windows(model) if text is None else np.asarray(text)
     require(len(windows_WxT) >= 2, "windows", len(windows_WxT), "at least 2 windows of text")
     check_ids(model.config, windows_WxT, "windows")
     texts = token_texts(model.require_tokenizer(), model.config.vocab_size)
     acts_NxM = _activations(model, circuit.nodes, windows_WxT)
     said = best_predicates(acts_NxM, [[texts[token] for token in row] for row in windows_WxT])
-    answers = _answers(model, circuit, pairs, texts)
+    answers = _answers(model, circuit, encoded, texts)
     effects = _Effects(model, circuit)
     return Meanings(
         circuit,

@@ -17,7 +17,8 @@ from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Patch
 from sparse_jax.models.model import Model
-from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.runtime.settings import require_settings
+from sparse_jax.tasks.find import Spec, as_task
 from sparse_jax.tasks.metrics import LOSSES
 
 
@@ -58,14 +59,38 @@ def node_of(circuit: Circuit, name: str) -> Node:
     return names[name]
 
 
-def hypothesis_test(
-    model: Model, circuit: Circuit, name: str, predicate: str, pairs: EncodedPairs
+def test_hypothesis(
+    model: Model,
+    circuit: Circuit,
+    node: str,
+    predicate: str,
+    task: Spec,
+    *,
+    pairs: int = 128,
 ) -> HypothesisTest:
-    """Runs the circuit on the pairs with a node replaced by two levels; see `sj.test_hypothesis`."""
+    """Does a node do what the predicate says? The task loss of the circuit with the node replaced by it.
+
+    Where the predicate is true the node carries its mean over such tokens of the prompts, elsewhere its mean
+    over the others. node: by name, "0.v.166". predicate: one of `meaning/predicates.py`, "token is ' in'" or
+    "previous token is ' in'".
+
+    Raises InputError for an unknown node or predicate, with the nearest, and a circuit of another model.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+    >>> circuit = sj.load_circuit(path)
+    >>> node, says = "0.attn_out.148", "inside a '...' string"
+    >>> sj.test_hypothesis(model, circuit, node, says, "single_double_quote", pairs=8).explained > 0.9
+    True
+    """
+    require_settings()
     check_circuit(model, circuit)
-    node = node_of(circuit, name)
-    tokens, last, _ = pairs.flat()
-    texts = token_texts(model.require_tokenizer(), model.config.vocab_size)
+    chosen = node_of(circuit, node)
+    context, tokenizer = model.config.context, model.require_tokenizer()
+    encoded = as_task(task).encode("test", pairs, 0, tokenizer, context)
+    tokens, last, _ = encoded.flat()
+    texts = token_texts(tokenizer, model.config.vocab_size)
     rows = [[texts[token] for token in row] for row in tokens]
     true_BxT = truth([predicate], rows).reshape(tokens.shape)
     values = values_of(model, circuit)
@@ -73,30 +98,30 @@ def hypothesis_test(
 
     @jax.jit
     def run(params, where, value):
-        patches = {node.site: Patch(where, value)}
-        patched = dataclasses.replace(hooks, patches=patches, capture=(node.site,))
+        patches = {chosen.site: Patch(where, value)}
+        patched = dataclasses.replace(hooks, patches=patches, capture=(chosen.site,))
         logits, found = forward(model.config, params, tokens, patched)
-        return logits[np.arange(len(last)), last], found[node.site]
+        return logits[np.arange(len(last)), last], found[chosen.site]
 
-    shape = (model.config.n_layers, 1, 1, sites.width(model.config, node.site))
-    where = np.zeros(shape if sites.in_layers(node.site) else shape[1:], bool)
-    where[(node.layer, 0, 0, node.index) if sites.in_layers(node.site) else (0, 0, node.index)] = True
+    shape = (model.config.n_layers, 1, 1, sites.width(model.config, chosen.site))
+    where = np.zeros(shape if sites.in_layers(chosen.site) else shape[1:], bool)
+    where[(chosen.layer, 0, 0, chosen.index) if sites.in_layers(chosen.site) else (0, 0, chosen.index)] = True
 
     def loss(where, value_BxT) -> tuple[float, np.ndarray]:
         value = np.asarray(value_BxT, np.float32)[..., None]
         logits, found = jax.device_get(run(params, where, value))
-        logits = logits.reshape(*pairs.last.shape, -1)
-        return float(np.mean(LOSSES["binary"](logits, pairs.candidates))), found
+        logits = logits.reshape(*encoded.last.shape, -1)
+        return float(np.mean(LOSSES["binary"](logits, encoded.candidates))), found
 
     nothing = np.zeros(tokens.shape, np.float32)
     circuit_loss, found = loss(np.zeros_like(where), nothing)
-    own = (found[node.layer] if sites.in_layers(node.site) else found)[..., node.index]
+    own = (found[chosen.layer] if sites.in_layers(chosen.site) else found)[..., chosen.index]
     real = np.arange(tokens.shape[1]) <= last[:, None]
-    high, low = (_mean(own[real & (true_BxT == is_true)], node.mean) for is_true in (True, False))
+    high, low = (_mean(own[real & (true_BxT == is_true)], chosen.mean) for is_true in (True, False))
     told = auc(true_BxT[real][None], own[real][:, None]).item()
     hypothesis, _ = loss(where, np.where(true_BxT, high, low))
-    ablated, _ = loss(where, nothing + node.mean)
-    return HypothesisTest(node.name, predicate, circuit_loss, hypothesis, ablated, high, low, told)
+    ablated, _ = loss(where, nothing + chosen.mean)
+    return HypothesisTest(chosen.name, predicate, circuit_loss, hypothesis, ablated, high, low, told)
 
 
 def _mean(x: np.ndarray, otherwise: float) -> float:

@@ -15,7 +15,8 @@ from sparse_jax.meaning.explain import of_node
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.model import Model
-from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.runtime.settings import require_settings
+from sparse_jax.tasks.find import Spec, as_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +47,23 @@ class Traces:
         return f"Traces({self.task}: {len(self.in_circuit)} nodes on {len(self.prompts)} prompts)"
 
 
-def traced(model: Model, circuit: Circuit, pairs: EncodedPairs, task: str) -> Traces:
-    """The values on all prompts of the pairs. Raises InputError for a circuit of another model."""
+def trace(model: Model, circuit: Circuit, task: Spec, *, pairs: int = 1, seed: int = 0) -> Traces:
+    """What every node carries at each token of `pairs` test pairs, in the circuit and in the full model.
+
+    For a page: `sj.view(circuit, traces=sj.trace(model, circuit, task))`. Raises InputError for a circuit of
+    another model.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+    >>> sj.trace(model, sj.load_circuit(path), "single_double_quote")
+    Traces(single_double_quote: 17 nodes on 2 prompts)
+    """
+    require_settings()
     check_circuit(model, circuit)
-    tokens, last, candidates = pairs.flat()
+    chosen = as_task(task)
+    encoded = chosen.encode("test", pairs, seed, model.require_tokenizer(), model.config.context)
+    tokens, last, candidates = encoded.flat()
     texts = token_texts(model.require_tokenizer(), model.config.vocab_size)
     params, hooks = circuit_hooks(model, circuit, values_of(model, circuit), jnp.asarray(tokens))
     names = tuple(dict.fromkeys(node.site for node in circuit.nodes))
@@ -65,4 +79,4 @@ def traced(model: Model, circuit: Circuit, pairs: EncodedPairs, task: str) -> Tr
 
     prompts = tuple(tuple(texts[t] for t in row[: end + 1]) for row, end in zip(tokens, last))
     answers = tuple(texts[token] for token in candidates[:, 0])
-    return Traces(task, prompts, answers, values("circuit"), values("model"))
+    return Traces(chosen.name, prompts, answers, values("circuit"), values("model"))

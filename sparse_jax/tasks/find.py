@@ -1,13 +1,26 @@
 """Finds a task by its specification; every command uses this."""
 
+from collections.abc import Sequence
+
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import get_task
 from sparse_jax.tasks.controls import CONTROLS, ControlTask
-from sparse_jax.tasks.own import load_function, read_task
+from sparse_jax.tasks.own import load_function, pairs_task, read_task
 from sparse_jax.tasks.task import Task
 
 FORMS = "a name, NAME.CONTROL, a .jsonl file or FILE.py:FUNCTION"
+
+
+# A task, or what names one: a specification in words, or pairs.
+Spec = str | Task | Sequence[object]
+
+
+def as_task(spec: Spec) -> Task:
+    """A task itself, that of `find_task`, or one of the given pairs. Raises InputError as those do."""
+    if isinstance(spec, Task):
+        return spec
+    return find_task(spec) if isinstance(spec, str) else pairs_task(spec)
 
 
 def find_task(spec: str) -> Task:

@@ -1,5 +1,6 @@
 """Circuits whose nodes are bits: programs that are made of bits lose nothing, and the step is exact."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,7 +12,7 @@ import sparse_jax as sj
 from sparse_jax.circuits.compact_circuit import Levels
 from sparse_jax.circuits.folding import fold
 from sparse_jax.inputs import InputError
-from sparse_jax.meaning.bits import binarized, task_loss, with_levels
+from sparse_jax.meaning.bits import task_loss, with_levels
 from tests.circuits.test_compact_circuit import USUAL, circuit_of, model_of, values_of
 
 
@@ -70,11 +71,10 @@ def test_nodes_that_keep_their_own_values_change_nothing():
 
 def test_wrong_input_is_named(quotes):
     program, circuit = quotes
-    splits = {"train": program.pairs("train")}
-    outputs = sorted(set(splits["train"].candidates.reshape(-1).tolist()))
-    small = fold(program.model, circuit, program.values, outputs)
     with pytest.raises(InputError, match="^steps: 0"):
-        binarized(program.model, circuit, program.values, small, splits, 0)
-    frozen = small.replace(frozen_norms=True)
+        sj.binarize(program.model, circuit, program.task, steps=0, train_pairs=4)
+    frozen = dataclasses.replace(
+        circuit, provenance={**circuit.provenance, "pruning": {"frozen_norms": True}}
+    )
     with pytest.raises(InputError, match="^circuit: 'frozen norms'"):
-        binarized(program.model, circuit, program.values, frozen, splits, 1)
+        sj.binarize(program.model, frozen, program.task, train_pairs=4)

@@ -10,7 +10,7 @@ import sparse_jax as sj
 from sparse_jax.circuits.graph import Node
 from sparse_jax.faithfulness.known_programs import make_program
 from sparse_jax.inputs import InputError
-from sparse_jax.meaning.explain import GOOD, auc, best_predicates, explain_circuit, explained
+from sparse_jax.meaning.explain import GOOD, auc, best_predicates, explained
 from sparse_jax.models.means import save_means
 
 
@@ -18,7 +18,7 @@ from sparse_jax.models.means import save_means
 def meanings(quotes):
     program, circuit = quotes
     pairs = program.pairs("train")
-    return explain_circuit(program.model, circuit, pairs, pairs.tokens.reshape(-1, pairs.tokens.shape[-1]))
+    return sj.explain(program.model, circuit, program.task, text=pairs.flat().tokens)
 
 
 def test_nodes_are_what_they_were_made_to_be(meanings):
