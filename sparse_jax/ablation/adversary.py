@@ -12,6 +12,7 @@ from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
+from sparse_jax.model.narrow import Narrow
 from sparse_jax.tasks.packing import Pairs
 
 # Projected ascent by the gradient's sign: from a share of 1/2, the ends of [0, 1] are reached in 3 steps.
@@ -26,10 +27,15 @@ class How(NamedTuple):
     objective: str = "binary"
     frozen_norms: bool = False
 
-    def losses(self, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs) -> jax.Array:
-        """The loss [P] of every pair under the gates, where closed nodes are `ablated`."""
+    def losses(
+        self, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs, narrow: Narrow | None = None
+    ) -> jax.Array:
+        """The loss [P] of every pair under the gates, where closed nodes are `ablated`.
+
+        With `narrow` only its nodes are computed.
+        """
         given = self.config, params, gates, ablated.values, pairs, self.objective
-        return pair_losses(*given, frozen_norms=self.frozen_norms, share=ablated.share)
+        return pair_losses(*given, frozen_norms=self.frozen_norms, narrow=narrow, share=ablated.share)
 
 
 def attacked(how: How, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs) -> Ablated:

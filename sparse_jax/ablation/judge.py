@@ -16,13 +16,15 @@ from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs
 from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, kinds_of
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, only_between_open
+from sparse_jax.circuits.narrowing import Widths, fitting_widths, narrow_model
 from sparse_jax.inputs import require
+from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import Estimate
 from sparse_jax.tasks.packing import Pairs, shortest
-from sparse_jax.trees import Array
+from sparse_jax.trees import Array, Arrays
 
 # The largest inputs of one call: they bound the memory, and rows can be abandoned only between calls.
 VARIANTS = 16
@@ -168,6 +170,7 @@ class Judge:
         first m. Losses are never negative, so a row is abandoned as soon as the items so far prove a mean
         above `limit` under one of the kinds; it is then set to inf, as it is for NaN.
         """
+        alive = _open_in_any(gates, ranks, closed_Cx2)
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         untouched = {key: jnp.full(gate.shape, -1, jnp.int32) for key, gate in gates.items()}
         ranks = {**untouched, **{key: jnp.asarray(rank, jnp.int32) for key, rank in ranks.items()}}
@@ -175,15 +178,15 @@ class Judge:
         each = np.bincount(kind_M)
         losses = np.zeros((len(closed_Cx2), len(kind_M)))
         totals = np.zeros((len(closed_Cx2), len(each)))
-        alive = np.arange(len(closed_Cx2))
+        left = np.arange(len(closed_Cx2))
         for batch in self._batches(PAIRS):
-            found = self._run(gates, ranks, closed_Cx2[alive], batch)[:, : len(batch.places)]
+            found = self._run(gates, ranks, closed_Cx2[left], batch, alive)[:, : len(batch.places)]
             found = np.where(np.isnan(found), np.inf, found)
-            losses[np.ix_(alive, batch.places)] = found
-            totals[alive, batch.kind] += found.sum(axis=1)
-            hopeless = (totals[alive] > limit * each).any(axis=1)
-            losses[alive[hopeless]] = np.inf
-            alive = alive[~hopeless]
+            losses[np.ix_(left, batch.places)] = found
+            totals[left, batch.kind] += found.sum(axis=1)
+            hopeless = (totals[left] > limit * each).any(axis=1)
+            losses[left[hopeless]] = np.inf
+            left = left[~hopeless]
         return losses
 
     def bound(self, losses_CxM: np.ndarray) -> np.ndarray:
@@ -277,9 +280,15 @@ class Judge:
             draws = jax.tree.map(operator.itemgetter(chosen), self.items.draws[kind])
             yield Batch(kind, own[start : start + size_here], pairs, draws)
 
-    def _run(self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Batch) -> np.ndarray:
+    def _run(
+        self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Batch, alive: Arrays
+    ) -> np.ndarray:
+        """The losses of the variants on a batch; `alive`, what is open in any of them."""
         together = 1 if jax.default_backend() == "cpu" else VARIANTS
-        run = _compiled(self._how(gates, batch.kind), together)
+        how = self._how(gates, batch.kind)
+        widths = _widths(how, alive)
+        run = _compiled(how, together, widths)
+        alive = alive if widths else {}
         pairs, draws = batch.pairs, self._drawn(gates, batch)
         found = [np.zeros((0, len(pairs.tokens)))]
         for start in range(0, len(closed_Cx2), VARIANTS):
@@ -287,29 +296,52 @@ class Judge:
             padded = np.concatenate([part, np.zeros((VARIANTS - len(part), 2), np.int32)])
             ablated = self.ablated if gates else {}
             constants = self.constants if gates else {}
-            losses = run(self.params, ablated, constants, gates, ranks, pairs, draws, padded, len(part))
+            variants = gates, ranks, pairs, draws, padded, len(part)
+            losses = run(self.params, ablated, constants, *variants, alive)
             found.append(np.asarray(losses, np.float64)[: len(part)])
         return np.concatenate(found)
 
 
+def _open_in_any(gates: Gates, ranks: Gates, closed_Cx2: np.ndarray) -> dict[str, np.ndarray]:
+    """What is open in at least one of the variants, in the gates' shapes."""
+    found = {key: np.asarray(gate) > 0 for key, gate in gates.items()}
+    if len(closed_Cx2):
+        start, stop = closed_Cx2[:, 0].max(), closed_Cx2[:, 1].min()
+        for key, rank in ranks.items():
+            found[key] &= ~((start <= np.asarray(rank)) & (np.asarray(rank) < stop))
+    return found
+
+
+def _widths(how: How, alive: Arrays) -> Widths | None:
+    """How narrow a program has room for what is alive; None for the full width.
+
+    Only nodes can be left out, and only where they carry constants.
+    """
+    nodes_alone = set(sites.LAYER_SITES) <= set(alive) and not any(map(sites.is_edge, alive))
+    if not nodes_alone or not is_constant(how.kind):
+        return None
+    return fitting_widths(how.config, alive)
+
+
 @functools.cache
-def _compiled(how: How, together: int):
+def _compiled(how: How, together: int, widths: Widths | None):
     """The program; `together` variants are run side by side: 1 on a CPU, where that is no faster."""
 
-    def losses_of(closed_2, params, ablated, gates, ranks, pairs):
+    def losses_of(closed_2, params, ablated, gates, ranks, pairs, narrow):
         chosen = {key: (closed_2[0] <= rank) & (rank < closed_2[1]) for key, rank in ranks.items()}
         opened = {key: jnp.where(chosen[key], 0.0, gate) for key, gate in gates.items()}
         gates = only_between_open(opened)
         worst = attacked(how, params, gates, ablated, pairs)
-        return how.losses(params, gates, worst, pairs)
+        return how.losses(params, gates, worst, pairs, narrow)
 
-    def run(params, means, constants, gates, ranks, pairs, draws, closed_Cx2, count):
+    def run(params, means, constants, gates, ranks, pairs, draws, closed_Cx2, count, alive):
         # once for all variants
         ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
+        narrow = narrow_model(how.config, params, ablated.values, alive, widths) if widths else None
 
         def fill_in(i, found_CxP):
             rows = jax.lax.dynamic_slice_in_dim(closed_Cx2, i * together, together)
-            losses = jax.vmap(lambda row: losses_of(row, params, ablated, gates, ranks, pairs))(rows)
+            losses = jax.vmap(lambda row: losses_of(row, params, ablated, gates, ranks, pairs, narrow))(rows)
             return jax.lax.dynamic_update_slice_in_dim(found_CxP, losses, i * together, axis=0)
 
         # as many rounds as there are variants to run: padding rows of the array cost nothing

@@ -14,9 +14,10 @@ from jax.sharding import PartitionSpec as P
 from jax.stages import Compiled
 
 from sparse_jax.ablation.draws import constant_ablated
+from sparse_jax.circuits.narrowing import full_widths, narrow_model, narrowed
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.drop import alive_nodes, narrow_model
+from sparse_jax.pruning.drop import alive_nodes
 from sparse_jax.pruning.step import Lane, LaneState, Shared, lane_step
 from sparse_jax.runtime import memory
 
@@ -143,7 +144,8 @@ def lanes_program(config: ModelConfig, prune: PruneConfig, mesh: Mesh, part: int
         narrow = None
         if part > 1:
             ablated = constant_ablated(prune.ablation, shared.means)
-            narrow = narrow_model(config, shared.params, ablated, alive_nodes(config, lane), part)
+            widths = narrowed(full_widths(config), part)
+            narrow = narrow_model(config, shared.params, ablated, alive_nodes(config, lane), widths)
 
         def step(i, carry):
             state, history = carry

@@ -175,7 +175,7 @@ def test_the_full_model_is_judged_by_the_program_of_its_circuits():
     judge, gates = strict("mean+resample"), random_gates(1)
     opened = {site: np.ones_like(gate) for site, gate in gates.items()}
     judge.losses(gates)
-    program = evaluate._compiled(How(judge.config, "mean"), 1)
+    program = evaluate._compiled(How(judge.config, "mean"), 1, None)
     before = program._cache_size()
     full = judge.full_losses(opened)
     assert program._cache_size() == before > 0

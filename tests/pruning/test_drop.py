@@ -1,4 +1,4 @@
-"""A narrow model gives what the full model gives with the left out nodes closed; lanes that drop gates."""
+"""Lanes that drop gates while they are trained."""
 
 import dataclasses
 
@@ -7,133 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import tie
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import forward, initialize
-from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.pruning import drop as rules
 from sparse_jax.pruning import lanes as engine
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.drop import narrow_model, smallest_parts
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
-from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.tasks.packing import pack_pairs
-from sparse_jax.topk import chunks
 from tests.planted import CONFIG as PLANTED
 from tests.planted import planted_gates, planted_pairs, planted_params
-
-BASE = ModelConfig(vocab_size=24, context=16, n_layers=2, d_model=16, d_head=2, d_mlp=32, unroll=False)
-LAYER_NORM = {
-    "activation_fraction": None,
-    "activation": "gelu_tanh",
-    "residual_activation": "relu",
-    "norm": "layer",
-}
-WITHOUT_EXTRAS = {"attention_sink": False, "bias": False, "activation": "relu"}
-CONCATENATED = {"positions": "concatenated", "d_position": 8, "unroll": True}
-SHARED = 5
-
-
-def pairs_and_alive(config, part, silent):
-    """Pairs, and random nodes that fit `part` tightly; layer 1 has none at the site `silent`."""
-    rng = np.random.default_rng(6)
-    tokens = rng.integers(1, 24, (3, 2, 8)).astype(np.int32)
-    tokens[:, 1, :SHARED] = tokens[:, 0, :SHARED]
-    last = np.array([[7, 6], [7, 7], [5, 7]], np.int32)
-    shapes = sites.node_shapes(config, sites.LAYER_SITES)
-    alive = {site: rng.random(shape) < 0.8 for site, shape in shapes.items()}
-    for source in rules.SOURCES:
-        shape = (2, config.n_heads if source == "heads" else sites.width(config, source))
-        order = np.argsort(rng.random(shape), axis=1)
-        mask = order < rules.chosen_width(config, source, part)
-        if source != "heads":
-            alive[source] = mask
-            continue
-        for site in ("q", "k", "v"):
-            alive[site] &= mask.repeat(config.d_head, axis=1)
-    alive[silent][1] = False
-    return EncodedPairs(tokens, last, tokens[..., :2]), alive
-
-
-@pytest.mark.parametrize(
-    ("changes", "part", "packed", "silent", "frozen", "alone"),
-    [
-        ({}, 4, True, "mlp_out", False, True),
-        pytest.param(WITHOUT_EXTRAS, 4, False, "attn_out", True, False, marks=pytest.mark.slow),
-        pytest.param(CONCATENATED, 8, True, "attn_out", True, False, marks=pytest.mark.slow),
-        pytest.param(LAYER_NORM, 8, False, "mlp_out", False, True, marks=pytest.mark.slow),
-    ],
-)
-def test_logits_and_gradients_are_those_of_the_full_model(
-    monkeypatch, changes, part, packed, silent, frozen, alone
-):
-    if alone:  # as on a machine with one device, where 4 rows of the 32 neurons are made at once
-        monkeypatch.setattr(jax, "device_count", lambda: 1)
-        monkeypatch.setattr(chunks, "CACHE_BYTES", 1024)
-    config = dataclasses.replace(BASE, **changes)
-    params = initialize(config, jax.random.key(0))
-    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, params)
-    for matrix in ("q", "k"):  # rows of attention that are neither even nor full of one token
-        params["layers"]["attn"][matrix]["kernel"] *= 3
-    if config.attention_sink:
-        params["layers"]["attn"]["sink"] += jnp.linspace(-1, 2, config.n_heads)
-    rng = np.random.default_rng(2)
-    shapes = sites.node_shapes(config, sites.LAYER_SITES)
-    ablated = {site: jnp.float32(0.5 * rng.normal(size=shape)) for site, shape in shapes.items()}
-    pairs, alive = pairs_and_alive(config, part, silent)
-    # of the chosen nodes some are closed, but not for good
-    gates = {site: jnp.float32(mask & (rng.random(mask.shape) < 0.9)) for site, mask in alive.items()}
-    weights = jnp.float32(rng.normal(size=(3, 2, 24)))
-    ablated[sites.EMBED_SITE] = jnp.float32(0.5 * rng.normal(size=config.d_model))
-    gates[sites.EMBED_SITE] = jnp.float32(rng.random(config.d_model) < 0.8)
-    pairs = jax.tree.map(jnp.asarray, pack_pairs(pairs) if packed else pairs)
-    assert smallest_parts(config, {site: mask[None] for site, mask in alive.items()}) == [part]
-
-    def result(gates, params, ablated, pairs, narrow):
-        logits = last_logits(config, params, gates, ablated, pairs, frozen, narrow)
-        return (logits * weights).sum(), logits
-
-    @jax.jit
-    def both(gates, alive, params, ablated, pairs):
-        own = narrow_model(config, params, ablated, alive, part)
-        run = jax.value_and_grad(result, has_aux=True)
-        return [run(gates, params, ablated, pairs, narrow) for narrow in (None, own)]
-
-    ((_, whole), expected), ((_, found), gradients) = both(gates, alive, params, ablated, pairs)
-    np.testing.assert_allclose(found, whole, atol=1e-4)
-    for site in gates:
-        mask = alive.get(site, True)
-        largest = np.abs(expected[site] * mask).max()
-        assert largest > 1e-3, site
-        np.testing.assert_allclose(gradients[site] * mask, expected[site] * mask, atol=1e-3 * largest)
-
-
-def test_a_narrow_model_refuses_what_it_does_not_compute():
-    config = ModelConfig(vocab_size=24, context=16, n_layers=2, d_model=16, d_head=4, unroll=False)
-    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, initialize(config, jax.random.key(0)))
-    tokens = jax.random.randint(jax.random.key(1), (3, 10), 0, 24)
-    shapes = sites.node_shapes(config, sites.LAYER_SITES)
-    gates = {site: jnp.ones(shape).at[:, ::4].set(0) for site, shape in shapes.items()}
-    ablated = {site: jnp.zeros(shape) for site, shape in shapes.items()}
-    own = narrow_model(config, params, ablated, {site: gate > 0 for site, gate in gates.items()}, 1)
-    vector = jnp.full(16, 0.5)
-    outside = Hooks(gates, ablated, additions={"final_resid": vector}, capture=("final_resid",))
-    found, full = (
-        jax.jit(forward, static_argnums=0)(config, params, tokens, outside, narrow=narrow)
-        for narrow in (own, None)
-    )
-    np.testing.assert_allclose(found[0], full[0], atol=1e-4)
-    np.testing.assert_allclose(found[1]["final_resid"], full[1]["final_resid"], atol=1e-4)
-    for kind, given in {
-        "capture": ("q",),
-        "additions": {"q": vector},
-        "patches": {"q": Patch(jnp.bool_(True), vector)},
-    }.items():
-        with pytest.raises(InputError, match=f"hooks.{kind}: 'q' in a narrow model; valid: the full model"):
-            forward(config, params, tokens, Hooks(gates, ablated, **{kind: given}), narrow=own)
 
 
 def test_a_gate_is_dropped_that_could_hardly_come_back():
