@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from experiments.bench.timing import Seconds, best
+from experiments.bench.timing import Seconds, best, matmul_gflops
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
@@ -73,3 +73,29 @@ def time_lanes(
 
     jax.block_until_ready(run())
     return Seconds(*(value / steps / count for value in best(run, repeats))), min(count, plan.lanes)
+
+
+def lanes_row(
+    config: ModelConfig,
+    prune: PruneConfig,
+    shared: Shared,
+    floor: float,
+    count: int,
+    part: int,
+    steps: int,
+    repeats: int,
+) -> dict[str, object]:
+    """What `time_lanes` finds, beside the time of the FLOP of `floor` at the speed of products.
+
+    That speed is the best of before and after. Wall times, and CPU times of all threads ("cpu_").
+    """
+    before = matmul_gflops()
+    seconds, at_once = time_lanes(config, prune, shared, count, part, steps, repeats)
+    gflops = [max(pair) for pair in zip(before, matmul_gflops())]
+    row = {"lanes": count, "part": part, "side_by_side": at_once}
+    row |= {"prunings_per_hour": 3600 / (seconds.wall * prune.steps), "steps_of_a_pruning": prune.steps}
+    for kind, value, speed in zip(("", "cpu_"), seconds, gflops):
+        row |= {f"{kind}ms_per_lane_step": 1e3 * value, f"{kind}matmul_gflops": speed}
+        least = 1e-9 * floor / speed
+        row |= {f"{kind}floor_ms": 1e3 * least, f"{kind}times_floor": value / least}
+    return row

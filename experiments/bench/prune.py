@@ -15,8 +15,8 @@ import jax
 from absl import flags
 
 from experiments import command
-from experiments.bench.lane_steps import floor_flop, random_task, time_lanes
-from experiments.bench.timing import matmul_gflops
+from experiments.bench.lane_steps import floor_flop, lanes_row, random_task
+from experiments.bench.timing import shown
 from sparse_jax.inputs import require
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
@@ -44,19 +44,12 @@ def main() -> None:
     config = ModelConfig(VOCABULARY.value, n_layers=LAYERS.value, d_model=WIDTH.value)
     prune = PruneConfig(pairs_per_step=PAIRS.value)
     task = random_task(config, PAIRS.value, TOKENS.value, SHARED.value)
-    floor = 1e-9 * floor_flop(config, 2 * PAIRS.value * TOKENS.value)
+    floor = floor_flop(config, 2 * PAIRS.value * TOKENS.value)
     counts = [int(count) for count in LANES.value]
     for count, part in [(count, 1) for count in counts] + [(counts[-1], int(part)) for part in PARTS.value]:
-        before = matmul_gflops()
-        seconds, at_once = time_lanes(config, prune, task, count, part, STEPS.value, REPEATS.value)
-        gflops = [max(pair) for pair in zip(before, matmul_gflops())]
-        row = {"lanes": count, "part": part, "side_by_side": at_once, "shared_tokens": SHARED.value}
-        row |= {"prunings_per_hour": 3600 / (seconds.wall * prune.steps), "steps_of_a_pruning": prune.steps}
-        for kind, value, speed in zip(("", "cpu_"), seconds, gflops):
-            row |= {f"{kind}ms_per_lane_step": 1e3 * value, f"{kind}matmul_gflops": speed}
-            row |= {f"{kind}floor_ms": 1e3 * floor / speed, f"{kind}times_floor": value * speed / floor}
-        shown = {name: float(f"{value:.4g}") for name, value in row.items()}
-        print(json.dumps({**shown, "device": jax.devices()[0].device_kind}), flush=True)
+        row = lanes_row(config, prune, task, floor, count, part, STEPS.value, REPEATS.value)
+        row |= {"shared_tokens": SHARED.value, "device": jax.devices()[0].device_kind}
+        print(json.dumps(shown(row)), flush=True)
 
 
 if __name__ == "__main__":

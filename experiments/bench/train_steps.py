@@ -2,11 +2,13 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 import optax
 
+from experiments.bench.timing import interleaved, matmul_gflops
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.optimizer import OptimizerConfig, sparse_optimizer
@@ -94,3 +96,27 @@ class Runner:
         jax.block_until_ready(self.state)
         if not metrics["finite"]:
             raise FloatingPointError("the loss is not finite")
+
+
+def step_rows(name: str, size: Size, repeats: int) -> Iterator[dict[str, object]]:
+    """A row for each variant of a size: its time, its share of the speed of products, and its memory.
+
+    The variants run alternately; times are medians of `repeats` steps.
+    """
+    runners = {variant: Runner(size, variant) for variant in VARIANTS}
+    speed = matmul_gflops(dtype=size.compute_dtype)[0]
+    seconds, load = interleaved(runners, repeats)
+    speed = max(speed, matmul_gflops(dtype=size.compute_dtype)[0])
+    for variant, runner in runners.items():
+        row = {"size": name, "variant": variant, "ms": 1e3 * seconds[variant]}
+        row["over_dense"] = seconds[variant] / seconds["dense"]
+        row["useful_gflops"] = 1e-9 * size.useful_flop / seconds[variant]
+        row |= {"matmul_gflops": speed, "of_matmul": row["useful_gflops"] / speed}
+        row["compile_s"] = runner.compile_seconds
+        row["peak_gb"] = 1e-9 * runner.peak_bytes
+        row["peak_over_dense"] = runner.peak_bytes / runners["dense"].peak_bytes
+        if variant in ("sparse", "annealing"):
+            for share, without in (("projection", "activations_only"), ("abs_top_k", "weights_only")):
+                row[f"{share}_share"] = 1 - seconds[without] / seconds[variant]
+        row["foreign_load"] = load
+        yield row

@@ -19,6 +19,8 @@ from sparse_jax.model.hooks import Hooks
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.packing import pack_pairs
 
+pytestmark = pytest.mark.accelerator
+
 CONFIG = ModelConfig(vocab_size=20, context=8, n_layers=2, d_model=8, d_head=4)
 PAIRS = 5
 LAST = np.array([[7, 7], [3, 7], [5, 2], [4, 4], [6, 5]], np.int32)

@@ -10,6 +10,8 @@ from sparse_jax.model import attention
 from sparse_jax.model.attention import attend, attention_pattern
 from sparse_jax.topk import chunks
 
+pytestmark = pytest.mark.accelerator
+
 
 def causal(tokens):
     return jnp.tril(jnp.ones((tokens, tokens), bool))

@@ -14,6 +14,8 @@ from sparse_jax.model.forward import initialize, num_params, summary
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.trees import named_leaves
 
+pytestmark = pytest.mark.accelerator
+
 forward = jax.jit(model.forward, static_argnums=0)
 
 

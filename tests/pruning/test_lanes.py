@@ -17,6 +17,8 @@ from sparse_jax.pruning.lanes import make_lanes, optimize_gates
 from sparse_jax.runtime import memory
 from tests.planted import CIRCUIT, CONFIG, planted_gates, planted_pairs, planted_params
 
+pytestmark = pytest.mark.accelerator
+
 PRUNE = PruneConfig(
     steps=200, pairs_per_step=4, train_pairs=8, learning_rate=0.004, k_coef=0.01, target_loss=0.15
 )
@@ -90,9 +92,10 @@ def test_lanes_of_several_tasks_differ_and_each_depends_on_itself_alone(six):
 @pytest.fixture
 def together(monkeypatch):
     """Lanes side by side, as on an accelerator."""
-    monkeypatch.setattr(program, "LANES_TOGETHER", ("cpu",))
+    monkeypatch.setattr(program, "LANES_TOGETHER", ("cpu", *program.LANES_TOGETHER))
 
 
+@pytest.mark.several_devices
 def test_lanes_side_by_side_run_in_groups_that_fit_and_it_is_said(six, together, monkeypatch, capsys):
     tasks, lanes, all_six = six
     # nine lanes on four devices are three on each
@@ -116,6 +119,7 @@ def test_lanes_side_by_side_run_in_groups_that_fit_and_it_is_said(six, together,
         run(SHORT, lanes, tasks)
 
 
+@pytest.mark.several_devices
 def test_what_the_compiler_itself_refuses_runs_in_groups(six, together, monkeypatch, capsys):
     tasks, lanes, all_six = six
     lanes, compiled = take(lanes, [0, 1, 2] * 3), program._compiled

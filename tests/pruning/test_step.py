@@ -20,6 +20,8 @@ from sparse_jax.pruning.logits import logit_shapes
 from sparse_jax.pruning.step import Lane, Shared, _batch, _rows, lane_step, new_lane
 from tests.planted import CONFIG, planted_gates, planted_pairs, planted_params
 
+pytestmark = pytest.mark.accelerator
+
 PRUNE = PruneConfig(steps=8, pairs_per_step=4, train_pairs=12, tied_qk=False)
 TIED = dataclasses.replace(PRUNE, tied_qk=True)
 # the clip is so small that Adam's epsilon counts; without that, Adam undoes most of a clip

@@ -10,6 +10,8 @@ from sparse_jax.topk.keys import magnitude_keys
 from sparse_jax.topk.matrix import keep_largest
 from tests.topk.adversarial import array, largest
 
+pytestmark = pytest.mark.accelerator
+
 
 def select(weights, axis, protected, kept):
     weights = jnp.asarray(weights, jnp.float32)[None]

@@ -12,6 +12,8 @@ from sparse_jax.sparsity.rules import sparse_leaves
 from sparse_jax.trees import named_leaves
 from tests.sparsity.trees import small_params
 
+pytestmark = pytest.mark.accelerator
+
 TOTAL = 40
 CONFIG = SparsityConfig(0.55, anneal_start=0.1, anneal_end=0.5)
 

@@ -19,6 +19,8 @@ from sparse_jax.training.loss import next_token_loss
 from sparse_jax.trees import named_leaves
 from tests.topk.adversarial import array
 
+pytestmark = pytest.mark.accelerator
+
 lowers_for_cuda = pytest.mark.skipif(
     jax.__version_info__ >= (0, 11), reason="jax 0.11 lowers Triton kernels only where there is a GPU"
 )
@@ -85,6 +87,7 @@ import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sparse_jax.topk.kernel import keep_largest
 from sparse_jax.topk.rows import abs_top_k
+jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 place = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))

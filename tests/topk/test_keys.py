@@ -4,6 +4,8 @@ import pytest
 
 from sparse_jax.topk.keys import magnitude_keys
 
+pytestmark = pytest.mark.accelerator
+
 
 def test_keys_order_as_magnitudes_do_where_floats_may_be_flushed():
     ascending = np.float32([0.0, 1e-45, -1e-40, 1.2e-38, -1.0, 1.0000001, -3.4e38, np.inf, np.nan])

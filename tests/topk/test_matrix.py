@@ -12,6 +12,8 @@ from sparse_jax.topk.keys import magnitude_keys
 from sparse_jax.topk.matrix import keep_largest
 from tests.topk.adversarial import array, largest
 
+pytestmark = pytest.mark.accelerator
+
 on_cpu = jax.jit(keep_largest)
 for_accelerators = jax.jit(
     partial(matrix._select, search=partial(matrix._search, count=matrix._count_all, probes=7))

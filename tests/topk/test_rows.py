@@ -13,6 +13,8 @@ from sparse_jax.topk.keys import magnitude_keys
 from sparse_jax.topk.rows import abs_top_k
 from tests.topk.adversarial import array
 
+pytestmark = pytest.mark.accelerator
+
 on_several_devices = jax.jit(abs_top_k, static_argnums=1)
 
 

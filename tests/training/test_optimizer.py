@@ -9,6 +9,8 @@ from sparse_jax.training.optimizer import OptimizerConfig, learning_rate, sparse
 from sparse_jax.trees import named_leaves
 from tests.sparsity.trees import small_params
 
+pytestmark = pytest.mark.accelerator
+
 DENSE = SparsityConfig(1.0)
 DECAYED = ("embed/kernel", "layers/attn/q/kernel", "layers/mlp/up/kernel")
 

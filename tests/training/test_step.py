@@ -17,6 +17,8 @@ from sparse_jax.training.program import train_program
 from sparse_jax.training.state import new_state
 from sparse_jax.training.step import make_train_step
 
+pytestmark = pytest.mark.accelerator
+
 
 @pytest.fixture
 def pieces(config):
