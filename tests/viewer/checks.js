@@ -64,12 +64,24 @@ assert.deepEqual(relatives(circuit.nodes[5], circuit.nodes).nodes.map(named), [
 ]);
 assert.deepEqual(relatives(circuit.nodes[7], circuit.nodes).nodes, []);
 
-assert.equal(drawnEdges(circuit, 0, 4).length, 4);
+const all = new Set(circuit.nodes);
+assert.equal(drawnEdges(circuit, all, 0, 4).length, 4);
 assert.deepEqual(
-  drawnEdges(circuit, 2, 100).map((edge) => edge.weight),
+  drawnEdges(circuit, all, 2, 100).map((edge) => edge.weight),
   [-4, 3, 2],
 );
-assert.equal(drawnEdges(circuit, 9, 100).length, 0);
+assert.equal(drawnEdges(circuit, all, 9, 100).length, 0);
+// without a node, none of its edges; the best ranked come first, and of equals the earlier
+const fewer = new Set(circuit.nodes.filter((node) => node.name !== "0.attn_in.1"));
+assert.deepEqual(
+  drawnEdges(circuit, fewer, 0, 100).map((edge) => edge.weight),
+  [1, 0.5, 0.25],
+);
+const scored = unpacked({ ...entry, nodes: rows.map((row, i) => [...row, 0, i % 3]) }, shared);
+assert.deepEqual(
+  scored.ranked.slice(0, 5).map((node) => node.id),
+  [2, 5, 8, 11, 1],
+);
 
 assert.deepEqual(
   rowsOf(circuit.nodes).map((row) => row.segments.map((s) => s.site + s.nodes.length).join(" ")),

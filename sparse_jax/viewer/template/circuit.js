@@ -31,7 +31,8 @@ function unpacked(entry, payload) {
     link.from.links.push(link);
     link.to.links.push(link);
   }
-  return { ...entry, nodes, edges, links, strongest: Math.abs(edges[0]?.weight) || 1 };
+  const ranked = nodes.toSorted((a, b) => b.score - a.score || a.id - b.id);
+  return { ...entry, nodes, ranked, edges, links, strongest: Math.abs(edges[0]?.weight) || 1 };
 }
 
 // The nodes of one residual channel, in forward order, from its first writer to its last reader: each
@@ -84,8 +85,9 @@ function relatives(node, nodes) {
   };
 }
 
-// The strongest edges with at least this |weight|, at most `limit`; edges come sorted.
-function drawnEdges(circuit, threshold, limit) {
-  const weaker = circuit.edges.findIndex((edge) => Math.abs(edge.weight) < threshold);
-  return circuit.edges.slice(0, Math.min(limit, weaker === -1 ? circuit.edges.length : weaker));
+// The strongest edges between `nodes` with at least this |weight|, at most `limit`; edges come sorted.
+function drawnEdges(circuit, nodes, threshold, limit) {
+  return circuit.edges
+    .filter(({ source, target, weight }) => Math.abs(weight) >= threshold && nodes.has(source) && nodes.has(target))
+    .slice(0, limit);
 }
