@@ -105,12 +105,20 @@ def _drawn(entry: TaskCircuit, nodes: Sequence[Node]) -> dict[str, object]:
 
 
 def _traced(traces: Mapping[str, Any]) -> dict[str, object]:
-    """Prompts, answers, and by run and node's name the values at every token."""
+    """Prompts, answers, by run and node's name the values at every token, and heads with whole percents."""
     runs = {
         run: {name: [[_short(x) for x in row] for row in rows] for name, rows in traces[run].items()}
         for run in ("circuit", "model")
     }
-    return {"prompts": traces["prompts"], "answers": traces["answers"], **runs}
+    heads = [
+        {name: _percents(part) if name in ("circuit", "model") else part for name, part in head.items()}
+        for head in traces["heads"]
+    ]
+    return {"prompts": traces["prompts"], "answers": traces["answers"], **runs, "heads": heads}
+
+
+def _percents(patterns: Sequence[Sequence[Sequence[float]]]) -> list[list[list[int]]]:
+    return [[[round(100 * weight) for weight in row] for row in pattern] for pattern in patterns]
 
 
 def _meant(meanings: Mapping[str, Any]) -> dict[str, object]:

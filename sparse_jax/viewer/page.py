@@ -22,6 +22,7 @@ SCRIPTS = (
     "layout.js",
     "panel.js",
     "traces.js",
+    "heads.js",
     "pointing.js",
     "zoom.js",
     "picture.js",

@@ -15,7 +15,7 @@ function hintPanel() {
   ];
 }
 
-function nodePanel(node, circuit, onGo) {
+function nodePanel(node, circuit, choice, onGo) {
   const related = relatives(node, circuit.nodes);
   return [
     element("p", { class: "which" }, swatch(circuit.model), `${circuit.model} model`),
@@ -31,7 +31,7 @@ function nodePanel(node, circuit, onGo) {
     connections("Inputs", node.inputs, (edge) => edge.source, onGo),
     connections("Outputs", node.outputs, (edge) => edge.target, onGo),
     related.nodes.length ? relatedList(related, onGo) : null,
-    ...(circuit.traces ? traceList(node, circuit.traces) : []),
+    ...(circuit.traces ? traceList(node, circuit.traces, choice) : []),
     element("h5", {}, node.meant ? "Text, from the most to the least active" : "Most activating text"),
     ...exemplarList(node),
   ];

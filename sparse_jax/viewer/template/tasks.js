@@ -69,8 +69,14 @@ function taskView(task, payload) {
   const panel = element("aside", { class: "panel", "aria-label": "The node looked at" });
   const heard = element("p", { class: "spoken", "aria-live": "polite" });
   const held = { view: null, node: null };
+  const refresh = (changed) => {
+    Object.assign(choice, changed);
+    for (const each of views) each.heads?.refresh();
+    show(held.view, held.node, true);
+  };
+  const choice = { pair: 0, member: 0, choose: (pair) => refresh({ pair }), turn: (member) => refresh({ member }) };
   const views = circuits.map((circuit) =>
-    circuitView(circuit, payload, (view, node, { pinned }) => {
+    circuitView(circuit, choice, (view, node, { pinned }) => {
       if (pinned) Object.assign(held, { view: node ? view : null, node });
       else if (node === null) [view, node] = [held.view ?? view, held.node];
       show(view, node);
@@ -78,12 +84,12 @@ function taskView(task, payload) {
     }),
   );
   const shown = { node: undefined };
-  const show = (view, node) => {
-    if (shown.node === node) return;
+  const show = (view, node, anew = false) => {
+    if (shown.node === node && !anew) return;
     shown.node = node;
     for (const each of views) each.look(each === view ? node : null);
     panel.replaceChildren(
-      ...(node ? nodePanel(node, view.circuit, (next) => view.go(next)) : hintPanel()).flat().filter(Boolean),
+      ...(node ? nodePanel(node, view.circuit, choice, (next) => view.go(next)) : hintPanel()).flat().filter(Boolean),
     );
   };
   show(null, null);

@@ -2,13 +2,13 @@
 
 const DRAWN_AT_MOST = 1200;
 
-// One circuit with its header and controls. Returns {host, circuit, look(node), go(node), mark(class, nodes),
-// trail(steps), best(k), draw()}.
-function circuitView(circuit, payload, onLook) {
+// One circuit with its header and controls; `choice` says on which prompts (`heads.js`). Returns {host, circuit, look(node), go(node), mark(class, nodes),
+// trail(steps), best(k), heads, draw()}.
+function circuitView(circuit, choice, onLook) {
   const note = element("output");
   const frame = element("div", { class: "frame" });
   const state = { looked: null, marked: {}, steps: [], limit: DRAWN_AT_MOST };
-  const view = { host: null, circuit, picture: null };
+  const view = { host: null, circuit, picture: null, heads: circuit.traces ? headsDetails(circuit, choice) : null };
   const redraw = () => {
     const nodes = new Set(circuit.ranked.slice(0, sliders.nodes.value()));
     const edges = drawnEdges(circuit, nodes, sliders.edges.threshold(), state.limit);
@@ -74,6 +74,7 @@ function circuitView(circuit, payload, onLook) {
       element("span", {}, note),
     ),
     frame,
+    view.heads?.host ?? null,
   );
   return view;
 }
