@@ -42,12 +42,13 @@ def report(
 ) -> None:
     """Writes an offline HTML page of the circuits to `path`, atomically.
 
-    Circuits of weight-sparse and of dense models are shown side by side, task by task. scorecards: none, or
+    Circuits of weight-sparse and of dense models are shown side by side, task by task. Several of one task and
+    kind of model are told apart by what they were pruned with ("sparse, seed 1"), else by number; the table
+    has the first of them. scorecards: none, or
     that of each circuit, whose verdict and figures are shown above it. meanings: none, or those of each
     circuit from `sj.explain`, shown beside a node that is pointed at. code: none, or the text of each from
     `circuit.code`. traces: none, or those of each from `sj.trace`, shown beside a node too. Raises InputError
-    if there is no circuit, if there are two of the same task and kind of model, and for a scorecard, meanings
-    or traces of another task.
+    if there is no circuit, and for a scorecard, meanings or traces of another task.
     """
     write_report(path, payload_of(circuits, scorecards, meanings, code, traces))
 
@@ -79,7 +80,7 @@ def payload_of(
     for field, found in (("scorecards", cards), ("meanings", meant), ("code", texts), ("traces", traced)):
         valid = f"none, or one for each of {len(circuits)} circuits"
         require(len(found) in (0, len(circuits)), field, len(found), valid)
-    entries = []
+    labels, entries = _labels(circuits), []
     for number, one in enumerate(circuits):
         card, meaning, trace = (found[number] if found else None for found in (cards, meant, traced))
         task = str(one.provenance.get("task", "task" if card is None else card["task"]))
@@ -88,11 +89,12 @@ def payload_of(
                 found_task = of_circuit["task"]
                 require(found_task == task, f"{field}[{number}]", found_task, f"that of {task!r}")
         text = texts[number] if texts else None
-        entries.append(TaskCircuit(task, _kind(one), one, {}, card, meaning, text, trace))
+        entries.append(TaskCircuit(task, labels[number], one, {}, card, meaning, text, trace))
     tasks = list(dict.fromkeys(entry.task for entry in entries))
     rows = []
     for task in tasks:
-        sides = {entry.model: _measures(entry.circuit) for entry in entries if entry.task == task}
+        of_task = [entry.circuit for entry in entries if entry.task == task]
+        sides = {_kind(one): _measures(one) for one in reversed(of_task)}
         rows.append({"task": task, **sides})
     targets = [one.losses["target"] for one in circuits if "target" in one.losses]
     models = sorted({str(one.provenance.get("model", "unknown")) for one in circuits})
@@ -110,6 +112,34 @@ def _kind(circuit: Circuit) -> str:
     sparsity = circuit.provenance.get("config", {}).get("sparsity", {})
     is_dense = sparsity.get("fraction", 1.0) == 1.0 and not sparsity.get("rules")
     return "dense" if is_dense else "sparse"
+
+
+def _labels(circuits: Sequence[Circuit]) -> list[str]:
+    """The kind of each circuit's model and, if there are more of that kind for the task, what tells it apart."""
+    found = []
+    for one in circuits:
+        group = [other for other in circuits if _task(other) == _task(one) and _kind(other) == _kind(one)]
+        if len(group) == 1:
+            found.append(_kind(one))
+            continue
+        facts = [_told_apart_by(other) for other in group]
+        telling = [name for name in facts[0] if len({str(each.get(name)) for each in facts}) == len(group)]
+        number = next(i for i, other in enumerate(group) if other is one)
+        name = telling[0] if telling else "number"
+        value = facts[number][name] if telling else number + 1
+        found.append(f"{_kind(one)}, {name.replace('_', ' ')} {value}")
+    return found
+
+
+def _told_apart_by(circuit: Circuit) -> dict[str, object]:
+    """What may differ between two circuits of a task: first what people vary, then all else of the pruning."""
+    pruning = dict(circuit.provenance.get("pruning", {}))
+    first = {name: pruning[name] for name in ("target_loss", "seed", "ablation") if name in pruning}
+    return {**first, "model": circuit.provenance.get("model"), **pruning}
+
+
+def _task(circuit: Circuit) -> str | None:
+    return circuit.provenance.get("task")
 
 
 def _measures(circuit: Circuit) -> dict[str, object]:

@@ -95,6 +95,7 @@ def _drawn(entry: TaskCircuit, nodes: Sequence[Node]) -> dict[str, object]:
         "edges": _strongest(circuit, nodes),
         "counts": {name: number(count) for name, count in circuit.counts.items()},
         "losses": {name: _short(loss) for name, loss in circuit.losses.items()},
+        "weights": circuit.provenance.get("weights"),
         "reached": number(circuit.provenance.get("reached")),
         "provenance": lines(circuit.provenance),
         "scorecard": None if entry.scorecard is None else _measured(entry.scorecard),

@@ -21,6 +21,8 @@ SCRIPTS = (
     "circuit.js",
     "layout.js",
     "panel.js",
+    "address.js",
+    "notes.js",
     "traces.js",
     "heads.js",
     "pointing.js",
@@ -33,6 +35,7 @@ SCRIPTS = (
     "save.js",
     "controls.js",
     "view.js",
+    "compare.js",
     "tasks.js",
     "report.js",
 )

@@ -209,7 +209,8 @@ assert.deepEqual(
 // Nodes are found by name, by what they say and by their tokens, whatever the case.
 const meant = { said: ["inside a string", 0.95], excited: [["For", 1]], moves: [[" in", 2]], answers: [], contexts: [] };
 const searched = unpacked({ ...entry, meanings: { "0.q.5": meant } }, shared);
-const foundBy = (query) => matching(searched, query).map(named);
+const noNotes = notebook({}, () => {});
+const foundBy = (query, notes = noNotes) => matching(searched, query, notes).map(named);
 assert.deepEqual(foundBy("q.5"), ["0.q.5"]);
 assert.deepEqual(foundBy("INSIDE a s"), ["0.q.5"]);
 assert.deepEqual(foundBy("for"), ["0.q.5"]);
@@ -217,3 +218,41 @@ assert.deepEqual(foundBy(" in"), foundBy("in"));
 assert.deepEqual(foundBy("  "), []);
 assert.deepEqual(searched.nodes[1].meant, meant);
 assert.equal(searched.nodes[0].meant, null);
+
+// A reader's label is found like a name; notes hold texts only, and go through the address unchanged.
+const told = [];
+const notes = notebook({}, () => told.push(1));
+notes.write(searched.nodes[2], "label", "<b>Opening quote</b>");
+notes.write(searched.nodes[2], "group", "readers & writers");
+notes.write(searched.nodes[4], "note", "x");
+notes.write(searched.nodes[4], "note", "");
+assert.equal(told.length, 4);
+assert.deepEqual(notes.all, { "t/sparse/0.k.5": { label: "<b>Opening quote</b>", group: "readers & writers" } });
+assert.deepEqual(foundBy("opening", notes), ["0.k.5"]);
+assert.equal(groupClass(notes, searched.nodes[2]), "group-0");
+assert.equal(groupClass(notes, searched.nodes[4]), null);
+const address = addressFor("a&notes=b", notes.all);
+assert.deepEqual(readAddress(address), { task: taskHash("a&notes=b"), notes: notes.all });
+assert.deepEqual(readAddress(taskHash("t")), { task: taskHash("t"), notes: null });
+assert.equal(readAddress("#circuit-t&notes=%7B").notes, null);
+assert.throws(() => checkedNotes([1]), /notes are an object/);
+assert.throws(() => checkedNotes({ a: "b" }), /the note of a is not an object/);
+assert.deepEqual(checkedNotes({ a: { label: "x", group: 3, other: "y" } }), { a: { label: "x" } });
+
+// Of one model, what both circuits have; of two models, only how many nodes stand where.
+const less = { ...entry, nodes: rows.slice(0, 5).map((row) => [...row, 0, 1]), edges: [[0, 1, 7], [0, 3, 1]] };
+const [one, other] = [{ ...entry, weights: "w" }, { ...less, weights: "w" }].map((each) => unpacked(each, shared));
+const both = sharedOf(one, other);
+assert.deepEqual(both.nodes.map(named), other.nodes.map(named));
+assert.deepEqual(both.edges.map(({ source, target }) => [source.name, target.name]), [["0.attn_in.1", "0.q.5"]]);
+assert.deepEqual(both.places.slice(0, 3), [["0.attn_in", 1, 1, 1], ["0.q", 1, 1, 1], ["0.k", 2, 2, 2]]);
+assert.deepEqual(both.places.at(-1), ["2.final_resid", 1, 0, 0]);
+for (const weights of ["v", null]) {
+  const apart = sharedOf(one, { ...other, weights });
+  assert.deepEqual([apart.nodes, apart.edges, apart.places[0]], [[], [], ["0.attn_in", 1, 1, null]]);
+}
+
+// Members of a pair are aligned at their ends.
+assert.deepEqual(difference([[1, 2, 3], [10, 20]], [0, 1]), [null, -8, -17]);
+assert.deepEqual(difference([[1, 2], [3, 10, 20]], [0, 1]), [-9, -18]);
+assert.equal(stairs(2), "V1H1V0H0");

@@ -42,8 +42,12 @@ def test_meanings_and_code_are_with_their_circuit(named):
 def test_traces_are_with_their_circuit(named):
     values = {node.name: [[0.123456, -2.0]] for node in named.nodes}
     traces = {"prompts": [["a", "b"]], "answers": ["c"], "circuit": values, "model": values, "task": "mine"}
+    half = {"layer": 0, "number": 3, "uniform": True, "circuit": [[[0.5], [0.125, 0.336]]], "model": [[[1.0]]]}
+    traces["heads"] = [half]
     (drawn,) = payload_of(named, traces=Given(traces))["circuits"]
     assert drawn["traces"]["circuit"][named.nodes[0].name] == [[0.1235, -2.0]]
+    percents = {"circuit": [[[50], [12, 34]]], "model": [[[100]]]}
+    assert drawn["traces"]["heads"] == [{"layer": 0, "number": 3, "uniform": True, **percents}]
     assert drawn["traces"]["prompts"] == [["a", "b"]] and drawn["traces"]["answers"] == ["c"]
     with pytest.raises(InputError, match=r"^traces\[0\]: 'other' is not valid"):
         payload_of(named, traces=Given({**traces, "task": "other"}))
@@ -59,3 +63,25 @@ def test_what_is_of_another_task_or_number_is_refused(named):
         payload_of(named, meanings=meanings(named, "other"))
     with pytest.raises(InputError, match=r"^code: 2 is not valid; valid: none, or one for each of 1"):
         payload_of(named, code=["a", "b"])
+
+
+def pruned(circuit, task, **pruning):
+    facts = {"task": task, "pruning": {"steps": 3, **pruning}, "identity": str(pruning)}
+    return dataclasses.replace(circuit, provenance={**circuit.provenance, **facts})
+
+
+def test_circuits_of_one_task_are_told_apart_by_what_people_vary(circuit):
+    by_seed = [pruned(circuit, "mine", seed=seed, learning_rate=0.1 + seed) for seed in (0, 1)]
+    page = payload_of([*by_seed, pruned(circuit, "other", seed=2)])
+    assert [drawn["model"] for drawn in page["circuits"]] == ["dense, seed 0", "dense, seed 1", "dense"]
+    assert [row["task"] for row in page["table"]["rows"]] == ["mine", "other"]
+    by_target = [pruned(circuit, "mine", target_loss=loss, seed=loss) for loss in (0.1, 0.2)]
+    assert [d["model"] for d in payload_of(by_target)["circuits"]] == [
+        "dense, target loss 0.1",
+        "dense, target loss 0.2",
+    ]
+    alike = [pruned(circuit, "mine", seed=0), pruned(circuit, "mine", seed=0)]
+    assert [d["model"] for d in payload_of(alike)["circuits"]] == ["dense, number 1", "dense, number 2"]
+    # the smallest difference that tells all of three apart
+    three = [pruned(circuit, "mine", seed=seed, k_coef=k) for seed, k in ((0, 1), (0, 2), (1, 3))]
+    assert [d["model"] for d in payload_of(three)["circuits"]] == [f"dense, k coef {k}" for k in (1, 2, 3)]

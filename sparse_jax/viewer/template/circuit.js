@@ -12,7 +12,9 @@ function unpacked(entry, payload) {
       value,
     }));
     const { step, stream, inLayers, meaning } = site;
-    const about = { id, layer, site: site.name, step, stream, inLayers, meaning, index, mean, score, name };
+    const key = `${entry.task}/${entry.model}/${name}`;
+    const place = { layer, site: site.name, siteNumber, step, stream, inLayers, index };
+    const about = { id, name, key, ...place, meaning, mean, score };
     const meant = entry.meanings?.[name] ?? null;
     const contexts = meant?.contexts.map(([before, token, value]) => ({ before, token, after: "", value }));
     return { ...about, exemplars: exemplars ?? contexts, meant, inputs: [], outputs: [], links: [] };

@@ -12,13 +12,14 @@ function hintPanel() {
         "Click to select it, click elsewhere to deselect.",
     ),
     element("p", {}, "With the keyboard: tab into a picture, move with the arrow keys, deselect with Escape."),
+    element("p", {}, "Zoom with Ctrl and the wheel, or with + \u2212 and 0; then drag to move."),
   ];
 }
 
-function nodePanel(node, circuit, choice, onGo) {
+function nodePanel(node, circuit, choice, notes, onGo) {
   const related = relatives(node, circuit.nodes);
   return [
-    element("p", { class: "which" }, swatch(circuit.model), `${circuit.model} model`),
+    element("p", { class: "which" }, swatch(circuit.model), modelTitle(circuit.model)),
     element("h4", { class: "mono" }, node.name),
     element("p", { class: "meaning" }, describe(node)),
     element(
@@ -34,6 +35,7 @@ function nodePanel(node, circuit, choice, onGo) {
     ...(circuit.traces ? traceList(node, circuit.traces, choice) : []),
     element("h5", {}, node.meant ? "Text, from the most to the least active" : "Most activating text"),
     ...exemplarList(node),
+    noteFields(node, notes),
   ];
 }
 

@@ -2,9 +2,11 @@
 
 const WIDTH_STEPS = 6;
 const WIDEST = 4.5;
+// characters of a reader's label
+const LABEL = 14;
 
 // Returns {svg, show(nodes, edges), look(node or null), mark(class, nodes), trail(edges and links),
-// fade(opacity of edges), focus(node), zoom, whole}; `onLook(node, {pinned})` is told where the reader points (not
+// fade(opacity of edges), annotate(notes), focus(node), zoom, whole}; `onLook(node, {pinned})` is told where the reader points (not
 // pinned) and what is clicked or focused (pinned); null means nothing.
 function drawPicture(circuit, width, onLook) {
   const plan = layoutCircuit(circuit, width);
@@ -84,9 +86,26 @@ function drawPicture(circuit, width, onLook) {
     for (const layer of [layers.edges, layers.links]) layer.setAttribute("opacity", opacity);
   }
 
+  function annotate(notes) {
+    marks.forEach((each, id) => {
+      const node = circuit.nodes[id];
+      each.querySelector("text")?.remove();
+      const { label } = notes.of(node);
+      const text = label ? shortened(label) : plan.numbered.has(node) ? String(node.index) : null;
+      if (text) each.append(graphic("text", { x: plan.radius + 2.5, y: 3.2 }, text));
+      each.setAttribute("class", [...each.classList].filter((name) => !name.startsWith("group-")).join(" "));
+      const group = groupClass(notes, node);
+      if (group) each.classList.add(group);
+    });
+  }
+
   const window = zoomable(svg, width, plan.height);
   listen(svg, circuit, plan, marks, window.at, onLook);
-  return { svg, show, look, mark, trail, fade, focus: (node) => focusMark(marks, node), ...window };
+  return { svg, show, look, mark, trail, fade, annotate, focus: (node) => focusMark(marks, node), ...window };
+}
+
+function shortened(label) {
+  return label.length > LABEL ? label.slice(0, LABEL - 1) + "\u2026" : label;
 }
 
 // Edges of like sign and width become one path: thousands of edges stay a dozen elements.
@@ -143,7 +162,6 @@ function nodeMark(node, plan, at) {
       "data-node": node.id,
     },
     graphic("circle", { r: plan.radius }),
-    plan.numbered.has(node) ? graphic("text", { x: plan.radius + 2.5, y: 3.2 }, String(node.index)) : null,
   );
 }
 

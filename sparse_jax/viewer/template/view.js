@@ -2,9 +2,10 @@
 
 const DRAWN_AT_MOST = 1200;
 
-// One circuit with its header and controls; `choice` says on which prompts (`heads.js`). Returns {host, circuit, look(node), go(node), mark(class, nodes),
-// trail(steps), best(k), heads, draw()}.
-function circuitView(circuit, choice, onLook) {
+// One circuit with its header and controls; `choice` says on which prompts (`heads.js`).
+// Returns {host, circuit, look(node), go(node), mark(class, nodes),
+// trail(steps), best(k), annotate(), heads, draw()}.
+function circuitView(circuit, choice, notes, onLook) {
   const note = element("output");
   const frame = element("div", { class: "frame" });
   const state = { looked: null, marked: {}, steps: [], limit: DRAWN_AT_MOST };
@@ -38,6 +39,7 @@ function circuitView(circuit, choice, onLook) {
     view.picture.focus(node);
     onLook(view, node, { pinned: true });
   };
+  view.annotate = () => view.picture?.annotate(notes);
   view.best = (count) => sliders.nodes.set(count);
   const expand = () => {
     state.limit = Infinity;
@@ -51,6 +53,7 @@ function circuitView(circuit, choice, onLook) {
     view.picture.look(state.looked);
     for (const [kind, nodes] of Object.entries(state.marked)) view.picture.mark(kind, nodes);
     view.picture.trail(state.steps);
+    view.annotate();
     redraw();
   });
   view.host = element(
@@ -63,7 +66,7 @@ function circuitView(circuit, choice, onLook) {
       sliders.edges.host,
       sliders.nodes.host,
       sliders.opacity.host,
-      searchBox(circuit, (found) => view.mark("found", found), view.go),
+      searchBox(circuit, notes, (found) => view.mark("found", found), view.go),
     ),
     element(
       "p",
@@ -89,7 +92,7 @@ function circuitHeader(circuit) {
   return element(
     "header",
     {},
-    element("h4", {}, swatch(circuit.model), `${circuit.model} model`),
+    element("h4", {}, swatch(circuit.model), modelTitle(circuit.model)),
     element(
       "p",
       { class: "size" },
@@ -116,6 +119,12 @@ function circuitHeader(circuit) {
     circuit.scorecard ? scorecardDetails(circuit.scorecard) : null,
     circuit.code ? codeDetails(circuit.code) : null,
   );
+}
+
+// "sparse, seed 1" -> "sparse model, seed 1"
+function modelTitle(model) {
+  const [kind, ...rest] = model.split(",");
+  return [`${kind} model`, ...rest].join(",");
 }
 
 const COUNT_MEANING = {
