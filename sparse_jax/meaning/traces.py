@@ -1,4 +1,4 @@
-"""What nodes of a circuit carry and where its heads look, on prompts, in the circuit and in the full model."""
+"""What nodes of a circuit carry and where its heads look on prompts, in the circuit and the full model."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,6 @@ from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.model import Model
 from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.find import Spec, as_task
-
 
 # A row of attention is uniform if its weights differ by less than this share of the largest.
 EVEN = 0.01

@@ -35,7 +35,11 @@ SCRIPTS = (
     "save.js",
     "controls.js",
     "view.js",
+    "path.js",
     "compare.js",
+    "plot.js",
+    "sizes.js",
+    "prunings.js",
     "tasks.js",
     "report.js",
 )

@@ -61,7 +61,7 @@ def test_heads_are_those_with_nodes_and_look_as_in_each_run(quotes):
 
 
 def test_a_head_without_queries_and_keys_is_uniform():
-    """Its scores are the same at every token, so that it averages; one row that differs is enough to deny it."""
+    """Its scores are the same at every token, so that it averages; one other row is enough to deny it."""
     even = np.tril(np.ones((4, 4))) / np.arange(2, 6)[:, None]  # the sink takes a share too
     uneven = even.copy()
     uneven[3, 1] *= 1.1

@@ -256,3 +256,43 @@ for (const weights of ["v", null]) {
 assert.deepEqual(difference([[1, 2, 3], [10, 20]], [0, 1]), [null, -8, -17]);
 assert.deepEqual(difference([[1, 2], [3, 10, 20]], [0, 1]), [-9, -18]);
 assert.equal(stairs(2), "V1H1V0H0");
+
+// Paths follow edges, the residual stream from writer to reader, and heads from queries to what is written; of two
+// ways the one with the larger product of weights.
+const walked = unpacked({ ...entry, headWidth: 8, weights: "w" }, shared);
+const pathNames = (from, to) =>
+  strongestPath(walked, endsNamed(walked, from, "excited"), endsNamed(walked, to, "moves"))?.nodes.map(named) ?? null;
+assert.deepEqual(pathNames("0.attn_in.1", "0.attn_out.2"), ["0.attn_in.1", "0.v.9", "0.attn_out.2"]);
+assert.deepEqual(pathNames("0.v.9", "2.final_resid.2"), ["0.v.9", "0.attn_out.2", "2.final_resid.2"]);
+assert.equal(pathNames("0.attn_out.2", "0.v.9"), null);
+assert.equal(pathNames("0.q.5", "0.attn_out.2"), null); // the value channel 9 is of the next head
+const oneHead = unpacked({ ...entry, headWidth: 16 }, shared);
+assert.deepEqual(
+  strongestPath(oneHead, endsNamed(oneHead, "0.q.5", "excited"), endsNamed(oneHead, "0.attn_out.2", "moves")).nodes.map(named),
+  ["0.q.5", "0.attn_out.2"],
+);
+const fork = [[0, 4, 1], [4, 8, 4], [0, 8, 0.5]].map(([a, b, weight]) => [a, b, weight]);
+const forked = unpacked({ ...entry, edges: fork }, shared);
+const weighed = strongestPath(forked, new Map([[forked.nodes[0], 1]]), new Map([[forked.nodes[8], 1]]));
+assert.deepEqual(weighed.nodes.map(named), ["0.attn_in.1", "0.v.9", "0.mlp_out.2"]);
+assert.equal(weighed.drawn.length, 2);
+// a token begins at the node that it excites most, and a logit ends at the one that moves it
+const spoken_of = { said: null, answers: [], contexts: [] };
+const withTokens = unpacked(
+  {
+    ...entry,
+    meanings: {
+      "0.attn_in.1": { ...spoken_of, excited: [[" for", -2]], moves: [] },
+      "0.attn_out.2": { ...spoken_of, excited: [[" for", 0.1]], moves: [["\n", 1]] },
+    },
+  },
+  shared,
+);
+const tokenPath = strongestPath(withTokens, endsNamed(withTokens, "\u00b7for", "excited"), endsNamed(withTokens, "\u21b5", "moves"));
+assert.deepEqual(tokenPath.nodes.map(named), ["0.attn_in.1", "0.v.9", "0.attn_out.2"]);
+
+// Loss curves give the order of nodes, so that the circuit drawn for a size is the one that was measured.
+const names = unpacked(entry, shared).nodes.map(named);
+const measured = unpacked({ ...entry, contributions: { nodes: names.toReversed() } }, shared);
+assert.deepEqual(measured.ranked.map(named), names.toReversed());
+assert.equal(asChange(-0.5), "\u22120.500");

@@ -42,8 +42,8 @@ def test_meanings_and_code_are_with_their_circuit(named):
 def test_traces_are_with_their_circuit(named):
     values = {node.name: [[0.123456, -2.0]] for node in named.nodes}
     traces = {"prompts": [["a", "b"]], "answers": ["c"], "circuit": values, "model": values, "task": "mine"}
-    half = {"layer": 0, "number": 3, "uniform": True, "circuit": [[[0.5], [0.125, 0.336]]], "model": [[[1.0]]]}
-    traces["heads"] = [half]
+    patterns = {"circuit": [[[0.5], [0.125, 0.336]]], "model": [[[1.0]]]}
+    traces["heads"] = [{"layer": 0, "number": 3, "uniform": True, **patterns}]
     (drawn,) = payload_of(named, traces=Given(traces))["circuits"]
     assert drawn["traces"]["circuit"][named.nodes[0].name] == [[0.1235, -2.0]]
     percents = {"circuit": [[[50], [12, 34]]], "model": [[[100]]]}

@@ -33,7 +33,9 @@ function unpacked(entry, payload) {
     link.from.links.push(link);
     link.to.links.push(link);
   }
-  const ranked = nodes.toSorted((a, b) => b.score - a.score || a.id - b.id);
+  const order = new Map(entry.contributions?.nodes.map((name, i) => [name, i]));
+  const rank = (node) => order.get(node.name) ?? node.id;
+  const ranked = nodes.toSorted((a, b) => (order.size ? 0 : b.score - a.score) || rank(a) - rank(b));
   return { ...entry, nodes, ranked, edges, links, strongest: Math.abs(edges[0]?.weight) || 1 };
 }
 

@@ -27,6 +27,7 @@ function nodePanel(node, circuit, choice, notes, onGo) {
       { class: "facts" },
       fact("mean", asWeight(node.mean), "its mean activation over training text, to which it is ablated"),
       fact("score", asWeight(node.score), "the gate logit by which it was ranked when the circuit was chosen"),
+      ...effectFacts(node, circuit.contributions),
     ),
     ...(node.meant ? meaningList(node.meant) : []),
     connections("Inputs", node.inputs, (edge) => edge.source, onGo),

@@ -68,6 +68,7 @@ function circuitView(circuit, choice, notes, onLook) {
       sliders.opacity.host,
       searchBox(circuit, notes, (found) => view.mark("found", found), view.go),
     ),
+    pathChoice(circuit, view),
     element(
       "p",
       { class: "note" },
@@ -77,6 +78,8 @@ function circuitView(circuit, choice, notes, onLook) {
       element("span", {}, note),
     ),
     frame,
+    circuit.contributions ? sizesDetails(circuit, view) : null,
+    circuit.prunings.length ? pruningsDetails(circuit) : null,
     view.heads?.host ?? null,
   );
   return view;
