@@ -12,7 +12,7 @@ function zoomable(svg, width, height) {
     const high = (wide * height) / width;
     const within = (at, size, all) => Math.max(0, Math.min(all - size, at));
     seen = { x: within(next.x, wide, width), y: within(next.y, high, height), width: wide, height: high };
-    svg.setAttribute("viewBox", [seen.x, seen.y, seen.width, seen.height].map((v) => +v.toFixed(2)).join(" "));
+    svg.setAttribute("viewBox", [seen.x, seen.y, seen.width, seen.height].map((v) => +v.toFixed(3)).join(" "));
     svg.classList.toggle("zoomed", wide < width);
   };
   const at = (event) => {
