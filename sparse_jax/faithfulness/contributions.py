@@ -40,11 +40,15 @@ class Contributions:
     def __repr__(self) -> str:
         lines = [f"{self.task}: loss {self.best[-1]:.3f} with {len(self.nodes)} nodes; more without"]
         rows = zip(self.nodes, self.in_circuit, self.in_model)
-        lines += [f"{node.name}: {own:+.3f} in the circuit, {full:+.3f} in the model" for node, own, full in rows]
+        lines += [
+            f"{node.name}: {own:+.3f} in the circuit, {full:+.3f} in the model" for node, own, full in rows
+        ]
         return "\n".join(lines)
 
 
-def contributions(model: Model, circuit: Circuit, task: Spec, *, pairs: int = 64, seed: int = 0) -> Contributions:
+def contributions(
+    model: Model, circuit: Circuit, task: Spec, *, pairs: int = 64, seed: int = 0
+) -> Contributions:
     """Measures the loss of the circuit's best nodes for every number of them, and without each node.
 
     For a page: `sj.view(circuit, contributions=sj.contributions(model, circuit, task))`. Everything else is
@@ -66,7 +70,7 @@ def contributions(model: Model, circuit: Circuit, task: Spec, *, pairs: int = 64
     encoded = chosen.encode("test", pairs, seed, model.require_tokenizer(), model.config.context)
     probe = Probe(model, circuit, encoded)
     nodes = tuple(sorted(circuit.nodes, key=lambda node: -node.score))
-    sets = [
+    sets: list[tuple[Callable, list[tuple[Node, ...]]]] = [
         (probe.margins, [nodes[:k] for k in range(len(nodes) + 1)]),
         (probe.margins, [tuple(other for other in nodes if other is not node) for node in nodes]),
         (probe.margins_without, [(), *((node,) for node in nodes)]),

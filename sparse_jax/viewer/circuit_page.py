@@ -12,7 +12,6 @@ from sparse_jax.viewer.drawing import TaskCircuit
 from sparse_jax.viewer.page import render, write_report
 from sparse_jax.viewer.payload import gather
 
-
 Folder = str | os.PathLike
 
 
@@ -75,7 +74,7 @@ def view(
     prunings: Folder | None = None,
 ) -> Page:
     """The page of one circuit, perhaps with what was found about it (see `report`), to show in a notebook."""
-    found = (scorecard, meanings, code, traces, contributions, prunings)
+    found: tuple[Any, ...] = (scorecard, meanings, code, traces, contributions, prunings)
     return Page(render(payload_of(circuit, *(() if one is None else one for one in found))))
 
 
@@ -113,7 +112,7 @@ def payload_of(
                 code=texts[number],
                 traces=found["traces"],
                 contributions=found["contributions"],
-                prunings=() if search is None else _trials(search),
+                prunings=() if search is None else _trials(search, task, f"prunings[{number}]"),
             )
         )
     tasks = list(dict.fromkeys(entry.task for entry in entries))
@@ -135,15 +134,16 @@ def _each(given: Any, field: str, count: int) -> list[Any]:
     return found or [None] * count
 
 
-def _of_each(
-    given: Measured | Sequence[Measured], field: str, count: int
-) -> list[Mapping[str, Any] | None]:
+def _of_each(given: Measured | Sequence[Measured], field: str, count: int) -> list[Mapping[str, Any] | None]:
     return [None if one is None else one.to_json() for one in _each(given, field, count)]
 
 
-def _trials(folder: Folder) -> Sequence[Trial]:
+def _trials(folder: Folder, task: str, field: str) -> Sequence[Trial]:
+    """The prunings in a folder of a search, whose name is the task's and a hash."""
     path = user_path(folder)
-    require((path / JOURNAL).is_file(), "prunings", str(folder), f"a folder of a search, with its {JOURNAL}")
+    require((path / JOURNAL).is_file(), field, str(folder), f"a folder of a search, with its {JOURNAL}")
+    found_task = path.name.rpartition("-")[0]
+    require(found_task == task, field, found_task, f"a search for {task!r}")
     return Trials(path).trials
 
 
@@ -173,7 +173,7 @@ def _labels(circuits: Sequence[Circuit]) -> list[str]:
 
 
 def _told_apart_by(circuit: Circuit) -> dict[str, object]:
-    """What may differ between two circuits of a task: first what people vary, then the rest of the pruning."""
+    """What may differ between two circuits of a task: first what people vary, then other settings."""
     pruning = dict(circuit.provenance.get("pruning", {}))
     first = {name: pruning[name] for name in ("target_loss", "seed", "ablation") if name in pruning}
     return {**first, "model": circuit.provenance.get("model"), **pruning}

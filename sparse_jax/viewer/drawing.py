@@ -23,8 +23,8 @@ class TaskCircuit:
     """The circuit of one model for one task, with the exemplars of its nodes by node name.
 
     model: a short label such as "sparse" or "dense"; circuits of one task are drawn side by side. scorecard,
-    meanings, traces, contributions: as their `to_json` gives them, code: as `Circuit.code` writes it, if it has
-    them. prunings: of the search that it was found by.
+    meanings, traces, contributions: as their `to_json` gives them, code: as `Circuit.code` writes it, if it
+    has them. prunings: of the search that it was found by.
     """
 
     task: str

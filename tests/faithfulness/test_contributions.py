@@ -25,7 +25,9 @@ def quotes(tmp_path_factory):
     # scores that differ, so that the order is known, and are not the order of the forward pass
     nodes = [dataclasses.replace(node, score=float(3 * i % 7)) for i, node in enumerate(program.truth.nodes)]
     used = {node.name for node in nodes}
-    idle = next(Node(0, "v", i, score=-1.0) for i in range(program.model.config.d_attention) if f"0.v.{i}" not in used)
+    idle = next(
+        Node(0, "v", i, score=-1.0) for i in range(program.model.config.d_attention) if f"0.v.{i}" not in used
+    )
     circuit = dataclasses.replace(program.truth, nodes=(idle, *nodes), edges=(), edge_gated=False)
     circuit.save(folder / "circuit.json")
     return program, sj.load_circuit(folder / "circuit.json")
@@ -88,7 +90,10 @@ def test_effects_in_the_model_are_those_of_one_closed_gate(quotes, found):
 def test_json_names_nodes_and_a_circuit_without_any_is_refused(quotes, found):
     program, circuit = quotes
     saved = found.to_json()
-    assert saved["nodes"] == [node.name for node in found.nodes] and len(saved["best"]) == len(saved["nodes"]) + 1
+    assert (
+        saved["nodes"] == [node.name for node in found.nodes]
+        and len(saved["best"]) == len(saved["nodes"]) + 1
+    )
     assert f"loss {found.best[-1]:.3f} with {len(found.nodes)} nodes" in repr(found)
     with pytest.raises(InputError, match="^circuit: 'no nodes' is not valid"):
         sj.contributions(program.model, dataclasses.replace(circuit, nodes=(), edges=()), program.task)

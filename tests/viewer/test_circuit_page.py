@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from sparse_jax.inputs import InputError
+from sparse_jax.pruning.trials import Outcome, Trial, Trials
 from sparse_jax.viewer.circuit_page import payload_of, view
 
 
@@ -51,6 +53,27 @@ def test_traces_are_with_their_circuit(named):
     assert drawn["traces"]["prompts"] == [["a", "b"]] and drawn["traces"]["answers"] == ["c"]
     with pytest.raises(InputError, match=r"^traces\[0\]: 'other' is not valid"):
         payload_of(named, traces=Given({**traces, "task": "other"}))
+
+
+def test_contributions_and_prunings_are_with_their_circuit(named, tmp_path):
+    names = [node.name for node in named.nodes]
+    losses = {"best": [0.7, 0.123456], "in_circuit": [0.5], "in_model": [-0.25]}
+    found = Given({"task": "mine", "pairs": 4, "nodes": names, **losses})
+    folder = tmp_path / "mine-0123"
+    trials = Trials(folder)
+    judged = Trial(0, {"k_coef": 0.25}, (Outcome(0.15, 7, 9, 0.123456), Outcome(0.3, 2, 1, 0.25)))
+    target = dataclasses.replace(named, losses={"target": 0.15})
+    trials.append_round([judged, Trial(1, {}, ())], {"q": np.zeros((2, 1))})  # the other was never judged
+    (drawn,) = payload_of(target, contributions=found, prunings=folder)["circuits"]
+    assert drawn["contributions"] == {"pairs": 4, "nodes": names, **losses, "best": [0.7, 0.1235]}
+    assert drawn["prunings"] == [[0, 7, 9, 0.1235, [["k_coef", "0.25"]]]]
+    assert payload_of(named)["circuits"][0]["prunings"] == []
+    with pytest.raises(InputError, match=r"^contributions\[0\]: 'mine' is not valid; valid: that of 'other'"):
+        payload_of(dataclasses.replace(named, provenance={"task": "other"}), contributions=found)
+    with pytest.raises(InputError, match=r"^prunings\[0\]: 'mine' is not valid; valid: a search for 'other'"):
+        payload_of(dataclasses.replace(named, provenance={"task": "other"}), prunings=[folder])
+    with pytest.raises(InputError, match=r"^prunings\[0\]: .* valid: a folder of a search, with its trials"):
+        payload_of(named, prunings=tmp_path)
 
 
 def test_a_page_of_one_circuit_holds_them(named):

@@ -41,7 +41,9 @@ def drawn(circuit, task, model, weights="w"):
         code=f"x = {TEXT!r}\n",
         traces={**traces, "heads": [head]},
         contributions={"pairs": 4, "nodes": names, "best": best, **effects},
-        prunings=[Trial(n, {"k_coef": 0.1 * n}, (dataclasses.replace(outcome, edges=3 + n),)) for n in (0, 1)],
+        prunings=[
+            Trial(n, {"k_coef": 0.1 * n}, (dataclasses.replace(outcome, edges=3 + n),)) for n in (0, 1)
+        ],
     )
 
 
@@ -57,9 +59,10 @@ def browser():
 @pytest.fixture
 def written(tmp_path, circuit):
     fewer = dataclasses.replace(circuit, nodes=circuit.nodes[1:3], edges=())
-    fewer = dataclasses.replace(drawn(circuit, TEXT, "sparse, seed 1"), circuit=dataclasses.replace(
-        fewer, provenance={"weights": "w", "reached": False}
-    ))
+    fewer = dataclasses.replace(
+        drawn(circuit, TEXT, "sparse, seed 1"),
+        circuit=dataclasses.replace(fewer, provenance={"weights": "w", "reached": False}),
+    )
     entries = [drawn(circuit, TEXT, "sparse"), fewer, drawn(circuit, "other", "dense", "v")]
     table = {"rows": [{"task": TEXT, "sparse": {"edges": 3}}], "mean": None, "tasks": []}
     path = tmp_path / "page.html"
@@ -69,7 +72,7 @@ def written(tmp_path, circuit):
 
 @pytest.fixture
 def reader(browser, written):
-    """The page opened; anything that it complains about, asks of the network or runs from a text is an error."""
+    """The page opened; what it complains about, asks of the network or runs from a text is an error."""
     page, wrong = browser.new_page(accept_downloads=True), []
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))

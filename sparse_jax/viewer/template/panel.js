@@ -50,7 +50,13 @@ function meaningList({ said, excited, moves, answers }) {
   return [
     element("h5", {}, "What it says"),
     said
-      ? element("p", {}, said[0], element("span", { class: "muted" }, ` AUC ${said[1].toFixed(2)}`))
+      ? element(
+          "p",
+          {},
+          said[1] < 0.5 ? element("span", { class: "muted" }, "smaller where ") : null,
+          said[0],
+          element("span", { class: "muted" }, ` AUC ${Math.max(said[1], 1 - said[1]).toFixed(2)}`),
+        )
       : element("p", { class: "muted" }, "no short predicate is good"),
     ...lists
       .filter(([, pairs]) => pairs.length)

@@ -18,8 +18,7 @@ function sizesDetails(circuit, view) {
     { class: "sizes" },
     element("summary", {}, `Loss against size, and what each node adds (${plural(found.pairs, "test pair")})`),
     element("p", {}, "Choose a point to draw the circuit of that size: by click, or with the arrow keys. ", told),
-    chart,
-    effectsTable(circuit, view),
+    element("div", { class: "sizes-parts" }, chart, element("div", {}, effectsTable(circuit, view))),
   );
 }
 
