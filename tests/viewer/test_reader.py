@@ -3,10 +3,13 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
+from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.pruning.trials import Outcome, Trial
+from sparse_jax.viewer.circuit_page import report
 from sparse_jax.viewer.drawing import TaskCircuit
 from sparse_jax.viewer.page import write_report
 from sparse_jax.viewer.payload import gather
@@ -18,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium"),
 ]
 
+CIRCUITS = Path(__file__).parents[2] / "experiments" / "results" / "faithfulness" / "circuits"
 TEXT = "<img src=x onerror=alert(1)>"
 
 
@@ -212,3 +216,19 @@ def test_dark_and_printed_pages_differ_and_print_has_no_controls(reader):
     for control in (".controls", ".zoom", ".notes-bar", ".tabs", ".trail-choice", ".beside"):
         assert not reader.locator(control).first.is_visible(), control
     assert reader.locator(".picture").first.is_visible()
+
+
+def test_a_page_of_twenty_circuits_opens_in_a_second_of_its_own_time(browser, tmp_path):
+    folders = [CIRCUITS / kind / "mean" for kind in ("sparse", "dense")]
+    found = [path for folder in folders for path in sorted(folder.glob("*.json"))[:10]]
+    assert len(found) == 20
+    report([load_circuit(path) for path in found], tmp_path / "twenty.html")
+    page = browser.new_page()
+    measured = page.context.new_cdp_session(page)
+    # of its thread, not of the clock: other programs may use the processor too
+    measured.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto((tmp_path / "twenty.html").as_uri())
+    page.wait_for_selector(".node")
+    figures = {one["name"]: one["value"] for one in measured.send("Performance.getMetrics")["metrics"]}
+    page.close()
+    assert 0 < figures["TaskDuration"] < 1.0
