@@ -11,6 +11,7 @@ from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag, paths_flag
+from sparse_jax.faithfulness.contributions import contributions
 from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.inputs import require
 from sparse_jax.interactive import load_circuit
@@ -27,7 +28,9 @@ CIRCUITS = paths_flag("circuit", "the JSON file of a circuit, or several, separa
 TASKS = flags.DEFINE_list("tasks", [], f"a task for each circuit, {FORMS} (default: as the files say)")
 STEPS = flags.DEFINE_integer("steps", 300, "training steps of the levels, for each of three starts", 1)
 OUTPUT = path_flag("output", None, "a folder for what is found", required=True)
-REPORT = path_flag("report", None, "a page that shows it beside the circuits, with the code of each")
+REPORT = path_flag(
+    "report", None, "a page that shows it and each circuit's code, values, attention and losses"
+)
 
 
 def main() -> None:
@@ -56,9 +59,13 @@ def main() -> None:
         rows.append({"circuit": name, **sizes, **losses})
         write_whole(output / "bits.jsonl", json_lines(rows))
     if REPORT.value:
-        code = [circuit.code(model, task) for circuit, task in zip(circuits, tasks)]
-        traces = [trace(model, circuit, task) for circuit, task in zip(circuits, tasks)]
-        report(circuits, user_path(REPORT.value), meanings=found, code=code, traces=traces)
+        pairs = list(zip(circuits, tasks))
+        code = [circuit.code(model, task) for circuit, task in pairs]
+        shown = {
+            "traces": [trace(model, circuit, task, pairs=3) for circuit, task in pairs],
+            "contributions": [contributions(model, circuit, task) for circuit, task in pairs],
+        }
+        report(circuits, user_path(REPORT.value), meanings=found, code=code, **shown)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sparse_jax.circuits.compact_circuit import CompactCircuit
     from sparse_jax.circuits.compact_files import load_compact
     from sparse_jax.circuits.graph import Circuit
+    from sparse_jax.faithfulness.contributions import contributions
     from sparse_jax.faithfulness.scorecard import Scorecard
     from sparse_jax.inputs import InputError
     from sparse_jax.interactive import (
@@ -48,6 +49,7 @@ _PUBLIC = {
     "Score": ("ablation.score", "Score"),
     "Scorecard": ("faithfulness.scorecard", "Scorecard"),
     "binarize": ("meaning.bits", "binarize"),
+    "contributions": ("faithfulness.contributions", "contributions"),
     "explain": ("meaning.explain", "explain"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),
@@ -78,6 +80,7 @@ __all__ = [
     "Score",
     "Scorecard",
     "binarize",
+    "contributions",
     "explain",
     "generate",
     "load",

@@ -5,14 +5,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sparse_jax.circuits.graph import Circuit
+from sparse_jax.files import user_path
 from sparse_jax.inputs import require
+from sparse_jax.pruning.trials import JOURNAL, Trial, Trials
 from sparse_jax.viewer.drawing import TaskCircuit
 from sparse_jax.viewer.page import render, write_report
 from sparse_jax.viewer.payload import gather
 
+Folder = str | os.PathLike
+
 
 class Measured(Protocol):
-    """A scorecard, meanings or traces, as `sj.scorecard`, `sj.explain` and `sj.trace` give them."""
+    """What is measured of a circuit: a scorecard, meanings, traces or contributions."""
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it, with the "task"."""
@@ -39,17 +43,25 @@ def report(
     meanings: Measured | Sequence[Measured] = (),
     code: str | Sequence[str] = (),
     traces: Measured | Sequence[Measured] = (),
+    contributions: Measured | Sequence[Measured] = (),
+    prunings: Folder | Sequence[Folder] = (),
 ) -> None:
     """Writes an offline HTML page of the circuits to `path`, atomically.
 
-    Circuits of weight-sparse and of dense models are shown side by side, task by task. scorecards: none, or
-    that of each circuit, whose verdict and figures are shown above it. meanings: none, or those of each
-    circuit from `sj.explain`, shown beside a node that is pointed at. code: none, or the text of each from
-    `circuit.code`. traces: none, or those of each from `sj.trace`, shown beside a node too. Raises InputError
-    if there is no circuit, if there are two of the same task and kind of model, and for a scorecard, meanings
-    or traces of another task.
+    Circuits of weight-sparse and of dense models are shown side by side, task by task. Several of one task
+    and kind of model are told apart by what they were pruned with ("sparse, seed 1"), else by number; the
+    table has the first of them.
+
+    Everything else is none, or one for each circuit. scorecards: their verdict and figures are shown above
+    the picture. meanings: from `sj.explain`, shown beside a node that is pointed at. code: from
+    `circuit.code`. traces: from `sj.trace`, what nodes carry and where heads look. contributions: from
+    `sj.contributions`, the loss against the number of nodes, and without each. prunings: the folder of the
+    search that found it ("runs/quickstart/sparse/circuits/search/NAME"), all of whose prunings are shown.
+
+    Raises InputError if there is no circuit, and for what belongs to another task.
     """
-    write_report(path, payload_of(circuits, scorecards, meanings, code, traces))
+    found = (scorecards, meanings, code, traces, contributions, prunings)
+    write_report(path, payload_of(circuits, *found))
 
 
 def view(
@@ -58,10 +70,12 @@ def view(
     meanings: Measured | None = None,
     code: str | None = None,
     traces: Measured | None = None,
+    contributions: Measured | None = None,
+    prunings: Folder | None = None,
 ) -> Page:
-    """The page of one circuit, perhaps with what was found about it, for display in a notebook."""
-    cards, meant, traced = ([] if one is None else [one] for one in (scorecard, meanings, traces))
-    return Page(render(payload_of(circuit, cards, meant, [] if code is None else [code], traced)))
+    """The page of one circuit, perhaps with what was found about it (see `report`), to show in a notebook."""
+    found: tuple[Any, ...] = (scorecard, meanings, code, traces, contributions, prunings)
+    return Page(render(payload_of(circuit, *(() if one is None else one for one in found))))
 
 
 def payload_of(
@@ -70,29 +84,42 @@ def payload_of(
     meanings: Measured | Sequence[Measured] = (),
     code: str | Sequence[str] = (),
     traces: Measured | Sequence[Measured] = (),
+    contributions: Measured | Sequence[Measured] = (),
+    prunings: Folder | Sequence[Folder] = (),
 ) -> dict[str, object]:
     """What is on the page. Raises InputError as `report` does."""
     circuits = [circuits] if isinstance(circuits, Circuit) else list(circuits)
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
-    cards, meant, traced = (_of_each(given) for given in (scorecards, meanings, traces))
-    texts = [code] if isinstance(code, str) else list(code)
-    for field, found in (("scorecards", cards), ("meanings", meant), ("code", texts), ("traces", traced)):
-        valid = f"none, or one for each of {len(circuits)} circuits"
-        require(len(found) in (0, len(circuits)), field, len(found), valid)
-    entries = []
+    given = {"scorecards": scorecards, "meanings": meanings, "traces": traces, "contributions": contributions}
+    measured = {field: _of_each(found, field, len(circuits)) for field, found in given.items()}
+    texts, searches = _each(code, "code", len(circuits)), _each(prunings, "prunings", len(circuits))
+    labels, entries = _labels(circuits), []
     for number, one in enumerate(circuits):
-        card, meaning, trace = (found[number] if found else None for found in (cards, meant, traced))
+        found = {field: of_each[number] for field, of_each in measured.items()}
+        card, search = found["scorecards"], searches[number]
         task = str(one.provenance.get("task", "task" if card is None else card["task"]))
-        for field, of_circuit in (("scorecards", card), ("meanings", meaning), ("traces", trace)):
+        for field, of_circuit in found.items():
             if of_circuit is not None:
                 found_task = of_circuit["task"]
                 require(found_task == task, f"{field}[{number}]", found_task, f"that of {task!r}")
-        text = texts[number] if texts else None
-        entries.append(TaskCircuit(task, _kind(one), one, {}, card, meaning, text, trace))
+        entries.append(
+            TaskCircuit(
+                task,
+                labels[number],
+                one,
+                scorecard=card,
+                meanings=found["meanings"],
+                code=texts[number],
+                traces=found["traces"],
+                contributions=found["contributions"],
+                prunings=() if search is None else _trials(search, task, f"prunings[{number}]"),
+            )
+        )
     tasks = list(dict.fromkeys(entry.task for entry in entries))
     rows = []
     for task in tasks:
-        sides = {entry.model: _measures(entry.circuit) for entry in entries if entry.task == task}
+        of_task = [entry.circuit for entry in entries if entry.task == task]
+        sides = {_kind(one): _measures(one) for one in reversed(of_task)}
         rows.append({"task": task, **sides})
     targets = [one.losses["target"] for one in circuits if "target" in one.losses]
     models = sorted({str(one.provenance.get("model", "unknown")) for one in circuits})
@@ -100,8 +127,24 @@ def payload_of(
     return gather("Circuits", {"models": ", ".join(models)}, max(targets, default=None), table, {}, entries)
 
 
-def _of_each(given: Measured | Sequence[Measured]) -> list[Mapping[str, Any]]:
-    return [one.to_json() for one in (given if isinstance(given, Sequence) else [given])]
+def _each(given: Any, field: str, count: int) -> list[Any]:
+    """One for each of `count` circuits, each None if nothing is given."""
+    found = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    require(len(found) in (0, count), field, len(found), f"none, or one for each of {count} circuits")
+    return found or [None] * count
+
+
+def _of_each(given: Measured | Sequence[Measured], field: str, count: int) -> list[Mapping[str, Any] | None]:
+    return [None if one is None else one.to_json() for one in _each(given, field, count)]
+
+
+def _trials(folder: Folder, task: str, field: str) -> Sequence[Trial]:
+    """The prunings in a folder of a search, whose name is the task's and a hash."""
+    path = user_path(folder)
+    require((path / JOURNAL).is_file(), field, str(folder), f"a folder of a search, with its {JOURNAL}")
+    found_task = path.name.rpartition("-")[0]
+    require(found_task == task, field, found_task, f"a search for {task!r}")
+    return Trials(path).trials
 
 
 def _kind(circuit: Circuit) -> str:
@@ -110,6 +153,34 @@ def _kind(circuit: Circuit) -> str:
     sparsity = circuit.provenance.get("config", {}).get("sparsity", {})
     is_dense = sparsity.get("fraction", 1.0) == 1.0 and not sparsity.get("rules")
     return "dense" if is_dense else "sparse"
+
+
+def _labels(circuits: Sequence[Circuit]) -> list[str]:
+    """The kind of each circuit's model and, if the task has more of that kind, what tells it apart."""
+    found = []
+    for one in circuits:
+        group = [other for other in circuits if _task(other) == _task(one) and _kind(other) == _kind(one)]
+        if len(group) == 1:
+            found.append(_kind(one))
+            continue
+        facts = [_told_apart_by(other) for other in group]
+        telling = [name for name in facts[0] if len({str(each.get(name)) for each in facts}) == len(group)]
+        number = next(i for i, other in enumerate(group) if other is one)
+        name = telling[0] if telling else "number"
+        value = facts[number][name] if telling else number + 1
+        found.append(f"{_kind(one)}, {name.replace('_', ' ')} {value}")
+    return found
+
+
+def _told_apart_by(circuit: Circuit) -> dict[str, object]:
+    """What may differ between two circuits of a task: first what people vary, then other settings."""
+    pruning = dict(circuit.provenance.get("pruning", {}))
+    first = {name: pruning[name] for name in ("target_loss", "seed", "ablation") if name in pruning}
+    return {**first, "model": circuit.provenance.get("model"), **pruning}
+
+
+def _task(circuit: Circuit) -> str | None:
+    return circuit.provenance.get("task")
 
 
 def _measures(circuit: Circuit) -> dict[str, object]:

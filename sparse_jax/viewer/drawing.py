@@ -7,6 +7,7 @@ from typing import Any, SupportsFloat
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
+from sparse_jax.pruning.trials import Trial
 from sparse_jax.viewer.plain import lines, number
 
 # Limits for smooth drawing and a file of about 2 MB; the full counts are always shown too.
@@ -22,7 +23,8 @@ class TaskCircuit:
     """The circuit of one model for one task, with the exemplars of its nodes by node name.
 
     model: a short label such as "sparse" or "dense"; circuits of one task are drawn side by side. scorecard,
-    meanings, traces: as their `to_json` gives them, code: as `Circuit.code` writes it, if it has them.
+    meanings, traces, contributions: as their `to_json` gives them, code: as `Circuit.code` writes it, if it
+    has them. prunings: of the search that it was found by.
     """
 
     task: str
@@ -33,6 +35,8 @@ class TaskCircuit:
     meanings: Mapping[str, Any] | None = None
     code: str | None = None
     traces: Mapping[str, Any] | None = None
+    contributions: Mapping[str, Any] | None = None
+    prunings: Sequence[Trial] = ()
 
 
 def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
@@ -95,21 +99,51 @@ def _drawn(entry: TaskCircuit, nodes: Sequence[Node]) -> dict[str, object]:
         "edges": _strongest(circuit, nodes),
         "counts": {name: number(count) for name, count in circuit.counts.items()},
         "losses": {name: _short(loss) for name, loss in circuit.losses.items()},
+        "headWidth": circuit.provenance.get("config", {}).get("model", {}).get("d_head"),
+        "weights": circuit.provenance.get("weights"),
+        "reached": number(circuit.provenance.get("reached")),
         "provenance": lines(circuit.provenance),
         "scorecard": None if entry.scorecard is None else _measured(entry.scorecard),
         "meanings": None if entry.meanings is None else _meant(entry.meanings),
         "code": entry.code,
         "traces": None if entry.traces is None else _traced(entry.traces),
+        "contributions": None if entry.contributions is None else _contributed(entry.contributions),
+        "prunings": _pruned(entry),
     }
 
 
+def _contributed(found: Mapping[str, Any]) -> dict[str, object]:
+    """Names of nodes, the best first, with losses of the first k and growth of the loss without each."""
+    losses = {name: [_short(x) for x in found[name]] for name in ("best", "in_circuit", "in_model")}
+    return {"pairs": found["pairs"], "nodes": list(found["nodes"]), **losses}
+
+
+def _pruned(entry: TaskCircuit) -> list[list[object]]:
+    """[number, nodes, edges, loss, facts] of every judged pruning of the search, at the circuit's target."""
+    target = entry.circuit.losses.get("target")
+    found: list[list[object]] = []
+    for trial in (one for one in entry.prunings if one.outcomes):
+        at = min(trial.outcomes, key=lambda one: abs(one.target - (one.target if target is None else target)))
+        facts = lines({name: _short(value) for name, value in trial.parameters.items()})
+        found.append([trial.number, at.nodes, at.edges, _short(at.loss), facts])
+    return found
+
+
 def _traced(traces: Mapping[str, Any]) -> dict[str, object]:
-    """Prompts, answers, and by run and node's name the values at every token."""
+    """Prompts, answers, by run and node's name the values at every token, and heads with whole percents."""
     runs = {
         run: {name: [[_short(x) for x in row] for row in rows] for name, rows in traces[run].items()}
         for run in ("circuit", "model")
     }
-    return {"prompts": traces["prompts"], "answers": traces["answers"], **runs}
+    heads = [
+        {name: _percents(part) if name in ("circuit", "model") else part for name, part in head.items()}
+        for head in traces["heads"]
+    ]
+    return {"prompts": traces["prompts"], "answers": traces["answers"], **runs, "heads": heads}
+
+
+def _percents(patterns: Sequence[Sequence[Sequence[float]]]) -> list[list[list[int]]]:
+    return [[[round(100 * weight) for weight in row] for row in pattern] for pattern in patterns]
 
 
 def _meant(meanings: Mapping[str, Any]) -> dict[str, object]:

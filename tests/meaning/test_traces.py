@@ -5,6 +5,7 @@ import pytest
 
 import sparse_jax as sj
 from sparse_jax.inputs import InputError
+from sparse_jax.meaning.traces import Head
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 
@@ -37,3 +38,39 @@ def test_a_circuit_of_another_model_is_refused(quotes):
     other = sj.load("experiments/results/small/sparse")
     with pytest.raises(InputError, match="^circuit: it belongs to model"):
         sj.trace(other, circuit, "for_while")
+
+
+def test_heads_are_those_with_nodes_and_look_as_in_each_run(quotes):
+    program, circuit = quotes
+    traces = sj.trace(program.model, circuit, program.task, pairs=2)
+    config = program.model.config
+    inside = [node for node in circuit.nodes if node.site in ("q", "k", "v")]
+    assert [(head.layer, head.number) for head in traces.heads] == sorted(
+        {(node.layer, node.index // config.d_head) for node in inside}
+    )
+    tokens = program.task.encode("test", 2, 0, program.model.tokenizer, 8).tokens.reshape(4, -1)
+    captured = forward(config, program.model.params, tokens, Hooks(capture=("pattern",)))[1]["pattern"]
+    for head in traces.heads:
+        for number, prompt in enumerate(traces.prompts):
+            size = len(prompt)
+            expected = captured[head.layer, number, head.number, :size, :size]
+            np.testing.assert_allclose(head.in_model[number], expected, atol=1e-6)
+            assert head.in_circuit[number].shape == (size, size)
+    saved = traces.to_json()["heads"][0]
+    assert [len(row) for row in saved["circuit"][0]] == list(range(1, len(traces.prompts[0]) + 1))
+
+
+def test_a_head_without_queries_and_keys_is_uniform():
+    """Its scores are the same at every token, so that it averages; one other row is enough to deny it."""
+    even = np.tril(np.ones((4, 4))) / np.arange(2, 6)[:, None]  # the sink takes a share too
+    uneven = even.copy()
+    uneven[3, 1] *= 1.1
+    assert Head(0, 0, [even], [uneven]).is_uniform
+    assert not Head(0, 0, [even, uneven], [even]).is_uniform
+
+
+def test_uniform_heads_are_found_in_a_pruned_model(quotes):
+    program, circuit = quotes
+    valueless = [node for node in circuit.nodes if node.site in ("q", "k")]
+    (head,) = sj.trace(program.model, circuit, program.task).heads
+    assert head.is_uniform == (not valueless)

@@ -64,12 +64,24 @@ assert.deepEqual(relatives(circuit.nodes[5], circuit.nodes).nodes.map(named), [
 ]);
 assert.deepEqual(relatives(circuit.nodes[7], circuit.nodes).nodes, []);
 
-assert.equal(drawnEdges(circuit, 0, 4).length, 4);
+const all = new Set(circuit.nodes);
+assert.equal(drawnEdges(circuit, all, 0, 4).length, 4);
 assert.deepEqual(
-  drawnEdges(circuit, 2, 100).map((edge) => edge.weight),
+  drawnEdges(circuit, all, 2, 100).map((edge) => edge.weight),
   [-4, 3, 2],
 );
-assert.equal(drawnEdges(circuit, 9, 100).length, 0);
+assert.equal(drawnEdges(circuit, all, 9, 100).length, 0);
+// without a node, none of its edges; the best ranked come first, and of equals the earlier
+const fewer = new Set(circuit.nodes.filter((node) => node.name !== "0.attn_in.1"));
+assert.deepEqual(
+  drawnEdges(circuit, fewer, 0, 100).map((edge) => edge.weight),
+  [1, 0.5, 0.25],
+);
+const scored = unpacked({ ...entry, nodes: rows.map((row, i) => [...row, 0, i % 3]) }, shared);
+assert.deepEqual(
+  scored.ranked.slice(0, 5).map((node) => node.id),
+  [2, 5, 8, 11, 1],
+);
 
 assert.deepEqual(
   rowsOf(circuit.nodes).map((row) => row.segments.map((s) => s.site + s.nodes.length).join(" ")),
@@ -197,7 +209,8 @@ assert.deepEqual(
 // Nodes are found by name, by what they say and by their tokens, whatever the case.
 const meant = { said: ["inside a string", 0.95], excited: [["For", 1]], moves: [[" in", 2]], answers: [], contexts: [] };
 const searched = unpacked({ ...entry, meanings: { "0.q.5": meant } }, shared);
-const foundBy = (query) => matching(searched, query).map(named);
+const noNotes = notebook({}, () => {});
+const foundBy = (query, notes = noNotes) => matching(searched, query, notes).map(named);
 assert.deepEqual(foundBy("q.5"), ["0.q.5"]);
 assert.deepEqual(foundBy("INSIDE a s"), ["0.q.5"]);
 assert.deepEqual(foundBy("for"), ["0.q.5"]);
@@ -205,3 +218,81 @@ assert.deepEqual(foundBy(" in"), foundBy("in"));
 assert.deepEqual(foundBy("  "), []);
 assert.deepEqual(searched.nodes[1].meant, meant);
 assert.equal(searched.nodes[0].meant, null);
+
+// A reader's label is found like a name; notes hold texts only, and go through the address unchanged.
+const told = [];
+const notes = notebook({}, () => told.push(1));
+notes.write(searched.nodes[2], "label", "<b>Opening quote</b>");
+notes.write(searched.nodes[2], "group", "readers & writers");
+notes.write(searched.nodes[4], "note", "x");
+notes.write(searched.nodes[4], "note", "");
+assert.equal(told.length, 4);
+assert.deepEqual(notes.all, { "t/sparse/0.k.5": { label: "<b>Opening quote</b>", group: "readers & writers" } });
+assert.deepEqual(foundBy("opening", notes), ["0.k.5"]);
+assert.equal(groupClass(notes, searched.nodes[2]), "group-0");
+assert.equal(groupClass(notes, searched.nodes[4]), null);
+const address = addressFor("a&notes=b", notes.all);
+assert.deepEqual(readAddress(address), { task: taskHash("a&notes=b"), notes: notes.all });
+assert.deepEqual(readAddress(taskHash("t")), { task: taskHash("t"), notes: null });
+assert.equal(readAddress("#circuit-t&notes=%7B").notes, null);
+assert.throws(() => checkedNotes([1]), /notes are an object/);
+assert.throws(() => checkedNotes({ a: "b" }), /the note of a is not an object/);
+assert.deepEqual(checkedNotes({ a: { label: "x", group: 3, other: "y" } }), { a: { label: "x" } });
+
+// Of one model, what both circuits have; of two models, only how many nodes stand where.
+const less = { ...entry, nodes: rows.slice(0, 5).map((row) => [...row, 0, 1]), edges: [[0, 1, 7], [0, 3, 1]] };
+const [one, other] = [{ ...entry, weights: "w" }, { ...less, weights: "w" }].map((each) => unpacked(each, shared));
+const both = sharedOf(one, other);
+assert.deepEqual(both.nodes.map(named), other.nodes.map(named));
+assert.deepEqual(both.edges.map(({ source, target }) => [source.name, target.name]), [["0.attn_in.1", "0.q.5"]]);
+assert.deepEqual(both.places.slice(0, 3), [["0.attn_in", 1, 1, 1], ["0.q", 1, 1, 1], ["0.k", 2, 2, 2]]);
+assert.deepEqual(both.places.at(-1), ["2.final_resid", 1, 0, 0]);
+for (const weights of ["v", null]) {
+  const apart = sharedOf(one, { ...other, weights });
+  assert.deepEqual([apart.nodes, apart.edges, apart.places[0]], [[], [], ["0.attn_in", 1, 1, null]]);
+}
+
+// Members of a pair are aligned at their ends.
+assert.deepEqual(difference([[1, 2, 3], [10, 20]], [0, 1]), [null, -8, -17]);
+assert.deepEqual(difference([[1, 2], [3, 10, 20]], [0, 1]), [-9, -18]);
+assert.equal(stairs(2), "V1H1V0H0");
+
+// Paths follow edges, the residual stream from writer to reader, and heads from queries to what is written; of two
+// ways the one with the larger product of weights.
+const walked = unpacked({ ...entry, headWidth: 8, weights: "w" }, shared);
+const pathNames = (from, to) =>
+  strongestPath(walked, endsNamed(walked, from, "excited"), endsNamed(walked, to, "moves"))?.nodes.map(named) ?? null;
+assert.deepEqual(pathNames("0.attn_in.1", "0.attn_out.2"), ["0.attn_in.1", "0.v.9", "0.attn_out.2"]);
+assert.deepEqual(pathNames("0.v.9", "2.final_resid.2"), ["0.v.9", "0.attn_out.2", "2.final_resid.2"]);
+assert.equal(pathNames("0.attn_out.2", "0.v.9"), null);
+assert.equal(pathNames("0.q.5", "0.attn_out.2"), null); // the value channel 9 is of the next head
+const oneHead = unpacked({ ...entry, headWidth: 16 }, shared);
+assert.deepEqual(
+  strongestPath(oneHead, endsNamed(oneHead, "0.q.5", "excited"), endsNamed(oneHead, "0.attn_out.2", "moves")).nodes.map(named),
+  ["0.q.5", "0.attn_out.2"],
+);
+const fork = [[0, 4, 1], [4, 8, 4], [0, 8, 0.5]].map(([a, b, weight]) => [a, b, weight]);
+const forked = unpacked({ ...entry, edges: fork }, shared);
+const weighed = strongestPath(forked, new Map([[forked.nodes[0], 1]]), new Map([[forked.nodes[8], 1]]));
+assert.deepEqual(weighed.nodes.map(named), ["0.attn_in.1", "0.v.9", "0.mlp_out.2"]);
+assert.equal(weighed.drawn.length, 2);
+// a token begins at the node that it excites most, and a logit ends at the one that moves it
+const spoken_of = { said: null, answers: [], contexts: [] };
+const withTokens = unpacked(
+  {
+    ...entry,
+    meanings: {
+      "0.attn_in.1": { ...spoken_of, excited: [[" for", -2]], moves: [] },
+      "0.attn_out.2": { ...spoken_of, excited: [[" for", 0.1]], moves: [["\n", 1]] },
+    },
+  },
+  shared,
+);
+const tokenPath = strongestPath(withTokens, endsNamed(withTokens, "\u00b7for", "excited"), endsNamed(withTokens, "\u21b5", "moves"));
+assert.deepEqual(tokenPath.nodes.map(named), ["0.attn_in.1", "0.v.9", "0.attn_out.2"]);
+
+// Loss curves give the order of nodes, so that the circuit drawn for a size is the one that was measured.
+const names = unpacked(entry, shared).nodes.map(named);
+const measured = unpacked({ ...entry, contributions: { nodes: names.toReversed() } }, shared);
+assert.deepEqual(measured.ranked.map(named), names.toReversed());
+assert.equal(asChange(-0.5), "\u22120.500");

@@ -57,6 +57,8 @@ def test_browser_draws_the_report(tmp_path, circuit):
     code = f"x = {text!r}\ny = 2\n"
     values = {node.name: [[1.0, -1.0]] for node in circuit.nodes}
     traces = {"prompts": [[text, "b"]], "answers": [text], "circuit": values, "model": values}
+    pattern = [[[50], [25, 25]]]
+    traces["heads"] = [{"layer": 0, "number": 0, "uniform": True, "circuit": pattern, "model": pattern}]
     found = (told, card, meanings, code, traces)
     drawn = [TaskCircuit(text, model, circuit, *found) for model in ("sparse", "dense")]
     write_report(tmp_path / "report.html", gather("Title", {"seed": 0}, 0.15, table, runs, drawn))

@@ -12,7 +12,9 @@ function unpacked(entry, payload) {
       value,
     }));
     const { step, stream, inLayers, meaning } = site;
-    const about = { id, layer, site: site.name, step, stream, inLayers, meaning, index, mean, score, name };
+    const key = `${entry.task}/${entry.model}/${name}`;
+    const place = { layer, site: site.name, siteNumber, step, stream, inLayers, index };
+    const about = { id, name, key, ...place, meaning, mean, score };
     const meant = entry.meanings?.[name] ?? null;
     const contexts = meant?.contexts.map(([before, token, value]) => ({ before, token, after: "", value }));
     return { ...about, exemplars: exemplars ?? contexts, meant, inputs: [], outputs: [], links: [] };
@@ -31,7 +33,10 @@ function unpacked(entry, payload) {
     link.from.links.push(link);
     link.to.links.push(link);
   }
-  return { ...entry, nodes, edges, links, strongest: Math.abs(edges[0]?.weight) || 1 };
+  const order = new Map(entry.contributions?.nodes.map((name, i) => [name, i]));
+  const rank = (node) => order.get(node.name) ?? node.id;
+  const ranked = nodes.toSorted((a, b) => (order.size ? 0 : b.score - a.score) || rank(a) - rank(b));
+  return { ...entry, nodes, ranked, edges, links, strongest: Math.abs(edges[0]?.weight) || 1 };
 }
 
 // The nodes of one residual channel, in forward order, from its first writer to its last reader: each
@@ -84,8 +89,9 @@ function relatives(node, nodes) {
   };
 }
 
-// The strongest edges with at least this |weight|, at most `limit`; edges come sorted.
-function drawnEdges(circuit, threshold, limit) {
-  const weaker = circuit.edges.findIndex((edge) => Math.abs(edge.weight) < threshold);
-  return circuit.edges.slice(0, Math.min(limit, weaker === -1 ? circuit.edges.length : weaker));
+// The strongest edges between `nodes` with at least this |weight|, at most `limit`; edges come sorted.
+function drawnEdges(circuit, nodes, threshold, limit) {
+  return circuit.edges
+    .filter(({ source, target, weight }) => Math.abs(weight) >= threshold && nodes.has(source) && nodes.has(target))
+    .slice(0, limit);
 }

@@ -12,13 +12,14 @@ function hintPanel() {
         "Click to select it, click elsewhere to deselect.",
     ),
     element("p", {}, "With the keyboard: tab into a picture, move with the arrow keys, deselect with Escape."),
+    element("p", {}, "Zoom with Ctrl and the wheel, or with + \u2212 and 0; then drag to move."),
   ];
 }
 
-function nodePanel(node, circuit, onGo) {
+function nodePanel(node, circuit, choice, notes, onGo) {
   const related = relatives(node, circuit.nodes);
   return [
-    element("p", { class: "which" }, swatch(circuit.model), `${circuit.model} model`),
+    element("p", { class: "which" }, swatch(circuit.model), modelTitle(circuit.model)),
     element("h4", { class: "mono" }, node.name),
     element("p", { class: "meaning" }, describe(node)),
     element(
@@ -26,14 +27,16 @@ function nodePanel(node, circuit, onGo) {
       { class: "facts" },
       fact("mean", asWeight(node.mean), "its mean activation over training text, to which it is ablated"),
       fact("score", asWeight(node.score), "the gate logit by which it was ranked when the circuit was chosen"),
+      ...effectFacts(node, circuit.contributions),
     ),
     ...(node.meant ? meaningList(node.meant) : []),
     connections("Inputs", node.inputs, (edge) => edge.source, onGo),
     connections("Outputs", node.outputs, (edge) => edge.target, onGo),
     related.nodes.length ? relatedList(related, onGo) : null,
-    ...(circuit.traces ? traceList(node, circuit.traces) : []),
+    ...(circuit.traces ? traceList(node, circuit.traces, choice) : []),
     element("h5", {}, node.meant ? "Text, from the most to the least active" : "Most activating text"),
     ...exemplarList(node),
+    noteFields(node, notes),
   ];
 }
 
@@ -47,7 +50,13 @@ function meaningList({ said, excited, moves, answers }) {
   return [
     element("h5", {}, "What it says"),
     said
-      ? element("p", {}, said[0], element("span", { class: "muted" }, ` AUC ${said[1].toFixed(2)}`))
+      ? element(
+          "p",
+          {},
+          said[1] < 0.5 ? element("span", { class: "muted" }, "smaller where ") : null,
+          said[0],
+          element("span", { class: "muted" }, ` AUC ${Math.max(said[1], 1 - said[1]).toFixed(2)}`),
+        )
       : element("p", { class: "muted" }, "no short predicate is good"),
     ...lists
       .filter(([, pairs]) => pairs.length)

@@ -2,9 +2,12 @@
 
 const WIDTH_STEPS = 6;
 const WIDEST = 4.5;
+// characters of a reader's label
+const LABEL = 14;
 
-// Returns {svg, drawEdges(edges), look(node or null), mark(nodes found), focus(node)}; `onLook(node, {pinned})` is told where
-// the reader points (not pinned) and what is clicked or focused (pinned); null means nothing.
+// Returns {svg, show(nodes, edges), look(node or null), mark(class, nodes), trail(edges and links),
+// fade(opacity of edges), annotate(notes), focus(node), zoom, whole}; `onLook(node, {pinned})` is told where the reader points (not
+// pinned) and what is clicked or focused (pinned); null means nothing.
 function drawPicture(circuit, width, onLook) {
   const plan = layoutCircuit(circuit, width);
   const at = (node) => [plan.x[node.id], plan.y[node.id]];
@@ -12,6 +15,7 @@ function drawPicture(circuit, width, onLook) {
     links: graphic("g", { class: "links" }),
     edges: graphic("g", { class: "edges" }),
     near: graphic("g", { class: "near-edges" }),
+    trail: graphic("g", { class: "trail" }),
     nodes: graphic("g", { class: "nodes" }),
   };
   const svg = graphic(
@@ -30,9 +34,9 @@ function drawPicture(circuit, width, onLook) {
     layers.links,
     layers.edges,
     layers.near,
+    layers.trail,
     layers.nodes,
   );
-  for (const link of circuit.links) layers.links.append(linkCurve(link, plan, at));
   // A few links are read one by one; hundreds are only a hint.
   layers.links.setAttribute("stroke-opacity", Math.min(0.7, 0.2 + 20 / circuit.links.length).toFixed(2));
   const marks = circuit.nodes.map((node) => nodeMark(node, plan, at));
@@ -54,21 +58,54 @@ function drawPicture(circuit, width, onLook) {
     );
   }
 
-  function mark(found) {
-    const ids = new Set(found.map((node) => node.id));
-    marks.forEach((each, id) => each.classList.toggle("found", ids.has(id)));
+  function mark(kind, nodes) {
+    const ids = new Set(nodes.map((node) => node.id));
+    marks.forEach((each, id) => each.classList.toggle(kind, ids.has(id)));
   }
 
-  function drawEdges(edges) {
+  function show(nodes, edges) {
     const linked = new Set(edges.flatMap((edge) => [edge.source, edge.target]));
-    marks.forEach((mark, id) => mark.classList.toggle("bare", !linked.has(circuit.nodes[id])));
+    marks.forEach((each, id) => {
+      each.classList.toggle("bare", !linked.has(circuit.nodes[id]));
+      each.classList.toggle("out", !nodes.has(circuit.nodes[id]));
+    });
+    const links = circuit.links.filter(({ from, to }) => nodes.has(from) && nodes.has(to));
+    layers.links.replaceChildren(...links.map((link) => linkCurve(link, plan, at)));
     layers.edges.replaceChildren(
       ...batches(edges, circuit).map((batch) => edgePath(batch, circuit, plan, at)),
     );
   }
 
-  listen(svg, circuit, plan, marks, onLook);
-  return { svg, look, mark, drawEdges, focus: (node) => focusMark(marks, node) };
+  function trail(steps) {
+    layers.trail.replaceChildren(
+      ...steps.map((step) => ("kind" in step ? linkCurve(step, plan, at) : edgePath([step], circuit, plan, at))),
+    );
+  }
+
+  function fade(opacity) {
+    for (const layer of [layers.edges, layers.links]) layer.setAttribute("opacity", opacity);
+  }
+
+  function annotate(notes) {
+    marks.forEach((each, id) => {
+      const node = circuit.nodes[id];
+      each.querySelector("text")?.remove();
+      const { label } = notes.of(node);
+      const text = label ? shortened(label) : plan.numbered.has(node) ? String(node.index) : null;
+      if (text) each.append(graphic("text", { x: plan.radius + 2.5, y: 3.2 }, text));
+      each.setAttribute("class", [...each.classList].filter((name) => !name.startsWith("group-")).join(" "));
+      const group = groupClass(notes, node);
+      if (group) each.classList.add(group);
+    });
+  }
+
+  const window = zoomable(svg, width, plan.height);
+  listen(svg, circuit, plan, marks, window.at, onLook);
+  return { svg, show, look, mark, trail, fade, annotate, focus: (node) => focusMark(marks, node), ...window };
+}
+
+function shortened(label) {
+  return label.length > LABEL ? label.slice(0, LABEL - 1) + "\u2026" : label;
 }
 
 // Edges of like sign and width become one path: thousands of edges stay a dozen elements.
@@ -125,7 +162,6 @@ function nodeMark(node, plan, at) {
       "data-node": node.id,
     },
     graphic("circle", { r: plan.radius }),
-    plan.numbered.has(node) ? graphic("text", { x: plan.radius + 2.5, y: 3.2 }, String(node.index)) : null,
   );
 }
 

@@ -3,14 +3,13 @@
 const REACH = 14;
 
 // Pointing finds the nearest node; keys walk along a row and between rows.
-function listen(svg, circuit, plan, marks, onLook) {
+function listen(svg, circuit, plan, marks, at, onLook) {
   const nearest = (event) => {
-    const box = svg.getBoundingClientRect();
-    const scale = plan.width / box.width;
-    const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+    const [x, y] = at(event);
     let best = null;
     let least = REACH ** 2;
     for (const node of circuit.nodes) {
+      if (marks[node.id].classList.contains("out")) continue;
       const distance = (plan.x[node.id] - x) ** 2 + (plan.y[node.id] - y) ** 2;
       if (distance < least) [best, least] = [node, distance];
     }

@@ -4,6 +4,11 @@ function showTasks(host, payload) {
   const tasks = [...new Set(payload.circuits.map((entry) => entry.task))];
   if (tasks.length === 0) return host.append(element("p", { class: "muted" }, "No circuits in this report."));
   const body = element("div", { role: "tabpanel", id: "task", "aria-labelledby": "task-title" });
+  const opened = { task: tasks[0], view: null };
+  const notes = notebook(readAddress(location.hash).notes ?? {}, () => {
+    writeAddress(opened.task, notes.all);
+    opened.view.annotate();
+  });
   const tabs = tasks.map((task, i) =>
     element(
       "button",
@@ -17,21 +22,22 @@ function showTasks(host, payload) {
       task,
     ),
   );
-  const select = (chosen) => {
+  const select = (chosen, beside = null) => {
     tabs.forEach((tab, i) => {
       tab.setAttribute("aria-selected", String(i === chosen));
       tab.setAttribute("tabindex", i === chosen ? "0" : "-1");
     });
     // The page keeps its length while pictures are exchanged, and so its place.
     body.style.minHeight = `${body.offsetHeight}px`;
-    const view = taskView(tasks[chosen], payload);
+    const view = taskView(tasks[chosen], payload, notes, beside, (other) => select(chosen, other));
+    Object.assign(opened, { task: tasks[chosen], view });
     body.replaceChildren(...view.elements);
     view.draw();
     body.style.minHeight = "";
   };
   const open = (chosen) => {
     select(chosen);
-    history.replaceState(null, "", taskHash(tasks[chosen]));
+    writeAddress(tasks[chosen], notes.all);
   };
   const walk = (event, i) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -41,9 +47,10 @@ function showTasks(host, payload) {
     open(next);
     tabs[next].focus();
   };
-  const named = () => tasks.findIndex((task) => taskHash(task) === location.hash);
+  const named = () => tasks.findIndex((task) => taskHash(task) === readAddress(location.hash).task);
   host.append(
     legend(),
+    notesBar(notes),
     element("div", { role: "tablist", "aria-label": "Tasks", class: "tabs" }, tabs),
     body,
   );
@@ -51,26 +58,35 @@ function showTasks(host, payload) {
   const follow = () => {
     if (named() === -1) return;
     select(named());
+    notes.add(readAddress(location.hash).notes ?? {});
     body.scrollIntoView();
   };
   window.addEventListener("hashchange", follow);
   if (named() !== -1) requestAnimationFrame(() => body.scrollIntoView());
 }
 
-function taskHash(task) {
-  return "#circuit-" + encodeURIComponent(task);
-}
-
-// Returns the elements of a task and what draws its pictures once these are on the page.
-function taskView(task, payload) {
+// Returns the elements of a task, what draws its pictures once these are on the page, and what writes the notes
+// on them. beside: the number of a circuit of another task that is shown too, or null.
+function taskView(task, payload, notes, beside, onBeside) {
   const circuits = payload.circuits
-    .filter((entry) => entry.task === task)
+    .filter((entry, i) => entry.task === task || i === beside)
     .map((entry) => unpacked(entry, payload));
   const panel = element("aside", { class: "panel", "aria-label": "The node looked at" });
   const heard = element("p", { class: "spoken", "aria-live": "polite" });
   const held = { view: null, node: null };
+  const refresh = (changed) => {
+    Object.assign(choice, changed);
+    for (const each of views) each.heads?.refresh();
+    show(held.view, held.node, true);
+  };
+  const choice = {
+    pair: 0,
+    member: 0,
+    choose: (pair) => refresh({ pair }),
+    turn: (member) => refresh({ member }),
+  };
   const views = circuits.map((circuit) =>
-    circuitView(circuit, payload, (view, node, { pinned }) => {
+    circuitView(circuit, choice, notes, (view, node, { pinned }) => {
       if (pinned) Object.assign(held, { view: node ? view : null, node });
       else if (node === null) [view, node] = [held.view ?? view, held.node];
       show(view, node);
@@ -78,15 +94,15 @@ function taskView(task, payload) {
     }),
   );
   const shown = { node: undefined };
-  const show = (view, node) => {
-    if (shown.node === node) return;
+  const show = (view, node, anew = false) => {
+    if (shown.node === node && !anew) return;
     shown.node = node;
     for (const each of views) each.look(each === view ? node : null);
-    panel.replaceChildren(
-      ...(node ? nodePanel(node, view.circuit, (next) => view.go(next)) : hintPanel()).flat().filter(Boolean),
-    );
+    const parts = node ? nodePanel(node, view.circuit, choice, notes, (next) => view.go(next)) : hintPanel();
+    panel.replaceChildren(...parts.flat(Infinity).filter(Boolean));
   };
   show(null, null);
+  for (const { host, circuit } of views) if (circuit.task !== task) host.prepend(element("h4", { class: "mono" }, circuit.task));
   const pictures = element(
     "div",
     { class: "pictures" },
@@ -95,9 +111,11 @@ function taskView(task, payload) {
   return {
     elements: [
       element("h3", { id: "task-title" }, task),
-      element("div", { class: "task" }, pictures, panel),
+      besideChoice(task, payload, beside, onBeside) ?? "",
+      element("div", { class: "task" }, element("div", {}, pictures, comparison(views)), panel),
       heard,
     ],
     draw: () => views.forEach((view) => view.draw()),
+    annotate: () => views.forEach((view) => view.annotate()),
   };
 }

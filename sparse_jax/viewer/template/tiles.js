@@ -39,8 +39,9 @@ function tile(value, meaning, basis) {
   );
 }
 
+// Of circuits that differ in more than their model, the label begins with the model's.
 function swatch(model) {
-  return element("span", { class: `swatch model-${model}` });
+  return element("span", { class: `swatch model-${model.split(",")[0]}` });
 }
 
 function reachedCount(rows, model) {

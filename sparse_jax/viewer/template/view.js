@@ -1,56 +1,91 @@
-// One circuit on the page: its size, a slider for the weakest edge, and the picture.
+// One circuit on the page: its size, what is drawn of it, and the picture.
 
 const DRAWN_AT_MOST = 1200;
-const SLIDER_STEPS = 200;
 
-// One circuit with its header and slider. Returns {host, circuit, look(node), go(node), draw()}.
-function circuitView(circuit, payload, onLook) {
+// One circuit with its header and controls; `choice` says on which prompts (`heads.js`).
+// Returns {host, circuit, look(node), go(node), mark(class, nodes),
+// trail(steps), best(k), annotate(), heads, draw()}.
+function circuitView(circuit, choice, notes, onLook) {
   const note = element("output");
   const frame = element("div", { class: "frame" });
-  const slider = thresholdSlider(circuit, () => redraw());
-  const host = element(
-    "article",
-    { class: "circuit" },
-    circuitHeader(circuit, payload),
-    slider.host,
-    searchBox(
-      circuit,
-      (found) => view.find(found),
-      (node) => view.go(node),
-    ),
-    element("p", { class: "note" }, note, " ", saveButton(circuit, () => view.picture.svg)),
-    frame,
-  );
-  const view = { host, circuit, picture: null, looked: null, found: [] };
+  const state = { looked: null, marked: {}, steps: [], limit: DRAWN_AT_MOST };
+  const view = { host: null, circuit, picture: null, heads: circuit.traces ? headsDetails(circuit, choice) : null };
   const redraw = () => {
-    const edges = drawnEdges(circuit, slider.threshold(), DRAWN_AT_MOST);
-    view.picture.drawEdges(edges);
-    note.textContent = drawnNote(circuit, edges);
+    const nodes = new Set(circuit.ranked.slice(0, sliders.nodes.value()));
+    const edges = drawnEdges(circuit, nodes, sliders.edges.threshold(), state.limit);
+    view.picture?.show(nodes, edges);
+    view.picture?.fade(sliders.opacity.value() / 100);
+    note.textContent = drawnNote(circuit, nodes, edges);
+  };
+  const sliders = {
+    edges: edgeSlider(circuit, () => redraw()),
+    nodes: nodeSlider(circuit, () => redraw()),
+    opacity: opacitySlider(() => redraw()),
   };
   view.look = (node) => {
-    view.looked = node;
+    state.looked = node;
     view.picture?.look(node);
   };
-  view.find = (found) => {
-    view.found = found;
-    view.picture?.mark(found);
+  view.mark = (kind, nodes) => {
+    state.marked[kind] = nodes;
+    view.picture?.mark(kind, nodes);
+  };
+  view.trail = (steps) => {
+    state.steps = steps;
+    view.picture?.trail(steps);
   };
   view.go = (node) => {
+    if (!circuit.ranked.slice(0, sliders.nodes.value()).includes(node)) view.best(circuit.nodes.length);
     view.picture.focus(node);
     onLook(view, node, { pinned: true });
+  };
+  view.annotate = () => view.picture?.annotate(notes);
+  view.best = (count) => sliders.nodes.set(count);
+  const expand = () => {
+    state.limit = Infinity;
+    for (const details of view.host.querySelectorAll("details")) details.open = true;
+    sliders.edges.set(0);
+    view.best(circuit.nodes.length);
   };
   view.draw = whenResized(frame, (width) => {
     view.picture = drawPicture(circuit, Math.max(320, width), (node, how) => onLook(view, node, how));
     frame.replaceChildren(view.picture.svg);
-    view.picture.look(view.looked);
-    view.picture.mark(view.found);
+    view.picture.look(state.looked);
+    for (const [kind, nodes] of Object.entries(state.marked)) view.picture.mark(kind, nodes);
+    view.picture.trail(state.steps);
+    view.annotate();
     redraw();
   });
+  view.host = element(
+    "article",
+    { class: "circuit" },
+    circuitHeader(circuit),
+    element(
+      "div",
+      { class: "controls" },
+      sliders.edges.host,
+      sliders.nodes.host,
+      sliders.opacity.host,
+      searchBox(circuit, notes, (found) => view.mark("found", found), view.go),
+    ),
+    pathChoice(circuit, view),
+    element(
+      "p",
+      { class: "note" },
+      zoomButtons(() => view.picture),
+      element("button", { type: "button", class: "go", onclick: expand }, "Expand all"),
+      saveButtons(circuit, () => view.picture),
+      element("span", {}, note),
+    ),
+    frame,
+    circuit.contributions ? sizesDetails(circuit, view) : null,
+    circuit.prunings.length ? pruningsDetails(circuit) : null,
+    view.heads?.host ?? null,
+  );
   return view;
 }
 
-function circuitHeader(circuit, payload) {
-  const row = payload.table.rows.find((each) => each.task === circuit.task)?.[circuit.model];
+function circuitHeader(circuit) {
   const others = Object.entries(circuit.counts).filter(([name]) => name !== "nodes" && name !== "edges");
   const facts = [
     ...Object.entries(circuit.losses).map(([name, loss]) => [`loss, ${name}`, asLoss(loss)]),
@@ -60,7 +95,7 @@ function circuitHeader(circuit, payload) {
   return element(
     "header",
     {},
-    element("h4", {}, swatch(circuit.model), `${circuit.model} model`),
+    element("h4", {}, swatch(circuit.model), modelTitle(circuit.model)),
     element(
       "p",
       { class: "size" },
@@ -68,7 +103,9 @@ function circuitHeader(circuit, payload) {
       ` node${circuit.size.nodes === 1 ? "" : "s"}, `,
       element("strong", {}, asCount(circuit.size.edges)),
       ` edge${circuit.size.edges === 1 ? "" : "s"}`,
-      row ? [", loss ", element("strong", {}, asLoss(row.circuit)), " ", verdict(row.reached)] : null,
+      isMissing(circuit.losses.circuit)
+        ? null
+        : [", loss ", element("strong", {}, asLoss(circuit.losses.circuit)), " ", verdict(circuit.reached)],
     ),
     facts.length === 0
       ? null
@@ -87,6 +124,12 @@ function circuitHeader(circuit, payload) {
   );
 }
 
+// "sparse, seed 1" -> "sparse model, seed 1"
+function modelTitle(model) {
+  const [kind, ...rest] = model.split(",");
+  return [`${kind} model`, ...rest].join(",");
+}
+
 const COUNT_MEANING = {
   bias: "nonzero biases of kept nodes",
   embedding: "embedding weights read",
@@ -95,33 +138,7 @@ const COUNT_MEANING = {
   constants: "nodes outside it that carry a constant of their own",
 };
 
-// The far left of the slider is no threshold; from there |weight| grows by equal factors.
-function thresholdSlider(circuit, onChange) {
-  const sizes = extent(circuit.edges.map((edge) => Math.abs(edge.weight)).filter((size) => size > 0)) ?? [
-    1, 1,
-  ];
-  const threshold = () =>
-    input.value === "0" ? 0 : sizes[0] * (sizes[1] / sizes[0]) ** (input.value / SLIDER_STEPS);
-  const label = element("output", {}, "all");
-  const input = element("input", {
-    type: "range",
-    min: 0,
-    max: SLIDER_STEPS,
-    value: 0,
-    disabled: circuit.edges.length < 2,
-    oninput: () => {
-      label.textContent = threshold() ? `\u2265 ${asWeight(threshold())}` : "all";
-      input.setAttribute("aria-valuetext", label.textContent);
-      onChange();
-    },
-  });
-  return {
-    threshold,
-    host: element("label", { class: "slider" }, element("span", {}, "edges with |weight|"), input, label),
-  };
-}
-
-function drawnNote(circuit, edges) {
+function drawnNote(circuit, nodes, edges) {
   const total = circuit.size.edges;
   const cut =
     circuit.nodes.length < circuit.size.nodes
@@ -129,6 +146,7 @@ function drawnNote(circuit, edges) {
       : "";
   if (total === 0) return "No edges: no weight of this circuit joins two of its nodes." + cut;
   if (edges.length === total) return "All edges drawn." + cut;
+  const among = nodes.size < circuit.nodes.length ? ` among the ${plural(nodes.size, "best node")}` : "";
   const least = edges.length ? `, |weight| \u2265 ${asWeight(Math.abs(edges.at(-1).weight))}` : "";
-  return `The strongest ${asCount(edges.length)} of ${plural(total, "edge")} drawn${least}.${cut}`;
+  return `The strongest ${asCount(edges.length)} of ${plural(total, "edge")} drawn${among}${least}.${cut}`;
 }
