@@ -122,7 +122,7 @@ class BridgeEvaluator:
         self._terms = jax.jit(
             lambda params, dense_params, tokens: loss_terms(every, dense.config, params, dense_params, tokens)
         )
-        mixture = _mixture(windows, weights, size)
+        mixture = mixture_of(windows, weights, size)
         self._tokens = jax.make_array_from_callback(mixture.shape, rows, lambda place: mixture[place])
         self._dense_params = dense_params
 
@@ -132,7 +132,7 @@ class BridgeEvaluator:
         return self._of_sparse(params["sparse"]) | {f"bridges/{name}": float(x) for name, x in terms.items()}
 
 
-def _mixture(windows: Mapping[str, np.ndarray], weights: Mapping[str, float], size: int) -> np.ndarray:
+def mixture_of(windows: Mapping[str, np.ndarray], weights: Mapping[str, float], size: int) -> np.ndarray:
     """`size` windows, of each source in proportion to its weight."""
     shares = np.array([weights[name] for name in windows]) / sum(weights[name] for name in windows)
     ends = np.round(np.cumsum(shares) * size).astype(int)

@@ -87,6 +87,7 @@ def test_a_term_without_weight_is_not_there_and_weights_count():
 def test_the_gradient_of_a_bridge_is_its_finite_difference(name):
     pair = random_pair()
 
+    @jax.jit
     def loss(value):
         kernel = pair.bridges[name]["kernel"].at[2, 1, 3].set(value)
         bridges = {**pair.bridges, name: {**pair.bridges[name], "kernel": kernel}}
@@ -104,10 +105,10 @@ def test_the_sparse_model_gets_gradients_only_if_it_is_trained():
     pair = random_pair()
 
     def gradient(train_sparse):
-        config = run_of(pair, train_sparse=train_sparse)
-        return jax.grad(lambda params: bridge_loss(config, terms_of(pair, params, train_sparse=train_sparse)))(
-            params_of(pair)
-        )
+        settings = {"train_sparse": train_sparse}
+        config = run_of(pair, **settings)
+        loss = jax.jit(lambda params: bridge_loss(config, terms_of(pair, params, **settings)))
+        return jax.grad(loss)(params_of(pair))
 
     trained, frozen = gradient(True), gradient(False)
     assert np.abs(trained["sparse"]["layers"]["mlp"]["up"]["kernel"]).max() > 1e-4
