@@ -95,9 +95,9 @@ def test_wrong_input_is_named():
     on = streams(pair, PAIRS)
     with pytest.raises(InputError, match="node '0.q.1': it reads no single residual channel"):
         bridge_addition(pair, "0.q.1", on)
-    with pytest.raises(InputError, match="strength: 1.5; valid: 0 to 1"):
+    with pytest.raises(InputError, match="strength: 1.5 is not valid; valid: 0 to 1"):
         steered(pair, "0.attn_in.1", on, on.dense_change[0], [1.5])
-    with pytest.raises(InputError, match="random nodes: 8; valid: 0 to 7"):
+    with pytest.raises(InputError, match="random nodes: 8 is not valid; valid: 0 to 7"):
         control_additions(pair, "0.attn_in.1", on, on, 8, 0)
     with pytest.raises(InputError, match="at least one of attn_in"):
         node_effects(pair, ["0.q.1"], on)

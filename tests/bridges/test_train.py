@@ -101,9 +101,9 @@ def test_a_step_on_several_devices_is_that_on_one(run, dense):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"vocab_size": 301}, "vocab_size: 301; valid: 300"),
-        ({"n_layers": 1}, "n_layers: 1; valid: 2"),
-        ({"context": 8}, "context: 8; valid: at least 16"),
+        ({"vocab_size": 301}, "vocab_size: 301 is not valid; valid: 300"),
+        ({"n_layers": 1}, "n_layers: 1 is not valid; valid: 2"),
+        ({"context": 8}, "context: 8 is not valid; valid: at least 16"),
     ],
 )
 def test_models_that_no_bridge_can_join_are_named(run, dense, change, said):
@@ -120,6 +120,6 @@ def test_wrong_starts_and_tokenizers_are_refused_before_any_work(run, dense, tmp
     with pytest.raises(InputError, match="is not that of dense"):
         train_bridges(run, dense, tmp_path / "run", start=dense)
     alone = dataclasses.replace(run, bridges=BridgeConfig(train_sparse=False))
-    with pytest.raises(InputError, match="bridges.train_sparse: False; valid: True"):
+    with pytest.raises(InputError, match="bridges.train_sparse: False is not valid; valid: True"):
         train_bridges(alone, dense, tmp_path / "run")
     assert not (tmp_path / "run").exists()
