@@ -8,11 +8,11 @@ import numpy as np
 
 from sparse_jax.bridges.config import BridgeRun
 from sparse_jax.bridges.hybrid import channel_of, locations, run
-from sparse_jax.bridges.loss import nmse
 from sparse_jax.bridges.maps import decode, encode
 from sparse_jax.bridges.paths import measure_paths
 from sparse_jax.bridges.program import mixture_of
 from sparse_jax.bridges.steering import bridge_addition, control_additions, node_effects, steered, streams
+from sparse_jax.bridges.terms import nmse
 from sparse_jax.bridges.train import BridgedPair
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.data.corpus import prepare

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 
 from sparse_jax.bridges.config import BridgeConfig, BridgeRun
-from sparse_jax.bridges.loss import BridgedParams, bridge_loss, loss_terms
 from sparse_jax.bridges.maps import new_bridges
+from sparse_jax.bridges.terms import BridgedParams, bridge_loss, loss_terms
 from sparse_jax.model.forward import Params, initialize
 from sparse_jax.models.model import Model
 from sparse_jax.sparsity.config import SparsityConfig

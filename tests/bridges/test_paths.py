@@ -47,5 +47,5 @@ def test_a_path_through_other_bridges_is_the_one_walked_by_hand():
 def test_windows_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="windows: 3 is not valid; valid: a positive multiple of"):
         measure_paths(exact_pair(), some_tokens(3, 9), 2)
-    with pytest.raises(InputError, match="windows: ids"):
+    with pytest.raises(InputError, match="windows: 'ids"):
         measure_paths(exact_pair(), some_tokens(4, 9) + 10, 2)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sparse_jax.bridges.config import TERMS, BridgeConfig, BridgeRun
-from sparse_jax.bridges.loss import bridge_loss, loss_terms
 from sparse_jax.bridges.program import bridge_program
+from sparse_jax.bridges.terms import bridge_loss, loss_terms
 from sparse_jax.bridges.train import check_pair_of_models, train_bridges
 from sparse_jax.data.corpus import prepare
 from sparse_jax.inputs import InputError

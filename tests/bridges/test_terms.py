@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from sparse_jax.bridges.config import TERMS, BridgeConfig, BridgeRun
-from sparse_jax.bridges.loss import bridge_loss, divergence, loss_terms, nmse
 from sparse_jax.bridges.maps import check_bridges, decode, encode
+from sparse_jax.bridges.terms import bridge_loss, divergence, loss_terms, nmse
 from sparse_jax.data.config import data_config
 from sparse_jax.inputs import InputError
 from sparse_jax.sparsity.config import SparsityConfig
