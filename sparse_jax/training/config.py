@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from sparse_jax.data.config import DataConfig, data_config
 from sparse_jax.inputs import from_mapping, require, require_sections
@@ -63,9 +64,23 @@ class TrainConfig:
         require(len(left) <= 1, f"training.{', '.join(left)}", -1, "-1 for at most one axis")
 
 
+_SECTIONS: dict[str, Callable[[Any], Any]] = {
+    "model": lambda values: from_mapping(ModelConfig, values, "model"),
+    "sparsity": lambda values: from_mapping(SparsityConfig, values, "sparsity"),
+    "optimizer": lambda values: from_mapping(OptimizerConfig, values, "optimizer"),
+    "data": data_config,
+    "training": lambda values: from_mapping(TrainConfig, values, "training"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Everything that determines a trained model: the same config and seed give the same bits."""
+    """Everything that determines a trained model: the same config and seed give the same bits.
+
+    A kind of run with more sections is a subclass, and says in `SECTIONS` how each is built.
+    """
+
+    SECTIONS: ClassVar[Mapping[str, Callable[[Any], Any]]] = _SECTIONS
 
     model: ModelConfig
     sparsity: SparsityConfig
@@ -78,22 +93,16 @@ class RunConfig:
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, allow_nan=False)
 
 
-_SECTIONS = {
-    "model": lambda values: from_mapping(ModelConfig, values, "model"),
-    "sparsity": lambda values: from_mapping(SparsityConfig, values, "sparsity"),
-    "optimizer": lambda values: from_mapping(OptimizerConfig, values, "optimizer"),
-    "data": data_config,
-    "training": lambda values: from_mapping(TrainConfig, values, "training"),
-}
+Run = TypeVar("Run", bound=RunConfig)
 
 
-def run_config(mapping: Mapping[str, object]) -> RunConfig:
-    """Builds and checks a RunConfig from nested mappings (a ConfigDict's `to_dict`, or JSON).
+def run_config(mapping: Mapping[str, object], kind: type[Run] = RunConfig) -> Run:  # type: ignore[assignment]
+    """Builds and checks a config of `kind` from nested mappings (a ConfigDict's `to_dict`, or JSON).
 
     Raises InputError naming the section and field that is unknown, of the wrong type or invalid.
     """
-    require_sections(mapping, _SECTIONS)
-    return RunConfig(**{name: build(mapping[name]) for name, build in _SECTIONS.items()})
+    require_sections(mapping, kind.SECTIONS)
+    return kind(**{name: build(mapping[name]) for name, build in kind.SECTIONS.items()})
 
 
 # Fields that may change when a run is resumed: they do not affect the model ...

@@ -8,13 +8,13 @@ import numpy as np
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.sparsity.statistics import kurtosis
+from sparse_jax.sparsity.statistics import dead_neurons, kurtosis, nonzero_weights, total_nonzero
 from sparse_jax.training.loss import next_token_loss
 from sparse_jax.training.sharding import stream_sharding
 
 
 class Evaluator:
-    """Measures losses on fixed windows of each source; compiled once per run."""
+    """Measures losses on fixed windows of each source, and counts weights; compiled once per run."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Evaluator:
         stream = stream_sharding(sharding)
         self._loss = jax.jit(lambda params, tokens: next_token_loss(config, params, tokens, stream))
         capture = Hooks(capture=("final_resid",))
+        self._statistics = jax.jit(_statistics)
         self._kurtosis = jax.jit(
             lambda params, tokens: kurtosis(
                 forward(config, params, tokens[:, :-1], capture, stream=stream)[1]["final_resid"]
@@ -44,14 +45,34 @@ class Evaluator:
         )
 
     def __call__(self, params: Params) -> dict[str, float]:
-        """Mean loss in nats on each source, their weighted mean, and the final residual stream's kurtosis."""
+        """Mean loss in nats on each source, their weighted mean, the final residual stream's kurtosis, L0
+        and the number of dead neurons.
+        """
         row = {
             f"validation/{name}": float(np.mean([self._loss(params, batch) for batch in batches]))
             for name, batches in self._batches.items()
         }
         mixture = sum(self._shares[name] * row[f"validation/{name}"] for name in self._batches)
         first = next(iter(self._batches.values()))[0]
-        return {**row, "validation/mixture": mixture, "kurtosis": float(self._kurtosis(params, first))}
+        counts = {name: int(count) for name, count in self._statistics(params).items()}
+        return {
+            **row,
+            "validation/mixture": mixture,
+            "kurtosis": float(self._kurtosis(params, first)),
+            **counts,
+        }
+
+
+def _statistics(params: Params) -> dict[str, jax.Array]:
+    """L0 of every leaf, the layers, the embeddings and the full model, and the number of dead neurons."""
+    nonzero, dead = total_nonzero(params), dead_neurons(params)["dead"]
+    return {
+        "nonzero_layers": nonzero["layers"],
+        "nonzero_embeddings": nonzero["embeddings"],
+        "nonzero": nonzero["total"],
+        "dead_neurons": dead.sum(),
+        **{f"nonzero/{name}": count for name, count in nonzero_weights(params).items()},
+    }
 
 
 def _spread(sharding: jax.sharding.NamedSharding, batch: np.ndarray) -> jax.Array:

@@ -6,15 +6,17 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import grain
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from tokenizers import Tokenizer
 
 from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import train_loader, validation_windows
 from sparse_jax.files import user_path, write_whole
+from sparse_jax.model.forward import Params
 from sparse_jax.models.model import Model
 from sparse_jax.models.room import require_room
 from sparse_jax.runtime.lock import held
@@ -23,7 +25,6 @@ from sparse_jax.runtime.preemption import Preempted, stop_requests
 from sparse_jax.runtime.processes import ProcessError, agree, code_version, is_first, naming_lost
 from sparse_jax.runtime.writers import TensorBoardWriter, Writer, lines_writer
 from sparse_jax.training.config import RunConfig, TrainConfig, named_fields
-from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
 from sparse_jax.training.program import TrainProgram, train_program
 from sparse_jax.training.recorder import Recorder
@@ -33,6 +34,14 @@ from sparse_jax.training.state import Position, TrainState
 
 # How much longer than the others the slowest process may take to prepare its text.
 PREPARING_SECONDS = 4 * 3600
+
+
+class Trained(NamedTuple):
+    """What a run ends with: its last step, the parameters on the host, the tokenizer of its text."""
+
+    step: int
+    params: Params
+    tokenizer: Tokenizer
 
 
 def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -> Model:
@@ -48,11 +57,21 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
     when a process is lost. On SIGTERM (or, in a lone process, a first Ctrl-C) the step is finished and saved,
     then Preempted (KeyboardInterrupt) is raised.
     """
+    step, params, tokenizer = run_program(config, train_program, workdir, label)
+    params = jax.device_put(params, jax.local_devices()[0])
+    run = json.loads(config.to_json())
+    return Model(config.model, params, tokenizer, f"{user_path(workdir)} at step {step}", run)
+
+
+def run_program(
+    config: RunConfig, make: Callable[[Any], TrainProgram], workdir: str | os.PathLike, label: str
+) -> Trained:
+    """Runs the program that `make` makes of `config` to its last step, or resumes it; `train` says how."""
     workdir = user_path(workdir, "workdir")
     agree({"workdir": str(workdir), **code_version(), **named_fields(config)})
     check_workdir(workdir, config)
     training = config.training
-    program = train_program(config)
+    program = make(config)
     _require_room(config, program)
     corpus = prepare(config.data, config.model.vocab_size)
     agree({"the text of the data": corpus.fingerprint}, PREPARING_SECONDS)
@@ -70,9 +89,7 @@ def train(config: RunConfig, workdir: str | os.PathLike, label: str = "train") -
         state = _last_state(config, workdir, label, program, corpus, loader, checkpoints, still_held)
         step, params = int(state.step), on_host(state.params)
         del state  # frees the sharded state before whole parameters are put on a device
-    params = jax.device_put(params, jax.local_devices()[0])
-    run = json.loads(config.to_json())
-    return Model(config.model, params, corpus.tokenizer, f"{workdir} at step {step}", run)
+    return Trained(step, params, corpus.tokenizer)
 
 
 def _require_room(config: RunConfig, program: TrainProgram) -> None:
@@ -97,7 +114,7 @@ def _last_state(
 ) -> TrainState:
     """Starts afresh or from the newest checkpoint, and trains to the end."""
     if checkpoints.latest is None:
-        state = jax.jit(program.fresh, out_shardings=program.shardings)()
+        state = program.start()
         position = Position(loader.get_state())
     else:
         state, position = checkpoints.restore_state(program.placed)
@@ -105,7 +122,7 @@ def _last_state(
     if is_first():
         _write_config(workdir, config, corpus)
     if int(state.step) < config.training.steps:
-        evaluate = _evaluator(config, corpus, program.rows)
+        evaluate = program.evaluator(_windows(config, corpus), corpus.weights)
         bad = _bad_batches(config, corpus, workdir, position.skipped)
         with _writers(config, workdir, int(state.step), still_held) as writers:
             recorder = Recorder(config, evaluate, writers, label, bad, state, position)
@@ -130,7 +147,7 @@ def _advance(
     with stop_requests() as asked, _naming_last_good(checkpoints):
         while step < training.steps:
             tokens = spread_batch(program.rows, training.batch_size, next(loader)["tokens"])
-            state, metrics = program.step(state, tokens)
+            state, metrics = program.step(state, tokens, *program.constants)
             recorder.add(metrics)
             step += 1
             stop, due = asked(), _due(training, step)
@@ -199,15 +216,14 @@ def _naming_last_good(checkpoints: Checkpoints):
         raise NonFiniteError(f"{error}; {kept} in {checkpoints.directory}") from None
 
 
-def _evaluator(config: RunConfig, corpus: Corpus, rows: NamedSharding) -> Evaluator:
+def _windows(config: RunConfig, corpus: Corpus) -> dict[str, np.ndarray]:
     """Held-out windows of every source, rounded up to whole batches."""
     batch_size = config.training.batch_size
     count = -(-config.training.evaluation_windows // batch_size) * batch_size
-    windows = {
+    return {
         name: validation_windows(source.validation, count, config.model.context)
         for name, source in corpus.sources.items()
     }
-    return Evaluator(config.model, windows, corpus.weights, batch_size, rows)
 
 
 def _bad_batches(config: RunConfig, corpus: Corpus, workdir: Path, skipped: int) -> BadBatches:

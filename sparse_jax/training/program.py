@@ -1,14 +1,16 @@
 """The compiled training step, for the available devices or for planned ones."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
 from sparse_jax.training.config import RunConfig
+from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.optimizer import sparse_optimizer
 from sparse_jax.training.sharding import (
     batch_sharding,
@@ -25,16 +27,26 @@ from sparse_jax.training.step import make_train_step
 class TrainProgram(NamedTuple):
     """The training step of a run on a mesh; nothing is computed or compiled yet.
 
-    fresh: makes the initial state. placed: its shapes with shardings. tokens: shape and sharding of a batch
-    [B, T + 1]. step: the jitted step; with `training.donate` its input state is donated.
+    fresh: makes the initial state from the arrays `given`, if any. placed: its shapes with shardings. tokens:
+    shape and sharding of a batch [B, T + 1]. step: the jitted step (state, tokens, *constants) -> (state,
+    metrics); with `training.donate` its input state is donated. evaluator: from held-out windows and weights
+    by source, a function from parameters to a row of numbers, of which one is "validation/mixture".
+    constants: arrays that every step reads and none changes.
     """
 
     mesh: Mesh
     optimizer: optax.GradientTransformation
-    fresh: Callable[[], TrainState]
+    fresh: Callable[..., TrainState]
     placed: TrainState
     tokens: jax.ShapeDtypeStruct
     step: jax.stages.Wrapped
+    evaluator: Callable[[Mapping[str, np.ndarray], Mapping[str, float]], Callable[[Any], dict[str, float]]]
+    given: tuple[Any, ...] = ()
+    constants: tuple[Any, ...] = ()
+
+    def start(self) -> TrainState:
+        """The initial state, sharded."""
+        return jax.jit(self.fresh, out_shardings=self.shardings)(*self.given)
 
     @property
     def shardings(self) -> TrainState:
@@ -73,6 +85,10 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
         donate_argnums=0 if training.donate else (),
     )
     tokens = training.batch_size, config.model.context + 1
+
+    def evaluator(windows: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> Evaluator:
+        return Evaluator(config.model, windows, weights, training.batch_size, rows)
+
     return TrainProgram(
         mesh,
         optimizer,
@@ -80,4 +96,5 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
         placed(shapes, shardings),
         jax.ShapeDtypeStruct(tokens, jnp.int32, sharding=rows),
         step,
+        evaluator,
     )

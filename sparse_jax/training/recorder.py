@@ -2,21 +2,20 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sparse_jax.model.forward import Params
 from sparse_jax.progress import Progress
 from sparse_jax.runtime.processes import is_first
 from sparse_jax.runtime.writers import Writer
 from sparse_jax.sparsity.schedules import fraction_kept
-from sparse_jax.sparsity.statistics import dead_neurons, mask_turnover, nonzero_weights, total_nonzero
+from sparse_jax.sparsity.statistics import mask_turnover
 from sparse_jax.training.config import RunConfig
-from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.nonfinite import BadBatches, NonFiniteError
 from sparse_jax.training.optimizer import learning_rate
 from sparse_jax.training.state import Position, TrainState
@@ -32,7 +31,7 @@ class Recorder:
     def __init__(
         self,
         config: RunConfig,
-        evaluate: Evaluator,
+        evaluate: Callable[[Any], dict[str, float]],
         writers: Sequence[Writer],
         label: str,
         bad: BadBatches,
@@ -42,7 +41,7 @@ class Recorder:
         """state, position: where the run starts or resumes."""
         start = int(state.step)
         self._config, self._evaluate, self._writers, self._bad = config, evaluate, writers, bad
-        self._statistics, self._turnover = jax.jit(_statistics), jax.jit(mask_turnover)
+        self._turnover = jax.jit(mask_turnover)
         self._progress = Progress(label, config.training.steps, "steps", start, shown=is_first())
         self._pending: list[Metrics] = []
         self._rows = list(position.rows)
@@ -103,12 +102,11 @@ class Recorder:
         self._progress.update(step, loss=loss)
 
     def evaluation(self, step: int, state: TrainState) -> None:
-        """Writes held-out losses, L0, dead neurons, and how many masks changed since the last call.
+        """Writes what `evaluate` measures, and how many masks changed since the last call.
 
         Raises NonFiniteError if the held-out loss is not finite.
         """
         row = self._evaluate(state.params)
-        row.update({name: int(value) for name, value in self._statistics(state.params).items()})
         masks = _copied_masks(state)
         if self._masks is not None:
             row["mask_turnover"] = float(self._turnover(self._masks, masks))
@@ -141,15 +139,3 @@ def _copied(masks: object) -> object:
 def _copied_masks(state: TrainState) -> object:
     """None if nothing is sparse."""
     return _copied(optax.tree.get(state.opt_state, "masks"))
-
-
-def _statistics(params: Params) -> dict[str, jax.Array]:
-    """L0 of every leaf, the layers, the embeddings and the full model, and the number of dead neurons."""
-    nonzero, dead = total_nonzero(params), dead_neurons(params)["dead"]
-    return {
-        "nonzero_layers": nonzero["layers"],
-        "nonzero_embeddings": nonzero["embeddings"],
-        "nonzero": nonzero["total"],
-        "dead_neurons": dead.sum(),
-        **{f"nonzero/{name}": count for name, count in nonzero_weights(params).items()},
-    }

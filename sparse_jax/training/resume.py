@@ -57,7 +57,8 @@ class Checkpoints(CheckpointStore):
                     "new workdir"
                 )
             # config.json next to the checkpoints is for people, and may be missing
-            _require_same(run_config(json.loads(facts["config"])), self._config, self.directory.parent)
+            there = run_config(json.loads(facts["config"]), type(self._config))
+            _require_same(there, self._config, self.directory.parent)
             trees = {
                 "params": shapes.params,
                 "optimizer": {"step": shapes.step, "state": shapes.opt_state},
@@ -95,7 +96,7 @@ def check_config(workdir: Path, config: RunConfig) -> None:
     if not saved.exists():
         return
     try:
-        old = run_config(read_json_object(saved))
+        old = run_config(read_json_object(saved), type(config))
     except InputError as error:
         raise InputError(f"workdir: {saved} is not the config of a run ({first_line(error)})") from None
     _require_same(old, config, workdir)

@@ -33,6 +33,7 @@ RULES = (
     (r"(.*/)?bigram/kernel", (None, VOCABULARY)),
     (r"(.*/)?bigram/current/kernel", (VOCABULARY, "fsdp")),
     (r"(.*/)?bigram/next/kernel", ("fsdp", VOCABULARY)),
+    (r"(.*/)?bridges/(encoder|decoder)/kernel", (None, "fsdp", None)),
     (r".*", ()),
 )
 

@@ -20,24 +20,39 @@ def make_train_step(
     accumulate: int = 1,
     stream: tuple[jax.sharding.Sharding, ...] = (),
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
-    """A function (state, tokens [B, T + 1]) -> (state, metrics), to be jitted once.
+    """A function (state, tokens [B, T + 1]) -> (state, metrics) for the next-token loss; see `make_step`.
 
-    accumulate: the number of microbatches from which the gradient is accumulated; B must be a multiple of it.
-    It reduces the memory of activations, and changes results only by the rounding of sums.
     stream: shardings of the residual stream (`Transformer.stream`).
+    """
+
+    def loss(params: Params, tokens: jax.Array) -> jax.Array:
+        return next_token_loss(config, params, tokens, stream=stream)
+
+    return make_step(loss, optimizer, accumulate)
+
+
+def make_step(
+    loss: Callable[..., jax.Array], optimizer: optax.GradientTransformation, accumulate: int = 1
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """A function (state, tokens [B, ...], *constants) -> (state, metrics), to be jitted once.
+
+    loss: of (params, tokens, *constants), a mean over the rows of tokens. accumulate: the number of
+    microbatches from which the gradient is accumulated; B must be a multiple of it. It reduces the memory of
+    activations, and changes results only by the rounding of sums, if the loss is a mean of rows.
 
     A step whose loss or gradients are not finite leaves the state unchanged and reports it in the metric
     "finite", so that the state in memory is always finite.
     """
 
-    loss_and_gradients = jax.value_and_grad(
-        lambda params, tokens: next_token_loss(config, params, tokens, stream=stream)
-    )
+    loss_and_gradients = jax.value_and_grad(loss)
 
-    def train_step(state: TrainState, tokens: jax.Array) -> tuple[TrainState, Metrics]:
-        loss, gradients = _mean_of_parts(loss_and_gradients, state.params, tokens, accumulate)
+    def train_step(state: TrainState, tokens: jax.Array, *constants: object) -> tuple[TrainState, Metrics]:
+        def of_part(params: Params, tokens: jax.Array):
+            return loss_and_gradients(params, tokens, *constants)
+
+        value, gradients = _mean_of_parts(of_part, state.params, tokens, accumulate)
         gradient_norm = optax.tree.norm(gradients)
-        finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
+        finite = jnp.isfinite(value) & jnp.isfinite(gradient_norm)
 
         def advance(state: TrainState) -> TrainState:
             updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -45,7 +60,7 @@ def make_train_step(
             return TrainState(state.step + 1, params, opt_state)
 
         state = jax.lax.cond(finite, advance, lambda state: state, state)
-        return state, {"loss": loss, "gradient_norm": gradient_norm, "finite": finite}
+        return state, {"loss": value, "gradient_norm": gradient_norm, "finite": finite}
 
     return train_step
 

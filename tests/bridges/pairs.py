@@ -1,0 +1,61 @@
+"""Small pairs of models that bridges can lead between, exactly or not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer, models
+
+from sparse_jax.bridges.maps import new_bridges
+from sparse_jax.bridges.train import BridgedPair
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import initialize
+from sparse_jax.models.model import Model
+from sparse_jax.trees import map_named
+
+VOCABULARY, CONTEXT = 12, 8
+SPARSE = ModelConfig(VOCABULARY, CONTEXT, 2, 8, d_head=4, activation_fraction=0.5, unroll=False)
+DENSE = ModelConfig(
+    VOCABULARY, CONTEXT, 2, 6, d_head=3, activation_fraction=None, positions="added", bigram="none"
+)
+
+
+def model(config, seed=0):
+    """A model whose weights are large enough for every part of it to count."""
+    noise = jax.random.key(seed + 1)
+    params = map_named(
+        lambda name, x: x if "scale" in name else x + 0.3 * jax.random.normal(noise, x.shape),
+        initialize(config, jax.random.key(seed)),
+    )
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, "w0"))
+    return Model(config, params, tokenizer, f"model {seed}")
+
+
+def random_pair():
+    """Two models that have nothing to do with each other."""
+    return BridgedPair(model(SPARSE), model(DENSE, 7), new_bridges(SPARSE, DENSE, jax.random.key(3)), 4)
+
+
+def exact_pair(config=DENSE):
+    """A model and the same with its channels in another order; bridges that put them back."""
+    dense = model(config)
+    order = np.random.default_rng(0).permutation(config.d_model)
+
+    def reordered(name, x):
+        if name.startswith("layers"):
+            if "out/" in name or "down/" in name:
+                return x[..., order]
+            return x[:, order] if any(part in name for part in ("norm", "q/k", "k/k", "v/k", "up/k")) else x
+        if name in ("embed/kernel", "position/kernel"):
+            return x[:, order]
+        return x[order] if name in ("unembed/kernel", "final_norm/scale") else x
+
+    sparse = Model(config, map_named(reordered, dense.params), dense.tokenizer, "reordered")
+    count, eye = 2 * config.n_layers + 1, jnp.eye(config.d_model)
+    biases = jnp.zeros((count, config.d_model))
+    kernels = {"encoder": jnp.stack([eye[:, order]] * count), "decoder": jnp.stack([eye[order]] * count)}
+    bridges = {name: {"kernel": kernel, "bias": biases} for name, kernel in kernels.items()}
+    return BridgedPair(sparse, dense, bridges, config.d_model)
+
+
+def some_tokens(rows=3, length=CONTEXT):
+    return np.random.default_rng(1).integers(0, VOCABULARY, (rows, length)).astype(np.int32)

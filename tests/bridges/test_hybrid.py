@@ -1,0 +1,67 @@
+"""A run from a value of the residual stream is the rest of the full run, from every location."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparse_jax.bridges.hybrid import channel_of, location_number, locations, run, run_from
+from sparse_jax.inputs import InputError
+from sparse_jax.model.forward import forward
+from sparse_jax.model.hooks import Hooks, Patch
+from tests.bridges.pairs import DENSE, SPARSE, model, some_tokens
+
+
+@pytest.mark.parametrize("config", [SPARSE, DENSE, dataclasses.replace(DENSE, tied_embedding=True)])
+def test_a_run_from_what_is_there_is_the_full_run(config):
+    one, tokens = model(config), some_tokens()
+    logits, stream = run(config, one.params, tokens)
+    assert len(stream) == 5
+    np.testing.assert_array_equal(logits, forward(config, one.params, tokens)[0])
+    for number, x in enumerate(stream):
+        again, after = run_from(config, one.params, tokens, number, x)
+        np.testing.assert_allclose(again, logits, atol=1e-5)
+        assert len(after) == 5 - number
+        for found, expected in zip(after, stream[number:]):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_another_value_changes_what_a_patch_of_the_whole_model_changes(number):
+    """The reference computes all layers and replaces the stream on its way."""
+    one, tokens = model(SPARSE), some_tokens()
+    x = jax.random.normal(jax.random.key(number), (3, 8, 8))
+    place = locations(SPARSE)[number]
+    where = np.arange(2).reshape(2, 1, 1, 1) == place.layer if number < 4 else np.array(True)
+    hooks = Hooks(patches={place.site: Patch(where, x)})
+
+    def patched(params):
+        return forward(SPARSE, params, tokens, hooks)[0]
+
+    def from_there(params):
+        return run_from(SPARSE, params, tokens, number, x)[0]
+
+    np.testing.assert_allclose(from_there(one.params), patched(one.params), atol=1e-5)
+    found = jax.grad(lambda params: jnp.square(from_there(params)).sum())(one.params)
+    expected = jax.grad(lambda params: jnp.square(patched(params)).sum())(one.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), found, expected)
+
+
+def test_locations_and_the_nodes_that_read_there_have_names():
+    names = [place.name for place in locations(SPARSE)]
+    assert names == ["0.resid_in", "0.resid_mid", "1.resid_in", "1.resid_mid", "2.final_resid"]
+    assert channel_of(SPARSE, "1.attn_in.3") == (2, 3)
+    assert channel_of(SPARSE, "0.mlp_in.7") == (1, 7)
+    assert channel_of(SPARSE, "2.final_resid.0") == (4, 0)
+    for node, said in (
+        ("1.mlp_neuron.3", "reads no single residual channel"),
+        ("attn_in.3", "node 'attn_in.3'"),
+        ("1.attn_in.8", "no channel 8"),
+        ("1.atn_in.3", "did you mean 'attn_in'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            channel_of(SPARSE, node)
+    with pytest.raises(InputError, match="location '3.resid_mid': no bridge there"):
+        location_number(SPARSE, "3.resid_mid")
