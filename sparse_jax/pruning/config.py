@@ -5,7 +5,7 @@ import functools
 
 from flax import struct
 
-from sparse_jax.ablation.kinds import OBJECTIVES, is_constant, kinds_of
+from sparse_jax.ablation.kinds import OBJECTIVES, REMOVAL, is_constant, kinds_of
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
 from sparse_jax.models.means import MEAN_WINDOWS
@@ -19,7 +19,9 @@ class PruneConfig:
     objective: "binary" compares the two candidate tokens; "full_vocabulary" is the cross-entropy of the
     right token over the full vocabulary, which a circuit can minimize by always emitting the same token (kept
     for comparison); "kl" is KL(full model || circuit) of the next-token distributions; "binary+kl" is the
-    sum of both.
+    sum of both; "removal" finds the fewest nodes without which the model no longer does the task: open gates
+    say what is ablated, the objective is the model's logit difference where it is positive, and `target_loss`
+    is how far below chance (ln 2) the loss may stay (`faithfulness.removal`).
     ablation: what closed nodes carry, while gates are trained and where circuits are judged: a kind of
     `ablation/kinds.py` ("mean", "zero", "resample", "resample_position", "resample_text", "stochastic",
     "adversarial", "adversarial_shared"), or several joined with "+", of which the worst decides. draws: how
@@ -100,6 +102,10 @@ class PruneConfig:
         # which nodes are dropped is decided among those that are trained, so all of them have to be
         valid = "False with pruning.forbidden"
         require(not self.compact or not self.forbidden, "pruning.compact", True, valid)
+        valid = "False with pruning.objective 'removal'"
+        for name in ("compact", "constants", "role_coef"):  # they are about nodes that are kept
+            given = getattr(self, name)
+            require(not (self.is_removal and given), f"pruning.{name}", given, valid)
         # nodes that are not computed have no values to compare
         valid = "False with pruning.role_coef above 0"
         require(not self.compact or self.role_coef == 0, "pruning.compact", True, valid)
@@ -138,6 +144,11 @@ class PruneConfig:
     def judged_by(self) -> str:
         """The loss (a name in LOSSES) that is compared with `target_loss`."""
         return OBJECTIVES[self.objective]
+
+    @property
+    def is_removal(self) -> bool:
+        """Whether open gates say what is ablated, not what is kept."""
+        return self.objective == REMOVAL
 
     @functools.cached_property
     def kinds(self) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def lane_step(
     every = jax.tree.map(lambda array: array[lane.task], shared.tasks)
     seed = jax.random.bits(_key(lane, 2), dtype=jnp.uint32)
     # each kind ablates its own part of the batch, so none pays for the donors or the adversary of another
-    hows = [How(config, kind, prune.judged_by, prune.frozen_norms) for kind in kinds]
+    hows = [How(config, kind, prune.judged_by, prune.frozen_norms, prune.is_removal) for kind in kinds]
     parts = np.array_split(np.arange(len(rows)), len(kinds))
     groups = [jax.tree.map(operator.itemgetter(slice(part[0], part[-1] + 1)), batch) for part in parts]
     drawn = []
@@ -106,7 +106,7 @@ def lane_step(
 
     def loss_of(logits: Gates):
         trained = lane_gates(logits, lane, hyper.temperature, prune.tied_qk)
-        gates = {**lane.fixed, **trained}
+        gates = hows[0].as_run({**lane.fixed, **trained})
         ablated = joined(
             [attacked(how, params, gates, *one) for how, *one in zip(hows, drawn, groups)], groups
         )

@@ -58,6 +58,7 @@ class Subject:
             text=self.text,
             seed=prune.seed,
             confidence=prune.confidence,
+            removal=prune.is_removal,
         )
 
     def loss(self, pairs: EncodedPairs, prune: PruneConfig, gates: Mapping | None = None) -> float:
