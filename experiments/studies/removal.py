@@ -108,8 +108,8 @@ def format_removals(rows: Sequence[RemovalRow]) -> str:
         "# Nodes needed to break a task, and to do it\n",
         "Removed: the fewest nodes found whose mean ablation leaves at most this much of the 0.693 nats of",
         "knowledge (the mean over pairs of how far the loss is below chance). Kept: nodes of the circuit at",
-        "0.15 nats under mean ablation. Channel i of q and of k counts once. Loss: without the removed nodes,",
-        "test split.\n",
+        "0.15 nats under mean ablation. Channel i of q and of k counts once. Loss: without what is removed,",
+        "on the test split.\n",
         "| task | model | left at most | removed | before elimination | in the circuit | kept | loss |",
         "|---" * 8 + "|",
     ]

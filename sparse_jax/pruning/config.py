@@ -11,6 +11,9 @@ from sparse_jax.model import sites
 from sparse_jax.models.means import MEAN_WINDOWS
 from sparse_jax.trees import Array
 
+# How gates follow from their logits while they are trained.
+GATES = ("step", "hard_concrete")
+
 
 @dataclasses.dataclass(frozen=True)
 class PruneConfig:
@@ -43,6 +46,9 @@ class PruneConfig:
     constants: whether nodes that only hold a constant are replaced by it in the end (`circuit.constants`):
     each carries its mean over the prompts then, whatever the ablation, and what led to it can go.
     sites: the gated sites: all sites of the layers, and optionally `embed` and `final_resid`.
+    gate: "step", open where a logit is at least 0, with the gradient of a logistic function; or
+    "hard_concrete", random gates between 0 and 1 (`sparsity.hard_concrete`), whose expected number of open
+    ones takes the place of the number. Circuits are discretized and judged in the same way.
     forbidden: nodes that no circuit may have, by name ("1.mlp_neuron.17", a channel of q and of k together if
     `tied_qk`): what is found without the nodes of an earlier circuit is a backup of it.
     compact: during training, nodes whose logits are too low to open again are closed for good and no longer
@@ -64,6 +70,7 @@ class PruneConfig:
     sites: tuple[str, ...] = sites.LAYER_SITES
     constants: bool = dataclasses.field(default=False, repr=False)
     forbidden: tuple[str, ...] = dataclasses.field(default=(), repr=False)  # see `Subject.about`
+    gate: str = dataclasses.field(default="step", repr=False)
     objective: str = "binary"
     ablation: str = "mean"
     draws: int = 1
@@ -90,6 +97,7 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         require_choice("pruning.objective", self.objective, OBJECTIVES)
+        require_choice("pruning.gate", self.gate, GATES)
         kinds_of("pruning.ablation", self.ablation)
         for site in self.sites:
             require_choice("pruning.sites", site, sites.NODE_SITES)
@@ -99,6 +107,8 @@ class PruneConfig:
         valid = f"False with pruning.ablation {self.ablation!r}, or pruning.ablation 'mean' or 'zero'"
         # the contribution of a closed node is folded into the biases once, for all steps
         require(not self.compact or is_constant(self.ablation), "pruning.compact", True, valid)
+        valid = "False with pruning.gate 'hard_concrete', whose closed gates open again by chance"
+        require(not self.compact or self.gate == "step", "pruning.compact", True, valid)
         # which nodes are dropped is decided among those that are trained, so all of them have to be
         valid = "False with pruning.forbidden"
         require(not self.compact or not self.forbidden, "pruning.compact", True, valid)
