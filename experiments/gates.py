@@ -21,7 +21,7 @@ OUTPUT = path_flag("output", None, "where rows, table and figure go (default: re
 
 def main() -> None:
     """Checks the whole config, then finds one circuit after the other."""
-    sections = ("models", "tasks", "gates", "k_coefs", "pruning", "workdir")
+    sections = ("models", "published", "tasks", "gates", "k_coefs", "pruning", "workdir")
     config = require_sections(command.config().to_dict(), sections)
     for gate in config["gates"]:
         require_choice("gates", gate, GATES)
@@ -36,7 +36,8 @@ def main() -> None:
     output = user_path(OUTPUT.value or workdir / "report")
     require_writable(output / "rows.jsonl")
     models = {side: load_model(path) for side, path in config["models"].items()}
-    for rows in measured_gates(models, tasks, recipes, workdir):
+    published = user_path(config["published"], "published")
+    for rows in measured_gates(models, tasks, recipes, workdir, published):
         table = write_gates(rows, output)
     print(table)
 

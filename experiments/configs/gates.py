@@ -14,12 +14,14 @@ TASKS = ("single_double_quote", "for_while", "with_open", "fstring_brace", "set_
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`models` by side, the `gates` and penalties (`k_coefs`) to compare, `pruning`, and the `tasks`."""
+    """`models` by side, circuits `published` before, the `gates` and penalties (`k_coefs`) to compare, `pruning`, and the `tasks`."""
     size = parse(argument, {"size": ("full", "tiny")})["size"]
     config = ConfigDict(
         {
             "workdir": "runs/gates" if size == "full" else f"runs/gates_{size}",
             "models": {side: f"experiments/results/small/{side}" for side in ("sparse", "dense")},
+            # step gates' circuits with the settings of `pruning`: SIDE/mean/TASK.json are below it
+            "published": "experiments/results/faithfulness/circuits",
             "tasks": TASKS,
             "gates": ("step", "hard_concrete"),
             "k_coefs": (3e-3, 1e-3),

@@ -2,11 +2,12 @@
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experiments.studies.figure import new_figure, save_figure
-from sparse_jax.circuits.graph import Circuit
+from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.faithfulness.intervals import geometric_mean
 from sparse_jax.files import json_lines, write_whole
 from sparse_jax.inputs import require
@@ -14,7 +15,7 @@ from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.pruning.task_data import task_data
+from sparse_jax.pruning.task_data import TaskData, task_data
 from sparse_jax.tasks.task import Task
 
 MARKERS = {"step": "o", "hard_concrete": "^"}
@@ -39,18 +40,39 @@ class GateRow:
 
 
 def measured_gates(
-    models: Mapping[str, Model], tasks: Sequence[Task], recipes: Sequence[PruneConfig], workdir: Path
+    models: Mapping[str, Model],
+    tasks: Sequence[Task],
+    recipes: Sequence[PruneConfig],
+    workdir: Path,
+    published: Path,
 ) -> Iterator[list[GateRow]]:
-    """All rows so far, after each circuit; a task that a model cannot do has none there."""
+    """All rows so far, after each circuit; a task that a model cannot do has none there.
+
+    published: a folder with SIDE/mean/TASK.json; a circuit there that was found with the same settings, for
+    the same weights and pairs, is not searched for again.
+    """
     rows: list[GateRow] = []
     for prune, task, side in itertools.product(recipes, tasks, sorted(models, reverse=True)):
         model = models[side]
         data = task_data(task, model.require_tokenizer(), model.config.context, prune)
+        circuit = _known(published / side / "mean" / f"{task.name}.json", model, data, prune)
         place = workdir / side / f"{prune.gate}-{prune.k_coef:g}"
-        (circuit,) = prune_tasks(model, None, [data], Recipe(prune), place, f"{side} {prune.gate}")
+        if circuit is None:
+            (circuit,) = prune_tasks(model, None, [data], Recipe(prune), place, f"{side} {prune.gate}")
         if circuit is not None:
             rows.append(_row(side, task.name, prune, circuit))
             yield rows
+
+
+def _known(file: Path, model: Model, data: TaskData, prune: PruneConfig) -> Circuit | None:
+    """The circuit in `file`, if it is of this model and task and was found with these settings."""
+    circuit = load_circuit(file) if file.exists() and prune.gate == "step" else None
+    if circuit is None:
+        return None
+    about, settings = circuit.provenance, json.loads(json.dumps(dataclasses.asdict(prune)))
+    is_same = all(settings.get(name) == value for name, value in about["pruning"].items())
+    is_same &= (about["weights"], about["pairs"]) == (model.fingerprint, data.fingerprint)
+    return circuit if is_same else None
 
 
 def _row(side: str, task: str, prune: PruneConfig, circuit: Circuit) -> GateRow:
@@ -69,7 +91,10 @@ def _row(side: str, task: str, prune: PruneConfig, circuit: Circuit) -> GateRow:
 
 
 def write_gates(rows: Sequence[GateRow], directory: Path) -> str:
-    """Writes rows.jsonl, table.md and gates.png to `directory`; returns the table. Raises InputError without rows."""
+    """Writes rows.jsonl, table.md and gates.png to `directory`; returns the table.
+
+    Raises InputError without rows.
+    """
     require(len(rows) > 0, "rows", [], "at least one circuit")
     write_whole(directory / "rows.jsonl", json_lines(map(dataclasses.asdict, rows)))
     table = format_gates(rows)
@@ -91,8 +116,8 @@ def format_gates(rows: Sequence[GateRow]) -> str:
     """Markdown: geometric means over the tasks that all gates of a model reach, then every circuit."""
     text = [
         "# Step gates and hard-concrete gates\n",
-        "Edges at the target loss, geometric means over the tasks that every line of a model reaches; after the",
-        "ranking by gates alone, and after elimination.\n",
+        "Edges at the target loss, geometric means over the tasks that every line of a model reaches; after",
+        "the ranking by gates alone, and after elimination. No edge counts as one.\n",
         "| model | gate | penalty | reached | tasks | edges, ranked | edges | nodes | loss, test split |",
         "|---" * 9 + "|",
     ]
@@ -104,12 +129,8 @@ def format_gates(rows: Sequence[GateRow]) -> str:
             tried = sum((row.model, row.gate, row.k_coef) == (side, gate, k_coef) for row in rows)
             means = ["-"] * 4
             if own:
-                counts = (
-                    [max(1, r.ranked) for r in own],
-                    [max(1, r.edges) for r in own],
-                    [r.nodes for r in own],
-                )
-                means = [f"{geometric_mean(one).value:.0f}" for one in counts]
+                counts = [(max(1, row.ranked), max(1, row.edges), max(1, row.nodes)) for row in own]
+                means = [f"{geometric_mean(one).value:.0f}" for one in zip(*counts)]
                 means.append(f"{sum(r.loss for r in own) / len(own):.3f}")
             start = (side, gate, f"{k_coef:g}", f"{len(cell)} of {tried}", len(own))
             text.append("| " + " | ".join(map(str, (*start, *means))) + " |")

@@ -19,12 +19,14 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     accumulate: int = 1,
     stream: tuple[jax.sharding.Sharding, ...] = (),
+    at: Callable[[TrainState], Params] | None = None,
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
     """A function (state, tokens [B, T + 1]) -> (state, metrics), to be jitted once.
 
     accumulate: the number of microbatches from which the gradient is accumulated; B must be a multiple of it.
     It reduces the memory of activations, and changes results only by the rounding of sums.
-    stream: shardings of the residual stream (`Transformer.stream`).
+    stream: shardings of the residual stream (`Transformer.stream`). at: the parameters that the loss and its
+    gradient are taken at (default: those of the state).
 
     A step whose loss or gradients are not finite leaves the state unchanged and reports it in the metric
     "finite", so that the state in memory is always finite.
@@ -35,7 +37,8 @@ def make_train_step(
     )
 
     def train_step(state: TrainState, tokens: jax.Array) -> tuple[TrainState, Metrics]:
-        loss, gradients = _mean_of_parts(loss_and_gradients, state.params, tokens, accumulate)
+        params = state.params if at is None else at(state)
+        loss, gradients = _mean_of_parts(loss_and_gradients, params, tokens, accumulate)
         gradient_norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
 
