@@ -14,7 +14,7 @@ TASKS = ("single_double_quote", "for_while", "with_open", "fstring_brace", "set_
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """`models` by side, circuits `published` before, the `gates` and penalties (`k_coefs`) to compare, `pruning`, and the `tasks`."""
+    """`models` by side, circuits `published` before, `gates` and penalties (`k_coefs`) to compare, tasks."""
     size = parse(argument, {"size": ("full", "tiny")})["size"]
     config = ConfigDict(
         {

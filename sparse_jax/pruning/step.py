@@ -85,8 +85,8 @@ def lane_step(
     The loss is the mean task loss plus k_coef times the (expected) number of open gates, plus role_coef times
     the unexplained variance of kept nodes; only the gate logits get gradients (METHOD 6), and logits that are
     not eligible keep their values. The kinds of ablation share the pairs of a step. With `narrow`, nodes that
-    it leaves out are not computed; all of them must be closed. Returns the new state and {"loss", "open"} from
-    before the update. The loss is also NaN if logits are NaN, since these would look like closed gates.
+    it leaves out are not computed; all of them must be closed. Returns the new state and {"loss", "open"}
+    from before the update. The loss is also NaN if logits are NaN, since these would look like closed gates.
     """
     hyper, params, kinds = lane.hyper, shared.params, prune.kinds
     rows = _rows(lane, len(jax.tree.leaves(shared.tasks)[0][0]), prune.pairs_per_step, state.step)

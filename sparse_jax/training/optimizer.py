@@ -59,7 +59,7 @@ def sparse_optimizer(
     """The chain for a run of `total_updates`; leaves whose full name matches a regex in `frozen` stay fixed.
 
     The projection comes last; its state is part of the chain's: `optax.tree.get(state, "masks")` is None if
-    `sparsity` is dense. With gates instead of the projection (`l0.regularize`), `seed` is that of their noise.
+    `sparsity` is dense. With gates instead (`l0.regularize`), `seed` is that of their noise.
     """
 
     def is_frozen(name):

@@ -38,7 +38,7 @@ def after_steps(config, steps=6):
 
 
 def test_gradients_are_finite_differences_of_loss_and_penalty(config):
-    """Of (w + 0.1)^2 for every noisy weight w, in float64 with the formulas written out; the noise is fixed."""
+    """Of (w + 0.1)^2 for every noisy weight w, in float64 with the formulas written out, at fixed noise."""
     state = after_steps(with_gates(config, 1.0), 2).opt_state
     rng, penalty, name = np.random.default_rng(0), 50.0, "layers/mlp/up/kernel"
     slopes = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 2, a.shape), a.dtype), state.log_alpha)
@@ -94,7 +94,6 @@ def test_a_killed_run_resumes_bit_for_bit(config, tmp_path, monkeypatch):
     resumed = train(config, tmp_path / "killed")
     assert same_parameters(resumed.params, whole.params)
     assert measured(tmp_path / "killed") == measured(tmp_path / "whole")
-    assert measured(tmp_path / "whole")[-1]["fraction_kept"] == 1.0
 
 
 @pytest.mark.parametrize(
