@@ -79,7 +79,7 @@ def chance(one: Items, other: Items, sizes: Mapping[Group, int]) -> Chance:
     total = len(one) + len(other)
     require(total > 0, "circuits", "without items", "at least one item")
     common = np.ones(1)  # the distribution of 0, 1, ... common items
-    for group in counts[0].keys() & counts[1].keys():
+    for group in sorted(counts[0].keys() & counts[1].keys()):
         few, many = sorted(count[group] for count in counts)
         here = stats.hypergeom(sizes[group], many, few).pmf(np.arange(few + 1))
         common = np.convolve(common, here)
@@ -96,7 +96,7 @@ def uses_by_chance(circuits: Sequence[Items], sizes: Mapping[Group, int]) -> np.
     """The expected number of items [C + 1] that are in 0, 1, ... C random circuits of these sizes."""
     expected = np.zeros(len(circuits) + 1)
     counts = [_counts(items, sizes) for items in circuits]
-    for group in set().union(*counts):
+    for group in sorted(set().union(*counts)):
         spread = np.ones(1)  # of the number of circuits that have a given item
         for count in counts:
             share = count[group] / sizes[group]
