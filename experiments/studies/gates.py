@@ -52,7 +52,7 @@ def measured_gates(
     the same weights and pairs, is not searched for again.
     """
     rows: list[GateRow] = []
-    for prune, task, side in itertools.product(recipes, tasks, sorted(models, reverse=True)):
+    for prune, side, task in itertools.product(recipes, sorted(models, reverse=True), tasks):
         model = models[side]
         data = task_data(task, model.require_tokenizer(), model.config.context, prune)
         circuit = _known(published / side / "mean" / f"{task.name}.json", model, data, prune)
