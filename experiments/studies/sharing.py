@@ -224,7 +224,7 @@ def draw_sharing(cells: Sequence[Cell], path: Path) -> None:
         axes.set_xticks(range(len(tasks)), tasks, rotation=90, fontsize=7)
         axes.set_yticks(range(len(tasks)), tasks if place == 0 else [], fontsize=7)
         recipes = ", ".join(f"{cell.recipe} {where}" for cell, where in zip(own, ("below", "above")))
-        axes.set_title(f"{side}: {recipes} the diagonal; white: no circuit with nodes", fontsize=9)
+        axes.set_title(f"{side}\n{recipes} the diagonal; white: no circuit with nodes", fontsize=8)
     label = "Jaccard index of the circuits' nodes (0.5 and more: yellow)"
     figure.colorbar(image, ax=figure.axes, label=label, shrink=0.7)
     save_figure(figure, path)
