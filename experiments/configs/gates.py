@@ -24,12 +24,12 @@ def get_config(argument: str = "") -> ConfigDict:
             "published": "experiments/results/faithfulness/circuits",
             "tasks": TASKS,
             "gates": ("step", "hard_concrete"),
-            "k_coefs": (3e-3, 1e-3),
+            "k_coefs": (3e-3,),
             "pruning": small_pair_pruning(),
         }
     )
     if size == "tiny":
-        config.tasks, config.k_coefs = ("for_while",), (3e-3,)
+        config.tasks = ("for_while",)
         config.pruning.update(steps=20, pairs_per_step=4, train_pairs=16, validation_pairs=8, test_pairs=8)
         config.pruning.update(mean_windows=8, target_loss=0.5)
     return config
