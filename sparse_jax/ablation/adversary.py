@@ -20,12 +20,20 @@ STEPS, RATE = 8, 0.2
 
 
 class How(NamedTuple):
-    """How gates are run and judged, as a program is compiled for it; fields as in `Judge`, of one kind."""
+    """How gates are run and judged, as a program is compiled for it; fields as in `Judge`, of one kind.
+
+    removal: whether open gates (of nodes only) say what is ablated, not what is kept.
+    """
 
     config: ModelConfig
     kind: str
     objective: str = "binary"
     frozen_norms: bool = False
+    removal: bool = False
+
+    def as_run(self, gates: Gates) -> Gates:
+        """The gates that the model is run with."""
+        return {site: 1 - gate for site, gate in gates.items()} if self.removal else gates
 
     def losses(
         self, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs, narrow: Narrow | None = None

@@ -69,7 +69,8 @@ class Judge:
     frozen_norms: as in PruneConfig. ablation: kinds joined with "+"; draws are fixed by `seed`. text: windows
     [W, T] of training text, for "resample_text". confidence: how many standard errors are added to a mean
     loss before it is compared with a target. constants: of nodes that carry one if they are closed, whatever
-    the ablation (`constants.hold`). label: what the progress of long searches is called; without one they
+    the ablation (`constants.hold`). removal: whether open gates say what is ablated, not what is kept (of
+    nodes only). label: what the progress of long searches is called; without one they
     show none.
 
     Raises InputError for a resampling of fewer than two pairs, and for text that is missing or shorter than
@@ -90,6 +91,7 @@ class Judge:
     label: str = ""
     order: np.ndarray | None = None
     constants: Gates = dataclasses.field(default_factory=dict)
+    removal: bool = False
 
     def __post_init__(self) -> None:
         kinds = self.kinds
@@ -157,7 +159,7 @@ class Judge:
     def _plain(self) -> "Judge":
         """With every pair once, which is enough where nothing is ablated."""
         kind = next(filter(is_constant, self.kinds), "mean")
-        return dataclasses.replace(self, ablation=kind, draws=1, order=None)
+        return dataclasses.replace(self, ablation=kind, draws=1, order=None, removal=False)
 
     def variants(
         self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, limit: float = np.inf
@@ -260,7 +262,8 @@ class Judge:
 
     def _how(self, gates: Gates, kind: int) -> How:
         # the full model has nothing to ablate
-        return How(self.config, self.kinds[kind] if gates else "mean", self.objective, self.frozen_norms)
+        kind_of = self.kinds[kind] if gates else "mean"
+        return How(self.config, kind_of, self.objective, self.frozen_norms, self.removal)
 
     def _drawn(self, gates: Gates, batch: Batch) -> Draws:
         # without gates all kinds are the same, and so is their program
@@ -318,7 +321,7 @@ def _widths(how: How, alive: Arrays) -> Widths | None:
     Only nodes can be left out, and only where they carry constants.
     """
     nodes_alone = set(sites.LAYER_SITES) <= set(alive) and not any(map(sites.is_edge, alive))
-    if not nodes_alone or not is_constant(how.kind):
+    if how.removal or not nodes_alone or not is_constant(how.kind):
         return None
     return fitting_widths(how.config, alive)
 
@@ -330,7 +333,7 @@ def _compiled(how: How, together: int, widths: Widths | None):
     def losses_of(closed_2, params, ablated, gates, ranks, pairs, narrow):
         chosen = {key: (closed_2[0] <= rank) & (rank < closed_2[1]) for key, rank in ranks.items()}
         opened = {key: jnp.where(chosen[key], 0.0, gate) for key, gate in gates.items()}
-        gates = only_between_open(opened)
+        gates = how.as_run(only_between_open(opened))
         worst = attacked(how, params, gates, ablated, pairs)
         return how.losses(params, gates, worst, pairs, narrow)
 
@@ -354,7 +357,7 @@ def _compiled(how: How, together: int, widths: Widths | None):
 @functools.cache
 def _compiled_logits(how: How):
     def run(params, means, constants, gates, pairs, draws):
-        gates = only_between_open(gates)
+        gates = how.as_run(only_between_open(gates))
         ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
         worst = attacked(how, params, gates, ablated, pairs)
         frozen = how.frozen_norms
@@ -368,7 +371,7 @@ def _compiled_logits(how: How):
 @functools.cache
 def _compiled_gradients(how: How):
     def mean_loss(gates, params, means, constants, pairs, draws):
-        gates = only_between_open(gates)
+        gates = how.as_run(only_between_open(gates))
         ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
         worst = attacked(how, params, gates, ablated, pairs)
         return how.losses(params, gates, worst, pairs).mean()

@@ -20,12 +20,15 @@ a step; a circuit is judged by the kind under which its loss is largest.
 
 from sparse_jax.inputs import require, require_choice
 
+# The objective under which open gates say what is ablated, not what is kept.
+REMOVAL = "removal"
 # For each training objective, the loss (a name in LOSSES) by which circuits are judged.
 OBJECTIVES = {
     "binary": "binary",
     "full_vocabulary": "full_vocabulary",
     "kl": "binary",
     "binary+kl": "binary",
+    REMOVAL: "knowledge",
 }
 CONSTANT_ABLATIONS = ("mean", "zero")
 RESAMPLED = ("resample", "resample_position", "resample_text")

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from sparse_jax.ablation.kinds import REMOVAL
 from sparse_jax.circuits.edge_gates import gate_edges
 from sparse_jax.circuits.gates import Gates, by_kind, partly_open
 from sparse_jax.model import sites
@@ -12,7 +13,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Carried, Hooks
 from sparse_jax.model.narrow import Narrow
-from sparse_jax.tasks.metrics import LOSSES
+from sparse_jax.tasks.metrics import LOSSES, logit_difference
 from sparse_jax.tasks.packing import PackedPairs, Pairs
 from sparse_jax.trees import Array
 
@@ -92,6 +93,9 @@ def losses_of_logits(
     logits_Px2xV: Array, candidates_Px2x2: Array, objective: str, full_Px2xV: Array | None = None
 ) -> jax.Array:
     """The loss [P] of every pair; `full_Px2xV` as in `pair_losses`."""
+    if objective == REMOVAL:
+        # at most 0 where nothing is known; unlike "knowledge", its gradient does not vanish in the full model
+        return jnp.maximum(logit_difference(logits_Px2xV, candidates_Px2x2), 0.0)
     if objective in LOSSES:
         return LOSSES[objective](logits_Px2xV, candidates_Px2x2)
     assert full_Px2xV is not None  # the other objectives need it

@@ -5,11 +5,14 @@ import functools
 
 from flax import struct
 
-from sparse_jax.ablation.kinds import OBJECTIVES, is_constant, kinds_of
+from sparse_jax.ablation.kinds import OBJECTIVES, REMOVAL, is_constant, kinds_of
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
 from sparse_jax.models.means import MEAN_WINDOWS
 from sparse_jax.trees import Array
+
+# How gates follow from their logits while they are trained.
+GATES = ("step", "hard_concrete")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +22,9 @@ class PruneConfig:
     objective: "binary" compares the two candidate tokens; "full_vocabulary" is the cross-entropy of the
     right token over the full vocabulary, which a circuit can minimize by always emitting the same token (kept
     for comparison); "kl" is KL(full model || circuit) of the next-token distributions; "binary+kl" is the
-    sum of both.
+    sum of both; "removal" finds the fewest nodes without which the model no longer does the task: open gates
+    say what is ablated, the objective is the model's logit difference where it is positive, and `target_loss`
+    is how far below chance (ln 2) the loss may stay (`faithfulness.removal`).
     ablation: what closed nodes carry, while gates are trained and where circuits are judged: a kind of
     `ablation/kinds.py` ("mean", "zero", "resample", "resample_position", "resample_text", "stochastic",
     "adversarial", "adversarial_shared"), or several joined with "+", of which the worst decides. draws: how
@@ -41,6 +46,9 @@ class PruneConfig:
     constants: whether nodes that only hold a constant are replaced by it in the end (`circuit.constants`):
     each carries its mean over the prompts then, whatever the ablation, and what led to it can go.
     sites: the gated sites: all sites of the layers, and optionally `embed` and `final_resid`.
+    gate: "step", open where a logit is at least 0, with the gradient of a logistic function; or
+    "hard_concrete", random gates between 0 and 1 (`sparsity.hard_concrete`), whose expected number of open
+    ones takes the place of the number. Circuits are discretized and judged in the same way.
     forbidden: nodes that no circuit may have, by name ("1.mlp_neuron.17", a channel of q and of k together if
     `tied_qk`): what is found without the nodes of an earlier circuit is a backup of it.
     compact: during training, nodes whose logits are too low to open again are closed for good and no longer
@@ -62,6 +70,7 @@ class PruneConfig:
     sites: tuple[str, ...] = sites.LAYER_SITES
     constants: bool = dataclasses.field(default=False, repr=False)
     forbidden: tuple[str, ...] = dataclasses.field(default=(), repr=False)  # see `Subject.about`
+    gate: str = dataclasses.field(default="step", repr=False)
     objective: str = "binary"
     ablation: str = "mean"
     draws: int = 1
@@ -88,6 +97,7 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         require_choice("pruning.objective", self.objective, OBJECTIVES)
+        require_choice("pruning.gate", self.gate, GATES)
         kinds_of("pruning.ablation", self.ablation)
         for site in self.sites:
             require_choice("pruning.sites", site, sites.NODE_SITES)
@@ -97,9 +107,15 @@ class PruneConfig:
         valid = f"False with pruning.ablation {self.ablation!r}, or pruning.ablation 'mean' or 'zero'"
         # the contribution of a closed node is folded into the biases once, for all steps
         require(not self.compact or is_constant(self.ablation), "pruning.compact", True, valid)
+        valid = "False with pruning.gate 'hard_concrete', whose closed gates open again by chance"
+        require(not self.compact or self.gate == "step", "pruning.compact", True, valid)
         # which nodes are dropped is decided among those that are trained, so all of them have to be
         valid = "False with pruning.forbidden"
         require(not self.compact or not self.forbidden, "pruning.compact", True, valid)
+        valid = "False with pruning.objective 'removal'"
+        for name in ("compact", "constants", "role_coef"):  # they are about nodes that are kept
+            given = getattr(self, name)
+            require(not (self.is_removal and given), f"pruning.{name}", given, valid)
         # nodes that are not computed have no values to compare
         valid = "False with pruning.role_coef above 0"
         require(not self.compact or self.role_coef == 0, "pruning.compact", True, valid)
@@ -138,6 +154,11 @@ class PruneConfig:
     def judged_by(self) -> str:
         """The loss (a name in LOSSES) that is compared with `target_loss`."""
         return OBJECTIVES[self.objective]
+
+    @property
+    def is_removal(self) -> bool:
+        """Whether open gates say what is ablated, not what is kept."""
+        return self.objective == REMOVAL
 
     @functools.cached_property
     def kinds(self) -> tuple[str, ...]:

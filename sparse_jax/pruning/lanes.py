@@ -91,7 +91,8 @@ def optimize_gates(
     lanes = typed_lanes(lanes, prune)
     states = new_states(config, prune, lanes)
     empty = np.full((len(lanes.seed), prune.steps), np.nan, np.float32)
-    identity = fingerprint(repr(config), repr(compiled_part(prune)), params, means, list(tasks), lanes, text)
+    settings = repr((compiled_part(prune), prune.gate))
+    identity = fingerprint(repr(config), settings, params, means, list(tasks), lanes, text)
     file = LaneFile(path, identity)
     dropping = can_compact(prune, lanes)
     alive = {name: np.ones(tau.shape, bool) for name, tau in states.logits.items()} if dropping else {}

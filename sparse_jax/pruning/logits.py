@@ -1,4 +1,9 @@
-"""Gate logits: a gate is the step function of a learned logit, with the gradient of a logistic function."""
+"""Gate logits, and the gates that follow from them while they are trained.
+
+A gate is the step function of its logit, with the gradient of a logistic function, or a hard-concrete sample.
+Either way logits lie in [-1, 1], a higher one is an opener gate, and that order is all that is used of them
+after training.
+"""
 
 from collections.abc import Mapping
 
@@ -11,7 +16,12 @@ from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.nodes import select
 from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.sparsity.hard_concrete import chance_open, sample_gates
 from sparse_jax.trees import Array, Arrays
+
+# log_alpha of a hard-concrete gate for a logit of 1 at temperature 1: from end to end, gates go from nearly
+# never to nearly always open, as those of the step do, with the same step sizes.
+LOG_ALPHA = 10.0
 
 
 @jax.custom_jvp
@@ -64,3 +74,14 @@ def initial_logits(
 def open_gates(logits: Gates, temperature: float | Array, tied_qk: bool = False) -> Gates:
     """The gates of all logits; if tied, k gets the gates of q."""
     return tie({name: step_gate(tau, temperature) for name, tau in logits.items()}, tied_qk)
+
+
+def sampled_gates(
+    logits: Gates, temperature: float | Array, key: jax.Array, tied_qk: bool = False
+) -> tuple[Gates, Gates]:
+    """Hard-concrete gates, and the probability that each is open; if tied, k gets those of q."""
+    log_alpha = {name: LOG_ALPHA * tau / temperature for name, tau in logits.items()}
+    keys = jax.random.split(key, len(log_alpha))
+    gates = {name: sample_gates(one, value) for one, (name, value) in zip(keys, sorted(log_alpha.items()))}
+    chances = {name: chance_open(value) for name, value in log_alpha.items()}
+    return tie(gates, tied_qk), tie(chances, tied_qk)

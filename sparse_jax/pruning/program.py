@@ -32,6 +32,7 @@ COMPILED_FIELDS = (
     "pairs_per_step",
     "train_pairs",
     "objective",
+    "gate",
     "ablation",
     "role_coef",
     "tied_qk",

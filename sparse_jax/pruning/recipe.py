@@ -61,6 +61,8 @@ class Recipe:
     edge_lanes: int = 1
 
     def __post_init__(self) -> None:
+        valid = "another objective; faithfulness.removal finds sets to remove, which are no circuits"
+        require(not self.prune.is_removal, "pruning.objective", self.prune.objective, valid)
         given = self.targets or (self.prune.target_loss,)
         object.__setattr__(self, "targets", tuple(given))
         require_targets("targets", self.targets)

@@ -19,7 +19,7 @@ from sparse_jax.model.forward import Params
 from sparse_jax.model.narrow import Narrow
 from sparse_jax.model.sites import LAYER_SITES
 from sparse_jax.pruning.config import Hyperparameters, PruneConfig
-from sparse_jax.pruning.logits import initial_logits, open_gates
+from sparse_jax.pruning.logits import initial_logits, open_gates, sampled_gates
 from sparse_jax.tasks.packing import Pairs
 from sparse_jax.trees import Array
 
@@ -82,11 +82,11 @@ def lane_step(
 ) -> tuple[LaneState, dict[str, jax.Array]]:
     """One update of the gate logits on `pairs_per_step` of the P training pairs of the lane's task.
 
-    The loss is the mean task loss plus k_coef times the number of open gates, plus role_coef times the
-    unexplained variance of kept nodes; only the gate logits get gradients (METHOD 6), and logits that are not
-    eligible keep their values. The kinds of ablation share the pairs of a step. With `narrow`, nodes that it
-    leaves out are not computed; all of them must be closed. Returns the new state and {"loss", "open"} from
-    before the update. The loss is also NaN if logits are NaN, since these would look like closed gates.
+    The loss is the mean task loss plus k_coef times the (expected) number of open gates, plus role_coef times
+    the unexplained variance of kept nodes; only the gate logits get gradients (METHOD 6), and logits that are
+    not eligible keep their values. The kinds of ablation share the pairs of a step. With `narrow`, nodes that
+    it leaves out are not computed; all of them must be closed. Returns the new state and {"loss", "open"}
+    from before the update. The loss is also NaN if logits are NaN, since these would look like closed gates.
     """
     hyper, params, kinds = lane.hyper, shared.params, prune.kinds
     rows = _rows(lane, len(jax.tree.leaves(shared.tasks)[0][0]), prune.pairs_per_step, state.step)
@@ -94,7 +94,7 @@ def lane_step(
     every = jax.tree.map(lambda array: array[lane.task], shared.tasks)
     seed = jax.random.bits(_key(lane, 2), dtype=jnp.uint32)
     # each kind ablates its own part of the batch, so none pays for the donors or the adversary of another
-    hows = [How(config, kind, prune.judged_by, prune.frozen_norms) for kind in kinds]
+    hows = [How(config, kind, prune.judged_by, prune.frozen_norms, prune.is_removal) for kind in kinds]
     parts = np.array_split(np.arange(len(rows)), len(kinds))
     groups = [jax.tree.map(operator.itemgetter(slice(part[0], part[-1] + 1)), batch) for part in parts]
     drawn = []
@@ -105,8 +105,8 @@ def lane_step(
     natural = run_gated(config, params, {}, {}, batch, capture=watched)[1] if watched else {}
 
     def loss_of(logits: Gates):
-        trained = lane_gates(logits, lane, hyper.temperature, prune.tied_qk)
-        gates = {**lane.fixed, **trained}
+        trained, chances = lane_gates(logits, lane, prune, hyper.temperature, state.step)
+        gates = hows[0].as_run({**lane.fixed, **trained})
         ablated = joined(
             [attacked(how, params, gates, *one) for how, *one in zip(hows, drawn, groups)], groups
         )
@@ -115,7 +115,7 @@ def lane_step(
             config, params, gates, values, batch, prune.frozen_norms, narrow, share, watched
         )
         loss = losses_of_logits(found, batch.candidates, prune.objective, full).mean()
-        is_open = count(trained if lane.eligible is None else _product(trained, lane.eligible))
+        is_open = count(chances if lane.eligible is None else _product(chances, lane.eligible))
         total = loss + hyper.k_coef * is_open
         if watched:
             total += prune.role_coef * role_error(gates, captured, natural, batch)
@@ -134,15 +134,25 @@ def lane_step(
     return LaneState(state.step + 1, logits, opt_state), metrics
 
 
-def lane_gates(logits: Gates, lane: Lane, temperature: float | Array, tied_qk: bool) -> Gates:
-    """The gates of a lane's logits; gates that are not eligible are taken from `lane.fixed`, or open."""
-    gates = open_gates(logits, temperature, tied_qk)
+def lane_gates(
+    logits: Gates, lane: Lane, prune: PruneConfig, temperature: float | Array, step: jax.Array
+) -> tuple[Gates, Gates]:
+    """The gates of a lane's logits, and the probability that each is open (the gate itself, for a step).
+
+    Gates that are not eligible are taken from `lane.fixed`, or open.
+    """
+    if prune.gate == "step":
+        gates = chances = open_gates(logits, temperature, prune.tied_qk)
+    else:
+        noise = jax.random.fold_in(_key(lane, 3), step)
+        gates, chances = sampled_gates(logits, temperature, noise, prune.tied_qk)
     if lane.eligible is None:
-        return gates
-    return {
+        return gates, chances
+    kept = {
         name: jnp.where(lane.eligible[name] > 0, gate, lane.fixed.get(name, 1.0))
         for name, gate in gates.items()
     }
+    return kept, chances
 
 
 def _product(gates: Gates, eligible: Gates) -> Gates:
@@ -166,8 +176,12 @@ def _learning_rate(prune: PruneConfig, hyper: Hyperparameters, step: jax.Array) 
 
 
 def _key(lane: Lane, purpose: int) -> jax.Array:
-    """The lane's random key. purpose: 0 initial logits, 1 order of the pairs, 2 ablation values."""
-    return jax.random.split(jax.random.key(lane.seed), 3)[purpose]
+    """A random key of the lane.
+
+    purpose: 0 initial logits, 1 order of the pairs, 2 ablation values, 3 the noise of gates.
+    """
+    key = jax.random.key(lane.seed)
+    return jax.random.split(key, 3)[purpose] if purpose < 3 else jax.random.fold_in(key, purpose)
 
 
 def _batch(tasks, rows: jax.Array, lane: Lane):

@@ -41,6 +41,8 @@ class Subject:
         later = {
             name: repr(getattr(prune, name)) for name in ("constants", "forbidden") if getattr(prune, name)
         }
+        if prune.gate != "step":
+            later["gate"] = prune.gate
         return {**self.origin, "pairs": data.fingerprint, **later}
 
     def judge(self, pairs: EncodedPairs, prune: PruneConfig) -> Judge:
@@ -58,6 +60,7 @@ class Subject:
             text=self.text,
             seed=prune.seed,
             confidence=prune.confidence,
+            removal=prune.is_removal,
         )
 
     def loss(self, pairs: EncodedPairs, prune: PruneConfig, gates: Mapping | None = None) -> float:

@@ -7,6 +7,7 @@ from sparse_jax.inputs import InputError, require, require_choice
 
 PRESETS = ("paper", "openai")
 SCHEDULES = ("linear", "power", "constant")
+METHODS = ("topk", "l0")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class SparsityConfig:
     schedule: 'linear' or 'power' ((1 - progress)**power of the surplus is left) between `anneal_start` and
         `anneal_end`, both shares of training; 'constant' starts at the target.
     min_per_channel: the fewest weights that a neuron or attention channel keeps; 0 protects nothing.
+    method: 'topk' keeps the largest weights after every update; 'l0' gives every weight a random gate
+        (`training/l0.py`) instead. Then `fraction` only says which leaves have gates, all that would be
+        sparse, and `penalty`, in nats for the share of open gates, decides how many weights are left.
     """
 
     fraction: float = 1.0
@@ -32,6 +36,8 @@ class SparsityConfig:
     anneal_end: float = 0.5
     power: float = 3.0
     min_per_channel: int = 4
+    method: str = "topk"
+    penalty: float = 0.0
 
     def __post_init__(self):
         require(0 < self.fraction <= 1, "sparsity.fraction", self.fraction, "above 0, at most 1")
@@ -48,10 +54,26 @@ class SparsityConfig:
         require(self.min_per_channel >= 0, "sparsity.min_per_channel", self.min_per_channel, "0 or more")
         for rule in self.rules:
             _check_rule(rule)
+        require_choice("sparsity.method", self.method, METHODS)
+        require(self.penalty >= 0, "sparsity.penalty", self.penalty, "0 or more")
+        if self.method == "topk":
+            require(self.penalty == 0, "sparsity.penalty", self.penalty, "0 with sparsity.method 'topk'")
+            return
+        valid = "below 1 with sparsity.method 'l0', or rules that make a leaf sparse"
+        require(not self.is_dense, "sparsity.fraction", self.fraction, valid)
+        # gates have no budget that could be annealed, or that a channel could have a part of
+        for name, needed in (("schedule", "constant"), ("min_per_channel", 0)):
+            given = getattr(self, name)
+            require(given == needed, f"sparsity.{name}", given, f"{needed!r} with sparsity.method 'l0'")
 
     @property
     def final_fraction(self) -> float:
-        """The final share of weights kept: `fraction`, or the smallest of `rules` if they act alone."""
+        """The final share of weights kept: `fraction`, or the smallest of `rules` if they act alone.
+
+        1 with gates, which no budget closes.
+        """
+        if self.method == "l0":
+            return 1.0
         if self.fraction < 1:
             return self.fraction
         return min((fraction for _, fraction in self.rules if fraction is not None), default=1.0)

@@ -23,6 +23,14 @@ def binary_loss(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
     return -jax.nn.log_softmax(two, axis=-1)[..., 0].mean(axis=-1)
 
 
+def knowledge(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
+    """How far the binary loss lies below chance, max(ln 2 - loss, 0): [P] in nats.
+
+    It is 0 if both members get the same answer, however sure: by convexity the loss is at least ln 2 then.
+    """
+    return jnp.maximum(math.log(2) - binary_loss(logits_Px2xV, candidates_Px2x2), 0.0)
+
+
 def full_vocabulary_loss(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
     """Cross-entropy of the right token over the full vocabulary, mean over both members: [P] in nats."""
     right = candidates_Px2x2[..., :1]
@@ -45,7 +53,11 @@ def _margins(logits_Px2xV: Array, candidates_Px2x2: Array) -> jax.Array:
     return two[..., 0] - two[..., 1]
 
 
-LOSSES: dict[str, Metric] = {"binary": binary_loss, "full_vocabulary": full_vocabulary_loss}
+LOSSES: dict[str, Metric] = {
+    "binary": binary_loss,
+    "full_vocabulary": full_vocabulary_loss,
+    "knowledge": knowledge,
+}
 METRICS: dict[str, Metric] = {
     "loss": binary_loss,
     "accuracy": accuracy,

@@ -11,6 +11,7 @@ from sparse_jax.inputs import require, require_choice
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.sparsity.projection import project
 from sparse_jax.sparsity.schedules import fraction_kept
+from sparse_jax.training.l0 import regularize
 from sparse_jax.trees import map_named, named_leaves
 
 GRADIENT_NORMS = ("normalize", "clip", "none")
@@ -49,12 +50,16 @@ class OptimizerConfig:
 
 
 def sparse_optimizer(
-    config: OptimizerConfig, sparsity: SparsityConfig, total_updates: int, frozen: tuple[str, ...] = ()
+    config: OptimizerConfig,
+    sparsity: SparsityConfig,
+    total_updates: int,
+    frozen: tuple[str, ...] = (),
+    seed: int = 0,
 ) -> optax.GradientTransformation:
     """The chain for a run of `total_updates`; leaves whose full name matches a regex in `frozen` stay fixed.
 
     The projection comes last; its state is part of the chain's: `optax.tree.get(state, "masks")` is None if
-    `sparsity` is dense.
+    `sparsity` is dense. With gates instead (`l0.regularize`), `seed` is that of their noise.
     """
 
     def is_frozen(name):
@@ -63,12 +68,20 @@ def sparse_optimizer(
     def decays(params):
         return map_named(lambda name, _: _is_decayed(name) and not is_frozen(name), params)
 
+    rate = optax.scale_by_learning_rate(
+        lambda updates: learning_rate(config, sparsity, updates, total_updates)
+    )
     adam_w = optax.chain(
         _trainable_gradient(config.gradient_norm, is_frozen),
         optax.scale_by_adam(config.b1, config.b2, config.eps),
         optax.add_decayed_weights(config.weight_decay, decays),
-        optax.scale_by_learning_rate(lambda updates: learning_rate(config, sparsity, updates, total_updates)),
+        rate,
     )
+    if sparsity.method == "l0":
+        # gradients of gates are tiny: only Adam without a floor moves them
+        return regularize(
+            adam_w, optax.chain(optax.scale_by_adam(config.b1, config.b2), rate), sparsity, seed
+        )
     return adam_w if sparsity.is_dense else optax.chain(adam_w, project(sparsity, total_updates))
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
+from sparse_jax.model.forward import Params
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.evaluation import Evaluator
+from sparse_jax.training.l0 import noisy_params
 from sparse_jax.training.optimizer import sparse_optimizer
 from sparse_jax.training.sharding import (
     batch_sharding,
@@ -69,8 +71,13 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
     mesh = make_mesh(*sizes, devices=devices and list(devices))
     check_batch(mesh, training.batch_size, training.accumulate)
     optimizer = sparse_optimizer(
-        config.optimizer, config.sparsity, training.steps, frozen=config.model.frozen
+        config.optimizer, config.sparsity, training.steps, config.model.frozen, training.seed
     )
+    at = None
+    if config.sparsity.method == "l0":
+
+        def at(state: TrainState) -> Params:
+            return noisy_params(state.opt_state, training.seed)
 
     def fresh() -> TrainState:
         return new_state(config.model, optimizer, training.seed)
@@ -79,7 +86,7 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
     shardings = state_sharding(mesh, shapes)
     rows = batch_sharding(mesh)
     step = jax.jit(
-        make_train_step(config.model, optimizer, training.accumulate, stream_sharding(rows)),
+        make_train_step(config.model, optimizer, training.accumulate, stream_sharding(rows), at),
         in_shardings=(shardings, rows),
         out_shardings=(shardings, None),
         donate_argnums=0 if training.donate else (),

@@ -19,6 +19,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     accumulate: int = 1,
     stream: tuple[jax.sharding.Sharding, ...] = (),
+    at: Callable[[TrainState], Params] | None = None,
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]:
     """A function (state, tokens [B, T + 1]) -> (state, metrics) for the next-token loss; see `make_step`.
 
@@ -28,17 +29,21 @@ def make_train_step(
     def loss(params: Params, tokens: jax.Array) -> jax.Array:
         return next_token_loss(config, params, tokens, stream=stream)
 
-    return make_step(loss, optimizer, accumulate)
+    return make_step(loss, optimizer, accumulate, at)
 
 
 def make_step(
-    loss: Callable[..., jax.Array], optimizer: optax.GradientTransformation, accumulate: int = 1
+    loss: Callable[..., jax.Array],
+    optimizer: optax.GradientTransformation,
+    accumulate: int = 1,
+    at: Callable[[TrainState], Params] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """A function (state, tokens [B, ...], *constants) -> (state, metrics), to be jitted once.
 
     loss: of (params, tokens, *constants), a mean over the rows of tokens. accumulate: the number of
     microbatches from which the gradient is accumulated; B must be a multiple of it. It reduces the memory of
-    activations, and changes results only by the rounding of sums, if the loss is a mean of rows.
+    activations, and changes results only by the rounding of sums, if the loss is a mean of rows. at: the
+    parameters that the loss and its gradient are taken at (default: those of the state).
 
     A step whose loss or gradients are not finite leaves the state unchanged and reports it in the metric
     "finite", so that the state in memory is always finite.
@@ -50,7 +55,8 @@ def make_step(
         def of_part(params: Params, tokens: jax.Array):
             return loss_and_gradients(params, tokens, *constants)
 
-        value, gradients = _mean_of_parts(of_part, state.params, tokens, accumulate)
+        params = state.params if at is None else at(state)
+        value, gradients = _mean_of_parts(of_part, params, tokens, accumulate)
         gradient_norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(value) & jnp.isfinite(gradient_norm)
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.special
 
 from sparse_jax.circuits.gates import by_kind, count, flatten, tie, unflatten
-from sparse_jax.pruning.logits import initial_logits, logit_shapes, open_gates, step_gate
+from sparse_jax.pruning.logits import initial_logits, logit_shapes, open_gates, sampled_gates, step_gate
 from tests.planted import CONFIG
 
 
@@ -56,3 +56,18 @@ def test_tied_q_and_k_have_one_gate_that_counts_as_two_nodes():
 def test_gates_of_nodes_and_edges_are_told_apart():
     nodes, edges = by_kind({"v": 1, "v->attn_out": 2, "final_resid": 3})
     assert nodes == {"v": 1, "final_resid": 3} and edges == {"v->attn_out": 2}
+
+
+def test_hard_concrete_gates_are_tied_and_their_chances_are_those_of_their_draws():
+    """The mean number of open gates over draws is the sum of the probabilities; noise comes from the key."""
+    logits = {"q": jnp.linspace(-0.6, 0.3, 12)[None], "mlp_in": jnp.array([[-1.0, 1.0]])}
+    draw = jax.vmap(lambda key: sampled_gates(logits, 1.0, key, tied_qk=True))
+    gates, chances = draw(jax.random.split(jax.random.key(0), 4000))
+    np.testing.assert_array_equal(gates["q"], gates["k"])
+    assert set(chances) == {"q", "k", "mlp_in"}
+    for name in ("q", "mlp_in"):
+        np.testing.assert_allclose((gates[name] > 0).mean(axis=0), chances[name][0], atol=0.03)
+    assert chances["mlp_in"][0, 0, 0] < 0.01 and chances["mlp_in"][0, 0, 1] > 0.99
+    assert (np.diff(chances["q"][0, 0]) > 0).all()  # a higher logit is an opener gate
+    again, _ = draw(jax.random.split(jax.random.key(0), 4000))
+    np.testing.assert_array_equal(gates["q"], again["q"])
