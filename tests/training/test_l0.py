@@ -41,15 +41,15 @@ def test_gradients_are_finite_differences_of_loss_and_penalty(config):
     """Of (w + 0.1)^2 for every noisy weight w, in float64 with the formulas written out, at fixed noise."""
     state = after_steps(with_gates(config, 1.0), 2).opt_state
     rng, penalty, name = np.random.default_rng(0), 50.0, "layers/mlp/up/kernel"
-    slopes = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 2, a.shape), a.dtype), state.log_alpha)
-    state = state._replace(log_alpha=slopes)
+    log_alphas = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 2, a.shape), a.dtype), state.log_alpha)
+    state = state._replace(log_alpha=log_alphas)
     gradients = jax.tree.map(lambda leaf: 2 * (leaf + 0.1), noisy_params(state, 3))
     of_raw, of_gates = (named_leaves(part) for part in gradients_of(state, gradients, penalty, 3))
 
-    total = sum(leaf.size for leaf in jax.tree.leaves(slopes))
+    total = sum(leaf.size for leaf in jax.tree.leaves(log_alphas))
     u, raw, log_alpha = (
         np.asarray(tree[name], np.float64)
-        for tree in (uniform_noise(state, 3), named_leaves(state.raw), named_leaves(slopes))
+        for tree in (uniform_noise(state, 3), named_leaves(state.raw), named_leaves(log_alphas))
     )
 
     def objective(raw, log_alpha):
@@ -74,16 +74,17 @@ def test_params_are_the_weights_times_the_gates_and_a_penalty_closes_them(config
         changed = with_gates(config, penalty, steps=60)
         optimizer = dataclasses.replace(changed.optimizer, learning_rate=0.3)
         state = after_steps(dataclasses.replace(changed, optimizer=optimizer), 60)
-        raw, slopes = named_leaves(state.opt_state.raw), named_leaves(state.opt_state.log_alpha)
+        raw, log_alphas = named_leaves(state.opt_state.raw), named_leaves(state.opt_state.log_alpha)
         for name, leaf in named_leaves(state.params).items():
-            gate = typical_gate(slopes[name]) if name in slopes else 1.0
+            gate = typical_gate(log_alphas[name]) if name in log_alphas else 1.0
             np.testing.assert_allclose(leaf, raw[name] * gate, atol=1e-6)
-            if name in slopes:
+            if name in log_alphas:
                 np.testing.assert_array_equal((leaf != 0) & (raw[name] != 0), (gate > 0) & (raw[name] != 0))
         shares.append(np.mean([np.mean(leaf) for leaf in jax.tree.leaves(state.opt_state.masks)]))
     assert shares[0] > 0.8 and shares[1] < 0.2
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(config, tmp_path, monkeypatch):
     config = with_gates(config, 1.0)
     whole = train(config, tmp_path / "whole")
@@ -99,7 +100,7 @@ def test_a_killed_run_resumes_bit_for_bit(config, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "changed, said",
     [
-        ({"method": "l1"}, "sparsity.method: 'l1' is unknown; valid: topk, l0"),
+        ({"method": "l1"}, "sparsity.method: 'l1' is unknown; valid: l0, topk"),
         ({"penalty": -1.0}, "sparsity.penalty: -1.0 is not valid; valid: 0 or more"),
         ({"method": "topk", "penalty": 1.0}, "valid: 0 with sparsity.method 'topk'"),
         ({"schedule": "power"}, "sparsity.schedule: 'power' is not valid; valid: 'constant'"),
