@@ -1,4 +1,4 @@
-"""The main path for a laptop: two models, six tasks, one report.
+"""The main path for a laptop: two models, five tasks, one report.
 
 python -m experiments.quickstart --config=experiments/configs/quickstart.py
 
@@ -13,14 +13,8 @@ from experiments.configs import pretrain
 from experiments.configs.arguments import parse
 from experiments.configs.sections import pruning_section
 
-TASKS = (
-    "single_double_quote",
-    "fstring_brace",
-    "set_or_string_fixedvarname",
-    "for_while",
-    "else_elif",
-    "while_return_true",
-)
+# both models do them with losses far below the target, whatever the arithmetic
+TASKS = ("single_double_quote", "fstring_brace", "bracket_brace", "for_while", "while_return_true")
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -40,6 +34,7 @@ def get_config(argument: str = "") -> ConfigDict:
                 test_pairs=256,
                 learning_rate=0.02,
                 k_coef=3e-3,
+                confidence=1.64,
                 swaps=False,
             ),
         }

@@ -12,12 +12,15 @@ SIDES = ("sparse", "dense")
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One model's circuit for one task: test losses in nats, sizes, and whether it reached the target.
+    """One model's circuit for one task: losses in nats, sizes, and whether it reached the target.
+
+    validation: the circuit's loss on the pairs that chose its size; the others are of the test split.
 
     A mean over tasks has the same fields, but its sizes need not be whole numbers.
     """
 
     unpruned: float
+    validation: float
     circuit: float
     calibrated: float
     nodes: float
@@ -70,6 +73,7 @@ def side(circuit: Circuit) -> Side:
     losses = circuit.losses
     return Side(
         losses["unpruned"],
+        losses["validation"],
         losses["circuit"],
         losses["calibrated"],
         circuit.counts["nodes"],
@@ -96,12 +100,14 @@ def _mean(rows: Sequence[Row], name: str) -> Side:
     def mean(field: str) -> float:
         return float(np.mean([getattr(one, field) for one in sides]))
 
-    losses = (mean("unpruned"), mean("circuit"), mean("calibrated"))
+    losses = (mean(field) for field in ("unpruned", "validation", "circuit", "calibrated"))
     return Side(*losses, geometric("nodes"), geometric("edges"), True)
 
 
-HEADER = f"{'---------- sparse ----------':^34}{'---------- dense -----------':^34}{'dense /':>8}"
-COLUMNS = "".join(f"{name:>9}{'circuit':>9}{'nodes':>7}{'edges':>8} " for name in ("unpruned",) * 2)
+HEADER = "".join(f"{f'----------- {side} -----------':^41}" for side in SIDES) + f"{'dense /':>8}"
+COLUMNS = f"{'full':>8}{'valid.':>9}{'test':>8}{'nodes':>7}{'edges':>8} " * 2
+LEGEND = """losses in nats (chance: 0.693): full model on test pairs; circuit on the validation pairs that
+chose its size, and on test pairs; *: missed the target on validation pairs"""
 
 
 def format_table(comparison: Comparison) -> str:
@@ -114,11 +120,13 @@ def format_table(comparison: Comparison) -> str:
         lines.append(f"{row.task:<{width}}{_cells(row.sparse)}{_cells(row.dense)}{ratio:>8}")
     if comparison.mean is None:
         lines.append("no mean: for no task do both models have a circuit with edges that reaches the target")
+    lines.append(LEGEND)
     return "\n".join(lines)
 
 
 def _cells(one: Side | None) -> str:
     if one is None:
-        return f"{'-':>9}{'-':>9}{'-':>7}{'-':>8} "
+        return f"{'-':>8}{'-':>9}{'-':>8}{'-':>7}{'-':>8} "
     star = " " if one.reached else "*"
-    return f"{one.unpruned:>9.3f}{one.circuit:>9.3f}{one.nodes:>7,.0f}{one.edges:>8,.0f}{star}"
+    losses = f"{one.unpruned:>8.3f}{one.validation:>9.3f}{one.circuit:>8.3f}"
+    return f"{losses}{one.nodes:>7,.0f}{one.edges:>8,.0f}{star}"

@@ -13,7 +13,7 @@ VERSION = 1
 CHANCE = math.log(2)
 
 MODELS = ("sparse", "dense")
-MEASURES = ("unpruned", "circuit", "calibrated", "nodes", "edges", "reached")
+MEASURES = ("unpruned", "validation", "circuit", "calibrated", "nodes", "edges", "reached")
 
 # The fields of a metric row that are drawn; every validation source has its own curve.
 STEP, TRAIN, FRACTION, VALIDATION = "step", "loss", "fraction_kept", "validation/"
@@ -55,8 +55,9 @@ def comparison(rows: Sequence[Row], mean: Row | None, tasks: Sequence[str]) -> d
     """The table: a row per task, and the mean over `tasks` (METHOD 7) as computed by the caller.
 
     A row, and `mean`, is {"task": name, "sparse": measures, "dense": measures, "ratio": dense over sparse
-    edges}; measures are any of "unpruned", "circuit" and "calibrated" (task losses in nats), "nodes" and
-    "edges" (counts) and "reached" (whether the circuit reached the target loss). Others show as missing.
+    edges}; measures are any of "unpruned", "validation", "circuit" and "calibrated" (task losses in nats; all
+    but the second on test pairs), "nodes" and "edges" (counts) and "reached" (whether the circuit reached the
+    target on validation pairs). Others show as missing.
     """
     table = [_compared(row) for row in rows]
     names = [row["task"] for row in table]

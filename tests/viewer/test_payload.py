@@ -30,7 +30,8 @@ def test_missing_is_missing_and_not_zero():
     table = comparison(rows, None, [])
     (only,) = table["rows"]
     assert only["sparse"] == {
-        "unpruned": None, "circuit": None, "calibrated": None, "nodes": None, "edges": 3, "reached": None,
+        "unpruned": None, "validation": None, "circuit": None,
+        "calibrated": None, "nodes": None, "edges": 3, "reached": None,
     }  # fmt: skip
     assert set(only["dense"].values()) == {None} and only["ratio"] is None
     assert table["mean"]["tasks"] == [] and table["mean"]["ratio"] is None

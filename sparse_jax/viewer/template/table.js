@@ -26,7 +26,7 @@ function showTable(host, payload) {
       "p",
       { class: "muted small" },
       verdict(true),
-      " the circuit reaches the target loss, ",
+      " the circuit reaches the target loss on the validation pairs that chose its size, ",
       verdict(false),
       " it does not; such tasks are greyed in the last two " + "columns and left out of the mean. ",
       element("span", {}, MISSING),
@@ -36,7 +36,7 @@ function showTable(host, payload) {
 }
 
 function tableHead(scale) {
-  const names = ["full model", "circuit", "calibrated", "nodes", "edges"];
+  const names = ["full model", "circuit, validation", "circuit, test", "calibrated", "nodes", "edges"];
   return element(
     "thead",
     {},
@@ -63,7 +63,7 @@ function tableHead(scale) {
           element(
             "th",
             { scope: "col", class: i ? "number" : "number first" },
-            i < 3 ? element("span", { class: "over" }, "loss") : null,
+            i < 4 ? element("span", { class: "over" }, "loss") : null,
             name,
           ),
         ),
@@ -103,7 +103,8 @@ function taskRow(row, scale, isDrawn) {
 function measureCells(measured) {
   return [
     numberCell(asLoss(measured.unpruned), "first"),
-    numberCell(asLoss(measured.circuit), "", verdict(measured.reached)),
+    numberCell(asLoss(measured.validation), "", verdict(measured.reached)),
+    numberCell(asLoss(measured.circuit)),
     numberCell(asLoss(measured.calibrated)),
     numberCell(asCount(measured.nodes)),
     numberCell(asCount(measured.edges), "edges"),
@@ -121,7 +122,7 @@ function meanRow(mean, total, scale) {
       element("span", { class: "over" }, `${asCount(mean.tasks.length)} of ${plural(total, "task")}`),
     ),
     MODELS.flatMap((model) => [
-      element("td", { colspan: 3, class: "first" }),
+      element("td", { colspan: 4, class: "first" }),
       numberCell(asMean(mean[model].nodes)),
       numberCell(asMean(mean[model].edges), "edges"),
     ]),

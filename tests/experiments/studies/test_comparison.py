@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.studies.comparison import compare, format_table
+from experiments.studies.comparison import LEGEND, compare, format_table
 from sparse_jax.circuits.graph import Circuit
 
 
@@ -12,10 +12,17 @@ def circuit(nodes, edges, reached=True):
         edges=(),
         sites=(),
         counts={"nodes": nodes, "edges": edges},
-        losses={"unpruned": 0.01, "circuit": 0.12, "calibrated": 0.1},
+        losses={"unpruned": 0.01, "validation": 0.14, "circuit": 0.12, "calibrated": 0.1},
         calibration={},
         provenance={"reached": reached},
     )
+
+
+def lines_of(comparison):
+    """The lines of the table, without the legend below it."""
+    table, legend = format_table(comparison).rsplit(LEGEND, 1)
+    assert legend == ""
+    return table.splitlines()
 
 
 def test_ratios_and_the_geometric_mean():
@@ -35,7 +42,7 @@ def test_ratios_and_the_geometric_mean():
 def test_a_circuit_that_misses_the_target_is_marked_and_not_averaged():
     found = compare(["a"], {"a": circuit(3, 10, reached=False)}, {"a": circuit(30, 400)})
     assert found.mean is None and found.rows[0].ratio is None
-    lines = format_table(found).splitlines()
+    lines = lines_of(found)
     assert "10*" in lines[-2] and lines[-2].split()[-1] == "-"
     assert lines[-1].startswith("no mean: ")
 
@@ -43,12 +50,12 @@ def test_a_circuit_that_misses_the_target_is_marked_and_not_averaged():
 def test_columns_stay_in_line_under_long_names():
     names = ["a", "set_or_string_fixedvarname", "set_or_string_fixedvarname.nonsense"]
     sizes = {name: circuit(3, 10) for name in names}
-    lines = format_table(compare(names, sizes, sizes)).splitlines()
+    lines = lines_of(compare(names, sizes, sizes))
     assert len({len(line) for line in lines}) == 1 and len(lines) == 6
     assert len({line.index("0.010") for line in lines[2:]}) == 1
 
 
 def test_a_task_that_one_model_cannot_do_has_empty_cells():
-    lines = format_table(compare(["a"], {"a": circuit(3, 10)}, {})).splitlines()
-    assert lines[-2].split() == ["a", "0.010", "0.120", "3", "10", "-", "-", "-", "-", "-"]
+    lines = lines_of(compare(["a"], {"a": circuit(3, 10)}, {}))
+    assert lines[-2].split() == ["a", "0.010", "0.140", "0.120", "3", "10", *"------"]
     assert len({len(line.rstrip()) for line in lines[1:-1]}) == 1
