@@ -27,7 +27,7 @@ case "$verb" in
   *) refuse "'$verb'; valid: wheels FOLDER, run FOLDER [FLAG...]" ;;
 esac
 [ -z "${SPARSE_JAX_HAS:-}" ] || [ -f "$SPARSE_JAX_HAS" ] ||
-  refuse "SPARSE_JAX_HAS: '$SPARSE_JAX_HAS' is no file; valid: what pip freeze prints on the machine"
+  refuse "SPARSE_JAX_HAS: '$SPARSE_JAX_HAS' is not a file; valid: what pip freeze prints on the machine"
 [[ "$target" =~ ^3\.1[1-3]$ ]] || refuse "SPARSE_JAX_TARGET: '$target'; valid: 3.11, 3.12, 3.13"
 shift 2
 folder="$(cd "$folder" && pwd)"
@@ -67,7 +67,7 @@ wheels() {
   for tag in 2014 2010 1; do
     tags+=(--platform "manylinux${tag}_x86_64")
   done
-  # there is no wheel of it to download; it is the same on every machine
+  # it is published as source only; its wheel is the same on every machine
   "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$work" promise
   "$python" -m pip download --quiet --disable-pip-version-check --only-binary=:all: --python-version "$target" \
     "${tags[@]}" --find-links "$work" --dest "$work/all" -r "$work/wanted"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from experiments import command
-from experiments.bench.timing import interleaved
+from experiments.bench.timing import interleaved, shown
 from experiments.flag_types import path_flag
 from sparse_jax.circuits.applied import circuit_hooks, values_of
 from sparse_jax.circuits.graph import load_circuit
@@ -71,9 +71,8 @@ def measured(name: str) -> dict[str, object]:
 def main() -> None:
     """Prints a line for each circuit."""
     for name in CHOSEN.value:
-        row = measured(name)
-        shown = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
-        print(json.dumps({**shown, "device": jax.devices()[0].device_kind}), flush=True)
+        row = shown(measured(name))
+        print(json.dumps({**row, "device": jax.devices()[0].device_kind}), flush=True)
 
 
 if __name__ == "__main__":

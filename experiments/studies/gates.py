@@ -69,10 +69,12 @@ def _known(file: Path, model: Model, data: TaskData, prune: PruneConfig) -> Circ
     circuit = load_circuit(file) if file.exists() and prune.gate == "step" else None
     if circuit is None:
         return None
-    about, settings = circuit.provenance, json.loads(json.dumps(dataclasses.asdict(prune)))
-    is_same = all(settings.get(name) == value for name, value in about["pruning"].items())
-    is_same &= (about["weights"], about["pairs"]) == (model.fingerprint, data.fingerprint)
-    return circuit if is_same else None
+    about = circuit.provenance
+    # what it does not tell was not there when it was found; of before there were swaps, none are told
+    told = {**dataclasses.asdict(PruneConfig()), "swaps": False, **about["pruning"]}
+    same_settings = json.dumps(told, sort_keys=True) == json.dumps(dataclasses.asdict(prune), sort_keys=True)
+    same_origin = (about["weights"], about["pairs"]) == (model.fingerprint, data.fingerprint)
+    return circuit if same_settings and same_origin else None
 
 
 def _row(side: str, task: str, prune: PruneConfig, circuit: Circuit) -> GateRow:

@@ -70,8 +70,7 @@ class Judge:
     [W, T] of training text, for "resample_text". confidence: how many standard errors are added to a mean
     loss before it is compared with a target. constants: of nodes that carry one if they are closed, whatever
     the ablation (`constants.hold`). removal: whether open gates say what is ablated, not what is kept (of
-    nodes only). label: what the progress of long searches is called; without one they
-    show none.
+    nodes only). label: what the progress of long searches is called; without one they show none.
 
     Raises InputError for a resampling of fewer than two pairs, and for text that is missing or shorter than
     the prompts.
@@ -173,6 +172,7 @@ class Judge:
         above `limit` under one of the kinds; it is then set to inf, as it is for NaN.
         """
         alive = _open_in_any(gates, ranks, closed_Cx2)
+        widths = self._widths(alive)
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         untouched = {key: jnp.full(gate.shape, -1, jnp.int32) for key, gate in gates.items()}
         ranks = {**untouched, **{key: jnp.asarray(rank, jnp.int32) for key, rank in ranks.items()}}
@@ -182,7 +182,7 @@ class Judge:
         totals = np.zeros((len(closed_Cx2), len(each)))
         left = np.arange(len(closed_Cx2))
         for batch in self._batches(PAIRS):
-            found = self._run(gates, ranks, closed_Cx2[left], batch, alive)[:, : len(batch.places)]
+            found = self._run(gates, ranks, closed_Cx2[left], batch, alive, widths)[:, : len(batch.places)]
             found = np.where(np.isnan(found), np.inf, found)
             losses[np.ix_(left, batch.places)] = found
             totals[left, batch.kind] += found.sum(axis=1)
@@ -283,13 +283,25 @@ class Judge:
             draws = jax.tree.map(operator.itemgetter(chosen), self.items.draws[kind])
             yield Batch(kind, own[start : start + size_here], pairs, draws)
 
+    def _widths(self, alive: Arrays) -> Widths | None:
+        """How narrow a program has room for what is alive; None for the full width."""
+        nodes_alone = set(sites.LAYER_SITES) <= set(alive) and not any(map(sites.is_edge, alive))
+        return fitting_widths(self.config, alive) if nodes_alone and not self.removal else None
+
     def _run(
-        self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Batch, alive: Arrays
+        self,
+        gates: Gates,
+        ranks: Gates,
+        closed_Cx2: np.ndarray,
+        batch: Batch,
+        alive: Arrays,
+        widths: Widths | None,
     ) -> np.ndarray:
-        """The losses of the variants on a batch; `alive`, what is open in any of them."""
+        """The losses of the variants on a batch; `alive`, what is open in any of them, fits into `widths`."""
         together = 1 if jax.default_backend() == "cpu" else VARIANTS
         how = self._how(gates, batch.kind)
-        widths = _widths(how, alive)
+        # only constants can be folded into biases
+        widths = widths if is_constant(how.kind) else None
         run = _compiled(how, together, widths)
         alive = alive if widths else {}
         pairs, draws = batch.pairs, self._drawn(gates, batch)
@@ -313,17 +325,6 @@ def _open_in_any(gates: Gates, ranks: Gates, closed_Cx2: np.ndarray) -> dict[str
         for key, rank in ranks.items():
             found[key] &= ~((start <= np.asarray(rank)) & (np.asarray(rank) < stop))
     return found
-
-
-def _widths(how: How, alive: Arrays) -> Widths | None:
-    """How narrow a program has room for what is alive; None for the full width.
-
-    Only nodes can be left out, and only where they carry constants.
-    """
-    nodes_alone = set(sites.LAYER_SITES) <= set(alive) and not any(map(sites.is_edge, alive))
-    if how.removal or not nodes_alone or not is_constant(how.kind):
-        return None
-    return fitting_widths(how.config, alive)
 
 
 @functools.cache

@@ -81,8 +81,8 @@ def gradients_of(state: L0State, gradients: Params, penalty: float, seed: int) -
 
     The objective of log_alpha is the loss plus `penalty` times the mean probability that a gate is open.
     """
-    slopes, noise = named_leaves(state.log_alpha), uniform_noise(state, seed)
-    raw, total = named_leaves(state.raw), sum(value.size for value in slopes.values())
+    log_alpha, noise = named_leaves(state.log_alpha), uniform_noise(state, seed)
+    raw, total = named_leaves(state.raw), sum(value.size for value in log_alpha.values())
 
     def back(name: str, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
         def objective(value: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -90,10 +90,10 @@ def gradients_of(state: L0State, gradients: Params, penalty: float, seed: int) -
             paid = penalty / total * chance_open(value).sum()
             return (gate * gradient * raw[name]).sum() + paid, gate
 
-        of_gates, gate = jax.grad(objective, has_aux=True)(slopes[name])
+        of_gates, gate = jax.grad(objective, has_aux=True)(log_alpha[name])
         return gate * gradient, of_gates
 
-    found = {name: back(name, g) for name, g in named_leaves(gradients).items() if name in slopes}
+    found = {name: back(name, g) for name, g in named_leaves(gradients).items() if name in log_alpha}
     of_raw = map_named(lambda name, g: found[name][0] if name in found else g, gradients)
     of_gates = map_named(lambda name, _: found[name][1], state.log_alpha)
     return of_raw, of_gates
@@ -101,14 +101,14 @@ def gradients_of(state: L0State, gradients: Params, penalty: float, seed: int) -
 
 def noisy_params(state: L0State, seed: int) -> Params:
     """What the loss of a step is taken at: the weights times the step's random gates."""
-    slopes, noise = named_leaves(state.log_alpha), uniform_noise(state, seed)
+    log_alpha, noise = named_leaves(state.log_alpha), uniform_noise(state, seed)
     return map_named(
-        lambda name, raw: raw * gate_of(slopes[name], noise[name]) if name in slopes else raw, state.raw
+        lambda name, raw: raw * gate_of(log_alpha[name], noise[name]) if name in log_alpha else raw, state.raw
     )
 
 
 def uniform_noise(state: L0State, seed: int) -> dict[str, jax.Array]:
     """The uniform numbers of this step's gates, by leaf; the same for the same seed and step."""
-    slopes = named_leaves(state.log_alpha)
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.count), len(slopes))
-    return {name: jax.random.uniform(key, value.shape) for key, (name, value) in zip(keys, slopes.items())}
+    log_alpha = named_leaves(state.log_alpha)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.count), len(log_alpha))
+    return {name: jax.random.uniform(key, value.shape) for key, (name, value) in zip(keys, log_alpha.items())}

@@ -73,11 +73,9 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
     optimizer = sparse_optimizer(
         config.optimizer, config.sparsity, training.steps, config.model.frozen, training.seed
     )
-    at = None
-    if config.sparsity.method == "l0":
 
-        def at(state: TrainState) -> Params:
-            return noisy_params(state.opt_state, training.seed)
+    def noisy(state: TrainState) -> Params:
+        return noisy_params(state.opt_state, training.seed)
 
     def fresh() -> TrainState:
         return new_state(config.model, optimizer, training.seed)
@@ -85,6 +83,7 @@ def train_program(config: RunConfig, devices: Sequence[jax.Device] | None = None
     shapes = jax.eval_shape(fresh)
     shardings = state_sharding(mesh, shapes)
     rows = batch_sharding(mesh)
+    at = noisy if config.sparsity.method == "l0" else None
     step = jax.jit(
         make_train_step(config.model, optimizer, training.accumulate, stream_sharding(rows), at),
         in_shardings=(shardings, rows),

@@ -149,7 +149,7 @@ def test_the_status_is_that_of_the_command(call, taken):
         (("run", "taken"), {"SPARSE_JAX_PYTHON": "/bin/false"}, "error: SPARSE_JAX_PYTHON: /bin/false"),
         (("run", "taken"), {"SPARSE_JAX_VENV": "/tmp"}, "error: SPARSE_JAX_VENV: /tmp is not of this script"),
         (("wheels", "new"), {"SPARSE_JAX_TARGET": "3.9"}, "error: SPARSE_JAX_TARGET: '3.9'; valid: 3.11"),
-        (("wheels", "new"), {"SPARSE_JAX_HAS": "none"}, "error: SPARSE_JAX_HAS: 'none' is no file"),
+        (("wheels", "new"), {"SPARSE_JAX_HAS": "none"}, "error: SPARSE_JAX_HAS: 'none' is not a file"),
     ],
 )
 def test_what_cannot_work_is_named(call, taken, arguments, variables, said):

@@ -224,6 +224,7 @@ def test_another_plan_other_weights_and_other_pairs_are_refused(tmp_path):
         ("pruning", {"steps": 0}, "pruning.steps: 0"),
         ("edge_pruning", {"frozen_norms": True}, "edge_pruning.frozen_norms: True .* that of pruning, False"),
         ("edge_pruning", {"ablation": "zero"}, "edge_pruning.ablation: 'zero' .* 'mean'"),
+        ("edge_pruning", {"gate": "hard_concrete"}, "edge_pruning.gate: 'hard_concrete' .* 'step'"),
     ],
 )
 def test_a_wrong_plan_is_named(section, given, said):
