@@ -10,6 +10,7 @@ JAX_COMPILATION_CACHE_DIR  where programs are kept (default: a folder that goes 
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -44,12 +45,16 @@ DEVICES = int(os.environ.get("SPARSE_JAX_TEST_DEVICES", "4"))
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 from sparse_jax.training.config import run_config  # noqa: E402
 from tests.storage_server import Storage, environment, serving  # noqa: E402
 from tests.tiny_run import tiny  # noqa: E402
+
+# Bytes of memory above which a worker drops the programs that it keeps; the largest module needs 1 GB more.
+FULL = 1.8e9
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
 # the machines that run the tests stop for seconds now and then
@@ -69,6 +74,13 @@ def forgotten_programs():
     """What a module has compiled is dropped at its end: a worker would grow to gigabytes."""
     yield
     jax.clear_caches()
+
+
+def pytest_runtest_teardown():
+    """A large module's programs are dropped on the way too. They are in cycles, which Python finds late."""
+    if psutil.Process().memory_info().rss > FULL:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -60,7 +60,8 @@ def find_removals(
     test = subject.judge(data.test, prune)
     left = dataclasses.replace(test, objective="binary")
     removals = []
-    for reduced in reduce_nodes(judge, working_lanes(found), targets, prune):
+    fresh = subject.fresh_judge(data, prune)
+    for reduced in reduce_nodes(judge, working_lanes(found), targets, prune, fresh):
         nodes = kept_nodes(reduced.gates, subject.values, reduced.scores, config.n_layers)
         removals.append(
             Removal(

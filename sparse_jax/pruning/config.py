@@ -31,6 +31,9 @@ class PruneConfig:
     often each pair is judged under a random kind.
     confidence: how many standard errors above its mean loss on the validation split a circuit still has to
     be within the target, so that it is within the target on other pairs too.
+    confirmation_pairs: how many further pairs of the validation split a circuit has to be within the target
+    on: hundreds of removals on the same pairs keep what happens to suit these. Where it is not, it is found
+    again for a stricter target. 0 confirms nothing.
     role_coef: the penalty for kept nodes that do not do what they do in the full model, times their mean
     unexplained variance.
     tied_qk: channel i of q and of k share one gate; they still count as two nodes.
@@ -92,8 +95,9 @@ class PruneConfig:
     calibration_steps: int = 16
     mean_windows: int = MEAN_WINDOWS
     seed: int = 0
-    # not in `repr`, by which stored circuits are found again: their pairs tell whether there was any
+    # not in `repr`, by which stored circuits are found again: their pairs tell whether there were any
     shifts: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    confirmation_pairs: int = dataclasses.field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         require_choice("pruning.objective", self.objective, OBJECTIVES)
@@ -129,6 +133,7 @@ class PruneConfig:
             "init_scale",
             "seed",
             "calibration_steps",
+            "confirmation_pairs",
         ):
             require(getattr(self, name) >= 0, f"pruning.{name}", getattr(self, name), "at least 0")
         for name in ("steps", "pairs_per_step", "validation_pairs", "test_pairs", "mean_windows", "draws"):

@@ -32,9 +32,10 @@ def circuit_of(
     """The circuit as data, calibrated on the training pairs and measured once on the test split.
 
     Its `losses`: "unpruned" and "circuit" (test split), "validation" (the loss that chose the size),
-    "calibrated" (test split, after the fit), each with its standard error over pairs as "<name>_error", and
-    "target". Under several ablations they are those of the worst, and "circuit, <kind>" is that of each. Its
-    provenance says whether the target was reached, and the sizes before elimination.
+    "confirmation" (on fresh pairs, if there were any), "calibrated" (test split, after the fit), each with
+    its standard error over pairs as "<name>_error", and "target". Under several ablations they are those of
+    the worst, and "circuit, <kind>" is that of each. Its provenance says whether the target was reached, and
+    the sizes before elimination.
     """
     model = subject.model
     losses, calibration = _measure(subject, data, prune, reduced)
@@ -119,6 +120,8 @@ def _measure(
         "circuit": test.summary(losses_M),
         "calibrated": test.summary(np.asarray(loss(calibration.apply(logits), test.candidates))),
     }
+    if reduced.confirmation is not None:
+        figures["confirmation"] = reduced.confirmation
     if len(prune.kinds) > 1:
         figures |= {f"circuit, {kind}": found for kind, found in test.by_kind(losses_M).items()}
     losses: dict[str, Any] = {"target": reduced.target}

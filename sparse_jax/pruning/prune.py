@@ -98,7 +98,8 @@ class _Road:
         if missing and trials is not None:
             finalists = trials.finalists(recipe.search, self.targets)
             if finalists:
-                made = reduce_nodes(self._judge, finalists, self.targets, recipe.prune)
+                fresh = self.subject.fresh_judge(self.data, recipe.prune)
+                made = reduce_nodes(self._judge, finalists, self.targets, recipe.prune, fresh)
         about = None if trials is None else _about(trials)
         for target in sorted(self.targets):
             circuit, reduced = self._kept("nodes", target), next(made, None)
@@ -122,7 +123,8 @@ class _Road:
         label = f"{self.label} edges"
         judge = dataclasses.replace(subject.judge(self.data.validation, prune), label=label)
         nodes_alone = reduced_of(nodes, subject.model.config)
-        reduced = reduce_edges(judge, self.data.train, nodes_alone, prune, lanes, label, path)
+        fresh = subject.fresh_judge(self.data, prune)
+        reduced = reduce_edges(judge, self.data.train, nodes_alone, prune, lanes, label, path, fresh)
         count = nodes.provenance["prunings"] + len(lanes.seed)
         circuit = self._keep("edges", reduced, prune, {"prunings": count})
         if path is not None:

@@ -77,7 +77,9 @@ class Recipe:
     def _check_edges(self, edge_prune: PruneConfig) -> None:
         # edges that are closed carry the ablation value of their source, and know no constants
         require(not self.prune.constants, "pruning.constants", True, "False with gates on edges")
-        for name in ("sites", "objective", "gate", "ablation", "frozen_norms", "tied_qk"):
+        same = ("sites", "objective", "gate", "ablation", "frozen_norms", "tied_qk")
+        pairs = ("train_pairs", "validation_pairs", "confirmation_pairs", "test_pairs", "shifts")
+        for name in (*same, *pairs):
             given, nodes = getattr(edge_prune, name), getattr(self.prune, name)
             require(given == nodes, f"edge_pruning.{name}", given, f"that of pruning, {nodes!r}")
 

@@ -1,8 +1,9 @@
 """From the gate logits of lanes to the smallest circuit for a target loss: discretize, then eliminate."""
 
 import dataclasses
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,12 @@ from sparse_jax.pruning.logits import allowed_nodes
 from sparse_jax.pruning.step import Lane
 from sparse_jax.pruning.swap import swap
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.metrics import Estimate
 from sparse_jax.trees import Arrays
+
+# Where a circuit misses its target on fresh pairs, it is found again for one that is lower by at least the
+# first of these shares, at most by half, down to the last share of the target.
+STRICTER, STRICTEST = 1 / 16, 1 / 64
 
 
 class Reduced(NamedTuple):
@@ -32,8 +38,8 @@ class Reduced(NamedTuple):
     gates: 0/1, of nodes and, after `reduce_edges`, of edges. scores: the logits that nodes were ranked by.
     discretized: numbers of "nodes" and "edges" after ranking, before elimination (for a circuit derived from
     that of a stricter target: those of the latter). loss, standard_error: on the judge's pairs. reached:
-    whether the loss is at most the target; if not, nothing was eliminated. constants: of closed nodes that
-    carry one of their own (`ablation.constants.hold`).
+    whether the loss is at most the target, on fresh pairs too if there are any. constants: of closed nodes
+    that carry one of their own (`ablation.constants.hold`). confirmation: the loss on fresh pairs.
     """
 
     target: float
@@ -44,6 +50,7 @@ class Reduced(NamedTuple):
     standard_error: float
     reached: bool
     constants: Arrays = {}  # noqa: RUF012
+    confirmation: Estimate | None = None
 
 
 def working_lanes(found: Optimized) -> list[Arrays]:
@@ -58,32 +65,29 @@ def working_lanes(found: Optimized) -> list[Arrays]:
 
 
 def reduce_nodes(
-    judge: Judge, lanes: Sequence[Arrays], targets: Sequence[float], prune: PruneConfig
+    judge: Judge,
+    lanes: Sequence[Arrays],
+    targets: Sequence[float],
+    prune: PruneConfig,
+    fresh: Judge | None = None,
 ) -> Iterator[Reduced]:
     """Yields for each of `targets`, the strictest first, the smallest circuit of nodes found from the lanes.
 
-    lanes: the gate logits of each.
+    lanes: the gate logits of each. fresh: judges on other pairs, on which circuits have to be within the
+    target too (`_confirmed`).
 
     The lane with the fewest edges at the target is discretized, and nodes are eliminated. They are also
     eliminated further from the circuit of the next stricter target, and the smaller result is kept, so a
     looser target never has the larger circuit. A target that no lane reaches gets the circuit of the lowest
     loss, without elimination.
     """
-    tied_qk = prune.tied_qk
-    eligible, fixed = allowed_nodes(judge.config, prune)
-    choices = best_of_lanes(judge, lanes, targets, fixed, eligible)
+    road = _NodesRoad(judge, lanes, prune)
+    choices = road.choose(targets)
     stricter = None
     for target, choice in sorted(zip(targets, choices), key=lambda pair: pair[0]):
-        scores = tie({site: np.asarray(tau) for site, tau in lanes[choice.lane].items()}, tied_qk)
-        reduced = _eliminated(judge, choice, target, scores, choice.found.gates, tied_qk)
-        if stricter is not None:
-            end = eliminate(judge, stricter.gates, stricter.gates, target, tied_qk)
-            other = Reduced(target, end.gates, stricter.scores, stricter.discretized, *end[1:], True)
-            reduced = min(reduced, other, key=lambda one: _size(judge, one))
-        if prune.swaps and reduced.reached:
-            reduced = _swapped(judge, reduced, eligible, tied_qk)
-        may_hold = prune.constants and reduced.reached
-        yield _with_constants(judge, reduced, eligible, prune) if may_hold else reduced
+        found = functools.partial(road.reduce, {target: choice}, stricter)
+        reduced = _confirmed(found, target, judge, fresh)
+        yield reduced
         stricter = reduced if reduced.reached else None
 
 
@@ -95,12 +99,13 @@ def reduce_edges(
     lanes: Lane | None = None,
     label: str = "prune edges",
     path: str | os.PathLike | None = None,
+    fresh: Judge | None = None,
 ) -> Reduced:
     """Prunes the edges of the circuit `nodes`: trains gates on `train`, discretizes and eliminates.
 
-    lanes: seeds and hyperparameters of the prunings, as `make_lanes` makes them; one by default.
-    `discretized` then counts what the ranking of edges left. Elimination can remove nodes too. A circuit that
-    misses its target, or has no edge, is returned with open gates on all edges.
+    lanes: seeds and hyperparameters of the prunings, as `make_lanes` makes them; one by default. fresh: as in
+    `reduce_nodes`. `discretized` then counts what the ranking of edges left. Elimination can remove nodes
+    too. A circuit that misses its target, or has no edge, is returned with open gates on all edges.
     """
     config, params = judge.config, judge.params
     eligible = edges_between(config, params, nodes.gates)
@@ -109,13 +114,69 @@ def reduce_edges(
         return nodes._replace(gates=fixed)
 
     lanes = make_lanes(prune) if lanes is None else lanes
-
     lanes = dataclasses.replace(lanes, eligible=repeated(eligible, lanes), fixed=repeated(nodes.gates, lanes))
     found = optimize_gates(config, prune, params, judge.ablated, [train], lanes, label, path)
-    choice = best_of_lanes(judge, working_lanes(found), (nodes.target,), fixed, eligible)[0]
-    removable = {**nodes.gates, **eligible}
-    reduced = _eliminated(judge, choice, nodes.target, nodes.scores, removable, prune.tied_qk)
-    return _swapped(judge, reduced, removable, prune.tied_qk) if prune.swaps and reduced.reached else reduced
+    working, removable = working_lanes(found), {**nodes.gates, **eligible}
+
+    def reduced_to(target: float) -> Reduced:
+        choice = best_of_lanes(judge, working, (target,), fixed, eligible)[0]
+        reduced = _eliminated(judge, choice, target, nodes.scores, removable, prune.tied_qk)
+        may_swap = prune.swaps and reduced.reached
+        return _swapped(judge, reduced, removable, prune.tied_qk) if may_swap else reduced
+
+    return _confirmed(reduced_to, nodes.target, judge, fresh)
+
+
+def _confirmed(
+    reduced_to: Callable[[float], Reduced], target: float, judge: Judge, fresh: Judge | None
+) -> Reduced:
+    """The circuit that `reduced_to` finds for `target`, or for a stricter one if fresh pairs ask for it.
+
+    Elimination keeps what happens to suit the judge's pairs, so its circuits do worse on others. One that
+    misses the target on fresh pairs is found again for a target that is stricter by what was missed. Fresh
+    pairs decide only few times, so that they stay nearly as good as pairs never seen.
+    """
+    reduced = reduced_to(target)
+    if fresh is None:
+        return reduced
+    aim = target
+    while True:
+        own, other = (dataclasses.replace(one, constants=reduced.constants) for one in (judge, fresh))
+        losses_M = other.losses(reduced.gates)
+        missed_by = float(other.bound(losses_M[None])[0]) - target
+        aim = max(aim - max(missed_by, STRICTER * target), aim / 2)
+        if missed_by <= 0 or not reduced.reached or aim < STRICTEST * target:
+            is_within = own.bound(own.losses(reduced.gates)[None])[0] <= target
+            reached = bool(is_within and missed_by <= 0)
+            return reduced._replace(target=target, reached=reached, confirmation=other.summary(losses_M))
+        reduced = reduced_to(aim)
+
+
+class _NodesRoad:
+    """From lanes to circuits of nodes; what all targets share."""
+
+    def __init__(self, judge: Judge, lanes: Sequence[Arrays], prune: PruneConfig):
+        self._judge, self._lanes, self._prune = judge, lanes, prune
+        self._eligible, self._fixed = allowed_nodes(judge.config, prune)
+
+    def choose(self, targets: Sequence[float]) -> list[Choice]:
+        """The best lane at each target."""
+        return best_of_lanes(self._judge, self._lanes, targets, self._fixed, self._eligible)
+
+    def reduce(self, choices: Mapping[float, Choice], stricter: Reduced | None, target: float) -> Reduced:
+        """The smallest circuit at `target`, from the choice for it (made if missing) or from `stricter`."""
+        judge, prune, tied_qk = self._judge, self._prune, self._prune.tied_qk
+        choice = choices[target] if target in choices else self.choose((target,))[0]
+        scores = tie({site: np.asarray(tau) for site, tau in self._lanes[choice.lane].items()}, tied_qk)
+        reduced = _eliminated(judge, choice, target, scores, choice.found.gates, tied_qk)
+        if stricter is not None:
+            end = eliminate(judge, stricter.gates, stricter.gates, target, tied_qk)
+            other = Reduced(target, end.gates, stricter.scores, stricter.discretized, *end[1:], True)
+            reduced = min(reduced, other, key=lambda one: _size(judge, one))
+        if prune.swaps and reduced.reached:
+            reduced = _swapped(judge, reduced, self._eligible, tied_qk)
+        may_hold = prune.constants and reduced.reached
+        return _with_constants(judge, reduced, self._eligible, prune) if may_hold else reduced
 
 
 def _eliminated(

@@ -63,6 +63,10 @@ class Subject:
             removal=prune.is_removal,
         )
 
+    def fresh_judge(self, data: TaskData, prune: PruneConfig) -> Judge | None:
+        """The judge that confirms circuits; None if nothing is confirmed."""
+        return None if data.confirmation is None else self.judge(data.confirmation, prune)
+
     def loss(self, pairs: EncodedPairs, prune: PruneConfig, gates: Mapping | None = None) -> float:
         """The mean loss in nats on `pairs`, of a circuit or (without gates) of the full model."""
         judge = self.judge(pairs, prune)

@@ -17,18 +17,28 @@ SPLITS = ("train", "validation", "test")
 
 
 class TaskData(NamedTuple):
-    """A task's encoded pairs: gates are trained on `train`, chosen on `validation`, judged on `test`."""
+    """A task's encoded pairs: gates are trained on `train`, chosen on `validation`, judged on `test`.
+
+    confirmation: more of the validation split, to confirm what was chosen; None if nothing is confirmed.
+    """
 
     name: str
     train: EncodedPairs
     validation: EncodedPairs
     test: EncodedPairs
     is_control: bool = False
+    confirmation: EncodedPairs | None = None
 
     @property
     def splits(self) -> tuple[EncodedPairs, ...]:
-        """The three splits."""
-        return self.train, self.validation, self.test
+        """The pairs of all splits."""
+        found = self.train, self.validation, self.test
+        return found if self.confirmation is None else (*found, self.confirmation)
+
+    def padded(self, length: int) -> "TaskData":
+        """The same, with every prompt padded to `length` tokens."""
+        train, validation, test, *rest = (_pad(pairs, length) for pairs in self.splits)
+        return TaskData(self.name, train, validation, test, self.is_control, *rest)
 
     @property
     def fingerprint(self) -> str:
@@ -50,25 +60,26 @@ def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig
                 f"pruning.shifts: {kind!r}: task {task.name!r} has no kinds of shift; valid: () for it"
             )
         require_choice(f"pruning.shifts: task {task.name!r}", kind, task.shifts)
-    counts = (prune.train_pairs, prune.validation_pairs, prune.test_pairs)
+    counts = (prune.train_pairs, prune.validation_pairs + prune.confirmation_pairs, prune.test_pairs)
     encoded = []
     for split, count in zip(SPLITS, counts):
         parts = {split: count} if split == "test" else _parts(split, count, prune.shifts)
         found = [task.encode(name, number, prune.seed, tokenizer, context) for name, number in parts.items()]
         encoded.append(found[0] if len(found) == 1 else _mixed(found, prune.seed))
-    length = max(pairs.tokens.shape[-1] for pairs in encoded)
-    train, validation, test = (_pad(pairs, length) for pairs in encoded)
-    return TaskData(task.name, train, validation, test, isinstance(task, ControlTask))
+    train, validation, test = encoded
+    confirmation = None
+    if prune.confirmation_pairs:
+        first = prune.validation_pairs
+        confirmation = EncodedPairs(*(rows[first:] for rows in validation))
+        validation = EncodedPairs(*(rows[:first] for rows in validation))
+    data = TaskData(task.name, train, validation, test, isinstance(task, ControlTask), confirmation)
+    return data.padded(max(pairs.tokens.shape[-1] for pairs in encoded))
 
 
 def same_length(data: Sequence[TaskData]) -> list[TaskData]:
     """Pads all tasks to the longest, so that one compiled program serves them all."""
     length = max(one.test.tokens.shape[-1] for one in data)
-    padded = []
-    for one in data:
-        train, validation, test = (_pad(pairs, length) for pairs in one.splits)
-        padded.append(one._replace(train=train, validation=validation, test=test))
-    return padded
+    return [one.padded(length) for one in data]
 
 
 def _parts(split: str, count: int, shifts: Sequence[str]) -> dict[str, int]:

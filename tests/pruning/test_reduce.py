@@ -141,3 +141,57 @@ def test_lanes_that_broke_down_are_left_out_unless_all_did():
     assert [one["q"].tolist() for one in working_lanes(found)] == [[[2.0, 3.0]]]
     with pytest.raises(InputError, match="all 3 lanes broke down"):
         working_lanes(found._replace(failed=np.ones(3, bool)))
+
+
+def answered_by_model(seed):
+    """A judge of random pairs whose right answers are those that the noisy model gives."""
+    judge, rng = noisy(), np.random.default_rng(seed)
+    tokens = rng.integers(1, 12, judge.pairs.tokens.shape).astype(np.int32)
+    judge = dataclasses.replace(judge, pairs=judge.pairs._replace(tokens=tokens))
+    logits = np.asarray(judge.full_logits({}))
+    second = np.take_along_axis(logits, judge.candidates, -1).argmax(-1)
+    chosen = np.stack([second, 1 - second], -1)
+    candidates = np.take_along_axis(judge.candidates, chosen, -1)
+    return dataclasses.replace(judge, pairs=judge.pairs._replace(candidates=candidates))
+
+
+def test_what_suits_the_pairs_that_chose_it_alone_is_found_again():
+    judge, fresh = answered_by_model(0), answered_by_model(1)
+    lanes, prune, target = [lane(0)], PruneConfig(swaps=False), 1.0
+    (hasty,) = reduce_nodes(judge, lanes, (target,), prune)
+    assert hasty.reached and hasty.confirmation is None
+    assert fresh.losses(hasty.gates).mean() > target  # else there is nothing to see here
+    (found,) = reduce_nodes(judge, lanes, (target,), prune, fresh)
+    assert found.reached and found.target == target
+    for one, (mean, error) in ((judge, found[4:6]), (fresh, found.confirmation)):
+        losses = one.losses(found.gates)
+        assert mean == pytest.approx(losses.mean(), abs=1e-6) and mean <= target
+        assert error == pytest.approx(losses.std(ddof=1) / np.sqrt(len(losses)), abs=1e-6)
+    # no more is kept than fresh pairs ask for: the one before missed, and this one is a local minimum
+    assert count_edges(judge.params, hasty.gates) < count_edges(judge.params, found.gates)
+
+
+def test_what_fresh_pairs_never_confirm_misses_the_target():
+    judge = answered_by_model(0)
+    wrong = judge.pairs._replace(candidates=judge.pairs.candidates[..., ::-1])
+    fresh, target = dataclasses.replace(judge, pairs=wrong), 1.0
+    (found,) = reduce_nodes(judge, [lane(0)], (target,), PruneConfig(swaps=False), fresh)
+    assert not found.reached and found.target == target and found.confirmation.mean > target
+
+
+def test_circuits_of_edges_are_confirmed_too(monkeypatch):
+    """Fresh pairs are met only once the third target, the second one lowered, has been asked for."""
+    asked = []
+
+    def eliminated(judge, choice, target, scores, removable, tied_qk):
+        asked.append(target)
+        gates = {**removable} if len(asked) == 3 else {key: 0 * gate for key, gate in removable.items()}
+        return reduce.Reduced(target, gates, scores, {}, 0.01, 0.0, True)
+
+    scores = {site: gate for site, gate in planted_gates().items() if site != "k"}
+    nodes = next(reduce_nodes(planted(), [scores], (0.15,), PruneConfig()))
+    monkeypatch.setattr(reduce, "_eliminated", eliminated)
+    prune = dataclasses.replace(PRUNE, swaps=False)
+    found = reduce_edges(planted(), planted_pairs(8), nodes, prune, fresh=planted())
+    assert found.reached and found.target == 0.15 == asked[0] > asked[1] > asked[2] > 0
+    assert found.confirmation.mean <= 0.15

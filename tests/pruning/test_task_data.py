@@ -121,3 +121,19 @@ def test_wrong_input_is_named(tokenizer):
         dataclasses.replace(PRUNE, shifts=("words", "words"))
     with pytest.raises(InputError, match="pruning.shifts: .*; valid: fewer kinds than pairs of a split, 2"):
         dataclasses.replace(PRUNE, validation_pairs=2, shifts=("words", "nesting"))
+
+
+@pytest.mark.parametrize("settings", [PRUNE, BOTH])
+def test_pairs_that_confirm_are_of_the_validation_split_and_choose_nothing(tokenizer, settings):
+    task = find_task("for_while")
+    data = task_data(task, tokenizer, 256, dataclasses.replace(settings, confirmation_pairs=9))
+    train, chosen, test, fresh = (texts(tokenizer, pairs) for pairs in data.splits)
+    assert (len(train), len(chosen), len(test), len(fresh)) == (32, 13, 8, 9)
+    assert not set(chosen) & set(fresh)
+    possible = [f"{kind}_validation" for kind in settings.shifts] + ["validation"]
+    assert set(chosen + fresh) <= set(sum((drawn(task, split, 22) for split in possible), []))
+    (length,) = {pairs.tokens.shape[-1] for pairs in data.padded(250).splits}
+    assert length == 250
+    plain = task_data(task, tokenizer, 256, settings)
+    assert plain.confirmation is None and plain.fingerprint != data.fingerprint
+    assert "confirmation" not in repr(settings)
