@@ -1,6 +1,6 @@
 """This library's own model format: a directory with safetensors weights, config and tokenizer.
 
-It stores either all weights, or the nonzero ones and a bitmap.
+It stores either all weights, or the nonzero ones and where they are.
 """
 
 import dataclasses
@@ -28,15 +28,17 @@ WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 # Of the config, there if the model has some, and if it is a control.
 SPECIAL, CONTROL = "special_tokens", "control"
 NONZERO, DENSE = "sparse_jax.compact.1", "sparse_jax.dense.1"
+# How many entries can be numbered.
+MOST_PLACES = 2**32
 
 
 def pack_weights(params: Params, dense: bool = False) -> bytes:
     """The content of a file from which `read_weights` restores `params` exactly.
 
-    dense: store each leaf as one tensor of its name. Otherwise each leaf becomes two: `<name>.nonzero`, one
-    bit per entry in C order, packed into bytes, and `<name>.values`, the float32 entries whose bit is set.
-    For a dense leaf this costs one bit more per entry; a leaf with 5 % nonzero entries takes a tenth of its
-    size.
+    dense: store each leaf as one tensor of its name. Otherwise each leaf becomes two: `<name>.values`, its
+    nonzero float32 entries in C order, and where they are, in the smaller of two ways: `<name>.nonzero`, one
+    bit per entry, packed into bytes, or `<name>.places`, their numbers as uint32 (below 1/32 nonzero). For a
+    dense leaf this costs one bit more per entry; a leaf with 5 % nonzero entries takes a tenth of its size.
     """
     leaves = {name: np.asarray(leaf, np.float32) for name, leaf in named_leaves(params).items()}
     if dense:
@@ -46,7 +48,10 @@ def pack_weights(params: Params, dense: bool = False) -> bytes:
     for name, leaf in leaves.items():
         flat = leaf.reshape(-1)
         nonzero = flat.view(np.uint32) != 0  # -0.0 counts as a value: every bit is restored
-        tensors[f"{name}.nonzero"] = np.packbits(nonzero)
+        if 32 * np.count_nonzero(nonzero) < flat.size <= MOST_PLACES:
+            tensors[f"{name}.places"] = np.flatnonzero(nonzero).astype(np.uint32)
+        else:
+            tensors[f"{name}.nonzero"] = np.packbits(nonzero)
         tensors[f"{name}.values"] = flat[nonzero]
     return safetensors.numpy.save(tensors, {"format": NONZERO})
 
@@ -85,14 +90,19 @@ def unpacked(tensors: dict[str, Source], name: str, shape: tuple[int, ...], orig
     Raises InputError beginning with `origin` if it is not there, or not of this shape.
     """
     size = math.prod(shape)
-    bits, values = (_taken(tensors, f"{name}.{part}") for part in ("nonzero", "values"))
-    if bits is None or values is None or bits.size != -(-size // 8):
+    bits, places, values = (_taken(tensors, f"{name}.{part}") for part in ("nonzero", "places", "values"))
+    fits = (bits is None) != (places is None) and (bits is None or bits.size == -(-size // 8))
+    if values is None or not fits:
         raise InputError(f"{origin} has no {name} of shape {shape}; valid: its own config")
-    nonzero = np.unpackbits(bits, count=size).astype(bool)
-    if values.size != np.count_nonzero(nonzero):
-        raise InputError(f"{origin} has {values.size} values of {name}; valid: one for each set bit")
+    if bits is not None:
+        places = np.flatnonzero(np.unpackbits(bits, count=size))
+    assert places is not None
+    if values.size != places.size:
+        raise InputError(f"{origin} has {values.size} values of {name}; valid: one for each of {places.size}")
+    if places.size and places.max() >= size:
+        raise InputError(f"{origin} has place {places.max()} in {name}; valid: below its size {size}")
     flat = np.zeros(size, np.float32)
-    flat[nonzero] = values
+    flat[places] = values
     return flat.reshape(shape)
 
 

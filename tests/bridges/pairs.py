@@ -1,5 +1,7 @@
 """Small pairs of models that bridges can lead between, exactly or not."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,9 +32,10 @@ def model(config, seed=0):
     return Model(config, params, tokenizer, f"model {seed}")
 
 
-def random_pair():
+def random_pair(n_layers=2):
     """Two models that have nothing to do with each other."""
-    return BridgedPair(model(SPARSE), model(DENSE, 7), new_bridges(SPARSE, DENSE, jax.random.key(3)), 4)
+    sparse, dense = (dataclasses.replace(config, n_layers=n_layers) for config in (SPARSE, DENSE))
+    return BridgedPair(model(sparse), model(dense, 7), new_bridges(sparse, dense, jax.random.key(3)), 4)
 
 
 def exact_pair(config=DENSE):

@@ -85,7 +85,7 @@ def test_a_term_without_weight_is_not_there_and_weights_count():
 
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
 def test_the_gradient_of_a_bridge_is_its_finite_difference(name):
-    pair = random_pair()
+    pair = random_pair(n_layers=1)
 
     @jax.jit
     def loss(value):
@@ -102,7 +102,7 @@ def test_the_gradient_of_a_bridge_is_its_finite_difference(name):
 
 
 def test_the_sparse_model_gets_gradients_only_if_it_is_trained():
-    pair = random_pair()
+    pair = random_pair(n_layers=1)
 
     def gradient(train_sparse):
         settings = {"train_sparse": train_sparse}
