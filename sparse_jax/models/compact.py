@@ -44,7 +44,7 @@ def pack_weights(params: Params, dense: bool = False) -> bytes:
     if dense:
         whole = {name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}
         return safetensors.numpy.save(whole, {"format": DENSE})
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for name, leaf in leaves.items():
         flat = leaf.reshape(-1)
         nonzero = flat.view(np.uint32) != 0  # -0.0 counts as a value: every bit is restored
