@@ -311,25 +311,22 @@ def draw_losses(rows: Sequence[Row], target: float, path: Path) -> None:
 
 
 def draw_edges(rows: Sequence[Row], target: float, path: Path) -> None:
-    """What strictness costs: a point per task, edges under mean-only pruning against strict pruning."""
+    """Edges of every task's circuits in both models: hollow under mean-only pruning, full under strict."""
+    edges = {(row.model, row.recipe, row.task): max(1, row.edges) for row in rows if row.reached}
+    tasks = {row.task for row in rows if not row.control}
+    by_size = sorted(tasks, key=lambda task: (-edges.get(("sparse", "strict", task), np.inf), task))
     figure = new_figure()
     axes = figure.add_subplot()
-    for model, marker in (("sparse", "o"), ("dense", "s")):
-        edges = {
-            (row.recipe, row.task): max(1, row.edges) for row in rows if row.model == model and row.reached
-        }
-        tasks = [task for recipe, task in edges if recipe == "mean" and ("strict", task) in edges]
-        if tasks:
-            axes.plot(
-                [edges["mean", task] for task in tasks],
-                [edges["strict", task] for task in tasks],
-                marker,
-                label=f"{model} ({len(tasks)} tasks)",
-            )
-    axes.axline((1, 1), slope=1, color="gray", linewidth=1, linestyle="--")
-    axes.set(xscale="log", yscale="log", xlabel=f"edges at {target:g} nats, mean-only")
-    axes.set_ylabel("edges, strict")
+    for side, color in (("sparse", "C0"), ("dense", "C1")):
+        for place, task in enumerate(by_size):
+            ends = [edges.get((side, recipe, task), np.nan) for recipe in ("mean", "strict")]
+            axes.plot(ends, [place, place], color=color, linewidth=1, alpha=0.6)
+        for recipe, fill in (("mean", "white"), ("strict", color)):
+            sizes = [edges.get((side, recipe, task), np.nan) for task in by_size]
+            label = f"{side}, {'mean ablation only' if recipe == 'mean' else 'strict'}"
+            axes.plot(sizes, range(len(by_size)), "o", color=color, markerfacecolor=fill, label=label)
+    axes.set_yticks(range(len(by_size)), by_size, fontsize=8)
+    axes.set(xscale="log", xlabel=f"edges at {target:g} nats (1 also stands for none)")
     axes.grid(alpha=0.25)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
     save_figure(figure, path)
