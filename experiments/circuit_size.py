@@ -19,6 +19,7 @@ from experiments.studies.circuit_size.report import write_report
 from experiments.studies.circuit_size.sizes import MODELS, SizeRows
 from experiments.studies.circuit_size.study import describe_model, run_study
 from experiments.studies.figure import require_figures
+from experiments.studies.publish import require_equal_loss
 from experiments.studies.times import read_times, recorded
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require, require_sections
@@ -41,7 +42,9 @@ def main() -> None:
     tasks = [find_task(name) for name in config["tasks"]]
     if len(plan.study.targets) > 1:
         require_figures()
-    models = {name: load_model(place.value) for name, place in PLACES.items()}
+    places = {name: user_path(place.value) for name, place in PLACES.items()}
+    require_equal_loss(places)
+    models = {name: load_model(place) for name, place in places.items()}
     weights = {name: model.fingerprint for name, model in models.items()}
     data = {
         name: [task_data(task, model.require_tokenizer(), model.config.context, plan.prune) for task in tasks]
@@ -59,7 +62,7 @@ def main() -> None:
                 name: prepare_subject(model, plan.prune, workdir / name) for name, model in models.items()
             }
             run_study(subjects, data, plan, SizeRows(path))
-    described = {name: describe_model(model, user_path(PLACES[name].value)) for name, model in models.items()}
+    described = {name: describe_model(model, places[name]) for name, model in models.items()}
     about = {"models": described, "config": config, "times": read_times(times)}
     rows = SizeRows(path).rows  # another command may have added some meanwhile
     print(write_report(rows, about, plan.study.headline, output, plan.study.seed))

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from sparse_jax.ablation.score import TARGET, Row
 from sparse_jax.files import json_lines, write_whole
+from sparse_jax.inputs import InputError
 from sparse_jax.models.compact import write_compact
 from sparse_jax.models.model import Model
 from sparse_jax.runtime.writers import read_rows
 
 METRICS = "metrics.jsonl"
 MIXTURE = "validation/mixture"
+# Validation losses of a pair may differ by so much, in nats a token, where sizes of circuits are compared.
+EQUAL = 0.01
 
 
 def publish(
@@ -40,6 +43,22 @@ def validation_loss(workdir: Path) -> float:
     """The loss on the mixture at the end of training, in nats a token, from the run's metrics."""
     found = read_rows(workdir / METRICS)
     return [row[MIXTURE] for row in found if MIXTURE in row][-1]
+
+
+def known_loss(place: Path) -> float | None:
+    """`validation_loss` of a model; None if no metrics are beside it."""
+    return validation_loss(place) if (place / METRICS).exists() else None
+
+
+def require_equal_loss(places: Mapping[str, Path]) -> None:
+    """Raises InputError if the models at `places` are known to predict text unequally well.
+
+    The circuits of a worse model are smaller, or larger, for that alone.
+    """
+    losses = {name: loss for name, place in places.items() if (loss := known_loss(place)) is not None}
+    if losses and max(losses.values()) - min(losses.values()) > EQUAL:
+        said = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+        raise InputError(f"models: validation losses {said}; valid: at most {EQUAL:g} nats apart")
 
 
 def format_models(rows: Mapping[str, Sequence[Row]], validation: Mapping[str, float]) -> str:

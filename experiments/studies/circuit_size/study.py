@@ -8,7 +8,7 @@ from typing import NamedTuple
 from experiments.studies.circuit_size.plan import Plan
 from experiments.studies.circuit_size.rows import learned_row, ranked_rows
 from experiments.studies.circuit_size.sizes import BEYOND, SizeRow, SizeRows
-from experiments.studies.publish import METRICS, validation_loss
+from experiments.studies.publish import known_loss
 from sparse_jax.models.model import Model
 from sparse_jax.progress import Progress
 from sparse_jax.pruning.prune import find_circuits, reachable
@@ -109,10 +109,9 @@ def _study_group(
 
 def describe_model(model: Model, place: Path) -> dict[str, object]:
     """A model's location, the hash and nonzero counts of its weights, and its validation loss if known."""
-    metrics = (place / METRICS).exists()
     return {
         "place": str(place),
         "weights": model.fingerprint,
         "nonzero": {name: int(count) for name, count in total_nonzero(model.params).items()},
-        "validation_loss": validation_loss(place) if metrics else None,
+        "validation_loss": known_loss(place),
     }

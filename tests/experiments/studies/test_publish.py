@@ -6,7 +6,8 @@ import jax
 import pytest
 from tokenizers import Tokenizer, models
 
-from experiments.studies.publish import format_models, publish, validation_loss
+from experiments.studies.publish import format_models, publish, require_equal_loss, validation_loss
+from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
 from sparse_jax.models.formats import load_model
@@ -37,6 +38,13 @@ def workdirs(tmp_path):
 
 def test_the_last_validation_counts(workdirs):
     assert validation_loss(workdirs["dense"]) == 1.504
+
+
+def test_pairs_are_of_equal_loss_as_far_as_it_is_known(workdirs, tmp_path):
+    require_equal_loss({**workdirs, "unknown": tmp_path})
+    (workdirs["dense"] / "metrics.jsonl").write_text('{"step": 1, "validation/mixture": 1.511}')
+    with pytest.raises(InputError, match="losses sparse 1.500, dense 1.511; valid: at most 0.01"):
+        require_equal_loss(workdirs)
 
 
 def test_the_table_counts_tasks_and_names_the_worst():
