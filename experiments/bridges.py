@@ -8,12 +8,14 @@ per location, path and steering strength, table.md, and the figures paths.png an
 
 from experiments import command
 from experiments.flag_types import path_flag
-from experiments.studies.bridges import error_rows, held_out_windows, path_rows, steering_rows
+from experiments.studies.bridges import error_rows, path_rows, steering_rows
 from experiments.studies.bridges_report import write_results
 from experiments.studies.figure import require_figures
+from experiments.studies.held_out import held_out_windows
 from sparse_jax.bridges.config import BridgeRun
 from sparse_jax.bridges.train import train_bridges
 from sparse_jax.circuits.graph import load_circuit
+from sparse_jax.data.corpus import prepare
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require_sections
 from sparse_jax.models.formats import load_model
@@ -38,7 +40,8 @@ def main() -> None:
     require_writable(output / "rows.jsonl")
     dense, start = (config["models"][side] for side in ("dense", "sparse"))
     pair = train_bridges(run, load_model(dense), workdir, load_model(start) if start else None)
-    windows = held_out_windows(run, config["paths"]["windows"])
+    corpus = prepare(run.data, run.model.vocab_size)
+    windows = held_out_windows(corpus, run.model.context, config["paths"]["windows"])
     rows = error_rows(pair, windows) + path_rows(pair, windows, config["paths"]["batch_size"])
     for task in tasks:
         rows += steering_rows(pair, task, circuits[task.name], steering)

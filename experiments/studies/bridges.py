@@ -6,30 +6,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from sparse_jax.bridges.config import BridgeRun
 from sparse_jax.bridges.hybrid import channel_of, locations, run
 from sparse_jax.bridges.maps import decode, encode
 from sparse_jax.bridges.paths import measure_paths
-from sparse_jax.bridges.program import mixture_of
 from sparse_jax.bridges.steering import bridge_addition, control_additions, node_effects, steered, streams
 from sparse_jax.bridges.terms import nmse
 from sparse_jax.bridges.train import BridgedPair
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.data.corpus import prepare
-from sparse_jax.data.loader import validation_windows
 from sparse_jax.tasks.task import Task
 
 Row = dict[str, Any]
-
-
-def held_out_windows(config: BridgeRun, count: int) -> np.ndarray:
-    """`count` windows [W, T + 1] of held-out text, of each source by its weight."""
-    corpus = prepare(config.data, config.model.vocab_size)
-    windows = {
-        name: validation_windows(source.validation, count, config.model.context)
-        for name, source in corpus.sources.items()
-    }
-    return mixture_of(windows, corpus.weights, count)
 
 
 def error_rows(pair: BridgedPair, windows: np.ndarray) -> list[Row]:
