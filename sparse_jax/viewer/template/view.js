@@ -2,10 +2,10 @@
 
 const DRAWN_AT_MOST = 1200;
 
-// One circuit with its header and controls; `choice` says on which prompts (`heads.js`).
-// Returns {host, circuit, look(node), go(node), mark(class, nodes),
+// One circuit with its header and controls; `choice` says on which prompts (`heads.js`) and which side of a node is
+// shown. `onPruning(one or null)` is told which pruning of its search is wanted beside it. Returns {host, circuit, look(node), go(node), mark(class, nodes),
 // trail(steps), best(k), annotate(), heads, draw()}.
-function circuitView(circuit, choice, notes, onLook) {
+function circuitView(circuit, choice, notes, onLook, onPruning) {
   const note = element("output");
   const frame = element("div", { class: "frame" });
   const state = { looked: null, marked: {}, steps: [], limit: DRAWN_AT_MOST };
@@ -24,7 +24,7 @@ function circuitView(circuit, choice, notes, onLook) {
   };
   view.look = (node) => {
     state.looked = node;
-    view.picture?.look(node);
+    view.picture?.look(node, choice.side);
   };
   view.mark = (kind, nodes) => {
     state.marked[kind] = nodes;
@@ -50,7 +50,7 @@ function circuitView(circuit, choice, notes, onLook) {
   view.draw = whenResized(frame, (width) => {
     view.picture = drawPicture(circuit, Math.max(320, width), (node, how) => onLook(view, node, how));
     frame.replaceChildren(view.picture.svg);
-    view.picture.look(state.looked);
+    view.picture.look(state.looked, choice.side);
     for (const [kind, nodes] of Object.entries(state.marked)) view.picture.mark(kind, nodes);
     view.picture.trail(state.steps);
     view.annotate();
@@ -79,7 +79,7 @@ function circuitView(circuit, choice, notes, onLook) {
     ),
     frame,
     circuit.contributions ? sizesDetails(circuit, view) : null,
-    circuit.prunings.length ? pruningsDetails(circuit) : null,
+    circuit.prunings.length ? pruningsDetails(circuit, onPruning) : null,
     view.heads?.host ?? null,
   );
   return view;
