@@ -36,11 +36,9 @@ def main() -> None:
     if REPORT.value:
         payload_of(circuits)  # refuses now what cannot be one page
         require_writable(user_path(REPORT.value))
-    text, rows, shown = text_windows(model), [], []
+    text, rows, found = text_windows(model), [], []
     for name, circuit, task in zip(names, circuits, tasks):
-        if REPORT.value:
-            shown.append(findings(model, circuit, task, text=text))
-        meanings = shown[-1]["meanings"] if shown else explain(model, circuit, task, text=text)
+        found.append(meanings := explain(model, circuit, task, text=text))
         print(f"{name}\n{meanings}")
         meanings.save(output / f"{name}.json")
         print(bits := binarize(model, circuit, task, steps=STEPS.value))
@@ -48,7 +46,8 @@ def main() -> None:
         losses = {"loss": bits.circuit, "bits": bits.bits, "start": bits.start}
         rows.append({"circuit": name, **sizes, **losses})
         write_whole(output / "bits.jsonl", json_lines(rows))
-    if shown:
+    if REPORT.value:
+        shown = [findings(model, *one, meanings=told) for *one, told in zip(circuits, tasks, found)]
         scorecards = [one.pop("scorecard") for one in shown]
         others = {part: [one[part] for one in shown] for part in shown[0]}
         report(circuits, user_path(REPORT.value), scorecards, **others)

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import numpy as np
-
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.contributions import contributions
 from sparse_jax.faithfulness.measure import measure_circuit
-from sparse_jax.meaning.explain import explain
+from sparse_jax.meaning.explain import Meanings, explain
 from sparse_jax.meaning.traces import trace
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.prunings import prunings
@@ -18,22 +16,24 @@ from sparse_jax.tasks.find import Spec, as_task
 PAIRS = 3
 
 
-def findings(model: Model, circuit: Circuit, task: Spec, *, text: np.ndarray | None = None) -> dict[str, Any]:
+def findings(
+    model: Model, circuit: Circuit, task: Spec, *, meanings: Meanings | None = None
+) -> dict[str, Any]:
     """Everything that a page shows of a circuit: `sj.view(circuit, **sj.findings(model, circuit, task))`.
 
-    "scorecard", "meanings" (text: as in `sj.explain`), "code", "traces" on three pairs of prompts,
-    "contributions" and, if the search that found the circuit is beside its file, "prunings"; else None.
-    A minute or two for a circuit of a dozen edges, on one CPU core.
+    "scorecard" and "contributions" (None for a circuit without a node), "meanings" (those given, or those of
+    `sj.explain`), "code", "traces" on three pairs of prompts and "prunings" (None if the search that found
+    the circuit is not beside its file). A minute or two for a dozen edges, on one CPU core.
 
-    Raises InputError as these do: for a circuit of another model or task, one without a target or a node,
-    and one that cannot be told as code.
+    Raises InputError as these do: for a circuit of another model or task, one without a target, and one that
+    cannot be told as code.
     """
-    chosen = as_task(task)
+    chosen, is_empty = as_task(task), not circuit.nodes
     return {
-        "scorecard": measure_circuit(model, circuit, chosen),
-        "meanings": explain(model, circuit, chosen, text=text),
+        "scorecard": None if is_empty else measure_circuit(model, circuit, chosen),
+        "meanings": explain(model, circuit, chosen) if meanings is None else meanings,
         "code": circuit.code(model, chosen),
         "traces": trace(model, circuit, chosen, pairs=PAIRS),
-        "contributions": contributions(model, circuit, chosen),
+        "contributions": None if is_empty else contributions(model, circuit, chosen),
         "prunings": None if search_of(circuit) is None else prunings(model, circuit),
     }

@@ -48,11 +48,11 @@ def report(
     and kind of model are told apart by what they were pruned with ("sparse, seed 1"), else by number; the
     table has the first of them.
 
-    Everything else is none, or one for each circuit. scorecards: their verdict and figures are shown above
-    the picture. meanings: from `sj.explain`, shown beside a node that is pointed at. code: from
-    `circuit.code`. traces: from `sj.trace`, what nodes carry and where heads look. contributions: from
-    `sj.contributions`, the loss against the number of nodes, and without each. prunings: from `sj.prunings`,
-    all of the search that found it.
+    Everything else is none, or one for each circuit (None where there is none); `sj.findings` has all of it.
+    scorecards: their verdict and figures are shown above the picture. meanings: from `sj.explain`, shown
+    beside a node that is pointed at. code: from `circuit.code`. traces: from `sj.trace`, what nodes carry and
+    where heads look. contributions: from `sj.contributions`, the loss against the number of nodes, and
+    without each. prunings: from `sj.prunings`, all of the search that found it.
 
     Raises InputError if there is no circuit, and for what belongs to another task.
     """
@@ -69,7 +69,10 @@ def view(
     contributions: Measured | None = None,
     prunings: Measured | None = None,
 ) -> Page:
-    """The page of one circuit, perhaps with what was found about it (see `report`), to show in a notebook."""
+    """The page of one circuit, perhaps with what was found about it, to show in a notebook.
+
+    For what, see `report`; with all of it: `sj.view(circuit, **sj.findings(model, circuit, task))`.
+    """
     found: tuple[Any, ...] = (scorecard, meanings, code, traces, contributions, prunings)
     return Page(render(payload_of(circuit, *(() if one is None else one for one in found))))
 

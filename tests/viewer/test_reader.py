@@ -35,7 +35,7 @@ def drawn(circuit, task, model, weights="w"):
     traces = {"prompts": [[TEXT, "b"]] * 2, "answers": [TEXT, "c"], "circuit": values, "model": values}
     best = [0.7, 0.6, 0.5, 0.4, 0.2, 0.1]
     effects = {"in_circuit": [0.1, 0.2, 0.3, 0.0, -0.1], "in_model": [0.0] * 5}
-    pruning = {"parameters": {"k_coef": 0.1}, "loss": 0.14}
+    pruning = {"parameters": {"k_coef": 0.1}}
     pruning |= {"nodes": [[0, "mlp_in", 2, 0.5, 1.0], [0, "mlp_neuron", 8, 0.5, 2.0]]}
     pruning |= {"edges": [[0, 1, -1.0]]}
     return TaskCircuit(
@@ -46,7 +46,7 @@ def drawn(circuit, task, model, weights="w"):
         code=f"x = {TEXT!r}\n",
         traces={**traces, "heads": [head]},
         contributions={"pairs": 4, "nodes": names, "best": best, **effects},
-        prunings={"prunings": [{"number": n, **pruning} for n in (0, 1)]},
+        prunings={"prunings": [{"number": n, "loss": 0.2 - 0.06 * n, **pruning} for n in (0, 1)]},
     )
 
 
