@@ -109,7 +109,7 @@ def payload_of(
     for task in tasks:
         of_task = [entry.circuit for entry in entries if entry.task == task]
         sides = {_kind(one): _measures(one) for one in reversed(of_task)}
-        rows.append({"task": task, **sides})
+        rows.append({"task": task, **sides, "ratio": _ratio(**sides)})
     targets = [one.losses["target"] for one in circuits if "target" in one.losses]
     models = sorted({str(one.provenance.get("model", "unknown")) for one in circuits})
     table = {"rows": rows, "mean": None, "tasks": []}
@@ -163,7 +163,14 @@ def _task(circuit: Circuit) -> str | None:
     return circuit.provenance.get("task")
 
 
-def _measures(circuit: Circuit) -> dict[str, object]:
-    losses = {name: circuit.losses.get(name) for name in ("unpruned", "circuit", "calibrated")}
+def _ratio(sparse: Mapping[str, Any] | None = None, dense: Mapping[str, Any] | None = None) -> float | None:
+    """Dense edges per sparse edge; None without both, or if one misses its target or has no edges."""
+    sides = [side for side in (sparse, dense) if side is not None and side["reached"] and side["edges"]]
+    return sides[1]["edges"] / sides[0]["edges"] if len(sides) == 2 else None
+
+
+def _measures(circuit: Circuit) -> dict[str, Any]:
+    names = ("unpruned", "validation", "circuit", "calibrated")
+    losses = {name: circuit.losses.get(name) for name in names}
     sizes = {"nodes": len(circuit.nodes), "edges": len(circuit.edges)}
     return {**losses, **sizes, "reached": bool(circuit.provenance.get("reached", True))}

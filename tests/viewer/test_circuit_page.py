@@ -114,3 +114,18 @@ def test_circuits_of_one_task_are_told_apart_by_what_people_vary(circuit):
     # the smallest difference that tells all of three apart
     three = [pruned(circuit, "mine", seed=seed, k_coef=k) for seed, k in ((0, 1), (0, 2), (1, 3))]
     assert [d["model"] for d in payload_of(three)["circuits"]] == [f"dense, k coef {k}" for k in (1, 2, 3)]
+
+
+def test_the_table_has_both_models_and_no_mean_over_tasks_that_nobody_chose(circuit):
+    config = {"sparsity": {"fraction": 0.1}}
+    losses = {"validation": 0.12, "circuit": 0.14, "target": 0.15}
+    sparse = dataclasses.replace(circuit, losses=losses, provenance={"task": "mine", "config": config})
+    dense = dataclasses.replace(sparse, provenance={"task": "mine"})
+    fewer = dataclasses.replace(sparse, edges=circuit.edges[:1])
+    page = payload_of([fewer, dense])
+    (row,) = page["table"]["rows"]
+    assert row["ratio"] == 3.0 and row["sparse"]["edges"] == 1 and row["dense"]["validation"] == 0.12
+    assert page["table"]["mean"]["tasks"] == []
+    missed = dataclasses.replace(dense, provenance={"task": "mine", "reached": False})
+    for pair in ([fewer, missed], [fewer], [dataclasses.replace(sparse, edges=()), dense]):
+        assert payload_of(pair)["table"]["rows"][0]["ratio"] is None
