@@ -257,6 +257,8 @@ def test_dark_and_printed_pages_differ_and_print_has_no_controls(reader):
     for control in (".controls", ".zoom", ".notes-bar", ".tabs", ".trail-choice", ".beside"):
         assert not reader.locator(control).first.is_visible(), control
     assert reader.locator(".picture").first.is_visible()
+    style = "getComputedStyle(document.querySelector('.code pre'))"  # all of the code, wrapped
+    assert reader.evaluate(f"[{style}.maxHeight, {style}.whiteSpace]") == ["none", "pre-wrap"]
 
 
 def test_a_page_of_twenty_circuits_opens_in_a_second_of_its_own_time(browser, tmp_path):
