@@ -165,7 +165,7 @@ def _task(circuit: Circuit) -> str | None:
 
 def _ratio(sparse: Mapping[str, Any] | None = None, dense: Mapping[str, Any] | None = None) -> float | None:
     """Dense edges per sparse edge; None without both, or if one misses its target or has no edges."""
-    sides = [side for side in (sparse, dense) if side is not None and side["reached"] and side["edges"]]
+    sides = [side for side in (sparse, dense) if side and side["reached"] is not False and side["edges"]]
     return sides[1]["edges"] / sides[0]["edges"] if len(sides) == 2 else None
 
 
@@ -173,4 +173,4 @@ def _measures(circuit: Circuit) -> dict[str, Any]:
     names = ("unpruned", "validation", "circuit", "calibrated")
     losses = {name: circuit.losses.get(name) for name in names}
     sizes = {"nodes": len(circuit.nodes), "edges": len(circuit.edges)}
-    return {**losses, **sizes, "reached": bool(circuit.provenance.get("reached", True))}
+    return {**losses, **sizes, "reached": circuit.provenance.get("reached")}

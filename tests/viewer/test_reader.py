@@ -144,6 +144,7 @@ def test_a_pruning_of_the_search_is_drawn_beside_the_circuit(reader):
     dot.press("Enter")
     added = reader.locator("article").nth(2)
     assert added.locator("h4").first.text_content() == "sparse model, pruning 1"
+    assert "2 nodes, 1 edge, validation loss 0.140" in added.locator(".size").text_content()
     assert added.locator(".node").count() == 2 and added.locator(".edges path").count() == 1
     assert "1\u00a0node and 0\u00a0edges are in both" in reader.locator(".comparison").text_content()
     assert added.locator(".node text").first.text_content() == "mine"  # a note is of the model's node
@@ -163,11 +164,11 @@ def test_in_edges_and_out_edges_of_a_node_alone(reader):
     node = view.get_by_label("0.mlp_neuron.7: 2\u00a0inputs, 1\u00a0output")
     node.locator("circle").click()
     assert near.count() == 3 and view.locator(".node.near").count() == 3
-    out = reader.get_by_role("button", name="out-edges alone")
+    out = reader.get_by_role("button", name="out-edges")
     out.click()
     assert near.count() == 1 and view.locator(".node.near").count() == 1
     assert out.get_attribute("aria-pressed") == "true"
-    assert reader.evaluate("document.activeElement.textContent") == "out-edges alone"
+    assert reader.evaluate("document.activeElement.textContent") == "out-edges"
     panel = reader.locator(".panel").text_content()
     assert "Outputs" in panel and "Inputs" not in panel
     node.press("i")

@@ -48,7 +48,7 @@ function nodePanel(node, circuit, choice, notes, onGo) {
 }
 
 function sideButtons({ side, turnTo }) {
-  const named = { all: "all edges", in: "in-edges alone", out: "out-edges alone" };
+  const named = { all: "all edges", in: "in-edges", out: "out-edges" };
   return element(
     "p",
     { class: "sides", role: "group", "aria-label": "Which edges are shown" },

@@ -86,6 +86,10 @@ function circuitView(circuit, choice, notes, onLook, onPruning) {
 }
 
 function circuitHeader(circuit) {
+  // a pruning of a search was judged on the validation split alone
+  const [measured, loss] = circuit.owner
+    ? ["validation loss", circuit.losses.validation]
+    : ["loss", circuit.losses.circuit];
   const others = Object.entries(circuit.counts).filter(([name]) => name !== "nodes" && name !== "edges");
   const facts = [
     ...Object.entries(circuit.losses).map(([name, loss]) => [`loss, ${name}`, asLoss(loss)]),
@@ -103,9 +107,7 @@ function circuitHeader(circuit) {
       ` node${circuit.size.nodes === 1 ? "" : "s"}, `,
       element("strong", {}, asCount(circuit.size.edges)),
       ` edge${circuit.size.edges === 1 ? "" : "s"}`,
-      isMissing(circuit.losses.circuit)
-        ? null
-        : [", loss ", element("strong", {}, asLoss(circuit.losses.circuit)), " ", verdict(circuit.reached)],
+      isMissing(loss) ? null : [`, ${measured} `, element("strong", {}, asLoss(loss)), " ", verdict(circuit.reached)],
     ),
     facts.length === 0
       ? null
