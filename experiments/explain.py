@@ -13,7 +13,7 @@ from experiments import command
 from experiments.flag_types import path_flag, paths_flag
 from experiments.studies.given import given_circuits, names_of_results
 from sparse_jax.files import json_lines, require_writable, user_path, write_whole
-from sparse_jax.findings import findings
+from sparse_jax.gathering import findings
 from sparse_jax.meaning.bits import binarize
 from sparse_jax.meaning.explain import explain
 from sparse_jax.models.means import text_windows

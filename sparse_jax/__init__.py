@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sparse_jax.circuits.graph import Circuit
     from sparse_jax.faithfulness.contributions import contributions
     from sparse_jax.faithfulness.scorecard import Scorecard
-    from sparse_jax.findings import findings
+    from sparse_jax.gathering import findings
     from sparse_jax.inputs import InputError
     from sparse_jax.interactive import (
         generate,
@@ -53,7 +53,7 @@ _PUBLIC = {
     "binarize": ("meaning.bits", "binarize"),
     "contributions": ("faithfulness.contributions", "contributions"),
     "explain": ("meaning.explain", "explain"),
-    "findings": ("findings", "findings"),
+    "findings": ("gathering", "findings"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),
     "load_compact": ("circuits.compact_files", "load_compact"),
