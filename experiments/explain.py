@@ -4,7 +4,7 @@ python -m experiments.explain --model=experiments/results/small/sparse --circuit
 
 --output gets NAME.json with what every node does, and bits.jsonl with a line per circuit: its loss, and its
 loss with two levels for every node. The model's training text is needed, and prepared if it is not there.
-About a minute a circuit on one CPU core; --report takes two more.
+About a minute a circuit on one CPU core; --report takes a few more.
 """
 
 from absl import flags

@@ -23,7 +23,7 @@ def findings(
 
     "scorecard" and "contributions" (None for a circuit without a node), "meanings" (those given, or those of
     `sj.explain`), "code", "traces" on three pairs of prompts and "prunings" (None if the search that found
-    the circuit is not beside its file). A minute or two for a dozen edges, on one CPU core.
+    the circuit is not beside its file). A few minutes on one CPU core, most of them for the scorecard.
 
     Raises InputError as these do: for a circuit of another model or task, one without a target, and one that
     cannot be told as code.
