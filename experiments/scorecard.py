@@ -10,12 +10,10 @@ from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag, paths_flag
+from experiments.studies.given import given_circuits, names_of_results
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.files import require_writable, user_path
-from sparse_jax.inputs import require
-from sparse_jax.interactive import load_circuit
-from sparse_jax.models.formats import load_model
-from sparse_jax.tasks.find import FORMS, find_task
+from sparse_jax.tasks.find import FORMS
 from sparse_jax.viewer.circuit_page import payload_of, report
 
 MODEL = path_flag("model", None, "the model that the circuits are of", required=True)
@@ -31,26 +29,19 @@ OUTPUT = path_flag("output", None, "a folder for <name of the circuit's file>.js
 
 def main() -> None:
     """Checks everything, then measures and prints one circuit after the other."""
-    require(bool(CIRCUITS.value), "--circuit", CIRCUITS.value, "one or more files")
-    given = len(TASKS.value)
-    require(given in (0, len(CIRCUITS.value)), "--tasks", TASKS.value, "one for each circuit, or none")
-    model = load_model(MODEL.value)
-    circuits = [load_circuit(path, model) for path in CIRCUITS.value]
-    names = TASKS.value or [str(one.provenance.get("task")) for one in circuits]
-    tasks = [find_task(name) for name in names]
-    files = [f"{user_path(path).stem}.json" for path in CIRCUITS.value]
+    names = names_of_results(CIRCUITS.value) if OUTPUT.value else CIRCUITS.value
+    model, circuits, tasks = given_circuits(MODEL.value, CIRCUITS.value, TASKS.value)
     if OUTPUT.value:
-        require(len(set(files)) == len(files), "--output", files, "circuits whose files have different names")
-        require_writable(user_path(OUTPUT.value) / files[0])
+        require_writable(user_path(OUTPUT.value) / f"{names[0]}.json")
     if REPORT.value:
         payload_of(circuits)  # refuses now what cannot be one page
         require_writable(user_path(REPORT.value))
     cards = []
-    for file, circuit, task in zip(files, circuits, tasks):
+    for name, circuit, task in zip(names, circuits, tasks):
         cards.append(measure_circuit(model, circuit, task, PAIRS.value, again=AGAIN.value))
         print(cards[-1])
         if OUTPUT.value:
-            cards[-1].save(user_path(OUTPUT.value) / file)
+            cards[-1].save(user_path(OUTPUT.value) / f"{name}.json")
     if REPORT.value:
         report(circuits, user_path(REPORT.value), cards)
 

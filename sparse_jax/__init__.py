@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sparse_jax.circuits.graph import Circuit
     from sparse_jax.faithfulness.contributions import contributions
     from sparse_jax.faithfulness.scorecard import Scorecard
+    from sparse_jax.gathering import findings
     from sparse_jax.inputs import InputError
     from sparse_jax.interactive import (
         generate,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sparse_jax.models.formats import load_model as load
     from sparse_jax.models.formats import save_model as save
     from sparse_jax.models.model import Model
+    from sparse_jax.pruning.prunings import prunings
     from sparse_jax.training import presets
     from sparse_jax.viewer.circuit_page import report, view
 
@@ -51,12 +53,14 @@ _PUBLIC = {
     "binarize": ("meaning.bits", "binarize"),
     "contributions": ("faithfulness.contributions", "contributions"),
     "explain": ("meaning.explain", "explain"),
+    "findings": ("gathering", "findings"),
     "generate": ("interactive", "generate"),
     "load": ("models.formats", "load_model"),
     "load_compact": ("circuits.compact_files", "load_compact"),
     "load_circuit": ("interactive", "load_circuit"),
     "presets": ("training.presets", None),
     "prune": ("interactive", "prune"),
+    "prunings": ("pruning.prunings", "prunings"),
     "report": ("viewer.circuit_page", "report"),
     "run": ("interactive", "run"),
     "save": ("models.formats", "save_model"),
@@ -82,12 +86,14 @@ __all__ = [
     "binarize",
     "contributions",
     "explain",
+    "findings",
     "generate",
     "load",
     "load_circuit",
     "load_compact",
     "presets",
     "prune",
+    "prunings",
     "report",
     "run",
     "save",

@@ -14,7 +14,7 @@ FLOORS = (
     ("ablation", "meaning"),
     ("pruning", "bridges"),
     ("faithfulness", "planning", "viewer"),
-    ("interactive",),
+    ("interactive", "gathering"),
     ("experiments",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -12,6 +12,7 @@ from sparse_jax.ablation.draws import constant_ablated
 from sparse_jax.ablation.kinds import is_constant
 from sparse_jax.circuits.calibration import calibrate
 from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
+from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
@@ -39,8 +40,7 @@ def circuit_of(
     """
     model = subject.model
     losses, calibration = _measure(subject, data, prune, reduced)
-    carried = constant_ablated(_carried(prune), subject.values)
-    values = jax.device_get({site: carried[site] for site in prune.sites})
+    values = carried_values(prune, subject.values)
     nodes = kept_nodes(reduced.gates, values, reduced.scores, model.config.n_layers)
     edges = find_edges(model.params, nodes, reduced.gates)
     others = other_counts(model.config, model.params, nodes, prune.sites)
@@ -93,6 +93,12 @@ def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
         losses["validation_error"],
         about["reached"],
     )
+
+
+def carried_values(prune: PruneConfig, means: Gates) -> dict[str, np.ndarray]:
+    """What the closed nodes of a circuit carry when it is run, by gated site."""
+    carried = constant_ablated(_carried(prune), means)
+    return jax.device_get({site: carried[site] for site in prune.sites})
 
 
 def _carried(prune: PruneConfig) -> str:

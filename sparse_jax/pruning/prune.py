@@ -169,7 +169,7 @@ def _about(trials: Trials) -> dict[str, object]:
     """What a circuit's provenance says about the prunings that it was chosen from."""
     first = next((trial for trial in trials.trials if not trial.failed), None)
     optimized = {"optimized_gates": first.open_gates, "optimized_loss": first.loss} if first else {}
-    return {"prunings": len(trials.trials), **optimized}
+    return {"prunings": len(trials.trials), "searched": trials.identity, **optimized}
 
 
 def _edge_lanes(prune: PruneConfig, count: int) -> Lane:

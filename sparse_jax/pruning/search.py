@@ -75,7 +75,7 @@ def _open_search(subject: Subject, data: TaskData, targets: tuple[float, ...], r
     prune = dataclasses.replace(recipe.prune, target_loss=1.0, swaps=False, constants=False)
     about = {**subject.about(data, prune), "search": repr(search), "targets": repr(targets)}
     identity = fingerprint({**about, "prune": repr(prune)})[:16]
-    trials = Trials(subject.store.search(f"{data.name}-{identity}"))
+    trials = Trials(subject.store.search(f"{data.name}-{identity}"), identity)
     return TaskSearch(data, targets, trials, identity)
 
 

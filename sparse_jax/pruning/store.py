@@ -9,6 +9,7 @@ from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError
 from sparse_jax.models.means import load_means, save_means
+from sparse_jax.pruning.trials import JOURNAL
 
 
 class Store:
@@ -63,3 +64,15 @@ class Store:
     def search(self, name: str) -> Path | None:
         """The path for files of a search; `name` contains a hash of its inputs. None without a directory."""
         return None if self.directory is None else self.directory / "search" / name
+
+
+def search_of(circuit: Circuit) -> Path | None:
+    """The folder of the search that found the circuit, if it is beside its file, as `Store` puts it.
+
+    It is known by a hash of what was searched, which the circuit keeps; names do not matter.
+    """
+    found = circuit.provenance.get("searched")
+    if not (circuit.folder and found):
+        return None
+    beside = sorted((user_path(circuit.folder) / "search").glob(f"*-{found}"))
+    return next((path for path in beside if (path / JOURNAL).is_file()), None)

@@ -65,10 +65,12 @@ class Trial:
 class Trials:
     """The trials so far with their gate logits; in a directory, a journal and one npz file per trial.
 
-    Rounds are written atomically, so a killed search repeats its last round.
+    Rounds are written atomically, so a killed search repeats its last round. identity: a hash of what the
+    search is of, which circuits that it found keep.
     """
 
-    def __init__(self, directory: str | Path | None):
+    def __init__(self, directory: str | Path | None, identity: str = ""):
+        self.identity = identity
         self._directory = None if directory is None else user_path(directory)
         self._logits: dict[int, dict[str, np.ndarray]] = {}
         self.trials: list[Trial] = []

@@ -5,18 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.files import user_path
 from sparse_jax.inputs import require
-from sparse_jax.pruning.trials import JOURNAL, Trial, Trials
 from sparse_jax.viewer.drawing import TaskCircuit
 from sparse_jax.viewer.page import render, write_report
 from sparse_jax.viewer.payload import gather
 
-Folder = str | os.PathLike
-
 
 class Measured(Protocol):
-    """What is measured of a circuit: a scorecard, meanings, traces or contributions."""
+    """What is found about a circuit: a scorecard, meanings, traces, contributions or prunings."""
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it, with the "task"."""
@@ -44,7 +40,7 @@ def report(
     code: str | Sequence[str] = (),
     traces: Measured | Sequence[Measured] = (),
     contributions: Measured | Sequence[Measured] = (),
-    prunings: Folder | Sequence[Folder] = (),
+    prunings: Measured | Sequence[Measured] = (),
 ) -> None:
     """Writes an offline HTML page of the circuits to `path`, atomically.
 
@@ -52,11 +48,11 @@ def report(
     and kind of model are told apart by what they were pruned with ("sparse, seed 1"), else by number; the
     table has the first of them.
 
-    Everything else is none, or one for each circuit. scorecards: their verdict and figures are shown above
-    the picture. meanings: from `sj.explain`, shown beside a node that is pointed at. code: from
-    `circuit.code`. traces: from `sj.trace`, what nodes carry and where heads look. contributions: from
-    `sj.contributions`, the loss against the number of nodes, and without each. prunings: the folder of the
-    search that found it ("runs/quickstart/sparse/circuits/search/NAME"), all of whose prunings are shown.
+    Everything else is none, or one for each circuit (None where there is none); `sj.findings` has all of it.
+    scorecards: their verdict and figures are shown above the picture. meanings: from `sj.explain`, shown
+    beside a node that is pointed at. code: from `circuit.code`. traces: from `sj.trace`, what nodes carry and
+    where heads look. contributions: from `sj.contributions`, the loss against the number of nodes, and
+    without each. prunings: from `sj.prunings`, all of the search that found it.
 
     Raises InputError if there is no circuit, and for what belongs to another task.
     """
@@ -71,9 +67,12 @@ def view(
     code: str | None = None,
     traces: Measured | None = None,
     contributions: Measured | None = None,
-    prunings: Folder | None = None,
+    prunings: Measured | None = None,
 ) -> Page:
-    """The page of one circuit, perhaps with what was found about it (see `report`), to show in a notebook."""
+    """The page of one circuit, perhaps with what was found about it, to show in a notebook.
+
+    For what, see `report`; with all of it: `sj.view(circuit, **sj.findings(model, circuit, task))`.
+    """
     found: tuple[Any, ...] = (scorecard, meanings, code, traces, contributions, prunings)
     return Page(render(payload_of(circuit, *(() if one is None else one for one in found))))
 
@@ -85,42 +84,32 @@ def payload_of(
     code: str | Sequence[str] = (),
     traces: Measured | Sequence[Measured] = (),
     contributions: Measured | Sequence[Measured] = (),
-    prunings: Folder | Sequence[Folder] = (),
+    prunings: Measured | Sequence[Measured] = (),
 ) -> dict[str, object]:
     """What is on the page. Raises InputError as `report` does."""
     circuits = [circuits] if isinstance(circuits, Circuit) else list(circuits)
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
-    given = {"scorecards": scorecards, "meanings": meanings, "traces": traces, "contributions": contributions}
+    given = {"scorecards": scorecards, "meanings": meanings, "traces": traces}
+    given |= {"contributions": contributions, "prunings": prunings}
     measured = {field: _of_each(found, field, len(circuits)) for field, found in given.items()}
-    texts, searches = _each(code, "code", len(circuits)), _each(prunings, "prunings", len(circuits))
+    texts = _each(code, "code", len(circuits))
     labels, entries = _labels(circuits), []
     for number, one in enumerate(circuits):
-        found = {field: of_each[number] for field, of_each in measured.items()}
-        card, search = found["scorecards"], searches[number]
+        found: dict[str, Any] = {field: of_each[number] for field, of_each in measured.items()}
+        card = found["scorecards"]
         task = str(one.provenance.get("task", "task" if card is None else card["task"]))
         for field, of_circuit in found.items():
             if of_circuit is not None:
                 found_task = of_circuit["task"]
                 require(found_task == task, f"{field}[{number}]", found_task, f"that of {task!r}")
-        entries.append(
-            TaskCircuit(
-                task,
-                labels[number],
-                one,
-                scorecard=card,
-                meanings=found["meanings"],
-                code=texts[number],
-                traces=found["traces"],
-                contributions=found["contributions"],
-                prunings=() if search is None else _trials(search, task, f"prunings[{number}]"),
-            )
-        )
+        del found["scorecards"]
+        entries.append(TaskCircuit(task, labels[number], one, scorecard=card, code=texts[number], **found))
     tasks = list(dict.fromkeys(entry.task for entry in entries))
     rows = []
     for task in tasks:
         of_task = [entry.circuit for entry in entries if entry.task == task]
         sides = {_kind(one): _measures(one) for one in reversed(of_task)}
-        rows.append({"task": task, **sides})
+        rows.append({"task": task, **sides, "ratio": _ratio(**sides)})
     targets = [one.losses["target"] for one in circuits if "target" in one.losses]
     models = sorted({str(one.provenance.get("model", "unknown")) for one in circuits})
     table = {"rows": rows, "mean": None, "tasks": []}
@@ -136,15 +125,6 @@ def _each(given: Any, field: str, count: int) -> list[Any]:
 
 def _of_each(given: Measured | Sequence[Measured], field: str, count: int) -> list[Mapping[str, Any] | None]:
     return [None if one is None else one.to_json() for one in _each(given, field, count)]
-
-
-def _trials(folder: Folder, task: str, field: str) -> Sequence[Trial]:
-    """The prunings in a folder of a search, whose name is the task's and a hash."""
-    path = user_path(folder)
-    require((path / JOURNAL).is_file(), field, str(folder), f"a folder of a search, with its {JOURNAL}")
-    found_task = path.name.rpartition("-")[0]
-    require(found_task == task, field, found_task, f"a search for {task!r}")
-    return Trials(path).trials
 
 
 def _kind(circuit: Circuit) -> str:
@@ -183,7 +163,14 @@ def _task(circuit: Circuit) -> str | None:
     return circuit.provenance.get("task")
 
 
-def _measures(circuit: Circuit) -> dict[str, object]:
-    losses = {name: circuit.losses.get(name) for name in ("unpruned", "circuit", "calibrated")}
+def _ratio(sparse: Mapping[str, Any] | None = None, dense: Mapping[str, Any] | None = None) -> float | None:
+    """Dense edges per sparse edge; None without both, or if one misses its target or has no edges."""
+    sides = [side for side in (sparse, dense) if side and side["reached"] is not False and side["edges"]]
+    return sides[1]["edges"] / sides[0]["edges"] if len(sides) == 2 else None
+
+
+def _measures(circuit: Circuit) -> dict[str, Any]:
+    names = ("unpruned", "validation", "circuit", "calibrated")
+    losses = {name: circuit.losses.get(name) for name in names}
     sizes = {"nodes": len(circuit.nodes), "edges": len(circuit.edges)}
-    return {**losses, **sizes, "reached": bool(circuit.provenance.get("reached", True))}
+    return {**losses, **sizes, "reached": circuit.provenance.get("reached")}

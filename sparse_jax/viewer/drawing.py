@@ -4,15 +4,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
-from sparse_jax.circuits.graph import Circuit, Node
+from sparse_jax.circuits.graph import Circuit, Edge, Node
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.pruning.trials import Trial
 from sparse_jax.viewer.plain import lines, number
 
 # Limits for smooth drawing and a file of about 2 MB; the full counts are always shown too.
 NODE_LIMIT = 3000
 EDGE_LIMIT = 8000
+# Of each of perhaps a hundred prunings of a search, so that the file stays small.
+PRUNED_NODES, PRUNED_EDGES = 200, 400
 DIGITS = 4
 
 Exemplars = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -23,8 +24,8 @@ class TaskCircuit:
     """The circuit of one model for one task, with the exemplars of its nodes by node name.
 
     model: a short label such as "sparse" or "dense"; circuits of one task are drawn side by side. scorecard,
-    meanings, traces, contributions: as their `to_json` gives them, code: as `Circuit.code` writes it, if it
-    has them. prunings: of the search that it was found by.
+    meanings, traces, contributions, prunings: as their `to_json` gives them, code: as `Circuit.code` writes
+    it, if it has them.
     """
 
     task: str
@@ -36,7 +37,7 @@ class TaskCircuit:
     code: str | None = None
     traces: Mapping[str, Any] | None = None
     contributions: Mapping[str, Any] | None = None
-    prunings: Sequence[Trial] = ()
+    prunings: Mapping[str, Any] | None = None
 
 
 def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
@@ -56,7 +57,7 @@ def drawings(circuits: Sequence[TaskCircuit]) -> dict[str, object]:
     for entry in circuits:
         if any((entry.task, entry.model) == (other["task"], other["model"]) for other in drawn):
             raise InputError(f"circuits: {entry.model!r} appears twice for {entry.task!r}; valid: once")
-        nodes = _shown(entry.circuit.nodes)
+        nodes = _shown(entry.circuit.nodes, NODE_LIMIT)
         drawn.append(_drawn(entry, nodes))
         by_name = told.setdefault(entry.model, {})
         for node in nodes:
@@ -81,9 +82,9 @@ def site_table() -> list[dict[str, object]]:
     ]
 
 
-def _shown(nodes: Sequence[Node]) -> list[Node]:
+def _shown(nodes: Sequence[Node], limit: int) -> list[Node]:
     """The nodes with the highest scores, in order of the forward pass."""
-    best = sorted(nodes, key=lambda node: -node.score)[:NODE_LIMIT]
+    best = sorted(nodes, key=lambda node: -node.score)[:limit]
     return sorted(best, key=lambda node: (node.layer, sites.NODE_SITES.index(node.site), node.index))
 
 
@@ -93,10 +94,8 @@ def _drawn(entry: TaskCircuit, nodes: Sequence[Node]) -> dict[str, object]:
         "task": entry.task,
         "model": entry.model,
         "size": {"nodes": len(circuit.nodes), "edges": len(circuit.edges)},
-        "nodes": [
-            [n.layer, sites.NODE_SITES.index(n.site), n.index, _short(n.mean), _short(n.score)] for n in nodes
-        ],
-        "edges": _strongest(circuit, nodes),
+        "nodes": _rows(nodes),
+        "edges": _strongest(circuit.nodes, circuit.edges, nodes, EDGE_LIMIT),
         "counts": {name: number(count) for name, count in circuit.counts.items()},
         "losses": {name: _short(loss) for name, loss in circuit.losses.items()},
         "headWidth": circuit.provenance.get("config", {}).get("model", {}).get("d_head"),
@@ -108,7 +107,7 @@ def _drawn(entry: TaskCircuit, nodes: Sequence[Node]) -> dict[str, object]:
         "code": entry.code,
         "traces": None if entry.traces is None else _traced(entry.traces),
         "contributions": None if entry.contributions is None else _contributed(entry.contributions),
-        "prunings": _pruned(entry),
+        "prunings": [] if entry.prunings is None else _pruned(entry.prunings),
     }
 
 
@@ -118,14 +117,22 @@ def _contributed(found: Mapping[str, Any]) -> dict[str, object]:
     return {"pairs": found["pairs"], "nodes": list(found["nodes"]), **losses}
 
 
-def _pruned(entry: TaskCircuit) -> list[list[object]]:
-    """[number, nodes, edges, loss, facts] of every judged pruning of the search, at the circuit's target."""
-    target = entry.circuit.losses.get("target")
-    found: list[list[object]] = []
-    for trial in (one for one in entry.prunings if one.outcomes):
-        at = min(trial.outcomes, key=lambda one: abs(one.target - (one.target if target is None else target)))
-        facts = lines({name: _short(value) for name, value in trial.parameters.items()})
-        found.append([trial.number, at.nodes, at.edges, _short(at.loss), facts])
+def _pruned(prunings: Mapping[str, Any]) -> list[dict[str, object]]:
+    """Every pruning with its loss, its parameters as facts, and its circuit in the form of `_drawn`."""
+    found: list[dict[str, object]] = []
+    for one in prunings["prunings"]:
+        nodes, edges = [Node(*row) for row in one["nodes"]], [Edge(*row) for row in one["edges"]]
+        best = _shown(nodes, PRUNED_NODES)
+        found.append(
+            {
+                "number": one["number"],
+                "loss": _short(one["loss"]),
+                "facts": lines({name: _short(value) for name, value in one["parameters"].items()}),
+                "size": {"nodes": len(nodes), "edges": len(edges)},
+                "nodes": _rows(best),
+                "edges": _strongest(nodes, edges, best, PRUNED_EDGES),
+            }
+        )
     return found
 
 
@@ -169,12 +176,18 @@ def _measured(card: Mapping[str, Any]) -> dict[str, object]:
     return {"verdict": list(card["verdict"]), "pairs": card["pairs"], "figures": figures}
 
 
-def _strongest(circuit: Circuit, nodes: Sequence[Node]) -> list[list]:
-    row = {node.name: i for i, node in enumerate(nodes)}
-    ends = [row.get(node.name) for node in circuit.nodes]
-    kept = [e for e in circuit.edges if ends[e.source] is not None and ends[e.target] is not None]
+def _rows(nodes: Sequence[Node]) -> list[list]:
+    numbers = {site: number for number, site in enumerate(sites.NODE_SITES)}
+    return [[n.layer, numbers[n.site], n.index, _short(n.mean), _short(n.score)] for n in nodes]
+
+
+def _strongest(nodes: Sequence[Node], edges: Sequence[Edge], shown: Sequence[Node], limit: int) -> list[list]:
+    """[source row, target row, weight] of the edges between the nodes that are shown."""
+    row = {node.name: i for i, node in enumerate(shown)}
+    ends = [row.get(node.name) for node in nodes]
+    kept = [e for e in edges if ends[e.source] is not None and ends[e.target] is not None]
     kept.sort(key=lambda edge: -abs(edge.weight))
-    return [[ends[e.source], ends[e.target], _short(e.weight)] for e in kept[:EDGE_LIMIT]]
+    return [[ends[e.source], ends[e.target], _short(e.weight)] for e in kept[:limit]]
 
 
 def _compact(found: Mapping[str, Any], texts: dict[str, int]) -> list:

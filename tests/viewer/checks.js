@@ -239,6 +239,27 @@ assert.throws(() => checkedNotes([1]), /notes are an object/);
 assert.throws(() => checkedNotes({ a: "b" }), /the note of a is not an object/);
 assert.deepEqual(checkedNotes({ a: { label: "x", group: 3, other: "y" } }), { a: { label: "x" } });
 
+// Of a node, one side: its edges in or out, and the residual lines on that side alone.
+const sideOfNode = (id, side) => {
+  const { edges, links } = surroundings(circuit.nodes[id], side);
+  return [edges.map(({ source, target }) => source.name + " " + target.name), links.map(({ from, to }) => from.name + " " + to.name)];
+};
+const [intoMlp, outOfMlp] = [["0.attn_out.2 0.mlp_in.2"], ["0.mlp_in.2 0.mlp_out.2"]];
+assert.deepEqual(sideOfNode(6, "in"), [[], intoMlp]);
+assert.deepEqual(sideOfNode(6, "out"), [["0.mlp_in.2 0.mlp_neuron.7"], []]);
+assert.deepEqual(sideOfNode(6, "all"), [["0.mlp_in.2 0.mlp_neuron.7"], [...intoMlp, ...outOfMlp]]);
+assert.deepEqual(sideOfNode(8, "out"), [[], ["0.mlp_out.2 1.attn_in.2"]]);
+assert.deepEqual(sideOfNode(1, "all")[1], ["0.q.5 0.k.5"]); // a product is of no side
+assert.deepEqual([sideOfNode(1, "in")[1], sideOfNode(1, "out")[1]], [[], []]);
+
+// A pruning is an entry of its own, with the notes of the circuit's nodes.
+const pruning = { number: 4, loss: 0.2, facts: [], size: { nodes: 2, edges: 1 }, nodes: entry.nodes.slice(0, 2), edges: [[0, 1, 7]] };
+const pruned = unpacked(pruningEntry({ ...circuit, weights: "w", losses: { target: 0.15 } }, pruning), shared);
+assert.deepEqual([pruned.model, pruned.reached, pruned.size.nodes], ["sparse, pruning 4", false, 2]);
+assert.equal(pruned.nodes[1].key, circuit.nodes[1].key);
+assert.deepEqual(pruned.nodes[1].exemplars, circuit.nodes[1].exemplars);
+assert.equal(pruned.edges[0].weight, 7);
+
 // Of one model, what both circuits have; of two models, only how many nodes stand where.
 const less = { ...entry, nodes: rows.slice(0, 5).map((row) => [...row, 0, 1]), edges: [[0, 1, 7], [0, 3, 1]] };
 const [one, other] = [{ ...entry, weights: "w" }, { ...less, weights: "w" }].map((each) => unpacked(each, shared));

@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from sparse_jax.inputs import InputError
-from sparse_jax.pruning.trials import Outcome, Trial, Trials
+from sparse_jax.viewer import drawing
 from sparse_jax.viewer.circuit_page import payload_of, view
 
 
@@ -55,25 +54,32 @@ def test_traces_are_with_their_circuit(named):
         payload_of(named, traces=Given({**traces, "task": "other"}))
 
 
-def test_contributions_and_prunings_are_with_their_circuit(named, tmp_path):
+def test_contributions_are_with_their_circuit(named):
     names = [node.name for node in named.nodes]
     losses = {"best": [0.7, 0.123456], "in_circuit": [0.5], "in_model": [-0.25]}
     found = Given({"task": "mine", "pairs": 4, "nodes": names, **losses})
-    folder = tmp_path / "mine-0123"
-    trials = Trials(folder)
-    judged = Trial(0, {"k_coef": 0.25}, (Outcome(0.15, 7, 9, 0.123456), Outcome(0.3, 2, 1, 0.25)))
-    target = dataclasses.replace(named, losses={"target": 0.15})
-    trials.append_round([judged, Trial(1, {}, ())], {"q": np.zeros((2, 1))})  # the other was never judged
-    (drawn,) = payload_of(target, contributions=found, prunings=folder)["circuits"]
+    (drawn,) = payload_of(named, contributions=found)["circuits"]
     assert drawn["contributions"] == {"pairs": 4, "nodes": names, **losses, "best": [0.7, 0.1235]}
-    assert drawn["prunings"] == [[0, 7, 9, 0.1235, [["k_coef", "0.25"]]]]
-    assert payload_of(named)["circuits"][0]["prunings"] == []
     with pytest.raises(InputError, match=r"^contributions\[0\]: 'mine' is not valid; valid: that of 'other'"):
         payload_of(dataclasses.replace(named, provenance={"task": "other"}), contributions=found)
-    with pytest.raises(InputError, match=r"^prunings\[0\]: 'mine' is not valid; valid: a search for 'other'"):
-        payload_of(dataclasses.replace(named, provenance={"task": "other"}), prunings=[folder])
-    with pytest.raises(InputError, match=r"^prunings\[0\]: .* valid: a folder of a search, with its trials"):
-        payload_of(named, prunings=tmp_path)
+
+
+def test_prunings_are_with_their_circuit_each_with_its_best_nodes(named, monkeypatch):
+    nodes = [[0, "q", 5, 0.5, 0.25], [0, "k", 5, -1.0, 0.123456], [0, "v", 3, 0.0, 0.5]]
+    one = {"number": 3, "parameters": {"k_coef": 0.25}, "loss": 0.123456, "nodes": nodes}
+    one["edges"] = [[0, 1, 1.0], [2, 1, -2.0]]
+    failed = {"number": 4, "parameters": {}, "loss": None, "nodes": [], "edges": []}
+    found = Given({"task": "mine", "prunings": [one, failed]})
+    (drawn,) = payload_of(named, prunings=found)["circuits"]
+    q, k, v = (drawing.sites.NODE_SITES.index(site) for site in "qkv")
+    facts = {"number": 3, "loss": 0.1235, "facts": [["k_coef", "0.25"]], "size": {"nodes": 3, "edges": 2}}
+    rows = [[0, q, 5, 0.5, 0.25], [0, k, 5, -1.0, 0.1235], [0, v, 3, 0.0, 0.5]]
+    assert drawn["prunings"][0] == {**facts, "nodes": rows, "edges": [[2, 1, -2.0], [0, 1, 1.0]]}
+    assert drawn["prunings"][1]["nodes"] == [] and drawn["prunings"][1]["loss"] is None
+    monkeypatch.setattr(drawing, "PRUNED_NODES", 2)  # the page stays small, and says the whole size
+    (drawn,) = payload_of(named, prunings=found)["circuits"]
+    assert drawn["prunings"][0] == {**facts, "nodes": [rows[0], rows[2]], "edges": []}
+    assert payload_of(named)["circuits"][0]["prunings"] == []
 
 
 def test_a_page_of_one_circuit_holds_them(named):
@@ -108,3 +114,18 @@ def test_circuits_of_one_task_are_told_apart_by_what_people_vary(circuit):
     # the smallest difference that tells all of three apart
     three = [pruned(circuit, "mine", seed=seed, k_coef=k) for seed, k in ((0, 1), (0, 2), (1, 3))]
     assert [d["model"] for d in payload_of(three)["circuits"]] == [f"dense, k coef {k}" for k in (1, 2, 3)]
+
+
+def test_the_table_has_both_models_and_no_mean_over_tasks_that_nobody_chose(circuit):
+    config = {"sparsity": {"fraction": 0.1}}
+    losses = {"validation": 0.12, "circuit": 0.14, "target": 0.15}
+    sparse = dataclasses.replace(circuit, losses=losses, provenance={"task": "mine", "config": config})
+    dense = dataclasses.replace(sparse, provenance={"task": "mine"})
+    fewer = dataclasses.replace(sparse, edges=circuit.edges[:1])
+    page = payload_of([fewer, dense])
+    (row,) = page["table"]["rows"]
+    assert row["ratio"] == 3.0 and row["sparse"]["edges"] == 1 and row["dense"]["validation"] == 0.12
+    assert row["sparse"]["reached"] is None and page["table"]["mean"]["tasks"] == []  # nobody said
+    missed = dataclasses.replace(dense, provenance={"task": "mine", "reached": False})
+    for pair in ([fewer, missed], [fewer], [dataclasses.replace(sparse, edges=()), dense]):
+        assert payload_of(pair)["table"]["rows"][0]["ratio"] is None

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from sparse_jax.circuits.graph import load_circuit
-from sparse_jax.pruning.trials import Outcome, Trial
 from sparse_jax.viewer.circuit_page import report
 from sparse_jax.viewer.drawing import TaskCircuit
 from sparse_jax.viewer.page import write_report
@@ -36,7 +35,9 @@ def drawn(circuit, task, model, weights="w"):
     traces = {"prompts": [[TEXT, "b"]] * 2, "answers": [TEXT, "c"], "circuit": values, "model": values}
     best = [0.7, 0.6, 0.5, 0.4, 0.2, 0.1]
     effects = {"in_circuit": [0.1, 0.2, 0.3, 0.0, -0.1], "in_model": [0.0] * 5}
-    outcome = Outcome(0.15, 5, 3, 0.14)
+    pruning = {"parameters": {"k_coef": 0.1}}
+    pruning |= {"nodes": [[0, "mlp_in", 2, 0.5, 1.0], [0, "mlp_neuron", 8, 0.5, 2.0]]}
+    pruning |= {"edges": [[0, 1, -1.0]]}
     return TaskCircuit(
         task,
         model,
@@ -45,9 +46,7 @@ def drawn(circuit, task, model, weights="w"):
         code=f"x = {TEXT!r}\n",
         traces={**traces, "heads": [head]},
         contributions={"pairs": 4, "nodes": names, "best": best, **effects},
-        prunings=[
-            Trial(n, {"k_coef": 0.1 * n}, (dataclasses.replace(outcome, edges=3 + n),)) for n in (0, 1)
-        ],
+        prunings={"prunings": [{"number": n, "loss": 0.2 - 0.06 * n, **pruning} for n in (0, 1)]},
     )
 
 
@@ -132,9 +131,52 @@ def test_a_point_of_the_loss_curve_draws_the_circuit_of_that_size(reader):
         chart.press(key)
     assert view.locator(".node:not(.out)").count() == 3
     assert "best 3\u00a0nodes: loss 0.400" in view.locator(".sizes output").text_content()
+
+
+def test_a_pruning_of_the_search_is_drawn_beside_the_circuit(reader):
+    view = reader.locator("article").first
     view.locator(".prunings summary").click()
-    view.locator(".prunings .dots circle").nth(1).focus()
-    assert "4\u00a0edges, loss 0.140; k_coef 0.1" in view.locator(".prunings output").text_content()
+    dot = view.get_by_label("pruning 1")
+    dot.focus()
+    assert "1\u00a0edge, loss 0.140; k_coef 0.1" in view.locator(".prunings output").text_content()
+    reader.locator("article").first.locator(".node circle").first.click()
+    reader.locator("[data-note=label]").fill("mine")
+    dot.press("Enter")
+    added = reader.locator("article").nth(2)
+    assert added.locator("h4").first.text_content() == "sparse model, pruning 1"
+    assert "2 nodes, 1 edge, validation loss 0.140" in added.locator(".size").text_content()
+    assert added.locator(".node").count() == 2 and added.locator(".edges path").count() == 1
+    assert "1\u00a0node and 0\u00a0edges are in both" in reader.locator(".comparison").text_content()
+    assert added.locator(".node text").first.text_content() == "mine"  # a note is of the model's node
+    assert dot.get_attribute("aria-pressed") == "true"
+    assert reader.evaluate("document.activeElement.ariaLabel") == "pruning 1"
+    view.get_by_label("pruning 0").click()
+    assert reader.locator("article").count() == 3
+    assert reader.locator("article").nth(2).locator("h4").first.text_content() == "sparse model, pruning 0"
+    reader.locator("article").nth(2).locator(".node circle").first.click()
+    view.get_by_role("button", name="Take it away").click()
+    assert reader.locator("article").count() == 2
+    assert "Look into a node" in reader.locator(".panel").text_content()
+
+
+def test_in_edges_and_out_edges_of_a_node_alone(reader):
+    view, near = reader.locator("article").first, reader.locator("article .near-edges path")
+    node = view.get_by_label("0.mlp_neuron.7: 2\u00a0inputs, 1\u00a0output")
+    node.locator("circle").click()
+    assert near.count() == 3 and view.locator(".node.near").count() == 3
+    out = reader.get_by_role("button", name="out-edges")
+    out.click()
+    assert near.count() == 1 and view.locator(".node.near").count() == 1
+    assert out.get_attribute("aria-pressed") == "true"
+    assert reader.evaluate("document.activeElement.textContent") == "out-edges"
+    panel = reader.locator(".panel").text_content()
+    assert "Outputs" in panel and "Inputs" not in panel
+    node.press("i")
+    assert near.count() == 2 and "edges: in" in reader.locator(".spoken[aria-live]").text_content()
+    node.press("ArrowDown")  # the side stays
+    assert near.count() == 1 and "Outputs" not in reader.locator(".panel").text_content()
+    reader.keyboard.press("a")
+    assert near.count() == 2  # its edge, and the residual line to its reader
 
 
 def test_heads_show_where_they_look_pruned_beside_full(reader):
@@ -216,6 +258,8 @@ def test_dark_and_printed_pages_differ_and_print_has_no_controls(reader):
     for control in (".controls", ".zoom", ".notes-bar", ".tabs", ".trail-choice", ".beside"):
         assert not reader.locator(control).first.is_visible(), control
     assert reader.locator(".picture").first.is_visible()
+    style = "getComputedStyle(document.querySelector('.code pre'))"  # all of the code, wrapped
+    assert reader.evaluate(f"[{style}.maxHeight, {style}.whiteSpace]") == ["none", "pre-wrap"]
 
 
 def test_a_page_of_twenty_circuits_opens_in_a_second_of_its_own_time(browser, tmp_path):

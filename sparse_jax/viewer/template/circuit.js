@@ -1,7 +1,9 @@
 // A circuit of the payload as objects that know their neighbors. No drawing here.
 
+// A pruning of a search is an entry too; its nodes have the notes and exemplars of those of its `owner`.
 function unpacked(entry, payload) {
-  const told = payload.exemplars[entry.model] ?? {};
+  const owner = entry.owner ?? entry.model;
+  const told = payload.exemplars[owner] ?? {};
   const nodes = entry.nodes.map(([layer, siteNumber, index, mean, score], id) => {
     const site = payload.sites[siteNumber];
     const name = `${layer}.${site.name}.${index}`;
@@ -12,7 +14,7 @@ function unpacked(entry, payload) {
       value,
     }));
     const { step, stream, inLayers, meaning } = site;
-    const key = `${entry.task}/${entry.model}/${name}`;
+    const key = `${entry.task}/${owner}/${name}`;
     const place = { layer, site: site.name, siteNumber, step, stream, inLayers, index };
     const about = { id, name, key, ...place, meaning, mean, score };
     const meant = entry.meanings?.[name] ?? null;
@@ -65,6 +67,23 @@ function pairLinks(nodes) {
   const keys = new Map(nodes.filter((node) => node.site === "k").map((node) => [place(node), node]));
   const paired = nodes.filter((node) => node.site === "q" && keys.has(place(node)));
   return paired.map((from) => ({ kind: "pair", from, to: keys.get(place(from)) }));
+}
+
+// Which side of a node is shown, by key: all of its edges, those that enter it or those that leave it.
+const SIDES = { a: "all", i: "in", o: "out" };
+
+// The edges and links at a node on one side. A reader of a residual channel is led to by its writers, and these
+// lead on; a product of two channels is of no side.
+function surroundings(node, side) {
+  const edges = { all: [...node.inputs, ...node.outputs], in: node.inputs, out: node.outputs }[side];
+  const end = node.stream === "reads" ? "to" : "from";
+  const links = side === "all" ? node.links : node.links.filter((link) => sideOf(node) === side && link[end] === node);
+  return { edges, links };
+}
+
+// The side on which others share its residual channel; null where none does.
+function sideOf(node) {
+  return { reads: "in", writes: "out" }[node.stream] ?? null;
 }
 
 // What else of the circuit a node shares a residual channel or a product with.

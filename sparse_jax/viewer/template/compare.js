@@ -21,11 +21,11 @@ function sharedOf(a, b) {
   return { sameModel, nodes, edges, places };
 }
 
-// The comparison of two of the views, chosen by the reader; marks in both pictures what they share.
-function comparison(views) {
+// The comparison of two of the views, at first of `pair` (null: twins), chosen by the reader; marks in both pictures what they share.
+function comparison(views, pair) {
+  for (const view of views) view.mark("shared", []);
   if (views.length < 2) return null;
-  const twins = views.findIndex(({ circuit }, i) => i > 0 && circuit.weights === views[0].circuit.weights);
-  const chosen = [0, Math.max(1, twins)];
+  const chosen = pair ? pair.map((view) => views.indexOf(view)) : twins(views);
   const body = element("div");
   const fill = () => {
     for (const view of views) view.mark("shared", []);
@@ -47,6 +47,12 @@ function comparison(views) {
     );
   fill();
   return element("section", { class: "comparison" }, element("h4", {}, "What they share: ", choice(0), " and ", choice(1)), body);
+}
+
+// The first view and, if there is one, another of the same model.
+function twins(views) {
+  const other = views.findIndex(({ circuit }, i) => i > 0 && circuit.weights === views[0].circuit.weights);
+  return [0, Math.max(1, other)];
 }
 
 function nameOf(circuit) {

@@ -23,6 +23,15 @@ function spoken(text) {
   return element("span", { class: "spoken" }, text);
 }
 
+// Exchanges what is in `host`; the focus stays with the element of the same label.
+function refill(host, ...parts) {
+  const label = host.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+  host.replaceChildren(...parts);
+  if (label === null) return;
+  const labelled = [...host.querySelectorAll("[aria-label]")];
+  labelled.find((each) => each.getAttribute("aria-label") === label)?.focus({ preventScroll: true });
+}
+
 // Calls `draw(width)` once `host` has a width and whenever that has changed; in a frame of its own, for
 // drawing changes sizes and must not do so while these are being observed. Returns a function that does
 // so at once.

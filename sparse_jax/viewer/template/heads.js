@@ -7,7 +7,7 @@ function headsDetails(circuit, choice) {
   const { heads } = circuit.traces;
   if (heads.length === 0) return null;
   const body = element("div");
-  const fill = () => body.replaceChildren(...headsOn(circuit.traces, choice).flat(Infinity).filter(Boolean));
+  const fill = () => refill(body, ...headsOn(circuit.traces, choice).flat(Infinity).filter(Boolean));
   const details = element(
     "details",
     { class: "heads", ontoggle: () => details.open && fill() },

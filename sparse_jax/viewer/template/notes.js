@@ -52,13 +52,14 @@ function noteFields(node, notes) {
       { class: "note-field" },
       element("span", {}, name),
       Object.assign(
-        element(tag, { ...rest, "data-note": name, oninput: (event) => notes.write(node, name, event.target.value) }),
+        // the placeholder tells the style sheet that nothing is written here
+        element(tag, { ...rest, placeholder: " ", "data-note": name, oninput: (event) => notes.write(node, name, event.target.value) }),
         { value: told[name] ?? "" },
       ),
     );
   const known = element("datalist", { id: "groups" }, notes.groups().map((group) => element("option", { value: group })));
   return [
-    element("h5", {}, "Your notes"),
+    element("h5", { class: "notes-title" }, "Your notes"),
     field("label", "input", { type: "text" }),
     field("group", "input", { type: "text", list: "groups" }),
     known,

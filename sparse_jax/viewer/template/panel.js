@@ -11,13 +11,19 @@ function hintPanel() {
       "Point at a circle to see what it reads, what it writes and the text that activates it most. " +
         "Click to select it, click elsewhere to deselect.",
     ),
-    element("p", {}, "With the keyboard: tab into a picture, move with the arrow keys, deselect with Escape."),
+    element(
+      "p",
+      {},
+      "With the keyboard: tab into a picture, move with the arrow keys, deselect with Escape; i shows only the edges " +
+        "that enter the node, o only those that leave it, a all of them.",
+    ),
     element("p", {}, "Zoom with Ctrl and the wheel, or with + \u2212 and 0; then drag to move."),
   ];
 }
 
 function nodePanel(node, circuit, choice, notes, onGo) {
   const related = relatives(node, circuit.nodes);
+  const { side } = choice;
   return [
     element("p", { class: "which" }, swatch(circuit.model), modelTitle(circuit.model)),
     element("h4", { class: "mono" }, node.name),
@@ -30,14 +36,30 @@ function nodePanel(node, circuit, choice, notes, onGo) {
       ...effectFacts(node, circuit.contributions),
     ),
     ...(node.meant ? meaningList(node.meant) : []),
-    connections("Inputs", node.inputs, (edge) => edge.source, onGo),
-    connections("Outputs", node.outputs, (edge) => edge.target, onGo),
-    related.nodes.length ? relatedList(related, onGo) : null,
+    sideButtons(choice),
+    ...(side === "out" ? [] : connections("Inputs", node.inputs, (edge) => edge.source, onGo)),
+    ...(side === "in" ? [] : connections("Outputs", node.outputs, (edge) => edge.target, onGo)),
+    ...(related.nodes.length && (side === "all" || side === sideOf(node)) ? relatedList(related, onGo) : []),
     ...(circuit.traces ? traceList(node, circuit.traces, choice) : []),
     element("h5", {}, node.meant ? "Text, from the most to the least active" : "Most activating text"),
     ...exemplarList(node),
     noteFields(node, notes),
   ];
+}
+
+function sideButtons({ side, turnTo }) {
+  const named = { all: "all edges", in: "in-edges", out: "out-edges" };
+  return element(
+    "p",
+    { class: "sides", role: "group", "aria-label": "Which edges are shown" },
+    Object.entries(named).map(([each, text]) =>
+      element(
+        "button",
+        { type: "button", "aria-label": text, "aria-pressed": String(each === side), onclick: () => turnTo(each) },
+        text,
+      ),
+    ),
+  );
 }
 
 // What was found about a node: the best predicate, and texts with their numbers.

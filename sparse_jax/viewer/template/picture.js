@@ -5,9 +5,10 @@ const WIDEST = 4.5;
 // characters of a reader's label
 const LABEL = 14;
 
-// Returns {svg, show(nodes, edges), look(node or null), mark(class, nodes), trail(edges and links),
-// fade(opacity of edges), annotate(notes), focus(node), zoom, whole}; `onLook(node, {pinned})` is told where the reader points (not
-// pinned) and what is clicked or focused (pinned); null means nothing.
+// Returns {svg, show(nodes, edges), look(node or null, side), mark(class, nodes), trail(edges and links),
+// fade(opacity of edges), annotate(notes), focus(node), zoom, whole}; `onLook(node, {pinned, side})` is told where
+// the reader points (not pinned), what is clicked or focused (pinned; null means nothing) and which side of it was
+// asked for by key.
 function drawPicture(circuit, width, onLook) {
   const plan = layoutCircuit(circuit, width);
   const at = (node) => [plan.x[node.id], plan.y[node.id]];
@@ -43,18 +44,18 @@ function drawPicture(circuit, width, onLook) {
   layers.nodes.append(...marks);
   marks[0]?.setAttribute("tabindex", "0");
 
-  function look(node) {
+  function look(node, side) {
     svg.classList.toggle("looking", node !== null);
     svg.querySelectorAll(".near, .current").forEach((mark) => mark.classList.remove("near", "current"));
     if (node === null) return layers.near.replaceChildren();
     marks[node.id].classList.add("current");
-    const touching = [...node.inputs, ...node.outputs];
-    for (const edge of touching)
-      marks[(edge.source === node ? edge.target : edge.source).id].classList.add("near");
-    for (const other of relatives(node, circuit.nodes).nodes) marks[other.id].classList.add("near");
+    const { edges, links } = surroundings(node, side);
+    for (const edge of edges) marks[(edge.source === node ? edge.target : edge.source).id].classList.add("near");
+    const related = side === "all" || side === sideOf(node) ? relatives(node, circuit.nodes).nodes : [];
+    for (const other of related) marks[other.id].classList.add("near");
     layers.near.replaceChildren(
-      ...node.links.map((link) => linkCurve(link, plan, at)),
-      ...touching.map((edge) => edgePath([edge], circuit, plan, at)),
+      ...links.map((link) => linkCurve(link, plan, at)),
+      ...edges.map((edge) => edgePath([edge], circuit, plan, at)),
     );
   }
 

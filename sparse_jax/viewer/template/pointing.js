@@ -28,7 +28,8 @@ function listen(svg, circuit, plan, marks, at, onLook) {
   });
   svg.addEventListener("keydown", (event) => {
     const mark = event.target.closest("[data-node]");
-    if (!mark) return;
+    if (!mark || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key in SIDES) return onLook(circuit.nodes[+mark.dataset.node], { pinned: true, side: SIDES[event.key] });
     const next = event.key === "Escape" ? null : stepFrom(circuit.nodes[+mark.dataset.node], event.key, plan);
     if (next === undefined) return;
     event.preventDefault();

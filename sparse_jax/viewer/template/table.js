@@ -19,7 +19,7 @@ function showTable(host, payload) {
           {},
           rows.map((row) => taskRow(row, scale, drawn.has(row.task))),
         ),
-        element("tfoot", {}, meanRow(mean, rows.length, scale)),
+        mean.tasks.length ? element("tfoot", {}, meanRow(mean, rows.length, scale)) : null,
       ),
     ),
     element(

@@ -82,37 +82,55 @@ function taskView(task, payload, notes, beside, onBeside) {
   const choice = {
     pair: 0,
     member: 0,
+    side: "all",
     choose: (pair) => refresh({ pair }),
     turn: (member) => refresh({ member }),
+    turnTo: (side) => refresh({ side }),
   };
-  const views = circuits.map((circuit) =>
-    circuitView(circuit, choice, notes, (view, node, { pinned }) => {
-      if (pinned) Object.assign(held, { view: node ? view : null, node });
-      else if (node === null) [view, node] = [held.view ?? view, held.node];
-      show(view, node);
-      if (pinned) heard.textContent = node ? `${node.name}: ${describe(node)}` : "";
-    }),
-  );
+  const onLook = (view, node, { pinned, side }) => {
+    if (side) choice.side = side;
+    if (pinned) Object.assign(held, { view: node ? view : null, node });
+    else if (node === null) [view, node] = [held.view ?? view, held.node];
+    show(view, node, Boolean(side));
+    if (pinned) heard.textContent = node ? `${node.name}: ${describe(node)}; edges: ${choice.side}` : "";
+  };
   const shown = { node: undefined };
   const show = (view, node, anew = false) => {
     if (shown.node === node && !anew) return;
     shown.node = node;
     for (const each of views) each.look(each === view ? node : null);
     const parts = node ? nodePanel(node, view.circuit, choice, notes, (next) => view.go(next)) : hintPanel();
-    panel.replaceChildren(...parts.flat(Infinity).filter(Boolean));
+    refill(panel, ...parts.flat(Infinity).filter(Boolean));
+  };
+  const viewed = (circuit) => {
+    const view = circuitView(circuit, choice, notes, onLook, (one) => setBeside(view, one));
+    return view;
+  };
+  const own = circuits.map(viewed);
+  let views = own;
+  // a pruning of the search of one of them, or nothing
+  const setBeside = (view, one) => {
+    if (!own.includes(held.view)) onLook(null, null, { pinned: true });
+    for (const each of views.slice(own.length)) each.host.remove();
+    views = one ? [...own, viewed(unpacked(pruningEntry(view.circuit, one), payload))] : own;
+    const added = views[own.length];
+    if (added) pictures.append(added.host);
+    compared.replaceChildren(comparison(views, added ? [view, added] : null) ?? "");
+    added?.draw();
   };
   show(null, null);
-  for (const { host, circuit } of views) if (circuit.task !== task) host.prepend(element("h4", { class: "mono" }, circuit.task));
+  for (const { host, circuit } of own) if (circuit.task !== task) host.prepend(element("h4", { class: "mono" }, circuit.task));
+  const compared = element("div", {}, comparison(own, null));
   const pictures = element(
     "div",
     { class: "pictures" },
-    views.map((view) => view.host),
+    own.map((view) => view.host),
   );
   return {
     elements: [
       element("h3", { id: "task-title" }, task),
       besideChoice(task, payload, beside, onBeside) ?? "",
-      element("div", { class: "task" }, element("div", {}, pictures, comparison(views)), panel),
+      element("div", { class: "task" }, element("div", {}, pictures, compared), panel),
       heard,
     ],
     draw: () => views.forEach((view) => view.draw()),

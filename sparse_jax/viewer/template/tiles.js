@@ -4,9 +4,9 @@ const MODELS = ["sparse", "dense"];
 
 function showTiles(host, payload) {
   const { mean, rows } = payload.table;
-  // they compare two models
+  // they compare two models, by a mean over tasks
   const measured = (model) => rows.some((row) => !isMissing(row[model].edges));
-  if (!MODELS.every(measured)) return host.remove();
+  if (!MODELS.every(measured) || mean.tasks.length === 0) return host.remove();
   const over = `${asCount(mean.tasks.length)} of ${plural(rows.length, "task")}`;
   host.append(
     tile(

@@ -2,10 +2,10 @@
 
 const DRAWN_AT_MOST = 1200;
 
-// One circuit with its header and controls; `choice` says on which prompts (`heads.js`).
-// Returns {host, circuit, look(node), go(node), mark(class, nodes),
+// One circuit with its header and controls; `choice` says on which prompts (`heads.js`) and which side of a node is
+// shown. `onPruning(one or null)` is told which pruning of its search is wanted beside it. Returns {host, circuit, look(node), go(node), mark(class, nodes),
 // trail(steps), best(k), annotate(), heads, draw()}.
-function circuitView(circuit, choice, notes, onLook) {
+function circuitView(circuit, choice, notes, onLook, onPruning) {
   const note = element("output");
   const frame = element("div", { class: "frame" });
   const state = { looked: null, marked: {}, steps: [], limit: DRAWN_AT_MOST };
@@ -24,7 +24,7 @@ function circuitView(circuit, choice, notes, onLook) {
   };
   view.look = (node) => {
     state.looked = node;
-    view.picture?.look(node);
+    view.picture?.look(node, choice.side);
   };
   view.mark = (kind, nodes) => {
     state.marked[kind] = nodes;
@@ -50,7 +50,7 @@ function circuitView(circuit, choice, notes, onLook) {
   view.draw = whenResized(frame, (width) => {
     view.picture = drawPicture(circuit, Math.max(320, width), (node, how) => onLook(view, node, how));
     frame.replaceChildren(view.picture.svg);
-    view.picture.look(state.looked);
+    view.picture.look(state.looked, choice.side);
     for (const [kind, nodes] of Object.entries(state.marked)) view.picture.mark(kind, nodes);
     view.picture.trail(state.steps);
     view.annotate();
@@ -79,13 +79,17 @@ function circuitView(circuit, choice, notes, onLook) {
     ),
     frame,
     circuit.contributions ? sizesDetails(circuit, view) : null,
-    circuit.prunings.length ? pruningsDetails(circuit) : null,
+    circuit.prunings.length ? pruningsDetails(circuit, onPruning) : null,
     view.heads?.host ?? null,
   );
   return view;
 }
 
 function circuitHeader(circuit) {
+  // a pruning of a search was judged on the validation split alone
+  const [measured, loss] = circuit.owner
+    ? ["validation loss", circuit.losses.validation]
+    : ["loss", circuit.losses.circuit];
   const others = Object.entries(circuit.counts).filter(([name]) => name !== "nodes" && name !== "edges");
   const facts = [
     ...Object.entries(circuit.losses).map(([name, loss]) => [`loss, ${name}`, asLoss(loss)]),
@@ -103,9 +107,7 @@ function circuitHeader(circuit) {
       ` node${circuit.size.nodes === 1 ? "" : "s"}, `,
       element("strong", {}, asCount(circuit.size.edges)),
       ` edge${circuit.size.edges === 1 ? "" : "s"}`,
-      isMissing(circuit.losses.circuit)
-        ? null
-        : [", loss ", element("strong", {}, asLoss(circuit.losses.circuit)), " ", verdict(circuit.reached)],
+      isMissing(loss) ? null : [`, ${measured} `, element("strong", {}, asLoss(loss)), " ", verdict(circuit.reached)],
     ),
     facts.length === 0
       ? null

@@ -1,0 +1,35 @@
+"""The circuits that a command is given, each with its task."""
+
+from collections.abc import Sequence
+
+from sparse_jax.circuits.graph import Circuit
+from sparse_jax.files import user_path
+from sparse_jax.inputs import require
+from sparse_jax.interactive import load_circuit
+from sparse_jax.models.formats import load_model
+from sparse_jax.models.model import Model
+from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.task import Task
+
+
+def given_circuits(
+    model: str, paths: Sequence[str], tasks: Sequence[str]
+) -> tuple[Model, list[Circuit], list[Task]]:
+    """The model in `model`, the circuits in the files `paths`, and their tasks.
+
+    tasks: one for each circuit, or none: then the ones that the files name. Raises InputError for no file,
+    another number of tasks, a circuit of another model and an unknown task.
+    """
+    require(len(paths) > 0, "--circuit", paths, "one or more files")
+    require(len(tasks) in (0, len(paths)), "--tasks", tasks, "one for each circuit, or none")
+    loaded = load_model(model)
+    circuits = [load_circuit(path, loaded) for path in paths]
+    chosen = tasks or [str(one.provenance.get("task")) for one in circuits]
+    return loaded, circuits, [find_task(name) for name in chosen]
+
+
+def names_of_results(paths: Sequence[str]) -> list[str]:
+    """What results are called: the files' names without suffix. Raises InputError if two are the same."""
+    names = [user_path(path).stem for path in paths]
+    require(len(set(names)) == len(names), "--circuit", names, "files with different names")
+    return names

@@ -1,0 +1,35 @@
+"""The circuits that commands are given: with their tasks, or one line that says what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.studies.given import given_circuits, names_of_results
+from sparse_jax.inputs import InputError
+
+RESULTS = Path(__file__).parents[3] / "experiments" / "results"
+SPARSE, DENSE = (str(RESULTS / "small" / kind) for kind in ("sparse", "dense"))
+CIRCUITS = [
+    str(RESULTS / "faithfulness" / "circuits" / "sparse" / "mean" / f"{name}.json")
+    for name in ("for_while", "with_open")
+]
+
+
+def test_tasks_are_those_of_the_files_or_the_ones_that_are_given():
+    model, circuits, tasks = given_circuits(SPARSE, CIRCUITS, [])
+    assert [one.provenance["task"] for one in circuits] == [task.name for task in tasks]
+    assert {one.provenance["weights"] for one in circuits} == {model.fingerprint}
+    _, _, tasks = given_circuits(SPARSE, CIRCUITS[:1], ["for_while.hashed"])
+    assert [task.name for task in tasks] == ["for_while.hashed"]
+    assert names_of_results(CIRCUITS) == ["for_while", "with_open"]
+
+
+def test_what_is_wrong_is_named():
+    with pytest.raises(InputError, match="^--circuit: .* valid: one or more files"):
+        given_circuits(SPARSE, [], [])
+    with pytest.raises(InputError, match="^--tasks: .* valid: one for each circuit, or none"):
+        given_circuits(SPARSE, CIRCUITS, ["for_while"])
+    with pytest.raises(InputError, match="^circuit: it belongs to model"):
+        given_circuits(DENSE, CIRCUITS, [])
+    with pytest.raises(InputError, match="^--circuit: .* valid: files with different names"):
+        names_of_results([CIRCUITS[0], "elsewhere/for_while.json"])
