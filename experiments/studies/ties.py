@@ -50,9 +50,11 @@ def with_rule(rule: str, x: jax.Array, k: int, reused: bool = True) -> jax.Array
 
 @contextlib.contextmanager
 def ties(rule: str) -> Iterator[None]:
-    """Programs that are traced inside use the rule in every layer."""
+    """Programs use the rule in every layer inside, and are traced anew there and afterwards."""
     with mock.patch.object(layers, "abs_top_k", functools.partial(with_rule, rule)):
+        jax.clear_caches()
         yield
+    jax.clear_caches()
 
 
 @dataclasses.dataclass(frozen=True)
