@@ -102,7 +102,7 @@ def draw_searches(rows: Sequence[TrialRow], path: Path) -> None:
                 shares.setdefault(n, []).append(share)
         whole = [(n, geometric_mean(some).value) for n, some in shares.items() if len(some) == len(shares[1])]
         axes.plot(*zip(*whole), "o-", color=f"C{color}", label=sampler) if whole else None
-    axes.set(xlabel="rounds", ylabel="edges of the best pruning / of the first round", yscale="log")
+    axes.set(xlabel="rounds", ylabel="edges of the best pruning / of the first round")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.25)
     if samplers:
