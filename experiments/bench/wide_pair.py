@@ -93,7 +93,7 @@ def wide_pair(folder: Path, size: str) -> Pair:
     changes = {"data.directory": str(folder / "data")}
     config = circuit_size.get_config(f"size={size}").to_dict()
     if size == "full":
-        wide = {"d_model": 512, "d_mlp": 2048, "sparsity.fraction": 1 / 128}
+        wide = {"d_model": 512, "d_mlp": 2048, "sparsity.fraction": 1 / 256, "sparsity.min_per_channel": 2}
         runs = {"sparse": presets.small("sparse", **wide, **changes)}
         for width, head, steps in DENSE:
             about = {"d_model": width, "d_head": head, "training.steps": steps}

@@ -1,7 +1,7 @@
 """Prunes one model for many tasks in rounds; all lanes of a round run side by side."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,8 @@ from sparse_jax.circuits.edges import count_edges, count_nodes
 from sparse_jax.pruning.discretize import discretize_many
 from sparse_jax.pruning.lanes import Optimized, optimize_gates, repeated
 from sparse_jax.pruning.logits import allowed_nodes
-from sparse_jax.pruning.proposals import hyperparameters, require_optuna, search_space
-from sparse_jax.pruning.recipe import Recipe
+from sparse_jax.pruning.proposals import Parameters, Range, hyperparameters, require_optuna, search_space
+from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.step import Lane
 from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import TaskData
@@ -21,6 +21,11 @@ from sparse_jax.trees import fingerprint
 # Sizes of trials may be too large by this share: exact ones would take longer than pruning. Those of
 # reported circuits come from `best_of_lanes`.
 GROWTH = 0.05
+
+# The parameters of a round's prunings, from the ranges, the trials so far, the search and the targets.
+Proposer = Callable[
+    [Mapping[str, Range], Sequence[Trial], SearchConfig, Sequence[float]], Sequence[Parameters]
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +49,15 @@ def search_tasks(
     targets: Mapping[str, Sequence[float]],
     recipe: Recipe,
     label: str = "prune",
+    propose_round: Proposer = next_round,
 ) -> dict[str, Trials]:
     """Runs rounds of `search.lanes` prunings for each task, the lanes of all tasks side by side.
 
     There are `search.rounds` of them, or one without a search. targets: by task, the losses that its trials
-    are judged at; the full model must reach them. Every finished round is saved to the subject's store, under
-    a hash of its inputs. A stopped search resumes where it was, even within a round, and a search with more
-    rounds continues one with fewer.
+    are judged at; the full model must reach them. propose_round: chooses the hyperparameters of a round;
+    searches that differ in it need stores of their own. Every finished round is saved to the subject's store,
+    under a hash of its inputs. A stopped search resumes where it was, even within a round, and a search with
+    more rounds continues one with fewer.
     """
     if recipe.search.rounds > 1:
         require_optuna()  # otherwise only the second round would notice that it is missing
@@ -61,7 +68,7 @@ def search_tasks(
         if any(len(one.trials.trials) <= number * recipe.search.lanes for one in searches):
             path = subject.store.search(f"{group}-round-{number}.npz")
             said = label if count == 1 else f"{label}, round {number + 1} of {count}"
-            _search_round(subject, searches, recipe, number, said, path)
+            _search_round(subject, searches, recipe, number, said, path, propose_round)
             if path is not None:
                 path.unlink(missing_ok=True)
     return {one.data.name: one.trials for one in searches}
@@ -86,13 +93,14 @@ def _search_round(
     number: int,
     label: str,
     path: Path | None,
+    propose_round: Proposer,
 ) -> None:
     """One round. Tasks whose trials are already stored are included (read from the file) but add nothing."""
     search, prune = recipe.search, recipe.prune
     first, space = number * search.lanes, search_space(prune) if search.rounds else {}
-    proposals = []
+    proposals: list[Parameters] = []
     for one in searches:
-        proposals += next_round(space, one.trials.trials[:first], search, one.proposed_for(recipe))
+        proposals += propose_round(space, one.trials.trials[:first], search, one.proposed_for(recipe))
     numbers = np.arange(first, first + search.lanes)
     model, train = subject.model, [one.data.train for one in searches]
     lanes = Lane(
