@@ -3,8 +3,8 @@
 python -m experiments.ties --config=experiments/configs/ties.py
 
 The quickstart's sparse model, for fewer steps and without positions, as in the paper: those that are added
-are dense, so that no row of this repository's other models has a tie. Minutes a model on a busy core. It may be stopped at any time;
-the same command continues. size=tiny checks in a minute that everything works.
+are dense, so that no row of this repository's other models has a tie. Minutes a model on a busy core. It may
+be stopped at any time; the same command continues. size=tiny checks in a minute that everything works.
 """
 
 from ml_collections import ConfigDict
