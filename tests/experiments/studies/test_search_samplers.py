@@ -245,7 +245,7 @@ def test_the_table_has_ratios_over_tasks_that_both_reach(tmp_path):
 
 
 def test_the_config_makes_what_the_study_asks_for():
-    for size in ("full", "tiny"):
+    for size in ("quickstart", "tiny"):
         given = config.get_config(f"size={size}").to_dict()
         prune = from_mapping(PruneConfig, given["pruning"], "pruning")
         Recipe(prune, from_mapping(SearchConfig, given["search"], "search"))
