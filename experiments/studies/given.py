@@ -13,14 +13,14 @@ from sparse_jax.tasks.task import Task
 
 
 def given_circuits(
-    model: str, paths: Sequence[str], tasks: Sequence[str]
+    model: str, paths: Sequence[str] | None, tasks: Sequence[str]
 ) -> tuple[Model, list[Circuit], list[Task]]:
     """The model in `model`, the circuits in the files `paths`, and their tasks.
 
     tasks: one for each circuit, or none: then the ones that the files name. Raises InputError for no file,
     another number of tasks, a circuit of another model and an unknown task.
     """
-    require(len(paths) > 0, "--circuit", paths, "one or more files")
+    paths = _files(paths)
     require(len(tasks) in (0, len(paths)), "--tasks", tasks, "one for each circuit, or none")
     loaded = load_model(model)
     circuits = [load_circuit(path, loaded) for path in paths]
@@ -28,8 +28,16 @@ def given_circuits(
     return loaded, circuits, [find_task(name) for name in chosen]
 
 
-def names_of_results(paths: Sequence[str]) -> list[str]:
-    """What results are called: the files' names without suffix. Raises InputError if two are the same."""
-    names = [user_path(path).stem for path in paths]
+def names_of_results(paths: Sequence[str] | None) -> list[str]:
+    """What results are called: the files' names without suffix.
+
+    Raises InputError for no file, and if two names are the same.
+    """
+    names = [user_path(path).stem for path in _files(paths)]
     require(len(set(names)) == len(names), "--circuit", names, "files with different names")
     return names
+
+
+def _files(paths: Sequence[str] | None) -> Sequence[str]:
+    require(bool(paths), "--circuit", paths, "one or more files")
+    return paths or ()

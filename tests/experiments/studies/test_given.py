@@ -25,8 +25,11 @@ def test_tasks_are_those_of_the_files_or_the_ones_that_are_given():
 
 
 def test_what_is_wrong_is_named():
-    with pytest.raises(InputError, match="^--circuit: .* valid: one or more files"):
-        given_circuits(SPARSE, [], [])
+    for nothing in ([], None):  # a flag that is not given is None
+        with pytest.raises(InputError, match="^--circuit: .* valid: one or more files"):
+            given_circuits(SPARSE, nothing, [])
+        with pytest.raises(InputError, match="^--circuit: .* valid: one or more files"):
+            names_of_results(nothing)
     with pytest.raises(InputError, match="^--tasks: .* valid: one for each circuit, or none"):
         given_circuits(SPARSE, CIRCUITS, ["for_while"])
     with pytest.raises(InputError, match="^circuit: it belongs to model"):
