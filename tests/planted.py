@@ -18,6 +18,7 @@ from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
 from sparse_jax.models.model import Model
+from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.pair import Pair
@@ -39,6 +40,16 @@ CONFIG = ModelConfig(
     bigram="none",
 )
 CIRCUIT = (("mlp_in", 0), ("mlp_neuron", 3), ("mlp_out", 1))
+# Prunes the planted model down to its circuit, in a second.
+PRUNE = PruneConfig(
+    steps=60,
+    pairs_per_step=4,
+    train_pairs=8,
+    validation_pairs=4,
+    test_pairs=4,
+    learning_rate=0.02,
+    k_coef=0.01,
+)
 
 
 def planted_params():

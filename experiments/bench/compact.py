@@ -7,14 +7,12 @@ FLOPs are what XLA counts in the program of four prompts, where nothing is run i
 CPU core.
 """
 
-import json
-
 import jax
 import jax.numpy as jnp
 from absl import flags
 
 from experiments import command
-from experiments.bench.timing import interleaved, shown
+from experiments.bench.timing import interleaved, print_row
 from experiments.flag_types import path_flag
 from sparse_jax.circuits.applied import circuit_hooks, values_of
 from sparse_jax.circuits.graph import load_circuit
@@ -71,8 +69,7 @@ def measured(name: str) -> dict[str, object]:
 def main() -> None:
     """Prints a line for each circuit."""
     for name in CHOSEN.value:
-        row = shown(measured(name))
-        print(json.dumps({**row, "device": jax.devices()[0].device_kind}), flush=True)
+        print_row(measured(name))
 
 
 if __name__ == "__main__":

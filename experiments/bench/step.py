@@ -7,13 +7,10 @@ of the projection and of AbsTopK are differences between variants. `foreign_load
 other processes kept busy (measure again if it is not near 0). XL is for a GPU.
 """
 
-import json
-
-import jax
 from absl import flags
 
 from experiments import command
-from experiments.bench.timing import shown
+from experiments.bench.timing import print_row
 from experiments.bench.train_steps import SIZES, step_rows
 from sparse_jax.inputs import require_choice
 
@@ -27,7 +24,7 @@ def main() -> None:
         require_choice("--sizes", name, SIZES)
     for name in NAMES.value:
         for row in step_rows(name, SIZES[name], REPEATS.value):
-            print(json.dumps({**shown(row), "device": jax.devices()[0].device_kind}), flush=True)
+            print_row(row)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Best times of repeated calls, and the speed of a large matrix product for comparison."""
 
+import json
 import os
 import statistics
 import time
@@ -64,6 +65,11 @@ def matmul_gflops(repeats: int = 8, dtype: str = "float32") -> tuple[float, floa
     jax.block_until_ready(product(square, square))
     seconds = best(lambda: product(square, square), repeats)
     return tuple(2e-9 * size**3 / value for value in seconds)
+
+
+def print_row(row: Mapping[str, object]) -> None:
+    """A line of JSON: the row as `shown`, and the device that it was measured on."""
+    print(json.dumps({**shown(row), "device": jax.devices()[0].device_kind}), flush=True)
 
 
 def shown(row: Mapping[str, object]) -> dict[str, object]:

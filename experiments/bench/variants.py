@@ -6,15 +6,13 @@ Each variant closes another unit of a stored circuit, as elimination does. One J
 ways are run alternately, compiled before. Half a minute on one CPU core.
 """
 
-import json
 from unittest import mock
 
-import jax
 import numpy as np
 from absl import flags
 
 from experiments import command
-from experiments.bench.timing import interleaved, shown
+from experiments.bench.timing import interleaved, print_row
 from experiments.flag_types import path_flag
 from sparse_jax.circuits import narrowing
 from sparse_jax.circuits.graph import load_circuit
@@ -65,8 +63,7 @@ def measured(name: str) -> dict[str, object]:
 def main() -> None:
     """Prints a line for each circuit."""
     for name in CHOSEN.value:
-        row = shown(measured(name))
-        print(json.dumps({**row, "device": jax.devices()[0].device_kind}), flush=True)
+        print_row(measured(name))
 
 
 if __name__ == "__main__":

@@ -14,19 +14,19 @@ BOUNDS = ((0.05, 3.0), (0.1, 5.0), (0.01, 5.0), (0.1, 1.5))
 class Kernel(NamedTuple):
     """Matern 3/2 with standard deviation `smooth` and a `length`, plus a linear part, plus noise.
 
-    slope, noise: standard deviations of the slope along each input, and of an observation.
+    linear, noise: standard deviations of the weight of each input, and of an observation.
     """
 
     smooth: float
     length: float
-    slope: float
+    linear: float
     noise: float
 
     def covariance(self, a_NxD: np.ndarray, b_MxD: np.ndarray) -> np.ndarray:
         """Covariances [N, M] of the function without noise."""
         distance = np.linalg.norm(a_NxD[:, None] - b_MxD[None], axis=-1)
         scaled = np.sqrt(3) * distance / self.length
-        return self.smooth**2 * (1 + scaled) * np.exp(-scaled) + self.slope**2 * a_NxD @ b_MxD.T
+        return self.smooth**2 * (1 + scaled) * np.exp(-scaled) + self.linear**2 * a_NxD @ b_MxD.T
 
 
 class GaussianProcess(NamedTuple):
@@ -48,7 +48,7 @@ class GaussianProcess(NamedTuple):
         """Means and standard deviations [M] of the function, without the noise of an observation."""
         across = self.kernel.covariance(self.x_NxD, x_MxD)
         solved = linalg.solve_triangular(self.factor_NxN, across, lower=True)
-        prior = self.kernel.smooth**2 + self.kernel.slope**2 * (x_MxD**2).sum(axis=1)
+        prior = self.kernel.smooth**2 + self.kernel.linear**2 * (x_MxD**2).sum(axis=1)
         variance = prior - (solved**2).sum(axis=0)
         return across.T @ self.weights_N, np.sqrt(np.maximum(variance, 1e-12))
 

@@ -124,7 +124,7 @@ def draw_losses(found: Mapping[str, Predictions], path: Path) -> None:
     counts = axes.hexbin(
         one.losses_WxT.ravel(), other.losses_WxT.ravel(), gridsize=60, bins="log", mincnt=1, cmap="Blues"
     )
-    axes.axline((0, 0), slope=1, color="gray", linewidth=1, linestyle="--")
+    axes.axline((0, 0), (1, 1), color="gray", linewidth=1, linestyle="--")
     axes.set(xlabel=f"loss of a token, {first} (nats)", ylabel=f"loss of the same token, {second} (nats)")
     figure.colorbar(counts, label="tokens")
     save_figure(figure, path)

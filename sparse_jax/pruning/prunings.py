@@ -68,8 +68,8 @@ def prunings(model: Model, circuit: Circuit, folder: str | os.PathLike | None = 
     default, the one beside the circuit's file, found by its hash. Lanes without a search (`search=0`) are
     only judged until the first reaches the target, so there is none to show.
 
-    Raises InputError for a circuit of another model, a folder that is not a search for the circuit's task, or
-    is one in another model, and without a folder if the circuit's file has no search beside it.
+    Raises InputError for a circuit of another model, a folder that is not a search for the circuit's task at
+    its target, or is one in another model, and without a folder if no search is beside the circuit's file.
     """
     values = values_of(model, circuit)  # refuses a circuit of another model
     require("pruning" in circuit.provenance, "circuit", "no settings", "one that was found by pruning")
@@ -86,9 +86,12 @@ def prunings(model: Model, circuit: Circuit, folder: str | os.PathLike | None = 
     trials = Trials(path)
     prune = from_mapping(PruneConfig, {"swaps": False, **circuit.provenance["pruning"]}, "pruning")
     carried, target = carried_values(prune, values), circuit.losses["target"]
-    found = []
-    for trial in (one for one in trials.trials if one.outcomes):
-        outcome = min(trial.outcomes, key=lambda one: abs(one.target - target))
+    judged, found = [one for one in trials.trials if one.outcomes], []
+    targets = sorted({outcome.target for trial in judged for outcome in trial.outcomes})
+    valid = f"a search at the circuit's target {target:g}"
+    require(not judged or target in targets, "folder", f"{path}, at {targets}", valid)
+    for trial in judged:
+        outcome = trial.at(target)
         nodes: tuple[Node, ...] = ()
         edges: tuple[Edge, ...] = ()
         if outcome.loss is not None:

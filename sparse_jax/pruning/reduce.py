@@ -146,7 +146,7 @@ def _confirmed(
         missed_by = float(other.bound(losses_M[None])[0]) - target
         aim = max(aim - max(missed_by, STRICTER * target), aim / 2)
         if missed_by <= 0 or not reduced.reached or aim < STRICTEST * target:
-            is_within = own.bound(own.losses(reduced.gates)[None])[0] <= target
+            is_within = reduced.reached or own.bound(own.losses(reduced.gates)[None])[0] <= target
             reached = bool(is_within and missed_by <= 0)
             return reduced._replace(target=target, reached=reached, confirmation=other.summary(losses_M))
         reduced = reduced_to(aim)

@@ -30,7 +30,6 @@ from sparse_jax.models.means import (
     training_windows,
 )
 from sparse_jax.pruning import search as searching
-from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.extract import circuit_of
 from sparse_jax.pruning.prune import TaskBeyondModelError, prune_tasks
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
@@ -40,18 +39,10 @@ from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import TaskData, task_data
 from sparse_jax.tasks.metrics import binary_loss
 from sparse_jax.trees import fingerprint
+from tests import planted
 from tests.planted import CIRCUIT, CONFIG, Planted, planted_model
 
-PRUNE = PruneConfig(
-    steps=200,
-    pairs_per_step=4,
-    train_pairs=8,
-    validation_pairs=4,
-    test_pairs=4,
-    learning_rate=0.004,
-    k_coef=0.01,
-    mean_windows=8,
-)
+PRUNE = dataclasses.replace(planted.PRUNE, steps=200, learning_rate=0.004, mean_windows=8)
 
 
 @pytest.fixture(scope="module")

@@ -10,25 +10,16 @@ from sparse_jax.circuits.edges import count_edges
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.inputs import InputError
-from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.prunings import prunings
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.store import search_of
 from sparse_jax.pruning.task_data import task_data
 from sparse_jax.pruning.trials import Outcome, Trials
+from tests import planted
 from tests.planted import CONFIG, Planted, planted_model
 
-PRUNE = PruneConfig(
-    steps=60,
-    pairs_per_step=4,
-    train_pairs=8,
-    validation_pairs=4,
-    test_pairs=4,
-    learning_rate=0.02,
-    k_coef=0.01,
-    mean_windows=8,
-)
+PRUNE = dataclasses.replace(planted.PRUNE, mean_windows=8)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +90,10 @@ def test_what_is_no_search_of_the_circuit_is_named(model, kept, tmp_path):
     with pytest.raises(InputError, match=r"^folder: 'planted' is not valid; valid: a search for 'other'"):
         other = dataclasses.replace(circuit, provenance={**circuit.provenance, "task": "other"})
         prunings(model, other, folder)
+    target = circuit.losses["target"]
+    at_another = dataclasses.replace(circuit, losses={**circuit.losses, "target": target + 0.1})
+    with pytest.raises(InputError, match=rf"^folder: .* at \[{target}\]' .*'s target {target + 0.1:g}"):
+        prunings(model, at_another, folder)
     trials = Trials(folder).trials
     lines = json.loads(json.dumps([dataclasses.asdict(trial) for trial in trials]))
     lines[1]["outcomes"][0]["edges"] += 1

@@ -7,7 +7,6 @@ import pytest
 
 from sparse_jax.model.sites import node_shapes
 from sparse_jax.pruning import search as searching
-from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.proposals import search_space
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.search import search_tasks
@@ -15,17 +14,10 @@ from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
 from sparse_jax.pruning.task_data import task_data
 from sparse_jax.pruning.trials import Outcome, next_round
+from tests import planted
 from tests.planted import CONFIG, Planted, planted_model
 
-PRUNE = PruneConfig(
-    steps=20,
-    pairs_per_step=4,
-    train_pairs=8,
-    validation_pairs=4,
-    test_pairs=4,
-    learning_rate=0.02,
-    k_coef=0.01,
-)
+PRUNE = dataclasses.replace(planted.PRUNE, steps=20)
 LANES = 2
 
 

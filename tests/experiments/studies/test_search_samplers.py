@@ -49,7 +49,7 @@ QUICK = {
 
 
 def test_a_posterior_is_that_of_two_points_by_hand():
-    kernel = Kernel(smooth=2.0, length=0.5, slope=3.0, noise=0.5)
+    kernel = Kernel(smooth=2.0, length=0.5, linear=3.0, noise=0.5)
     x, y, new = np.array([[0.1], [0.4]]), np.array([1.0, -2.0]), np.array([[0.2]])
 
     def k(a, b):
@@ -72,7 +72,7 @@ def test_a_posterior_is_that_of_two_points_by_hand():
 def test_fitting_finds_what_points_were_drawn_from():
     rng = np.random.default_rng(0)
     x = rng.uniform(-0.5, 0.5, (60, 2))
-    truth = Kernel(smooth=0.8, length=0.3, slope=1.0, noise=0.2)
+    truth = Kernel(smooth=0.8, length=0.3, linear=1.0, noise=0.2)
     covariance = truth.covariance(x, x) + truth.noise**2 * np.eye(60)
     y = np.linalg.cholesky(covariance) @ rng.normal(size=60)
     found = fit(x, y)

@@ -16,7 +16,6 @@ from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.models.model import Model
 from sparse_jax.pruning import prune, search
-from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.recipe import SearchConfig
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
@@ -24,17 +23,8 @@ from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.config import RunConfig, TrainConfig
 from sparse_jax.training.optimizer import OptimizerConfig
-from tests.planted import CIRCUIT, CONFIG, planted_pairs, planted_params
+from tests.planted import CIRCUIT, CONFIG, PRUNE, planted_pairs, planted_params
 
-PRUNE = PruneConfig(
-    steps=60,
-    pairs_per_step=4,
-    train_pairs=8,
-    validation_pairs=4,
-    test_pairs=4,
-    learning_rate=0.02,
-    k_coef=0.01,
-)
 PLAN = Plan(
     StudyConfig(targets=(0.1, 0.4), headline=0.1, edge_targets=(0.1,), edge_lanes=2, rankings=("random",)),
     SearchConfig(lanes=2, rounds=2, targets=(0.1,)),
