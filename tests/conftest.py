@@ -10,6 +10,7 @@ JAX_COMPILATION_CACHE_DIR  where programs are kept (default: a folder that goes 
 """
 
 import atexit
+import ctypes
 import gc
 import os
 import shutil
@@ -77,10 +78,12 @@ def forgotten_programs():
 
 
 def pytest_runtest_teardown():
-    """A large module's programs are dropped on the way too. They are in cycles, which Python finds late."""
+    """A large module's programs are dropped on the way too."""
     if psutil.Process().memory_info().rss > FULL:
         jax.clear_caches()
-        gc.collect()
+        gc.collect()  # programs are in cycles, which Python finds late
+        if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # of Linux, which keeps freed memory otherwise
+            libc.malloc_trim(0)
 
 
 @pytest.fixture

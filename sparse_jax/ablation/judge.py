@@ -117,9 +117,8 @@ class Judge:
         """Everything that is judged; the pairs with as few tokens as possible."""
         count = len(self.pairs.tokens)
         numbers = [self.draws if is_drawn(kind) else 1 for kind in self.kinds]
-        # kinds take turns, so that a variant that fails under one of them is noticed early
         each = [(kind, number) for kind, most in enumerate(numbers) for number in range(most)]
-        rows = [(pair, *one) for pair in range(count) for one in each]
+        rows = [(pair, *one) for one in each for pair in range(count)]
         pair_M, kind_M, number_M = np.array(rows, np.int32).T
         if self.order is not None:
             pair_M, kind_M, number_M = (column[self.order] for column in (pair_M, kind_M, number_M))
@@ -168,25 +167,20 @@ class Judge:
         Variant c additionally closes all units with a rank in [closed[c, 0], closed[c, 1]).
         ranks: whole numbers in the shapes of the gates; gates with a negative rank, or without one, keep
         their values. [k, n) leaves only the k best of n, [i, i + 1) all but number i, [0, m) all but the
-        first m. Losses are never negative, so a row is abandoned as soon as the items so far prove a mean
-        above `limit` under one of the kinds; it is then set to inf, as it is for NaN.
+        first m. Losses are never negative, so a row is abandoned as soon as the items so far prove a bound
+        above `limit`; it is then set to inf, as it is for NaN.
         """
         alive = _open_in_any(gates, ranks, closed_Cx2)
         widths = self._widths(alive)
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         untouched = {key: jnp.full(gate.shape, -1, jnp.int32) for key, gate in gates.items()}
         ranks = {**untouched, **{key: jnp.asarray(rank, jnp.int32) for key, rank in ranks.items()}}
-        kind_M = self.items.kind
-        each = np.bincount(kind_M)
-        losses = np.zeros((len(closed_Cx2), len(kind_M)))
-        totals = np.zeros((len(closed_Cx2), len(each)))
+        losses = np.zeros((len(closed_Cx2), len(self.items.kind)))
         left = np.arange(len(closed_Cx2))
         for batch in self._batches(PAIRS):
             found = self._run(gates, ranks, closed_Cx2[left], batch, alive, widths)[:, : len(batch.places)]
-            found = np.where(np.isnan(found), np.inf, found)
-            losses[np.ix_(left, batch.places)] = found
-            totals[left, batch.kind] += found.sum(axis=1)
-            hopeless = (totals[left] > limit * each).any(axis=1)
+            losses[np.ix_(left, batch.places)] = np.where(np.isnan(found), np.inf, found)
+            hopeless = self._least_bound(losses[left]) > limit
             losses[left[hopeless]] = np.inf
             left = left[~hopeless]
         return losses
@@ -194,6 +188,17 @@ class Judge:
     def bound(self, losses_CxM: np.ndarray) -> np.ndarray:
         """What is compared with a target, for each row: mean + confidence * its error, of the worst kind."""
         return self._bounds(*self._figures(losses_CxM)).max(axis=1)
+
+    def _least_bound(self, losses_CxM: np.ndarray) -> np.ndarray:
+        """A number [C] that `bound` cannot be below, whatever the losses are that are still 0.
+
+        The bound of one kind is a convex function of its losses. So where it falls with none of them at this
+        point, it is nowhere lower for larger losses. Its derivative by one of n losses of 0 is not negative
+        if error * (n - 1) >= confidence * mean; otherwise the mean alone is certain.
+        """
+        means, errors = (np.nan_to_num(figures, nan=0.0) for figures in self._figures(losses_CxM))
+        grows = errors * (len(self.pairs.tokens) - 1) >= self.confidence * means
+        return np.where(grows, self._bounds(means, errors), means).max(axis=1)
 
     def summary(self, losses_M: np.ndarray) -> Estimate:
         """The mean loss over pairs and its standard error, of the kind with the largest bound."""
@@ -234,8 +239,13 @@ class Judge:
         return found
 
     def hardest_first(self, gates: Gates) -> "Judge":
-        """The same items by falling loss under `gates`, so that failing variants are abandoned sooner."""
-        falling = np.argsort(-self.losses(gates), kind="stable")
+        """The same items by falling loss under `gates`, so that failing variants are abandoned sooner.
+
+        The kinds follow each other, that with the largest bound first.
+        """
+        losses_M = self.losses(gates)
+        bound_K = self._bounds(*self._figures(losses_M[None]))[0]
+        falling = np.lexsort((-losses_M, -bound_K[self.items.kind]))
         order = falling if self.order is None else self.order[falling]
         return dataclasses.replace(self, order=order)
 
@@ -270,7 +280,7 @@ class Judge:
         return batch.draws if gates else batch.draws._replace(donor=None)
 
     def _batches(self, size: int) -> Iterator[Batch]:
-        """Batches of `size` items; the kinds take turns, as in the order of the items."""
+        """Batches of `size` items of one kind, in the order of their first items."""
         begun = []
         for kind in range(len(self.kinds)):
             own = np.flatnonzero(self.items.kind == kind)

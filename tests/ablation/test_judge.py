@@ -43,16 +43,32 @@ def test_more_variants_than_a_call_takes_and_no_variant_at_all():
     assert noisy().variants(gates, ranks, many[:0]).shape == (0, PAIRS)
 
 
-def test_rows_are_given_up_exactly_where_the_mean_is_above_the_limit():
+@pytest.mark.parametrize("confidence", [0.0, 1.64])
+def test_rows_are_given_up_exactly_where_the_bound_is_above_the_limit(confidence):
     gates = random_gates(1)
+    judge = dataclasses.replace(noisy(), confidence=confidence)
     closed = np.stack([np.arange(30), np.full(30, 1000)], axis=1)
-    full = noisy().variants(gates, ranked(gates), closed)
-    limit = float(np.median(full.mean(axis=1)))
-    found = noisy().variants(gates, ranked(gates), closed, limit)
-    below = full.mean(axis=1) <= limit
+    full = judge.variants(gates, ranked(gates), closed)
+    limit = float(np.median(judge.bound(full)))
+    found = judge.variants(gates, ranked(gates), closed, limit)
+    below = judge.bound(full) <= limit
     assert 0 < below.sum() < 30
     np.testing.assert_array_equal(found[below], full[below])
     assert np.isinf(found[~below].mean(axis=1)).all()
+
+
+def test_no_losses_that_are_still_unknown_lower_the_bound_that_gives_a_row_up():
+    rng, judge = np.random.default_rng(0), strict("mean+resample", draws=2, confidence=1.64)
+    tight = 0
+    for share in (0.05, 0.4, 0.9, 1.0):
+        # losses that are nearly the same are where more of them may lower the bound
+        known = np.where(rng.random((200, len(judge.items.kind))) < share, rng.uniform(0.9, 1, (200, 1)), 0)
+        least = judge._least_bound(known)
+        for rest in (0.0, 1e-3, 0.5, 1.0, 3.0):
+            drawn = np.where(known > 0, known, rest * rng.random(known.shape))
+            assert (judge.bound(drawn) >= least - 1e-12).all()
+        tight += (least > judge._figures(known)[0].max(axis=1)).sum()
+    assert tight > 200
 
 
 def test_a_loss_that_is_no_number_counts_as_infinite():
@@ -124,11 +140,13 @@ def test_the_worst_kind_decides_with_its_error_added_and_a_row_above_the_limit_u
     assert np.isfinite(judge.variants(gates, {}, none, worst.mean + 1e-3)).all()
 
 
-def test_hardest_first_keeps_every_items_draw():
-    gates, judge = random_gates(1), strict("resample+stochastic", draws=2)
+def test_hardest_first_begins_with_the_worst_kind_and_keeps_every_items_draw():
+    gates, judge = random_gates(1), strict("stochastic+resample", draws=2)
     other = judge.hardest_first(random_gates(2)).hardest_first(gates)
-    losses = other.losses(gates)
-    assert (np.diff(losses) <= 1e-5).all()
+    losses, kind = other.losses(gates), other.items.kind
+    means = [losses[kind == number].mean() for number in range(2)]
+    assert means[0] < means[1] and (np.diff(kind) <= 0).all() and set(judge.items.kind[:PAIRS]) == {0}
+    assert all((np.diff(losses[kind == number]) <= 1e-5).all() for number in range(2))
     np.testing.assert_allclose(np.sort(losses), np.sort(judge.losses(gates)), atol=1e-5)
     assert other.by_kind(losses)["resample"].mean == pytest.approx(
         judge.by_kind(judge.losses(gates))["resample"].mean
