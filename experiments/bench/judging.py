@@ -1,0 +1,99 @@
+"""What it costs to reduce trained gates to a circuit, by phase and kind of ablation. One JSON line per phase.
+
+python -m experiments.bench.judging --task=for_while
+
+The gates are trained as in `experiments.faithfulness`, then discretized and eliminated twice; the second time
+counts, in which nothing is compiled. `run` are pairs that were run under a variant of the gates, `of` those
+that would be if no variant were given up. Two minutes and more on one CPU core.
+"""
+
+import collections
+import time
+
+import numpy as np
+from absl import flags
+
+from experiments import command
+from experiments.bench.timing import print_row
+from experiments.configs.sections import small_pair_pruning
+from experiments.flag_types import path_flag
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.inputs import from_mapping
+from sparse_jax.models.formats import load_model
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.discretize import best_of_lanes
+from sparse_jax.pruning.eliminate import eliminate
+from sparse_jax.pruning.lanes import make_lanes, optimize_gates
+from sparse_jax.pruning.reduce import working_lanes
+from sparse_jax.pruning.subject import prepare_subject
+from sparse_jax.pruning.task_data import task_data
+from sparse_jax.tasks.find import find_task
+
+MODEL = path_flag("model", "experiments/results/small/sparse", "a model")
+TASK = flags.DEFINE_string("task", "for_while", "a task")
+ABLATION = flags.DEFINE_string("ablation", "mean+resample+stochastic", "kinds joined with +")
+CONFIDENCE = flags.DEFINE_float("confidence", 1.64, "standard errors added to a loss", lower_bound=0)
+
+
+class Counting(Judge):
+    """A judge that counts the pairs that it runs, and their seconds, by kind of ablation."""
+
+    def _run(self, gates, ranks, closed_Cx2, batch, *given):
+        begun = time.perf_counter()
+        losses = super()._run(gates, ranks, closed_Cx2, batch, *given)
+        kind = self.kinds[batch.kind]
+        SECONDS[kind] += time.perf_counter() - begun
+        RUN[kind] += losses.size
+        return losses
+
+    def variants(self, gates, ranks, closed_Cx2, limit=np.inf):
+        OF.update({kind: len(closed_Cx2) * len(self.pairs.tokens) for kind in self.kinds})
+        return super().variants(gates, ranks, closed_Cx2, limit)
+
+
+SECONDS: collections.Counter = collections.Counter()
+RUN: collections.Counter = collections.Counter()
+OF: collections.Counter = collections.Counter()
+
+
+def main() -> None:
+    """Prints a line for each phase."""
+    settings = small_pair_pruning(ablation=ABLATION.value, confidence=CONFIDENCE.value)
+    prune = from_mapping(PruneConfig, settings, "pruning")
+    model = load_model(MODEL.value)
+    subject = prepare_subject(model, prune)
+    data = task_data(find_task(TASK.value), model.require_tokenizer(), model.config.context, prune)
+    found = optimize_gates(
+        model.config, prune, model.params, subject.values, [data.train], make_lanes(prune), "bench judging"
+    )
+    plain, target = subject.judge(data.validation, prune), prune.target_loss
+    judge = Counting(**{name: getattr(plain, name) for name in plain.__dataclass_fields__})
+
+    def discretized():
+        return best_of_lanes(judge, working_lanes(found), (target,))[0].found.gates
+
+    def eliminated():
+        return eliminate(judge, gates, gates, target, prune.tied_qk).gates
+
+    gates = discretized()
+    eliminated()
+    for phase in (discretized, eliminated):
+        for counter in (SECONDS, RUN, OF):
+            counter.clear()
+        begun = time.perf_counter()
+        left = phase()
+        row = {
+            "phase": phase.__name__,
+            "model": str(MODEL.value),
+            "task": TASK.value,
+            "open": int(sum(np.count_nonzero(gate) for gate in left.values())),
+            "seconds": time.perf_counter() - begun,
+            **{f"{name}_seconds": seconds for name, seconds in SECONDS.items()},
+            **{f"{name}_run": RUN[name] for name in RUN},
+            **{f"{name}_of": OF[name] for name in OF},
+        }
+        print_row(row)
+
+
+if __name__ == "__main__":
+    command.run(main)
