@@ -13,7 +13,7 @@ import numpy as np
 from sparse_jax.ablation.adversary import How, attacked
 from sparse_jax.ablation.constants import hold
 from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs
-from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, kinds_of
+from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, is_replaced, kinds_of
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, only_between_open
 from sparse_jax.circuits.narrowing import Widths, fitting_widths, narrow_model
@@ -23,7 +23,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import Estimate
-from sparse_jax.tasks.packing import Pairs, shortest
+from sparse_jax.tasks.packing import Pairs, positions_of, shortest
 from sparse_jax.trees import Array, Arrays
 
 # The largest inputs of one call: they bound the memory, and rows can be abandoned only between calls.
@@ -310,8 +310,8 @@ class Judge:
         """The losses of the variants on a batch; `alive`, what is open in any of them, fits into `widths`."""
         together = 1 if jax.default_backend() == "cpu" else VARIANTS
         how = self._how(gates, batch.kind)
-        # only constants can be folded into biases
-        widths = widths if is_constant(how.kind) else None
+        # only what does not depend on the open nodes can be folded into biases
+        widths = widths if is_replaced(how.kind) else None
         run = _compiled(how, together, widths)
         alive = alive if widths else {}
         pairs, draws = batch.pairs, self._drawn(gates, batch)
@@ -351,7 +351,10 @@ def _compiled(how: How, together: int, widths: Widths | None):
     def run(params, means, constants, gates, ranks, pairs, draws, closed_Cx2, count, alive):
         # once for all variants
         ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
-        narrow = narrow_model(how.config, params, ablated.values, alive, widths) if widths else None
+        narrow = None
+        if widths:
+            visible = None if is_constant(how.kind) else positions_of(pairs).visible
+            narrow = narrow_model(how.config, params, ablated.values, alive, widths, visible)
 
         def fill_in(i, found_CxP):
             rows = jax.lax.dynamic_slice_in_dim(closed_Cx2, i * together, together)

@@ -54,6 +54,11 @@ def is_constant(ablation: str) -> bool:
     return ablation in CONSTANT_ABLATIONS
 
 
+def is_replaced(kind: str) -> bool:
+    """Whether closed nodes carry nothing of their own value, so that it need not be computed."""
+    return is_constant(kind) or kind in RESAMPLED
+
+
 def is_drawn(kind: str) -> bool:
     """Whether a kind depends on a random draw, so that several draws tell more than one."""
     return kind in RESAMPLED or kind == "stochastic"

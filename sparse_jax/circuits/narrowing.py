@@ -1,7 +1,8 @@
 """The matrices between the nodes of a model that may be open; all others are closed for good.
 
-A closed node that carries a constant adds a constant to what it feeds. That is folded into the biases of its
-targets, and its rows and columns are removed from the matrices. This is exact up to rounding.
+What a closed node carries, a constant or a given value for each token, does not depend on the open nodes,
+nor does what it adds to the nodes that it feeds. That is folded into their biases, once for all sets of open
+nodes that are run, and its rows and columns are removed from the matrices. This is exact up to rounding.
 """
 
 from typing import Any, NamedTuple
@@ -12,9 +13,10 @@ import numpy as np
 
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.model import sites
+from sparse_jax.model.attention import attend
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
-from sparse_jax.model.narrow import Narrow
+from sparse_jax.model.narrow import Narrow, OtherHeads
 
 # (matrix, sub-layer, its sources, its targets if only some of them have gradients)
 MATRICES = (
@@ -77,10 +79,18 @@ def fitting_widths(config: ModelConfig, alive: Gates) -> Widths | None:
     return None if found == full else found
 
 
-def narrow_model(config: ModelConfig, params: Params, ablated: Gates, alive: Gates, widths: Widths) -> Narrow:
+def narrow_model(
+    config: ModelConfig,
+    params: Params,
+    ablated: Gates,
+    alive: Gates,
+    widths: Widths,
+    visible: jax.Array | None = None,
+) -> Narrow:
     """The matrices between the nodes in `alive` [L, N], padded with others to `widths`.
 
-    ablated: [L, N] by site, what the nodes that are not chosen carry. The nodes alive must fit.
+    ablated: by site, what the nodes that are not chosen carry: [L, N], or [L, B, T, N] for the sequences that
+    will be run, whose tokens see what `visible` says (as in `attend`). The nodes alive must fit.
     """
     found = nodes_read(config, alive)
     chosen = {
@@ -90,7 +100,7 @@ def narrow_model(config: ModelConfig, params: Params, ablated: Gates, alive: Gat
     width = config.d_head
     channels = {**chosen, "heads": _channels(chosen["heads"], width)}
     left_out = {
-        source: jax.vmap(lambda value, rows: value.at[rows].set(0))(
+        source: jax.vmap(lambda value, rows: value.at[..., rows].set(0))(
             ablated["v" if source == "heads" else source], channels[source]
         )
         for source in chosen
@@ -103,12 +113,33 @@ def narrow_model(config: ModelConfig, params: Params, ablated: Gates, alive: Gat
             gradients[matrix] = jnp.take_along_axis(kernels[matrix], channels[target][:, None, :], axis=2)
         biases[matrix] = linear.get("bias", jnp.zeros_like(linear["kernel"][:, 0]))
         if source != "heads":
-            biases[matrix] += jnp.einsum("li,lio->lo", left_out[source], linear["kernel"])
-    carried = left_out["heads"][:, :, None] * params["layers"]["attn"]["out"]["kernel"]
+            biases[matrix] = _plus(biases[matrix], left_out[source], linear["kernel"])
+    attention = params["layers"]["attn"]
+    if visible is not None:
+        others = _unchosen_heads(config, attention, ablated, channels["heads"], visible)
+        biases["out"] = _plus(biases["out"], others, attention["out"]["kernel"])
+        return Narrow(chosen, kernels, gradients, biases)
+    carried = left_out["heads"][:, :, None] * attention["out"]["kernel"]
     heads = (config.n_layers, config.n_heads, width)
     scores = (ablated["q"] * ablated["k"]).reshape(heads).sum(axis=-1) * width**-0.5
     constants = carried.reshape(*heads, -1).sum(axis=2)
-    return Narrow(chosen, kernels, gradients, biases, constants, scores)
+    return Narrow(chosen, kernels, gradients, biases, OtherHeads(constants, scores))
+
+
+def _plus(bias_LxO: jax.Array, value: jax.Array, kernel_LxIxO: jax.Array) -> jax.Array:
+    """bias + value @ kernel in every layer, [L, O] or [L, B, T, O] as the value."""
+    product = jnp.einsum("l...i,lio->l...o", value, kernel_LxIxO)
+    return product + bias_LxO.reshape(len(bias_LxO), *[1] * (product.ndim - 2), -1)
+
+
+def _unchosen_heads(config: ModelConfig, attention, ablated: Gates, chosen_LxC, visible) -> jax.Array:
+    """The outputs [L, B, T, H*K] of heads whose queries, keys and values are all given; 0 for chosen ones."""
+
+    def of_layer(q, k, v, sink, chosen_C):
+        return attend(q, k, v, sink, config.d_head, visible).at[..., chosen_C].set(0)
+
+    given = (*(ablated[site] for site in ("q", "k", "v")), attention.get("sink"), chosen_LxC)
+    return jax.lax.map(lambda layer: of_layer(*layer), given)
 
 
 def _channels(heads_LxJ: jax.Array, width: int) -> jax.Array:

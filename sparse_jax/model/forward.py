@@ -36,8 +36,8 @@ def forward(
     [B, V] ([B, A, V]). If hooks have no patches, additions or captures in the layers, the last layer's
     queries, outputs and MLP are then computed for those tokens alone. With `branches` each sequence is two
     texts with a common beginning. With `narrow` the layer nodes that it leaves out are closed, whatever their
-    gates say; hooks must then give gates of all layer sites and ablation values [L, N], and patches,
-    additions and captures there are refused. `stream` are the shardings of the residual stream, see
+    gates say; hooks must then give gates of all layer sites and the ablation values that it is made with, and
+    patches, additions and captures there are refused. `stream` are the shardings of the residual stream, see
     `Transformer`. Captured values are [L, B, T, N] ([B, T, N] at `embed` and `final_resid`; at the latter,
     with `at_B`, only those positions; "pattern" is [L, B, H, T, T]). Pure; jit it with `config` closed over.
 

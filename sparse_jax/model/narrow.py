@@ -1,10 +1,11 @@
-"""A layer's forward pass on some of its nodes; the others are closed for good and carry constants.
+"""A layer's forward pass on some of its nodes; the others are closed for good, with given values.
 
 The values are those of the full model with those nodes closed. All channels compete in AbsTopK, so the
 products still compute all outputs; but they read few channels, attention has few heads, and gradients are
 computed only for the chosen channels.
 """
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -26,6 +27,18 @@ TARGET_BYTES = 8
 
 
 @struct.dataclass
+class OtherHeads:
+    """Heads that are not chosen, whose channels carry constants.
+
+    constants: [H, D], what a head adds to the stream, times the sum of its attention row; 0 for chosen ones.
+    scores: [H], the score of any query and key in it.
+    """
+
+    constants: jax.Array
+    scores: jax.Array
+
+
+@struct.dataclass
 class Narrow:
     """The chosen nodes of every layer, and the matrices between them (leading axis L everywhere).
 
@@ -34,17 +47,25 @@ class Narrow:
     mlp_out.
     kernels: for q, k, v, out, up, down, the rows of the chosen sources, with all columns.
     gradients: for q, k, v, up, the columns of `kernels` for the chosen targets.
-    biases: for all six, [N], including the contribution of the sources that are not chosen.
-    head_constants: [H, D], what a head that is not chosen adds to the stream, times the sum of its attention
-    row; 0 for the chosen ones. head_scores: [H], the score of any query and key in such a head.
+    biases: for all six, including the contribution of the sources that are not chosen: [N], or [B, T, N] if
+    these carry one value per token.
+    other_heads: of heads that are not chosen; None with values per token, where the bias of "out" has what
+    they add.
     """
 
     chosen: Arrays
     kernels: Arrays
     gradients: Arrays
     biases: Arrays
-    head_constants: jax.Array
-    head_scores: jax.Array
+    other_heads: OtherHeads | None = None
+
+    def at(self, at_BxA: jax.Array) -> "Narrow":
+        """For values [B, A, N] of some tokens of every sequence."""
+        biases = {
+            matrix: bias if jnp.ndim(bias) == 1 else take_tokens(bias, at_BxA)
+            for matrix, bias in self.biases.items()
+        }
+        return dataclasses.replace(self, biases=biases)
 
 
 class NarrowAttention(nn.Module):
@@ -62,7 +83,8 @@ class NarrowAttention(nn.Module):
         columns = (heads_J[:, None] * config.d_head + jnp.arange(config.d_head)).reshape(-1)
         k, v = (targets(config, site, site, x, hooks, own, columns) for site in ("k", "v"))
         if at_BxA is not None:
-            x, positions = take_tokens(x, at_BxA), positions.at(at_BxA)
+            x, hooks, positions = take_tokens(x, at_BxA), hooks.at(at_BxA), positions.at(at_BxA)
+            own = own.at(at_BxA)
         q = targets(config, "q", "q", x, hooks, own, columns)
         sink = self.get_variable("params", "sink") if config.attention_sink else None
         chosen_sink = None if sink is None else sink[heads_J]
@@ -72,7 +94,9 @@ class NarrowAttention(nn.Module):
             pattern = attention_pattern(q, k, chosen_sink, config.d_head, positions.visible)
             v = v.reshape(*v.shape[:-1], -1, config.d_head)
             y = jnp.einsum("bhts,bshk->bthk", pattern.astype(v.dtype), v).reshape(*q.shape)
-        y = product(y, own, "out") + other_heads(sink, own, positions.visible).astype(y.dtype)
+        y = product(y, own, "out")
+        if own.other_heads is not None:
+            y = y + other_heads(sink, own.other_heads, positions.visible).astype(y.dtype)
         return point(config, "attn_out", y, hooks, {})
 
 
@@ -104,19 +128,19 @@ def targets(config: ModelConfig, site: str, matrix: str, x, hooks: Hooks, own: N
     activation = ACTIVATION[config.activation] if site == "mlp_neuron" else _unchanged
     x = _targets(config.kept(site), activation, x, *kernels, columns_C)
     gates, ablated = (
-        {name: leaf[columns_C] for name, leaf in kind.items() if name == site}
+        {name: leaf[..., columns_C] for name, leaf in kind.items() if name == site}
         for kind in (hooks.gates, hooks.ablated)
     )
     return Hooks(gates, ablated).apply(site, x)
 
 
-def other_heads(sink_H: jax.Array | None, own: Narrow, visible_TxS: jax.Array) -> jax.Array:
+def other_heads(sink_H: jax.Array | None, own: OtherHeads, visible_TxS: jax.Array) -> jax.Array:
     """What the heads that are not chosen add, [T, D] or [B, T, D]; all their keys have the same score."""
     seen_Tx1 = jnp.sum(visible_TxS, axis=-1, dtype=jnp.float32)[..., None]
     if sink_H is None:
-        return jnp.ones_like(seen_Tx1) * own.head_constants.sum(axis=0)
-    row_sum_TxH = jax.nn.sigmoid(own.head_scores + jnp.log(seen_Tx1) - sink_H)
-    return row_sum_TxH @ own.head_constants
+        return jnp.ones_like(seen_Tx1) * own.constants.sum(axis=0)
+    row_sum_TxH = jax.nn.sigmoid(own.scores + jnp.log(seen_Tx1) - sink_H)
+    return row_sum_TxH @ own.constants
 
 
 @jax.custom_vjp
@@ -146,12 +170,15 @@ def _unchanged(x):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _targets(kept, activation, x, kernel, bias, gradients, columns_C):
-    """AbsTopK of activation(x @ kernel + bias), its chosen columns [..., C]; only x has gradients."""
+    """AbsTopK of activation(x @ kernel + bias), its chosen columns [..., C]; only x has gradients.
+
+    bias: [N], or [..., N] as the targets have it.
+    """
     return _targets_forward(kept, activation, x, kernel, bias, gradients, columns_C)[0]
 
 
 def _targets_forward(kept, activation, x, kernel, bias, gradients, columns_C):
-    def chosen(x_RxK):
+    def chosen(x_RxK, bias=bias):
         before = rows_times_matrix(x_RxK, kernel) + bias
         after = activation(before)
         stays = None if kept is None else abs_top_k_mask(after, kept)
@@ -162,9 +189,11 @@ def _targets_forward(kept, activation, x, kernel, bias, gradients, columns_C):
         return after, before, stays
 
     # nothing else reads the whole rows, so a CPU need not write them to memory
-    chunked = functools.partial(in_chunks, chosen, row_bytes=TARGET_BYTES * len(bias))
-    rows = x.reshape(-1, x.shape[-1])
-    found = jax.lax.platform_dependent(rows, cpu=lambda rows: chunked([rows]), default=chosen)
+    chunked = functools.partial(in_chunks, chosen, row_bytes=TARGET_BYTES * bias.shape[-1])
+    rows = [x.reshape(-1, x.shape[-1])]
+    if bias.ndim > 1:
+        rows.append(bias.reshape(-1, bias.shape[-1]))
+    found = jax.lax.platform_dependent(*rows, cpu=lambda *rows: chunked(rows), default=chosen)
     after, before, stays = jax.tree.map(lambda value: value.reshape(*x.shape[:-1], -1), found)
     return after, (before, stays, gradients)
 

@@ -43,6 +43,7 @@ class Block(nn.Module):
             delta = of_chosen(x, position, hooks, narrow, positions, at_BxA)
         if at_BxA is not None:
             x, hooks = take_tokens(x, at_BxA), hooks.at(at_BxA)
+            narrow = None if narrow is None else narrow.at(at_BxA)
             position = None if position is None else take_tokens(position, at_BxA)
         x = self._add(x, delta, "resid_mid", hooks, captured)
         if narrow is None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.model.positions import Branches
+from sparse_jax.model.positions import Branches, Positions, in_branches, in_order
 from sparse_jax.tasks.encode import EncodedPairs
 
 MULTIPLE = 8  # lengths are rounded up, so that few different shapes are ever compiled
@@ -34,6 +34,12 @@ class PackedPairs(NamedTuple):
 
 
 Pairs = EncodedPairs | PackedPairs
+
+
+def positions_of(pairs: Pairs) -> Positions:
+    """Where the tokens of the sequences stand that are run for these pairs, and what they see."""
+    length = pairs.tokens.shape[-1]
+    return in_branches(length, pairs.branches) if isinstance(pairs, PackedPairs) else in_order(length)
 
 
 def pack_pairs(pairs: EncodedPairs) -> PackedPairs:

@@ -142,10 +142,19 @@ def scaled_params(config):
 
 
 @pytest.mark.parametrize(
-    ("changes", "frozen"),
-    [({}, False), (WITHOUT_EXTRAS, True), (CONCATENATED, False), (LAYER_NORM, False)],
+    ("changes", "frozen", "ablation"),
+    [
+        ({}, False, "mean"),
+        ({}, True, "resample"),
+        (WITHOUT_EXTRAS, True, "mean"),
+        (WITHOUT_EXTRAS, False, "resample_position"),
+        (CONCATENATED, False, "mean"),
+        pytest.param(CONCATENATED, False, "resample", marks=pytest.mark.slow),
+        (LAYER_NORM, False, "mean"),
+        pytest.param(LAYER_NORM, False, "resample_text", marks=pytest.mark.slow),
+    ],
 )
-def test_a_judge_leaves_out_what_is_closed_in_all_variants(monkeypatch, changes, frozen):
+def test_a_judge_leaves_out_what_is_closed_in_all_variants(monkeypatch, changes, frozen, ablation):
     config = dataclasses.replace(BASE, **changes)
     rng = np.random.default_rng(4)
     pairs, alive = pairs_and_alive(config, 4, "mlp_out")
@@ -156,7 +165,14 @@ def test_a_judge_leaves_out_what_is_closed_in_all_variants(monkeypatch, changes,
     constant = np.full(shapes["mlp_neuron"], np.nan, np.float32)
     constant[0, np.flatnonzero(gates["mlp_neuron"][0] == 0)[0]] = 3
     judge = Judge(
-        config, scaled_params(config), ablated, pairs, frozen_norms=frozen, constants={"mlp_neuron": constant}
+        config,
+        scaled_params(config),
+        ablated,
+        pairs,
+        frozen_norms=frozen,
+        ablation=ablation,
+        text=np.random.default_rng(5).integers(1, 24, (7, 10)).astype(np.int32),
+        constants={"mlp_neuron": constant},
     )
     ranks = {site: np.where(gate > 0, np.arange(gate.shape[-1]), -1) for site, gate in gates.items()}
     closed = np.array([[0, 0], [1, 3], [2, 9]])
