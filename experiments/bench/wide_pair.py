@@ -27,7 +27,7 @@ from sparse_jax.training.config import RunConfig
 from sparse_jax.training.loop import train
 
 # Which dense model has the sparse one's loss is known once they are trained: width, width of a head, steps.
-DENSE = ((40, 10, 3950), (40, 10, 9000), (48, 12, 9000), (64, 16, 9000))
+DENSE = ((32, 8, 3090), (40, 10, 3950), (40, 10, 9000), (48, 12, 9000))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +93,10 @@ def wide_pair(folder: Path, size: str) -> Pair:
     changes = {"data.directory": str(folder / "data")}
     config = circuit_size.get_config(f"size={size}").to_dict()
     if size == "full":
-        wide = {"d_model": 512, "d_mlp": 2048, "sparsity.fraction": 1 / 256, "sparsity.min_per_channel": 2}
-        runs = {"sparse": presets.small("sparse", **wide, **changes)}
+        runs = {"sparse": presets.wide("sparse", **changes)}
         for width, head, steps in DENSE:
             about = {"d_model": width, "d_head": head, "training.steps": steps}
-            runs[f"dense_{width}_{steps}"] = presets.small("dense", **about, **changes)
+            runs[f"dense_{width}_{steps}"] = presets.wide("dense", **about, **changes)
     else:
         changes |= {"training.steps": 2, "training.evaluate_every": 0}
         runs = {kind: presets.tiny(kind, **changes) for kind in SIDES}

@@ -3,6 +3,7 @@
 tiny        trains in seconds, to check that everything works
 quickstart  minutes on 2 CPU cores
 small       under an hour on one CPU core for both models
+wide        twice as wide with as many nonzero weights; two to three hours on 2 CPU cores
 paper       the 8-layer, 2048-wide model of the paper on 32 billion tokens, for a pod
 """
 
@@ -40,6 +41,11 @@ def quickstart(kind: str = "sparse", **changes: object) -> RunConfig:
 def small(kind: str = "sparse", **changes: object) -> RunConfig:
     """The models under experiments/results/small. Arguments as in `quickstart`."""
     return _preset("small", kind, changes)
+
+
+def wide(kind: str = "sparse", **changes: object) -> RunConfig:
+    """The models under experiments/results/wider_pair. Arguments as in `quickstart`."""
+    return _preset("wide", kind, changes)
 
 
 def paper(kind: str = "sparse", **changes: object) -> RunConfig:
@@ -129,6 +135,18 @@ def _small(sparse: bool) -> dict:
     return config
 
 
+def _wide(sparse: bool) -> dict:
+    config = _small(sparse)
+    if sparse:
+        config["model"].update(d_model=512)
+        # as many nonzero weights as the small model: a quarter of the share, of four times as many
+        config["sparsity"].update(fraction=1 / 256, min_per_channel=2)
+    else:
+        config["model"].update(d_model=32, d_head=8)
+        config["training"].update(steps=3090)
+    return config
+
+
 def _paper(sparse: bool) -> dict:
     config = _quickstart(sparse)
     config["model"].update(
@@ -145,7 +163,7 @@ def _paper(sparse: bool) -> dict:
     return config
 
 
-_SIZES = {"tiny": _tiny, "quickstart": _quickstart, "small": _small, "paper": _paper}
+_SIZES = {"tiny": _tiny, "quickstart": _quickstart, "small": _small, "wide": _wide, "paper": _paper}
 _FIELDS = {
     "model": [field.name for field in dataclasses.fields(ModelConfig)],
     "sparsity": [field.name for field in dataclasses.fields(SparsityConfig)],

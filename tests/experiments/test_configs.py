@@ -17,7 +17,7 @@ from sparse_jax.training.config import TrainConfig, run_config
 from sparse_jax.training.optimizer import OptimizerConfig
 
 
-@pytest.mark.parametrize("size", ["tiny", "quickstart", "small", "paper"])
+@pytest.mark.parametrize("size", ["tiny", "quickstart", "small", "wide", "paper"])
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 def test_every_size_and_kind_makes_a_run(size, kind):
     config = run_config(pretrain.get_config(f"size={size},kind={kind}").to_dict())
