@@ -18,7 +18,7 @@ def get_config(argument: str = "") -> ConfigDict:
     size = parse(argument, {"size": ("small", "wide", "tiny")})["size"]
     return ConfigDict(
         {
-            "workdir": "runs/small",
+            "workdir": "runs/wide" if size == "wide" else "runs/small",
             "sparse": pretrain.get_config(f"size={size},kind=sparse"),
             "dense": pretrain.get_config(f"size={size},kind=dense"),
             "test_pairs": 8 if size == "tiny" else 256,
