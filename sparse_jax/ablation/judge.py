@@ -192,9 +192,9 @@ class Judge:
     def _least_bound(self, losses_CxM: np.ndarray) -> np.ndarray:
         """A number [C] that `bound` cannot be below, whatever the losses are that are still 0.
 
-        The bound of one kind is a convex function of its losses. So where it falls with none of them at this
-        point, it is nowhere lower for larger losses. Its derivative by one of n losses of 0 is not negative
-        if error * (n - 1) >= confidence * mean; otherwise the mean alone is certain.
+        The bound of one kind is a convex function of the losses. So if its derivative by none of those that
+        are 0 is negative, larger ones cannot lower it. With n pairs that is certain where error * (n - 1) is
+        at least confidence * mean; elsewhere only the mean is certain.
         """
         means, errors = (np.nan_to_num(figures, nan=0.0) for figures in self._figures(losses_CxM))
         grows = errors * (len(self.pairs.tokens) - 1) >= self.confidence * means
