@@ -8,6 +8,7 @@ that would be if no variant were given up. Two minutes and more on one CPU core.
 """
 
 import collections
+import dataclasses
 import time
 
 import numpy as np
@@ -35,6 +36,11 @@ ABLATION = flags.DEFINE_string("ablation", "mean+resample+stochastic", "kinds jo
 CONFIDENCE = flags.DEFINE_float("confidence", 1.64, "standard errors added to a loss", lower_bound=0)
 
 
+SECONDS: collections.Counter = collections.Counter()
+RUN: collections.Counter = collections.Counter()
+OF: collections.Counter = collections.Counter()
+
+
 class Counting(Judge):
     """A judge that counts the pairs that it runs, and their seconds, by kind of ablation."""
 
@@ -51,11 +57,6 @@ class Counting(Judge):
         return super().variants(gates, ranks, closed_Cx2, limit)
 
 
-SECONDS: collections.Counter = collections.Counter()
-RUN: collections.Counter = collections.Counter()
-OF: collections.Counter = collections.Counter()
-
-
 def main() -> None:
     """Prints a line for each phase."""
     settings = small_pair_pruning(ablation=ABLATION.value, confidence=CONFIDENCE.value)
@@ -67,7 +68,7 @@ def main() -> None:
         model.config, prune, model.params, subject.values, [data.train], make_lanes(prune), "bench judging"
     )
     plain, target = subject.judge(data.validation, prune), prune.target_loss
-    judge = Counting(**{name: getattr(plain, name) for name in plain.__dataclass_fields__})
+    judge = Counting(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
 
     def discretized():
         return best_of_lanes(judge, working_lanes(found), (target,))[0].found.gates
