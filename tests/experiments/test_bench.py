@@ -1,5 +1,6 @@
 """What the benchmarks count and time, against numbers worked by hand."""
 
+import dataclasses
 import itertools
 import sys
 
@@ -7,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.bench import sparse_products, timing, train_steps
+from experiments.bench import judging, sparse_products, timing, train_steps
 from experiments.bench.lane_steps import floor_flop
 from experiments.bench.saving import measure
 from experiments.bench.timing import interleaved
@@ -15,6 +16,7 @@ from experiments.bench.torch_step import training_step
 from experiments.bench.train_steps import SIZES, Runner, Size
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
+from tests.pruning.noisy import PAIRS, noisy, random_gates
 
 TINY = Size(d_model=32, n_layers=1, vocab_size=64, context=16, batch_size=2)
 
@@ -111,3 +113,16 @@ def test_the_floor_of_a_pruning_step_by_hand():
     config = ModelConfig(vocab_size=10, n_layers=2, d_model=8, d_head=4)
     # a layer: four of 8 x 8 in attention, 8 x 32 and 32 x 8 in the MLP; forward and back to the input
     assert floor_flop(config, 5) == 2 * 2 * 5 * 2 * (4 * 64 + 2 * 256)
+
+
+def test_pairs_are_counted_that_are_run_and_that_would_be(monkeypatch):
+    for name in ("SECONDS", "RUN", "OF"):
+        monkeypatch.setattr(judging, name, judging.collections.Counter())
+    plain, gates = noisy(), random_gates(1)
+    fields = [field.name for field in dataclasses.fields(plain)]
+    judge = judging.Counting(**{name: getattr(plain, name) for name in fields})
+    two = np.zeros((2, 2), np.int32)
+    np.testing.assert_array_equal(judge.variants(gates, {}, two), plain.variants(gates, {}, two))
+    assert judging.RUN == judging.OF == {"mean": 2 * PAIRS} and judging.SECONDS["mean"] > 0
+    assert np.isinf(judge.variants(gates, {}, two, limit=0.0)).all()
+    assert judging.OF == {"mean": 4 * PAIRS} and 2 * PAIRS < judging.RUN["mean"] < 4 * PAIRS
