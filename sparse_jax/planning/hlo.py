@@ -12,10 +12,11 @@ _CALLED = re.compile(r"(?:calls|to_apply|body|branch_computations|true_computati
 
 
 class Array(NamedTuple):
-    """An array of an instruction's result: its bytes, and whether it is in a device's main memory."""
+    """A result of an instruction: its bytes, whether it is in a device's main memory, and its sizes."""
 
     bytes: float
     in_memory: bool
+    sizes: tuple[int, ...]
 
 
 class Instruction(NamedTuple):
@@ -78,10 +79,11 @@ def _closing(text: str) -> int:
 
 def _arrays(shape: str) -> tuple[Array, ...]:
     found = []
-    for kind, sizes, layout in _ARRAY.findall(shape):
-        count = math.prod(int(size) for size in sizes.split(",") if size)
+    for kind, given, layout in _ARRAY.findall(shape):
+        sizes = tuple(int(size) for size in given.split(",") if size)
         # S(0), or nothing, is the main memory; a TPU's S(1) is inside the chip
-        found.append(Array(count * _bits(kind) / 8, re.search(r"S\([1-9]", layout) is None))
+        in_memory = re.search(r"S\([1-9]", layout) is None
+        found.append(Array(math.prod(sizes) * _bits(kind) / 8, in_memory, sizes))
     return tuple(found)
 
 

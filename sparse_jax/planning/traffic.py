@@ -59,6 +59,26 @@ def traffic(text: str, devices: int, guess: float) -> Traffic:
     return _Walk(computations, devices, guess).of(entry)
 
 
+def bytes_by_instruction(computations: dict[str, Computation]) -> dict[str, float]:
+    """Bytes that one run of each instruction reads from and writes to main memory, by its name.
+
+    Instructions that only run others (loops, branches, calls) move nothing of their own, and those inside a
+    fusion are left out.
+    """
+    walk = _Walk(computations, 1, 1)
+    fused = {name for inside in computations.values() for one in inside.values() for name in _fused_by(one)}
+    return {
+        one.name: 0.0 if one.opcode in _MOVE_NOTHING else walk._of_instruction(one, inside).memory
+        for name, inside in computations.items()
+        if name not in fused
+        for one in inside.values()
+    }
+
+
+def _fused_by(one: Instruction) -> list[str]:
+    return one.called if one.opcode == "fusion" else []
+
+
 class _Walk:
     def __init__(self, computations: dict[str, Computation], devices: int, guess: float) -> None:
         self.computations, self.devices, self.guess = computations, devices, guess

@@ -3,15 +3,22 @@
 Reads a line of JSON for each, [module, arguments, file for stdout, file for stderr]; prints its exit status.
 """
 
+import importlib
 import json
 import os
+import pkgutil
 import runpy
 import sys
 import traceback
 import warnings
 
 import experiments.command  # noqa: F401
-import sparse_jax.training.loop  # noqa: F401
+import experiments.studies
+import sparse_jax
+
+for package in (sparse_jax, experiments.studies):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 
 
 def become(module: str, arguments: list[str], out: str, err: str) -> None:

@@ -18,5 +18,5 @@ def tokenizer(request, program_texts):
 
 
 @pytest.fixture(scope="session")
-def small_tokenizer(program_texts):
-    return train_tokenizer(program_texts[:500], 600)
+def small_tokenizer():
+    return train_tokenizer(list(programs(seed=0, count=500)), 600)

@@ -1,0 +1,123 @@
+"""What the instructions of a compiled program cost: time by a profile, operations and bytes by its text."""
+
+import math
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from jax.profiler import ProfileData
+
+from sparse_jax.planning.hlo import Computation, Instruction, parse
+from sparse_jax.planning.traffic import bytes_by_instruction
+
+ELSEWHERE = "elsewhere"
+
+
+class Cost(NamedTuple):
+    """Of one run of an instruction: FLOP of its matrix products, bytes moved, and the code it is from."""
+
+    flop: float
+    bytes: float
+    source: str
+
+
+def costs(text: str, package: Path) -> dict[str, Cost]:
+    """The cost of each instruction of an optimized HLO module, by name.
+
+    `source` is the innermost function of `package` that the instruction was traced in, as
+    "model/attention.attend", or "elsewhere".
+    """
+    computations, _ = parse(text)
+    moved, sources = bytes_by_instruction(computations), _sources(text, package)
+    return {
+        one.name: Cost(_flop(one, inside, computations), moved[one.name], _source(one, sources))
+        for inside in computations.values()
+        for one in inside.values()
+        if one.name in moved
+    }
+
+
+def _flop(one: Instruction, inside: Computation, computations: Mapping[str, Computation]) -> float:
+    if one.opcode == "fusion":
+        fused = [computations[name] for name in one.called]
+        return sum(_flop(part, within, computations) for within in fused for part in within.values())
+    if one.opcode != "dot":
+        return 0.0
+    left, result = inside[one.operands[0]].arrays[0].sizes, one.arrays[0].sizes
+    match = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.attributes)
+    contracted = [left[int(axis)] for axis in match[1].split(",") if axis] if match else []
+    return 2.0 * math.prod(result) * math.prod(contracted)
+
+
+def _source(one: Instruction, sources: Mapping[str, str]) -> str:
+    match = re.search(r"stack_frame_id=(\d+)", one.attributes)
+    return sources.get(match[1], ELSEWHERE) if match else ELSEWHERE
+
+
+def _sources(text: str, package: Path) -> dict[str, str]:
+    """The innermost function of the package in each stack frame of a module."""
+    files, functions, places, frames = (
+        dict(re.findall(r"^(\d+) (.*)$", _section(text, name), re.MULTILINE))
+        for name in ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
+    )
+
+    def source(frame: str) -> str:
+        while frame in frames:
+            place = places[_number(frames[frame], "file_location_id")]
+            file = Path(files[_number(place, "file_name_id")].strip('"'))
+            if file.is_relative_to(package):
+                function = functions[_number(place, "function_name_id")].strip('"')
+                return f"{file.relative_to(package).with_suffix('')}.{function.split('.<locals>')[0]}"
+            frame = str(int(_number(frames[frame], "parent_frame_id")) - 1)  # 0: none
+        return ELSEWHERE
+
+    return {frame: source(frame) for frame in frames}
+
+
+def _section(text: str, name: str) -> str:
+    _, found, rest = text.partition(f"\n{name}\n")
+    return rest.partition("\n\n")[0] if found else ""
+
+
+def _number(text: str, name: str) -> str:
+    return re.search(rf"\b{name}=(\d+)", text)[1]
+
+
+def profiled(call: Callable[[], object], module: str) -> tuple[Counter[str], Counter[str]]:
+    """Seconds of each instruction of a compiled module in one call, without those that it runs; and runs.
+
+    On a CPU the time is that of the thread that starts the instruction. Raises RuntimeError if the profiler
+    saw none.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        with jax.profiler.trace(place):
+            jax.block_until_ready(call())
+        (path,) = Path(place).rglob("*.xplane.pb")
+        data = ProfileData.from_file(str(path))
+    seconds, runs = Counter(), Counter()
+    for plane in data.planes:
+        for line in plane.lines:
+            events = [event for event in line.events if dict(event.stats).get("hlo_module") == module]
+            spans = [(event.start_ns, event.end_ns, event.name) for event in events]
+            for name, own in _own_times(spans):
+                seconds[name] += 1e-9 * own
+                runs[name] += 1
+    if not runs:
+        raise RuntimeError(f"the profiler saw no instruction of {module}")
+    return seconds, runs
+
+
+def _own_times(spans: list[tuple[float, float, str]]) -> Iterator[tuple[str, float]]:
+    """Each span's name and its time without the spans inside of it."""
+    open_spans: list[list] = []  # [end, name, own time], the innermost last
+    for start, end, name in sorted(spans, key=lambda span: (span[0], -span[1])):
+        while open_spans and open_spans[-1][0] <= start:
+            yield tuple(open_spans.pop()[1:])
+        if open_spans:
+            open_spans[-1][2] -= end - start
+        open_spans.append([end, name, end - start])
+    yield from (tuple(one[1:]) for one in open_spans)
