@@ -3,7 +3,7 @@
 import math
 import re
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +11,11 @@ from typing import NamedTuple
 import jax
 from jax.profiler import ProfileData
 
+import sparse_jax
 from sparse_jax.planning.hlo import Computation, Instruction, parse
 from sparse_jax.planning.traffic import bytes_by_instruction
 
+PACKAGE = Path(sparse_jax.__file__).parent
 ELSEWHERE = "elsewhere"
 
 
@@ -23,6 +25,36 @@ class Cost(NamedTuple):
     flop: float
     bytes: float
     source: str
+
+
+def part_rows(call: Callable[[], object], text: str, matmul: float) -> list[dict[str, object]]:
+    """A row for each function of this package, for all products and for all else, the slowest first.
+
+    call: runs the compiled program of that HLO text. matmul: GFLOP/s of a large product.
+    """
+    known = costs(text, PACKAGE)
+    seconds, runs = profiled(call, text.split(maxsplit=2)[1].rstrip(","))
+    parts: dict[tuple[str, bool], list[str]] = defaultdict(list)
+    for name in seconds:
+        cost = known.get(name, Cost(0, 0, ELSEWHERE))
+        parts[cost.source, cost.flop > 0].append(name)
+        parts["all products" if cost.flop else "all else", cost.flop > 0].append(name)
+    whole = sum(seconds.values())
+
+    def row(source: str, is_product: bool, names: list[str]) -> dict[str, object]:
+        took = sum(seconds[name] for name in names)
+        flop, moved = (
+            sum(getattr(known[name], key) * runs[name] for name in names if name in known)
+            for key in ("flop", "bytes")
+        )
+        found = {"part": source, "products": is_product, "ms": 1e3 * took, "share": took / whole}
+        found |= {"runs": sum(runs[name] for name in names), "gb_per_s": 1e-9 * moved / took}
+        if is_product:
+            found |= {"gflops": 1e-9 * flop / took, "of_matmul": 1e-9 * flop / took / matmul}
+        return found
+
+    rows = [row(source, is_product, names) for (source, is_product), names in parts.items()]
+    return sorted(rows, key=lambda found: -found["share"])
 
 
 def costs(text: str, package: Path) -> dict[str, Cost]:

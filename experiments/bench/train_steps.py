@@ -102,11 +102,6 @@ class Runner:
         """The compiled step's optimized HLO."""
         return self._step.as_text()
 
-    @property
-    def module(self) -> str:
-        """The name of the compiled step's HLO module."""
-        return self.text.split(maxsplit=2)[1].rstrip(",")
-
 
 def step_rows(name: str, size: Size, repeats: int) -> Iterator[dict[str, object]]:
     """A row for each variant of a size: its time, its share of the speed of products, and its memory.

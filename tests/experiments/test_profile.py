@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.bench import profile
-from experiments.bench.instructions import _own_times, costs, profiled
+from experiments.bench.instructions import _own_times, costs, part_rows, profiled
 from experiments.bench.train_steps import Runner, Size
 
 SQUARE = jax.ShapeDtypeStruct((64, 32), jnp.float32), jax.ShapeDtypeStruct((32, 128), jnp.float32)
@@ -54,7 +53,8 @@ def test_what_runs_inside_of_a_span_is_not_its_own_time():
 @pytest.mark.slow
 def test_the_parts_of_a_step_add_up_to_it():
     runner = Runner(Size(d_model=32, n_layers=1, vocab_size=64, context=16, batch_size=2), "sparse")
-    rows = profile.part_rows(runner, 100.0)
+    runner()
+    rows = part_rows(runner, runner.text, 100.0)
     both = [row["share"] for row in rows if row["part"] in ("all products", "all else")]
     assert sum(both) == pytest.approx(1)
     parts = [row for row in rows if row["part"] not in ("all products", "all else")]
