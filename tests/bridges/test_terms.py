@@ -43,7 +43,7 @@ def test_exact_bridges_cost_nothing():
     np.testing.assert_allclose(terms.pop("cross_entropy"), loss, rtol=1e-5)
     for term in terms.values():
         np.testing.assert_allclose(term, 0, atol=1e-5)
-    assert all(term > 0.1 for term in terms_of(random_pair()).values())
+    assert all(term > 0.1 for term in terms_of(random_pair(n_layers=1)).values())
 
 
 def test_errors_and_divergences_are_those_worked_out_by_hand():
@@ -74,7 +74,7 @@ def test_maps_are_matrix_products_and_encoders_keep_the_largest():
 
 
 def test_a_term_without_weight_is_not_there_and_weights_count():
-    pair = random_pair()
+    pair = random_pair(n_layers=1)
     every = terms_of(pair)
     config = run_of(pair, encoder_nmse=0, decoder_nmse=2.5, dense_to_sparse_kl=0)
     terms = terms_of(pair, encoder_nmse=0, decoder_nmse=2.5, dense_to_sparse_kl=0)

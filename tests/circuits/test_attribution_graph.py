@@ -1,8 +1,10 @@
 """Attribution graphs: links against finite differences in the gated model, and the published schema."""
 
 import dataclasses
+import functools
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,23 +57,29 @@ def derivative(run, circuit, values, source, target) -> float:
         end = (len(run.values["q"]), 0) if target[0] == LOGIT else (target[1], order[target[0]])
         return start < (layer, order[site]) < end
 
-    patches = {}
+    # all sites are patched, most of them nowhere, so that one program serves every source and target
+    patches, nothing = {}, {}
     for site in names:
-        value = run.values[site][:, None]
+        value = np.asarray(run.values[site][:, None], np.float32)
         chosen = [between(site, layer) for layer in range(len(value))]
-        if any(chosen):
-            patches[site] = Patch(np.array(chosen)[:, None, None, None], value.astype(np.float32))
+        patches[site] = Patch(np.array(chosen)[:, None, None, None], value)
+        nothing[site] = np.zeros(value.shape, np.float32)
 
     def at(step):
-        added = np.zeros(run.values[source[0]][:, None].shape, np.float32)
+        added = nothing[source[0]].copy()
         added[source[1], 0, source[3], source[2]] = step
-        changed = dataclasses.replace(hooks, additions={source[0]: added}, patches=patches, capture=names)
-        logits, found = forward(run.config, params, batch, changed)
+        changed = {"additions": {**nothing, source[0]: added}, "patches": patches}
+        logits, found = changed_run(run.config, params, batch, hooks, changed)
         if target[0] == LOGIT:
             return float(logits[0, target[3], OUTPUTS[target[2]]])
         return float(found[target[0]][target[1], 0, target[3], target[2]])
 
     return (at(0.05) - at(-0.05)) / 0.1
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def changed_run(config, params, batch, hooks, changed):
+    return forward(config, params, batch, dataclasses.replace(hooks, capture=sites.LAYER_SITES, **changed))
 
 
 @pytest.mark.parametrize("site", ("q", "attn_out", "mlp_in", "mlp_neuron", "mlp_out", LOGIT))

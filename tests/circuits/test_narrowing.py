@@ -144,9 +144,9 @@ def scaled_params(config):
 @pytest.mark.parametrize(
     ("changes", "frozen", "ablation"),
     [
-        ({}, False, "mean"),
+        pytest.param({}, False, "mean", marks=pytest.mark.slow),
         ({}, True, "resample"),
-        (WITHOUT_EXTRAS, True, "mean"),
+        pytest.param(WITHOUT_EXTRAS, True, "mean", marks=pytest.mark.slow),
         (WITHOUT_EXTRAS, False, "resample_position"),
         (CONCATENATED, False, "mean"),
         pytest.param(CONCATENATED, False, "resample", marks=pytest.mark.slow),

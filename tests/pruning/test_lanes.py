@@ -209,7 +209,7 @@ def test_lanes_that_have_all_broken_down_are_run_no_further(six, monkeypatch):
 @pytest.mark.parametrize(
     ("ablation", "objective"),
     [
-        ("zero", "kl"),
+        pytest.param("zero", "kl", marks=pytest.mark.slow),
         ("resample+stochastic", "binary+kl"),
         pytest.param("adversarial", "full_vocabulary", marks=pytest.mark.slow),
     ],
