@@ -1,11 +1,14 @@
-"""Compares sparse and dense circuits task by task: rows of a table, and the table as text."""
+"""Compares sparse and dense circuits task by task: rows of a table, the table as text, ratios of edges."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from sparse_jax.circuits.graph import Circuit
+from sparse_jax.circuits.graph import Circuit, load_circuit
+from sparse_jax.faithfulness.intervals import Interval, geometric_mean
+from sparse_jax.files import user_path
+from sparse_jax.inputs import InputError, require
 
 SIDES = ("sparse", "dense")
 
@@ -14,7 +17,8 @@ SIDES = ("sparse", "dense")
 class Side:
     """One model's circuit for one task: losses in nats, sizes, and whether it reached the target.
 
-    validation: the circuit's loss on the pairs that chose its size; the others are of the test split.
+    validation: the circuit's loss on the pairs that chose its size; the others are of the test split. target:
+    the loss that was asked for.
 
     A mean over tasks has the same fields, but its sizes need not be whole numbers.
     """
@@ -26,6 +30,7 @@ class Side:
     nodes: float
     edges: float
     reached: bool
+    target: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +84,46 @@ def side(circuit: Circuit) -> Side:
         circuit.counts["nodes"],
         circuit.counts["edges"],
         bool(circuit.provenance["reached"]),
+        losses["target"],
     )
 
 
 def compare(names: Sequence[str], sparse: Mapping[str, Circuit], dense: Mapping[str, Circuit]) -> Comparison:
     """Puts the circuits of two models for the tasks `names` side by side."""
     return Comparison(tuple(Row(name, _side_of(sparse, name), _side_of(dense, name)) for name in names))
+
+
+def read_circuits(places: Mapping[str, str]) -> list[dict[str, Circuit]]:
+    """The circuits in each directory, by task.
+
+    Raises InputError for a directory without any or with two of one task, and for circuits that cannot be
+    compared: of several models in one directory, or judged in different ways.
+    """
+    found = [_circuits_in(user_path(place, f"--{side}"), f"--{side}") for side, place in places.items()]
+    everything = [circuit for circuits in found for circuit in circuits.values()]
+    judged = {_judged(circuit) for circuit in everything}
+    require(len(judged) == 1, "circuits", sorted(judged), "one target, objective, ablation and confidence")
+    return found
+
+
+def _circuits_in(place, name: str) -> dict[str, Circuit]:
+    circuits: dict[str, Circuit] = {}
+    for path in sorted(place.glob("*.json")):
+        circuit = load_circuit(path)
+        task = circuit.provenance["task"]
+        if task in circuits:
+            raise InputError(f"{name}: {path} is a second circuit for {task}; valid: one for each task")
+        circuits[task] = circuit
+    require(len(circuits) > 0, name, str(place), "a directory with circuits as JSON")
+    models = {circuit.provenance["weights"] for circuit in circuits.values()}
+    require(len(models) == 1, name, f"circuits of {len(models)} models", "circuits of one model")
+    return circuits
+
+
+def _judged(circuit: Circuit) -> str:
+    settings = circuit.provenance.get("pruning", {})
+    names = ("target_loss", "objective", "ablation", "confidence")
+    return ", ".join(f"{name}={settings.get(name)}" for name in names)
 
 
 def _side_of(circuits: Mapping[str, Circuit], name: str) -> Side | None:
@@ -101,7 +140,7 @@ def _mean(rows: Sequence[Row], name: str) -> Side:
         return float(np.mean([getattr(one, field) for one in sides]))
 
     losses = (mean(field) for field in ("unpruned", "validation", "circuit", "calibrated"))
-    return Side(*losses, geometric("nodes"), geometric("edges"), True)
+    return Side(*losses, geometric("nodes"), geometric("edges"), True, mean("target"))
 
 
 HEADER = "".join(f"{f'----------- {side} -----------':^41}" for side in SIDES) + f"{'dense /':>8}"
@@ -130,3 +169,39 @@ def _cells(one: Side | None) -> str:
     star = " " if one.reached else "*"
     losses = f"{one.unpruned:>8.3f}{one.validation:>9.3f}{one.circuit:>8.3f}"
     return f"{losses}{one.nodes:>7,.0f}{one.edges:>8,.0f}{star}"
+
+
+def format_ratios(comparison: Comparison) -> str:
+    """How many circuits are within the target on test pairs; edges of both models and their ratio.
+
+    Over the tasks that both models reach, where a circuit without an edge counts as one of one edge, and over
+    those of them where both need an edge.
+    """
+    both = [row for row in comparison.rows if _reached(row.sparse) and _reached(row.dense)]
+    lines = [*_within(comparison), *_ratio(both, "that both reach, no edge counts as one")]
+    needing = [row for row in both if min(row.sparse.edges, row.dense.edges) > 0]
+    return "\n".join([*lines, *_ratio(needing, "where both need an edge")])
+
+
+def _reached(one: Side | None) -> bool:
+    return one is not None and one.reached
+
+
+def _within(comparison: Comparison) -> Iterator[str]:
+    for name in SIDES:
+        sides = [one for row in comparison.rows if _reached(one := getattr(row, name))]
+        count = sum(one.circuit <= one.target for one in sides)
+        yield f"{name}: {count} of {len(sides)} circuits within the target are so on test pairs too"
+
+
+def _ratio(rows: Sequence[Row], which: str) -> Iterator[str]:
+    if rows:
+        sparse, dense = ([max(1.0, getattr(row, name).edges) for row in rows] for name in SIDES)
+        ratio = _shown(geometric_mean([many / few for few, many in zip(sparse, dense)]), ".1f")
+        edges = [_shown(geometric_mean(one), ",.0f") for one in (sparse, dense)]
+        yield f"{len(rows)} tasks {which}: edges sparse {edges[0]}, dense {edges[1]}, dense / sparse {ratio}"
+
+
+def _shown(interval: Interval, form: str) -> str:
+    value, low, high = (format(x, form) for x in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"

@@ -2,19 +2,20 @@
 
 import pytest
 
-from experiments.studies.comparison import LEGEND, compare, format_table
+from experiments.studies.comparison import LEGEND, compare, format_ratios, format_table, read_circuits
 from sparse_jax.circuits.graph import Circuit
+from sparse_jax.inputs import InputError
 
 
-def circuit(nodes, edges, reached=True):
+def circuit(nodes, edges, reached=True, test=0.12, **provenance):
     return Circuit(
         nodes=(),
         edges=(),
         sites=(),
         counts={"nodes": nodes, "edges": edges},
-        losses={"unpruned": 0.01, "validation": 0.14, "circuit": 0.12, "calibrated": 0.1},
+        losses={"unpruned": 0.01, "validation": 0.14, "circuit": test, "calibrated": 0.1, "target": 0.15},
         calibration={},
-        provenance={"reached": reached},
+        provenance={"reached": reached, **provenance},
     )
 
 
@@ -59,3 +60,45 @@ def test_a_task_that_one_model_cannot_do_has_empty_cells():
     lines = lines_of(compare(["a"], {"a": circuit(3, 10)}, {}))
     assert lines[-2].split() == ["a", "0.010", "0.140", "0.120", "3", "10", *"------"]
     assert len({len(line.rstrip()) for line in lines[1:-1]}) == 1
+
+
+def test_ratios_of_tasks_that_both_reach_and_of_those_where_both_need_an_edge():
+    sparse = {"a": circuit(3, 10), "b": circuit(12, 40, test=0.16), "c": circuit(2, 8)}
+    sparse["d"] = circuit(2, 3, reached=False)
+    dense = {"a": circuit(30, 400, test=0.2), "b": circuit(48, 640), "c": circuit(1, 0)}
+    text = format_ratios(compare("abcd", sparse, dense))
+    within, also, every, needing = text.splitlines()
+    assert within == "sparse: 2 of 3 circuits within the target are so on test pairs too"
+    assert also == "dense: 2 of 3 circuits within the target are so on test pairs too"
+    # (40 * 16 * 1 / 8)^(1/3) = 80^(1/3), and (40 * 16)^(1/2)
+    assert every.startswith("3 tasks that both reach, no edge counts as one: edges sparse 15 [8, 40], dense")
+    assert "dense / sparse 4.3 [0.1, 40.0]" in every
+    assert needing.startswith("2 tasks where both need an edge: edges sparse 20 [10, 40], dense 506 [400, ")
+    assert needing.endswith("dense / sparse 25.3 [16.0, 40.0]")
+    assert format_ratios(compare("a", sparse, {})).count("\n") == 1
+
+
+def saved(place, name, **provenance):
+    place.mkdir(exist_ok=True)
+    judged = {"target_loss": 0.15, "objective": "binary", "ablation": "mean", "confidence": 0.0}
+    judged |= {key: provenance.pop(key) for key in list(provenance) if key in judged}
+    given = {"task": "a", "weights": "w", "pruning": judged, **provenance}
+    circuit(3, 10, **given).save(place / name)
+
+
+def test_circuits_are_found_by_what_they_are_of(tmp_path):
+    places = {side: str(tmp_path / side) for side in ("sparse", "dense")}
+    for side in places:
+        saved(tmp_path / side, "first.json", weights=side)
+    assert [list(found) for found in read_circuits(places)] == [["a"], ["a"]]
+    saved(tmp_path / "dense", "second.json", task="b", weights="dense", ablation="zero")
+    with pytest.raises(InputError, match="ablation=mean.*ablation=zero.*valid: one target, obj"):
+        read_circuits(places)
+    saved(tmp_path / "dense", "second.json", task="b", weights="another")
+    with pytest.raises(InputError, match="--dense: 'circuits of 2 models'.*valid: circuits of one model"):
+        read_circuits(places)
+    saved(tmp_path / "dense", "second.json", weights="dense")
+    with pytest.raises(InputError, match="--dense: .*second.json is a second circuit for a; valid: one"):
+        read_circuits(places)
+    with pytest.raises(InputError, match="--sparse: .*none.*valid: a directory with circuits as JSON"):
+        read_circuits({"sparse": str(tmp_path / "none"), "dense": places["dense"]})
