@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from sparse_jax.planning.estimate import by_kind, dollars, sent_bytes, step_time
 from sparse_jax.planning.hlo import parse
 from sparse_jax.planning.topologies import CHIPS
-from sparse_jax.planning.traffic import Collective, Traffic, traffic
+from sparse_jax.planning.traffic import Collective, Traffic, bytes_by_instruction, traffic
 
 GUESS = 1000
 MEGABYTE = jax.ShapeDtypeStruct((256, 1024), jnp.float32)  # 2**20 bytes
@@ -32,6 +32,13 @@ def reduced(times):
 def test_an_elementwise_program_reads_and_writes_once():
     found = moved(lambda x: jnp.tanh(x) * 2 + 1, MEGABYTE)
     assert found == Traffic(2 * 2**20, (), 0)
+
+
+def test_bytes_of_instructions_add_up_to_those_of_a_program_without_loops():
+    text = jax.jit(lambda x: jnp.tanh(x).T @ x * 2 + 1).lower(MEGABYTE).compile().as_text()
+    found = bytes_by_instruction(parse(text)[0])
+    assert sum(found.values()) == traffic(text, 1, GUESS).memory > 6 * 2**20
+    assert max(found.values()) < sum(found.values())
 
 
 def test_a_collective_in_a_loop_counts_as_often_as_it_runs():
