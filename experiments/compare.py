@@ -4,25 +4,37 @@ python -m experiments.compare --sparse=experiments/results/wider_pair/circuits/s
     --dense=experiments/results/wider_pair/circuits/dense
 
 Each directory holds the circuits of one model, a JSON file for each task, as experiments.prune writes them.
-Intervals are of 95 %, by drawing the tasks again.
+Intervals are of 95 %, by drawing the tasks again. --figure=edges.png draws the edges of all tasks.
 """
 
 from experiments import command
 from experiments.flag_types import path_flag
 from experiments.studies.comparison import SIDES, compare, format_ratios, format_table, read_circuits
+from experiments.studies.edges_figure import draw_edges
+from experiments.studies.figure import require_figures
+from sparse_jax.files import require_writable, user_path
 
 PLACES = {
     side: path_flag(side, None, f"the directory with the circuits of the {side} model", required=True)
     for side in SIDES
 }
+FIGURE = path_flag("figure", None, "where a picture of the edges goes, as PNG (default: none)")
 
 
 def main() -> None:
-    """Prints the table of all tasks, and the ratios of edges below it."""
+    """Prints the table of all tasks and the ratios of edges below it, and draws the edges."""
+    if FIGURE.value:
+        require_figures()
+        require_writable(user_path(FIGURE.value))
     sparse, dense = read_circuits({side: place.value for side, place in PLACES.items()})
     comparison = compare(sorted({*sparse, *dense}), sparse, dense)
     print(format_table(comparison))
     print(format_ratios(comparison))
+    if FIGURE.value:
+        sides = [(name, row.task, getattr(row, name)) for row in comparison.rows for name in SIDES]
+        edges = {(name, "", task): one.edges for name, task, one in sides if one and one.reached}
+        target = next(one.target for *_, one in sides if one)
+        draw_edges(edges, target, user_path(FIGURE.value))
 
 
 if __name__ == "__main__":

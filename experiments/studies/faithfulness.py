@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.studies.edges_figure import draw_edges
 from experiments.studies.figure import new_figure, save_figure
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.intervals import geometric_mean
@@ -169,7 +170,7 @@ def write_results(rows: Sequence[Row], recipes: Mapping[str, PruneConfig], direc
     table = format_rows(rows, recipes)
     write_whole(directory / "table.md", table)
     draw_losses(rows, target, directory / "losses.png")
-    draw_edges(rows, target, directory / "edges.png")
+    draw_edges(_edges_drawn(rows), target, directory / "edges.png")
     return table
 
 
@@ -288,6 +289,12 @@ def _ratios(rows: Sequence[Row], chosen: Sequence[tuple[str, str]]) -> Iterator[
             yield f"Dense over sparse, {recipe}: {found[0]}; {found[1]} if no edge counts as one.  "
 
 
+def _edges_drawn(rows: Sequence[Row]) -> dict[tuple[str, str, str], int]:
+    names = {"mean": "mean ablation only"}
+    reached = [row for row in rows if row.reached and not row.control]
+    return {(row.model, names.get(row.recipe, row.recipe), row.task): row.edges for row in reached}
+
+
 def draw_losses(rows: Sequence[Row], target: float, path: Path) -> None:
     """Losses under each ablation, mean over tasks, for every cell."""
     rows = [row for row in rows if not row.control]
@@ -307,26 +314,4 @@ def draw_losses(rows: Sequence[Row], target: float, path: Path) -> None:
     axes.set_xticks(np.arange(len(kinds)), [heading for heading, _, _ in kinds], rotation=20, ha="right")
     axes.set(yscale="log", ylabel="loss of the circuit (nats)")
     axes.legend(frameon=False)
-    save_figure(figure, path)
-
-
-def draw_edges(rows: Sequence[Row], target: float, path: Path) -> None:
-    """Edges of every task's circuits in both models: hollow under mean-only pruning, full under strict."""
-    edges = {(row.model, row.recipe, row.task): max(1, row.edges) for row in rows if row.reached}
-    tasks = {row.task for row in rows if not row.control}
-    by_size = sorted(tasks, key=lambda task: (-edges.get(("sparse", "strict", task), np.inf), task))
-    figure = new_figure()
-    axes = figure.add_subplot()
-    for side, color in (("sparse", "C0"), ("dense", "C1")):
-        for place, task in enumerate(by_size):
-            ends = [edges.get((side, recipe, task), np.nan) for recipe in ("mean", "strict")]
-            axes.plot(ends, [place, place], color=color, linewidth=1, alpha=0.6)
-        for recipe, fill in (("mean", "white"), ("strict", color)):
-            sizes = [edges.get((side, recipe, task), np.nan) for task in by_size]
-            label = f"{side}, {'mean ablation only' if recipe == 'mean' else 'strict'}"
-            axes.plot(sizes, range(len(by_size)), "o", color=color, markerfacecolor=fill, label=label)
-    axes.set_yticks(range(len(by_size)), by_size, fontsize=8)
-    axes.set(xscale="log", xlabel=f"edges at {target:g} nats (1 also stands for none)")
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
     save_figure(figure, path)

@@ -382,6 +382,18 @@ def test_the_nodes_of_a_circuit_are_explained(finished, quick, tmp_path):
     assert wrong.returncode == 2 and "files with different names" in wrong.stderr
 
 
+def test_two_models_circuits_are_compared_and_drawn(quick, tmp_path):
+    circuits = "experiments/results/faithfulness/circuits"
+    flags = [f"--sparse={circuits}/sparse/strict", f"--figure={tmp_path / 'edges.png'}"]
+    result = quick("compare", *flags, f"--dense={circuits}/dense/strict")
+    assert result.returncode == 0, result.stderr
+    # as in the table of the study that found them
+    assert "18 tasks where both need an edge: " in result.stdout and "sparse 24.9 [" in result.stdout
+    assert (tmp_path / "edges.png").read_bytes().startswith(b"\x89PNG")
+    wrong = quick("compare", *flags, f"--dense={circuits}/dense/mean")
+    assert wrong.returncode == 2 and "valid: one target, objective, ablation and confidence" in wrong.stderr
+
+
 PROGRAMS = (ROOT / "experiments").glob("*.py")
 COMMANDS = sorted(path.stem for path in PROGRAMS if "command.run(" in path.read_text())
 
