@@ -1,7 +1,7 @@
 """Puts the circuits of two models side by side: losses, edges, and the ratio of edges.
 
-python -m experiments.compare --sparse=experiments/results/wider_pair/circuits/sparse \
-    --dense=experiments/results/wider_pair/circuits/dense
+python -m experiments.compare --sparse=experiments/results/wider_pair/circuits/sparse/mean \
+    --dense=experiments/results/wider_pair/circuits/dense/mean
 
 Each directory holds the circuits of one model, a JSON file for each task, as experiments.prune writes them.
 Intervals are of 95 %, by drawing the tasks again. --figure=edges.png draws the edges of all tasks.
