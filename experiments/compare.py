@@ -13,6 +13,7 @@ from experiments.studies.comparison import SIDES, compare, format_ratios, format
 from experiments.studies.edges_figure import draw_edges
 from experiments.studies.figure import require_figures
 from sparse_jax.files import require_writable, user_path
+from sparse_jax.inputs import require
 
 PLACES = {
     side: path_flag(side, None, f"the directory with the circuits of the {side} model", required=True)
@@ -33,6 +34,7 @@ def main() -> None:
     if FIGURE.value:
         sides = [(name, row.task, getattr(row, name)) for row in comparison.rows for name in SIDES]
         edges = {(name, "", task): one.edges for name, task, one in sides if one and one.reached}
+        require(len(edges) > 0, "--figure", FIGURE.value, "circuits of which one is within its target")
         target = next(one.target for *_, one in sides if one)
         draw_edges(edges, target, user_path(FIGURE.value))
 
