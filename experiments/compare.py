@@ -29,13 +29,13 @@ def main() -> None:
         require_writable(user_path(FIGURE.value))
     sparse, dense = read_circuits({side: place.value for side, place in PLACES.items()})
     comparison = compare(sorted({*sparse, *dense}), sparse, dense)
+    target = next(iter(sparse.values())).losses["target"]
     print(format_table(comparison))
-    print(format_ratios(comparison))
+    print(format_ratios(comparison, target))
     if FIGURE.value:
         sides = [(name, row.task, getattr(row, name)) for row in comparison.rows for name in SIDES]
         edges = {(name, "", task): one.edges for name, task, one in sides if one and one.reached}
         require(len(edges) > 0, "--figure", FIGURE.value, "circuits of which one is within its target")
-        target = next(one.target for *_, one in sides if one)
         draw_edges(edges, target, user_path(FIGURE.value))
 
 

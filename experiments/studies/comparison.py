@@ -17,8 +17,7 @@ SIDES = ("sparse", "dense")
 class Side:
     """One model's circuit for one task: losses in nats, sizes, and whether it reached the target.
 
-    validation: the circuit's loss on the pairs that chose its size; the others are of the test split. target:
-    the loss that was asked for.
+    validation: the circuit's loss on the pairs that chose its size; the others are of the test split.
 
     A mean over tasks has the same fields, but its sizes need not be whole numbers.
     """
@@ -30,7 +29,6 @@ class Side:
     nodes: float
     edges: float
     reached: bool
-    target: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +82,6 @@ def side(circuit: Circuit) -> Side:
         circuit.counts["nodes"],
         circuit.counts["edges"],
         bool(circuit.provenance["reached"]),
-        losses["target"],
     )
 
 
@@ -140,7 +137,7 @@ def _mean(rows: Sequence[Row], name: str) -> Side:
         return float(np.mean([getattr(one, field) for one in sides]))
 
     losses = (mean(field) for field in ("unpruned", "validation", "circuit", "calibrated"))
-    return Side(*losses, geometric("nodes"), geometric("edges"), True, mean("target"))
+    return Side(*losses, geometric("nodes"), geometric("edges"), True)
 
 
 HEADER = "".join(f"{f'----------- {side} -----------':^41}" for side in SIDES) + f"{'dense /':>8}"
@@ -171,14 +168,14 @@ def _cells(one: Side | None) -> str:
     return f"{losses}{one.nodes:>7,.0f}{one.edges:>8,.0f}{star}"
 
 
-def format_ratios(comparison: Comparison) -> str:
+def format_ratios(comparison: Comparison, target: float) -> str:
     """How many circuits are within the target on test pairs; edges of both models and their ratio.
 
     Over the tasks that both models reach, where a circuit without an edge counts as one of one edge, and over
     those of them where both need an edge.
     """
     both = [row for row in comparison.rows if _reached(row.sparse) and _reached(row.dense)]
-    lines = [*_within(comparison), *_ratio(both, "that both reach, no edge counts as one")]
+    lines = [*_within(comparison, target), *_ratio(both, "that both reach, no edge counts as one")]
     needing = [row for row in both if min(row.sparse.edges, row.dense.edges) > 0]
     return "\n".join([*lines, *_ratio(needing, "where both need an edge")])
 
@@ -187,10 +184,10 @@ def _reached(one: Side | None) -> bool:
     return one is not None and one.reached
 
 
-def _within(comparison: Comparison) -> Iterator[str]:
+def _within(comparison: Comparison, target: float) -> Iterator[str]:
     for name in SIDES:
         sides = [one for row in comparison.rows if _reached(one := getattr(row, name))]
-        count = sum(one.circuit <= one.target for one in sides)
+        count = sum(one.circuit <= target for one in sides)
         yield f"{name}: {count} of {len(sides)} circuits within the target are so on test pairs too"
 
 

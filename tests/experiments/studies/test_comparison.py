@@ -13,7 +13,7 @@ def circuit(nodes, edges, reached=True, test=0.12, **provenance):
         edges=(),
         sites=(),
         counts={"nodes": nodes, "edges": edges},
-        losses={"unpruned": 0.01, "validation": 0.14, "circuit": test, "calibrated": 0.1, "target": 0.15},
+        losses={"unpruned": 0.01, "validation": 0.14, "circuit": test, "calibrated": 0.1},
         calibration={},
         provenance={"reached": reached, **provenance},
     )
@@ -66,7 +66,7 @@ def test_ratios_of_tasks_that_both_reach_and_of_those_where_both_need_an_edge():
     sparse = {"a": circuit(3, 10), "b": circuit(12, 40, test=0.16), "c": circuit(2, 8)}
     sparse["d"] = circuit(2, 3, reached=False)
     dense = {"a": circuit(30, 400, test=0.2), "b": circuit(48, 640), "c": circuit(1, 0)}
-    text = format_ratios(compare("abcd", sparse, dense))
+    text = format_ratios(compare("abcd", sparse, dense), 0.15)
     within, also, every, needing = text.splitlines()
     assert within == "sparse: 2 of 3 circuits within the target are so on test pairs too"
     assert also == "dense: 2 of 3 circuits within the target are so on test pairs too"
@@ -75,7 +75,7 @@ def test_ratios_of_tasks_that_both_reach_and_of_those_where_both_need_an_edge():
     assert "dense / sparse 4.3 [0.1, 40.0]" in every
     assert needing.startswith("2 tasks where both need an edge: edges sparse 20 [10, 40], dense 506 [400, ")
     assert needing.endswith("dense / sparse 25.3 [16.0, 40.0]")
-    assert format_ratios(compare("a", sparse, {})).count("\n") == 1
+    assert format_ratios(compare("a", sparse, {}), 0.15).count("\n") == 1
 
 
 def saved(place, name, **provenance):
