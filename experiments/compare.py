@@ -7,18 +7,21 @@ Each directory holds the circuits of one model, a JSON file for each task, as ex
 Intervals are of 95 %, by drawing the tasks again. --figure=edges.png draws the edges of all tasks.
 """
 
+from absl import flags
+
 from experiments import command
 from experiments.flag_types import path_flag
 from experiments.studies.comparison import SIDES, compare, format_ratios, format_table, read_circuits
 from experiments.studies.edges_figure import draw_edges
 from experiments.studies.figure import require_figures
 from sparse_jax.files import require_writable, user_path
-from sparse_jax.inputs import require
+from sparse_jax.inputs import require_choice
 
 PLACES = {
     side: path_flag(side, None, f"the directory with the circuits of the {side} model", required=True)
     for side in SIDES
 }
+TASKS = flags.DEFINE_list("tasks", None, "only these tasks (default: all that there are circuits for)")
 FIGURE = path_flag("figure", None, "where a picture of the edges goes, as PNG (default: none)")
 
 
@@ -28,15 +31,17 @@ def main() -> None:
         require_figures()
         require_writable(user_path(FIGURE.value))
     sparse, dense = read_circuits({side: place.value for side, place in PLACES.items()})
-    comparison = compare(sorted({*sparse, *dense}), sparse, dense)
+    known = sorted({*sparse, *dense})
+    for name in TASKS.value or ():
+        require_choice("--tasks", name, known)
+    comparison = compare(TASKS.value or known, sparse, dense)
     target = next(iter(sparse.values())).losses["target"]
     print(format_table(comparison))
     print(format_ratios(comparison, target))
     if FIGURE.value:
         sides = [(name, row.task, getattr(row, name)) for row in comparison.rows for name in SIDES]
-        edges = {(name, "", task): one.edges for name, task, one in sides if one and one.reached}
-        require(len(edges) > 0, "--figure", FIGURE.value, "circuits of which one is within its target")
-        draw_edges(edges, target, user_path(FIGURE.value))
+        edges = {(name, "", task): one.edges if one.reached else None for name, task, one in sides if one}
+        draw_edges(edges, {"": ""}, target, user_path(FIGURE.value))
 
 
 if __name__ == "__main__":

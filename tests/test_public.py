@@ -285,7 +285,7 @@ def test_training_gives_the_bits_of_the_loop(tmp_path, config):
     assert json.loads(config.to_json()) == ours.run
 
 
-@pytest.mark.parametrize("first", ["sparse_jax.tasks.built_in", "sparse_jax.interactive"])
+@pytest.mark.parametrize("first", ["sparse_jax", "sparse_jax.tasks.built_in", "sparse_jax.interactive"])
 def test_the_names_of_tasks_are_there_whatever_was_imported_before(first):
     code = f"import {first}; import sparse_jax as sj; print(len(sj.task_names()), sj.task('for_while').name)"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -32,21 +32,19 @@ def part_rows(call: Callable[[], object], text: str, matmul: float) -> list[dict
 
     call: runs the compiled program of that HLO text. matmul: GFLOP/s of a large product.
     """
-    known = costs(text, PACKAGE)
+    of = costs(text, PACKAGE)
     seconds, runs = profiled(call, text.split(maxsplit=2)[1].rstrip(","))
     parts: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for name in seconds:
-        cost = known.get(name, Cost(0, 0, ELSEWHERE))
-        parts[cost.source, cost.flop > 0].append(name)
-        parts["all products" if cost.flop else "all else", cost.flop > 0].append(name)
+        is_product = of[name].flop > 0
+        parts[of[name].source, is_product].append(name)
+        parts["all products" if is_product else "all else", is_product].append(name)
     whole = sum(seconds.values())
 
     def row(source: str, is_product: bool, names: list[str]) -> dict[str, object]:
         took = sum(seconds[name] for name in names)
-        flop, moved = (
-            sum(getattr(known[name], key) * runs[name] for name in names if name in known)
-            for key in ("flop", "bytes")
-        )
+        flop = sum(of[name].flop * runs[name] for name in names)
+        moved = sum(of[name].bytes * runs[name] for name in names)
         found = {"part": source, "products": is_product, "ms": 1e3 * took, "share": took / whole}
         found |= {"runs": sum(runs[name] for name in names), "gb_per_s": 1e-9 * moved / took}
         if is_product:
@@ -122,8 +120,9 @@ def _number(text: str, name: str) -> str:
 def profiled(call: Callable[[], object], module: str) -> tuple[Counter[str], Counter[str]]:
     """Seconds of each instruction of a compiled module in one call, without those that it runs; and runs.
 
-    The second of two calls counts: memory that the profiler itself takes makes the first one slow. On a CPU
-    the time is that of the thread that starts the instruction. Raises RuntimeError if the profiler saw none.
+    On a CPU; the time is that of the thread that starts the instruction. The second of two calls counts:
+    under the profiler some instructions of the first one take ten times as long. Raises RuntimeError if the
+    profiler saw none.
     """
     with tempfile.TemporaryDirectory() as place:
         with jax.profiler.trace(place):

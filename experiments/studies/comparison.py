@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from sparse_jax.circuits.graph import Circuit, load_circuit
-from sparse_jax.faithfulness.intervals import Interval, geometric_mean
+from sparse_jax.faithfulness.intervals import geometric_mean
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, require
 
@@ -93,8 +93,9 @@ def compare(names: Sequence[str], sparse: Mapping[str, Circuit], dense: Mapping[
 def read_circuits(places: Mapping[str, str]) -> list[dict[str, Circuit]]:
     """The circuits in each directory, by task.
 
-    Raises InputError for a directory without any or with two of one task, and for circuits that cannot be
-    compared: of several models in one directory, or judged in different ways.
+    Raises InputError for a directory without any or with two of one task, for circuits that do not say how
+    they were found, and for those that cannot be compared: of several models in one directory, or judged in
+    different ways.
     """
     found = [_circuits_in(user_path(place, f"--{side}"), f"--{side}") for side, place in places.items()]
     everything = [circuit for circuits in found for circuit in circuits.values()]
@@ -107,6 +108,8 @@ def _circuits_in(place, name: str) -> dict[str, Circuit]:
     circuits: dict[str, Circuit] = {}
     for path in sorted(place.glob("*.json")):
         circuit = load_circuit(path)
+        said = {"task", "weights", "pruning"} <= set(circuit.provenance)
+        require(said, name, str(path), "circuits with task, weights and pruning, as experiments.prune writes")
         task = circuit.provenance["task"]
         if task in circuits:
             raise InputError(f"{name}: {path} is a second circuit for {task}; valid: one for each task")
@@ -118,9 +121,9 @@ def _circuits_in(place, name: str) -> dict[str, Circuit]:
 
 
 def _judged(circuit: Circuit) -> str:
-    settings = circuit.provenance.get("pruning", {})
+    settings = circuit.provenance["pruning"]
     names = ("target_loss", "objective", "ablation", "confidence")
-    return ", ".join(f"{name}={settings.get(name)}" for name in names)
+    return ", ".join(f"{name}={settings[name]}" for name in names)
 
 
 def _side_of(circuits: Mapping[str, Circuit], name: str) -> Side | None:
@@ -194,11 +197,6 @@ def _within(comparison: Comparison, target: float) -> Iterator[str]:
 def _ratio(rows: Sequence[Row], which: str) -> Iterator[str]:
     if rows:
         sparse, dense = ([max(1.0, getattr(row, name).edges) for row in rows] for name in SIDES)
-        ratio = _shown(geometric_mean([many / few for few, many in zip(sparse, dense)]), ".1f")
-        edges = [_shown(geometric_mean(one), ",.0f") for one in (sparse, dense)]
+        ratio = geometric_mean([many / few for few, many in zip(sparse, dense)]).shown(".1f")
+        edges = [geometric_mean(one).shown(",.0f") for one in (sparse, dense)]
         yield f"{len(rows)} tasks {which}: edges sparse {edges[0]}, dense {edges[1]}, dense / sparse {ratio}"
-
-
-def _shown(interval: Interval, form: str) -> str:
-    value, low, high = (format(x, form) for x in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"

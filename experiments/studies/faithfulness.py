@@ -170,7 +170,13 @@ def write_results(rows: Sequence[Row], recipes: Mapping[str, PruneConfig], direc
     table = format_rows(rows, recipes)
     write_whole(directory / "table.md", table)
     draw_losses(rows, target, directory / "losses.png")
-    draw_edges(_edges_drawn(rows), target, directory / "edges.png")
+    edges = {
+        (row.model, row.recipe, row.task): row.edges if row.reached else None
+        for row in rows
+        if not row.control
+    }
+    said = {name: "mean ablation only" if name == "mean" else name for name in recipes}
+    draw_edges(edges, said, target, directory / "edges.png")
     return table
 
 
@@ -225,11 +231,7 @@ def format_rows(rows: Sequence[Row], recipes: Mapping[str, PruneConfig]) -> str:
     common = {cell: [row for row in by_cell[cell] if row.task in tasks] for cell in chosen}
     if tasks:
         edges = [geometric_mean([row.edges for row in common[cell]]) for cell in chosen]
-        text.append(
-            "| edges, geometric mean | "
-            + " | ".join(f"{one.value:.0f} [{one.low:.0f}, {one.high:.0f}]" for one in edges)
-            + " |"
-        )
+        text.append("| edges, geometric mean | " + " | ".join(one.shown(".0f") for one in edges) + " |")
         for heading, name, ablation in FIGURES:
             values = [_mean(common[cell], name, ablation) for cell in chosen]
             text.append(f"| {heading} | " + " | ".join(values) + " |")
@@ -285,14 +287,8 @@ def _ratios(rows: Sequence[Row], chosen: Sequence[tuple[str, str]]) -> Iterator[
             for tasks in (with_edges, reached):
                 pairs = [[edges[side, recipe, task] for side in ("dense", "sparse")] for task in tasks]
                 ratio = geometric_mean([dense / sparse for dense, sparse in pairs])
-                found.append(f"{ratio.value:.1f} [{ratio.low:.1f}, {ratio.high:.1f}] over {len(tasks)} tasks")
+                found.append(f"{ratio.shown('.1f')} over {len(tasks)} tasks")
             yield f"Dense over sparse, {recipe}: {found[0]}; {found[1]} if no edge counts as one.  "
-
-
-def _edges_drawn(rows: Sequence[Row]) -> dict[tuple[str, str, str], int]:
-    names = {"mean": "mean ablation only"}
-    reached = [row for row in rows if row.reached and not row.control]
-    return {(row.model, names.get(row.recipe, row.recipe), row.task): row.edges for row in reached}
 
 
 def draw_losses(rows: Sequence[Row], target: float, path: Path) -> None:

@@ -87,8 +87,7 @@ def format_rows(rows: Sequence[ModelRow], target: float) -> str:
     for row in rows:
         edges = "-"
         if tasks:
-            mean = mean_edges(row, tasks)
-            edges = f"{mean.value:.0f} [{mean.low:.0f}, {mean.high:.0f}]"
+            edges = mean_edges(row, tasks).shown(".0f")
         share = f"{100 * row.nonzero / row.weights:.1f} %"
         cells = (row.name, row.d_model, f"{row.weights:,}", f"{row.nonzero:,}", share)
         text.append(

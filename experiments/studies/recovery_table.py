@@ -59,8 +59,7 @@ def _over_programs(rows: Sequence[Row], names: Sequence[object], key: str) -> st
     ]
     if not means:
         return "-"
-    value, low, high = mean_interval(np.array(means))
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return mean_interval(np.array(means)).shown(".3f")
 
 
 def _over_seeds(rows: Sequence[Row], key: str) -> str:

@@ -81,8 +81,7 @@ def _line(
     ratios = [own[task] / other[task] for task in own if own[task] and other.get(task)]
     if sampler == INCUMBENT or not ratios:
         return f"| {sampler} | {prunings} | {len(ratios)} | {'1' if ratios else '-'} |"
-    value, low, high = geometric_mean(ratios)
-    return f"| {sampler} | {prunings} | {len(ratios)} | {value:.2f} [{low:.2f}, {high:.2f}] |"
+    return f"| {sampler} | {prunings} | {len(ratios)} | {geometric_mean(ratios).shown('.2f')} |"
 
 
 def draw_searches(rows: Sequence[TrialRow], path: Path) -> None:

@@ -20,6 +20,14 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def shown(self, form: str) -> str:
+        """As text, each number in that format.
+
+        >>> Interval(12.84, 6.4, 21.27).shown(".1f")
+        '12.8 [6.4, 21.3]'
+        """
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+
 
 def mean_interval(values_P: Array, samples: int = SAMPLES, seed: int = 0) -> Interval:
     """The mean over pairs with its percentile bootstrap interval (`statistic_interval`)."""

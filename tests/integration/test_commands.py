@@ -390,6 +390,11 @@ def test_two_models_circuits_are_compared_and_drawn(quick, tmp_path):
     # as in the table of the study that found them
     assert "18 tasks where both need an edge: " in result.stdout and "sparse 24.9 [" in result.stdout
     assert (tmp_path / "edges.png").read_bytes().startswith(b"\x89PNG")
+    two = quick("compare", *flags[:1], f"--dense={circuits}/dense/strict", "--tasks=for_while,with_open")
+    # 721 edges over 34, and 698 over 37
+    assert "2 tasks where both need an edge: " in two.stdout and "sparse 20.0 [18.9, 21.2]" in two.stdout
+    unknown = quick("compare", *flags[:1], f"--dense={circuits}/dense/strict", "--tasks=for_wile")
+    assert unknown.returncode == 2 and "--tasks: 'for_wile' is unknown; did you mean" in unknown.stderr
     wrong = quick("compare", *flags, f"--dense={circuits}/dense/mean")
     assert wrong.returncode == 2 and "valid: one target, objective, ablation and confidence" in wrong.stderr
 

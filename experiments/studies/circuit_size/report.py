@@ -61,21 +61,17 @@ def say(one: SizeComparison) -> str:
     if one.ratio is None:
         text = f"{name}: no task has a circuit of both models"
     else:
-        edges = ", ".join(f"{model} {_interval(getattr(one, model))}" for model in MODELS)
+        edges = ", ".join(f"{model} {getattr(one, model).shown(',.1f')}" for model in MODELS)
         test = ", ".join(f"{model} {one.within_target[model]}" for model in MODELS)
         text = (
-            f"{name}: dense / sparse {_interval(one.ratio)} over {len(one.tasks)} tasks (edges: {edges}; "
+            f"{name}: dense / sparse {one.ratio.shown(',.1f')} over {len(one.tasks)} tasks (edges: {edges}; "
             f"within the target on the test split: {test} of {len(one.tasks)})"
         )
     zero = {model: names for model, names in one.zero_edges.items() if names}
     if zero:
         names = ", ".join(f"{model} {' '.join(tasks)}" for model, tasks in zero.items())
-        other = "none" if one.ratio_of_nonzero is None else _interval(one.ratio_of_nonzero)
+        other = "none" if one.ratio_of_nonzero is None else one.ratio_of_nonzero.shown(",.1f")
         text += f"; no edge at all: {names} (ratio without them: {other})"
     if one.left_out:
         text += f"; left out: {', '.join(f'{task} ({why})' for task, why in one.left_out.items())}"
     return text
-
-
-def _interval(interval) -> str:
-    return f"{interval.value:,.1f} [{interval.low:,.1f}, {interval.high:,.1f}]"

@@ -100,5 +100,8 @@ def test_circuits_are_found_by_what_they_are_of(tmp_path):
     saved(tmp_path / "dense", "second.json", weights="dense")
     with pytest.raises(InputError, match="--dense: .*second.json is a second circuit for a; valid: one"):
         read_circuits(places)
+    circuit(3, 10).save(tmp_path / "dense" / "second.json")
+    with pytest.raises(InputError, match="--dense: .*second.json.*valid: circuits with task, weights"):
+        read_circuits(places)
     with pytest.raises(InputError, match="--sparse: .*none.*valid: a directory with circuits as JSON"):
         read_circuits({"sparse": str(tmp_path / "none"), "dense": places["dense"]})

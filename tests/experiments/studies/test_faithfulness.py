@@ -3,9 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from experiments.studies import faithfulness
+from experiments.studies import edges_figure, faithfulness
 from experiments.studies.faithfulness import Row, cells, common_tasks, format_rows, write_results
 from sparse_jax.circuits.graph import Circuit, Node, load_circuit
 from sparse_jax.inputs import InputError
@@ -127,3 +128,27 @@ def test_every_figure_of_the_table_is_one_of_a_scorecard():
     rows = read_rows(RESULTS / "rows.jsonl")
     there = {(figure["name"], figure["ablation"]) for one in rows for figure in one["figures"]}
     assert {(name, ablation) for _, name, ablation in faithfulness.FIGURES} <= there
+
+
+def test_the_picture_has_a_circle_for_every_circuit_that_reaches_the_target(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(edges_figure, "save_figure", lambda figure, path: drawn.append(figure.axes[0]))
+    # the order of rows does not decide which recipe is drawn full
+    write_results([*ROWS[::-1], row("sparse", "c", "strict", 7, reached=False)], RECIPES, tmp_path)
+    axes = drawn.pop()
+    tasks = [label.get_text() for label in axes.get_yticklabels()]
+    assert tasks == ["c", "b", "a"]
+    circles = {line.get_label(): line for line in axes.lines if line.get_marker() == "o"}
+    assert list(circles) == [
+        "sparse, mean ablation only",
+        "sparse, strict",
+        "dense, mean ablation only",
+        "dense, strict",
+    ]
+    fills = [line.get_markerfacecolor() for line in circles.values()]
+    assert fills == ["white", "C0", "white", "C1"]
+    np.testing.assert_array_equal(circles["sparse, strict"].get_xdata(), [np.nan, 24, 12])
+    np.testing.assert_array_equal(circles["dense, strict"].get_xdata(), [np.nan, np.nan, 192])
+    # the first circuits of a study may all miss it
+    write_results([row("sparse", "c", "strict", 7, reached=False)], RECIPES, tmp_path)
+    assert [label.get_text() for label in drawn.pop().get_yticklabels()] == ["c"]
