@@ -3,14 +3,13 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer, models
 
 from sparse_jax.bridges.maps import new_bridges
 from sparse_jax.bridges.train import BridgedPair
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import initialize
+from sparse_jax.model.forward import param_shapes
 from sparse_jax.models.model import Model
 from sparse_jax.trees import map_named
 
@@ -23,11 +22,13 @@ DENSE = ModelConfig(
 
 def model(config, seed=0):
     """A model whose weights are large enough for every part of it to count."""
-    noise = jax.random.key(seed + 1)
-    params = map_named(
-        lambda name, x: x if "scale" in name else x + 0.3 * jax.random.normal(noise, x.shape),
-        initialize(config, jax.random.key(seed)),
-    )
+    rng = np.random.default_rng(seed)
+
+    def drawn(name, x):
+        values = np.ones(x.shape) if "scale" in name else rng.normal(0, 0.3, x.shape)
+        return values.astype(x.dtype)
+
+    params = jax.device_put(map_named(drawn, param_shapes(config)))
     tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, "w0"))
     return Model(config, params, tokenizer, f"model {seed}")
 
@@ -35,7 +36,8 @@ def model(config, seed=0):
 def random_pair(n_layers=2):
     """Two models that have nothing to do with each other."""
     sparse, dense = (dataclasses.replace(config, n_layers=n_layers) for config in (SPARSE, DENSE))
-    return BridgedPair(model(sparse), model(dense, 7), new_bridges(sparse, dense, jax.random.key(3)), 4)
+    bridges = jax.jit(new_bridges, static_argnums=(0, 1))(sparse, dense, jax.random.key(3))
+    return BridgedPair(model(sparse), model(dense, 7), bridges, 4)
 
 
 def exact_pair(config=DENSE):
@@ -52,12 +54,13 @@ def exact_pair(config=DENSE):
             return x[:, order]
         return x[order] if name in ("unembed/kernel", "final_norm/scale") else x
 
-    sparse = Model(config, map_named(reordered, dense.params), dense.tokenizer, "reordered")
-    count, eye = 2 * config.n_layers + 1, jnp.eye(config.d_model)
-    biases = jnp.zeros((count, config.d_model))
-    kernels = {"encoder": jnp.stack([eye[:, order]] * count), "decoder": jnp.stack([eye[order]] * count)}
+    params = jax.device_put(map_named(reordered, jax.device_get(dense.params)))
+    sparse = Model(config, params, dense.tokenizer, "reordered")
+    count, eye = 2 * config.n_layers + 1, np.eye(config.d_model, dtype=np.float32)
+    biases = np.zeros((count, config.d_model), np.float32)
+    kernels = {"encoder": np.stack([eye[:, order]] * count), "decoder": np.stack([eye[order]] * count)}
     bridges = {name: {"kernel": kernel, "bias": biases} for name, kernel in kernels.items()}
-    return BridgedPair(sparse, dense, bridges, config.d_model)
+    return BridgedPair(sparse, dense, jax.device_put(bridges), config.d_model)
 
 
 def some_tokens(rows=3, length=CONTEXT):

@@ -28,22 +28,41 @@ def params_of(pair):
     return {"sparse": pair.sparse.params, "bridges": pair.bridges}
 
 
-def terms_of(pair, params=None, dense_params=None, **settings):
-    params = params_of(pair) if params is None else params
-    dense_params = pair.dense.params if dense_params is None else dense_params
-    tokens = some_tokens(length=9)
-    return loss_terms(run_of(pair, **settings), pair.dense.config, params, dense_params, tokens)
+def terms_of(pair, **settings):
+    """A compiled function of the parameters."""
+    config, tokens = run_of(pair, **settings), some_tokens(length=9)
+    return jax.jit(lambda params: loss_terms(config, pair.dense.config, params, pair.dense.params, tokens))
 
 
-def test_exact_bridges_cost_nothing():
+def gradient_of(pair, **settings):
+    """A compiled function: parameters -> ((loss, terms), gradients)."""
+    terms = terms_of(pair, **settings)
+
+    def loss(params):
+        found = terms(params)
+        return bridge_loss(run_of(pair, **settings), found), found
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+@pytest.fixture(scope="module")
+def one_layer():
+    """A random pair with one layer, and its compiled loss and gradients."""
+    pair = random_pair(n_layers=1)
+    return pair, gradient_of(pair)
+
+
+def test_exact_bridges_cost_nothing(one_layer):
     pair = exact_pair()
-    terms = terms_of(pair)
+    terms = terms_of(pair)(params_of(pair))
     assert set(terms) == set(TERMS)
-    loss = next_token_loss(DENSE, pair.dense.params, some_tokens(length=9))
+    loss = jax.jit(lambda params: next_token_loss(DENSE, params, some_tokens(length=9)))(pair.dense.params)
     np.testing.assert_allclose(terms.pop("cross_entropy"), loss, rtol=1e-5)
     for term in terms.values():
         np.testing.assert_allclose(term, 0, atol=1e-5)
-    assert all(term > 0.1 for term in terms_of(random_pair(n_layers=1)).values())
+    pair, gradient = one_layer
+    (_, terms), _ = gradient(params_of(pair))
+    assert set(terms) == set(TERMS) and all(term > 0.1 for term in terms.values())
 
 
 def test_errors_and_divergences_are_those_worked_out_by_hand():
@@ -73,44 +92,38 @@ def test_maps_are_matrix_products_and_encoders_keep_the_largest():
     )
 
 
-def test_a_term_without_weight_is_not_there_and_weights_count():
-    pair = random_pair(n_layers=1)
-    every = terms_of(pair)
+def test_a_term_without_weight_is_not_there_and_weights_count(one_layer):
+    pair, gradient = one_layer
+    (_, every), _ = gradient(params_of(pair))
     config = run_of(pair, encoder_nmse=0, decoder_nmse=2.5, dense_to_sparse_kl=0)
-    terms = terms_of(pair, encoder_nmse=0, decoder_nmse=2.5, dense_to_sparse_kl=0)
+    terms = terms_of(pair, encoder_nmse=0, decoder_nmse=2.5, dense_to_sparse_kl=0)(params_of(pair))
     assert list(terms) == ["cross_entropy", "decoder_nmse", "sparse_to_dense_kl"]
     expected = every["cross_entropy"] + 2.5 * every["decoder_nmse"] + every["sparse_to_dense_kl"]
     np.testing.assert_allclose(bridge_loss(config, terms), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
-def test_the_gradient_of_a_bridge_is_its_finite_difference(name):
-    pair = random_pair(n_layers=1)
+def test_the_gradient_of_a_bridge_is_its_finite_difference(one_layer, name):
+    pair, gradient = one_layer
+    step = 1e-2
 
-    @jax.jit
-    def loss(value):
-        kernel = pair.bridges[name]["kernel"].at[2, 1, 3].set(value)
+    def loss(change):
+        kernel = np.array(pair.bridges[name]["kernel"])
+        kernel[2, 1, 3] += change
         bridges = {**pair.bridges, name: {**pair.bridges[name], "kernel": kernel}}
-        config = run_of(pair)
-        return bridge_loss(config, terms_of(pair, {**params_of(pair), "bridges": bridges}))
+        (found, _), _ = gradient({**params_of(pair), "bridges": bridges})
+        return found
 
-    at, step = float(pair.bridges[name]["kernel"][2, 1, 3]), 1e-2
-    difference = (loss(at + step) - loss(at - step)) / (2 * step)
-    found = jax.grad(loss)(at)
+    difference = (loss(step) - loss(-step)) / (2 * step)
+    found = np.asarray(gradient(params_of(pair))[1]["bridges"][name]["kernel"])[2, 1, 3]
     assert abs(found) > 1e-3
     np.testing.assert_allclose(found, difference, rtol=0.02, atol=2e-3)
 
 
-def test_the_sparse_model_gets_gradients_only_if_it_is_trained():
-    pair = random_pair(n_layers=1)
-
-    def gradient(train_sparse):
-        settings = {"train_sparse": train_sparse}
-        config = run_of(pair, **settings)
-        loss = jax.jit(lambda params: bridge_loss(config, terms_of(pair, params, **settings)))
-        return jax.grad(loss)(params_of(pair))
-
-    trained, frozen = gradient(True), gradient(False)
+def test_the_sparse_model_gets_gradients_only_if_it_is_trained(one_layer):
+    pair, gradient = one_layer
+    found = gradient(params_of(pair)), gradient_of(pair, train_sparse=False)(params_of(pair))
+    trained, frozen = (jax.device_get(gradients) for _, gradients in found)
     assert np.abs(trained["sparse"]["layers"]["mlp"]["up"]["kernel"]).max() > 1e-4
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(frozen["sparse"]))
     jax.tree.map(
