@@ -16,12 +16,18 @@ from tests.bridges.pairs import DENSE, SPARSE, model, some_tokens
 
 @pytest.mark.parametrize("config", [SPARSE, DENSE, dataclasses.replace(DENSE, tied_embedding=True)])
 def test_a_run_from_what_is_there_is_the_full_run(config):
-    one, tokens = model(config), some_tokens()
-    logits, stream = run(config, one.params, tokens)
+    tokens = some_tokens()
+
+    @jax.jit
+    def runs(params):
+        logits, stream = run(config, params, tokens)
+        rest = [run_from(config, params, tokens, number, x) for number, x in enumerate(stream)]
+        return logits, stream, rest, forward(config, params, tokens)[0]
+
+    logits, stream, rest, expected = jax.device_get(runs(model(config).params))
     assert len(stream) == 5
-    np.testing.assert_array_equal(logits, forward(config, one.params, tokens)[0])
-    for number, x in enumerate(stream):
-        again, after = run_from(config, one.params, tokens, number, x)
+    np.testing.assert_array_equal(logits, expected)
+    for number, (again, after) in enumerate(rest):
         np.testing.assert_allclose(again, logits, atol=1e-5)
         assert len(after) == 5 - number
         for found, expected in zip(after, stream[number:]):
@@ -32,8 +38,8 @@ def test_a_run_from_what_is_there_is_the_full_run(config):
 @pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2)), 3, 4])
 def test_another_value_changes_what_a_patch_of_the_whole_model_changes(number):
     """The reference computes all layers and replaces the stream on its way."""
-    one, tokens = model(SPARSE), some_tokens()
-    x = jax.random.normal(jax.random.key(number), (3, 8, 8))
+    tokens = some_tokens()
+    x = np.random.default_rng(number).normal(size=(3, 8, 8)).astype(np.float32)
     place = locations(SPARSE)[number]
     where = np.arange(2).reshape(2, 1, 1, 1) == place.layer if number < 4 else np.array(True)
     hooks = Hooks(patches={place.site: Patch(where, x)})
@@ -44,10 +50,18 @@ def test_another_value_changes_what_a_patch_of_the_whole_model_changes(number):
     def from_there(params):
         return run_from(SPARSE, params, tokens, number, x)[0]
 
-    np.testing.assert_allclose(from_there(one.params), patched(one.params), atol=1e-5)
-    found = jax.grad(lambda params: jnp.square(from_there(params)).sum())(one.params)
-    expected = jax.grad(lambda params: jnp.square(patched(params)).sum())(one.params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), found, expected)
+    def with_gradient(function, params):
+        def squares(params):
+            logits = function(params)
+            return jnp.square(logits).sum(), logits
+
+        gradient, logits = jax.grad(squares, has_aux=True)(params)
+        return logits, gradient
+
+    both = jax.jit(lambda params: [with_gradient(function, params) for function in (from_there, patched)])
+    (found, of_found), (expected, of_expected) = jax.device_get(both(model(SPARSE).params))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), of_found, of_expected)
 
 
 def test_locations_and_the_nodes_that_read_there_have_names():

@@ -1,5 +1,6 @@
 """Losses of hybrid paths, against planted bridges and a walk by hand."""
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -29,19 +30,23 @@ def test_a_path_through_other_bridges_is_the_one_walked_by_hand():
     def losses(logits):
         return optax.softmax_cross_entropy_with_integer_labels(logits, windows[:, 1:]).mean(axis=-1)
 
-    whole, stream = run(dense, d, tokens)
-    _, in_sparse = run_from(sparse, s, tokens, 1, encode(pair.bridges, 1, stream[1], 4))
-    hybrid, _ = run_from(dense, d, tokens, 3, decode(pair.bridges, 3, in_sparse[2]))
+    @jax.jit
+    def walked(s, d, bridges):
+        whole, stream = run(dense, d, tokens)
+        _, in_sparse = run_from(sparse, s, tokens, 1, encode(bridges, 1, stream[1], 4))
+        there_and_back, _ = run_from(dense, d, tokens, 3, decode(bridges, 3, in_sparse[2]))
+        _, stream = run(sparse, s, tokens)
+        at_the_end, _ = run_from(dense, d, tokens, 4, decode(bridges, 4, stream[4]))
+        return [losses(logits) for logits in (whole, there_and_back, at_the_end)]
+
+    whole, there_and_back, at_the_end = map(np.asarray, walked(s, d, pair.bridges))
     found = rows["dense", "0.resid_mid", "1.resid_mid"]
-    np.testing.assert_allclose(found.loss, losses(hybrid).mean(), rtol=1e-5)
-    added = np.asarray(losses(hybrid) - losses(whole))
+    np.testing.assert_allclose(found.loss, there_and_back.mean(), rtol=1e-5)
+    added = there_and_back - whole
     np.testing.assert_allclose(found.added, added.mean(), rtol=1e-4)
     np.testing.assert_allclose(found.added_error, added.std(ddof=1) / 2, rtol=1e-4)
-    np.testing.assert_allclose(rows["dense", None, None].loss, losses(whole).mean(), rtol=1e-5)
-
-    _, stream = run(sparse, s, tokens)
-    hybrid, _ = run_from(dense, d, tokens, 4, decode(pair.bridges, 4, stream[4]))
-    np.testing.assert_allclose(rows["sparse", "2.final_resid", None].loss, losses(hybrid).mean(), rtol=1e-5)
+    np.testing.assert_allclose(rows["dense", None, None].loss, whole.mean(), rtol=1e-5)
+    np.testing.assert_allclose(rows["sparse", "2.final_resid", None].loss, at_the_end.mean(), rtol=1e-5)
 
 
 def test_windows_that_do_not_fit_are_refused():

@@ -1,5 +1,6 @@
 """Steering against vectors worked out by hand, and a planted pair in which it must work."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,6 +19,12 @@ PAIRS = EncodedPairs(
 )
 
 
+def last_logits(pair, on):
+    """Of the dense model."""
+    run = jax.jit(lambda params: forward(pair.dense.config, params, on.tokens, at_B=on.last)[0])
+    return np.asarray(run(pair.dense.params))
+
+
 def probabilities(logits, on):
     e = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return (e / e.sum(axis=-1, keepdims=True))[np.arange(4), np.asarray(on.answers)[:, 1]]
@@ -26,7 +33,8 @@ def probabilities(logits, on):
 def test_changes_are_aligned_at_the_last_tokens():
     pair = random_pair()
     on = streams(pair, PAIRS)
-    _, stream = run(pair.dense.config, pair.dense.params, PAIRS.tokens.reshape(4, 4))
+    tokens = PAIRS.tokens.reshape(4, 4)
+    _, stream = jax.jit(lambda params: run(pair.dense.config, params, tokens))(pair.dense.params)
     stream = np.stack(stream)
     np.testing.assert_allclose(on.dense, stream, atol=1e-5)
     # member 2 has its last token at 2, its counterfactual at 3
@@ -38,15 +46,15 @@ def test_changes_are_aligned_at_the_last_tokens():
 def test_the_addition_is_change_times_row_times_ratio():
     pair = random_pair()
     on = streams(pair, PAIRS)
-    change = np.asarray(on.sparse_change)[2, 0, 3, 5]
-    row = np.asarray(pair.bridges["decoder"]["kernel"])[2, 5]
+    change = np.asarray(on.sparse_change)[2, 0, 3, 1]
+    row = np.asarray(pair.bridges["decoder"]["kernel"])[2, 1]
     dense, sparse = (np.asarray(x)[2, 0, 3] for x in (on.dense, on.sparse))
     ratio = np.sqrt(np.mean(dense**2)) / np.sqrt(np.mean(sparse**2))
-    found = bridge_addition(pair, "1.attn_in.5", on)
+    found = bridge_addition(pair, "1.attn_in.1", on)
     assert abs(change) > 1e-3
     np.testing.assert_allclose(found[0, 3], change * row * ratio, rtol=1e-4)
     np.testing.assert_allclose(
-        bridge_addition(pair, "1.attn_in.5", on, scaled=False)[0, 3], change * row, rtol=1e-4
+        bridge_addition(pair, "1.attn_in.1", on, scaled=False)[0, 3], change * row, rtol=1e-4
     )
 
 
@@ -56,7 +64,7 @@ def test_strength_scales_what_is_added_and_0_changes_nothing(node):
     on = streams(pair, PAIRS)
     addition = bridge_addition(pair, node, on)
     none, half = steered(pair, node, on, addition, [0, 0.5])
-    logits = np.asarray(forward(pair.dense.config, pair.dense.params, on.tokens, at_B=on.last)[0])
+    logits = last_logits(pair, on)
     np.testing.assert_allclose(none, probabilities(logits, on), rtol=1e-4)
     np.testing.assert_allclose(half, steered(pair, node, on, addition / 2, [1])[0], rtol=1e-4)
     assert np.abs(half - none).max() > 1e-4
@@ -67,7 +75,7 @@ def test_the_whole_stream_gives_the_other_answer_and_controls_have_the_norm_of_t
     on = streams(pair, PAIRS)
     node = "2.final_resid.2"
     controls = control_additions(pair, node, on, on, 3, seed=0)
-    logits = np.asarray(forward(pair.dense.config, pair.dense.params, on.tokens, at_B=on.last)[0])
+    logits = last_logits(pair, on)
     # at the last location the counterfactual's stream gives its logits; there is no bigram table
     swapped = probabilities(logits[np.arange(4) ^ 1], on)
     np.testing.assert_allclose(steered(pair, node, on, *controls["whole stream"], [1])[0], swapped, rtol=1e-4)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from sparse_jax.bridges import train
 from sparse_jax.bridges.config import TERMS, BridgeConfig, BridgeRun
 from sparse_jax.bridges.program import bridge_program
 from sparse_jax.bridges.terms import bridge_loss, loss_terms
@@ -17,6 +18,7 @@ from sparse_jax.model.forward import initialize
 from sparse_jax.models.model import Model
 from sparse_jax.runtime.writers import read_rows
 from sparse_jax.training.config import run_config
+from tests.programs import made_once
 from tests.training.test_loop import Killed, kill_after, measured, same_parameters
 
 
@@ -35,6 +37,7 @@ def dense(run):
 
 
 def test_a_run_keeps_the_dense_model_and_resumes_bit_for_bit(run, dense, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "bridge_program", made_once(bridge_program))
     before = jax.tree.map(np.array, dense.params)
     whole = train_bridges(run, dense, tmp_path / "whole")
     assert same_parameters(dense.params, before)
@@ -42,7 +45,7 @@ def test_a_run_keeps_the_dense_model_and_resumes_bit_for_bit(run, dense, tmp_pat
     evaluations = [row for row in rows if "kurtosis" in row]
     assert [row["step"] for row in evaluations] == [0, 2, 4]
     assert {f"bridges/{term}" for term in TERMS} < set(evaluations[0])
-    fresh = bridge_program(run, dense, None).start().params
+    fresh = jax.device_get(bridge_program(run, dense, None).start().params)
     assert not same_parameters(whole.sparse.params, fresh["sparse"])
     assert not same_parameters(whole.bridges, fresh["bridges"])
     kernel = np.asarray(whole.sparse.params["layers"]["mlp"]["up"]["kernel"])

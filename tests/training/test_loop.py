@@ -14,6 +14,7 @@ from sparse_jax.training import loop, program
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.nonfinite import NonFiniteError
+from tests.programs import made_once
 
 TIMING = ("tokens_per_second",)
 
@@ -58,6 +59,18 @@ def kill_after(monkeypatch, steps, how=die):
     monkeypatch.setattr(loop, "train_loader", lambda *args, **options: Dying(original(*args, **options)))
 
 
+@pytest.fixture(scope="module")
+def made():
+    return made_once(loop.train_program)
+
+
+@pytest.fixture
+def programs_once(made, monkeypatch):
+    """Runs of one config share their program, with those of other tests that ask for this, too."""
+    monkeypatch.setattr(loop, "train_program", made)
+
+
+@pytest.mark.usefixtures("programs_once")
 def test_a_run_learns_stays_sparse_and_resumes_bit_for_bit(config, tmp_path, monkeypatch):
     whole = train(config, tmp_path / "whole")
     rows = measured(tmp_path / "whole")
@@ -122,6 +135,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(c
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.usefixtures("programs_once")
 def test_a_checkpoint_that_cannot_be_written_is_named_and_older_ones_stay(config, tmp_path, monkeypatch):
     original = loop.Checkpoints.save
 
@@ -167,6 +181,7 @@ def test_unknown_sections_are_named(mapping):
         run_config(mapping)
 
 
+@pytest.mark.usefixtures("programs_once")
 def test_text_that_changed_since_is_refused(mapping, tmp_path, monkeypatch):
     config = run_config(mapping)
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -201,6 +216,7 @@ def test_a_workdir_that_is_a_file_and_a_run_without_checkpoints_are_left_alone(c
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("programs_once")
 def test_a_dense_run_saves_and_resumes_too(mapping, tmp_path, monkeypatch):
     mapping["sparsity"] = {}
     config = run_config(mapping)
@@ -212,6 +228,7 @@ def test_a_dense_run_saves_and_resumes_too(mapping, tmp_path, monkeypatch):
     assert np.count_nonzero(whole.params["layers"]["mlp"]["up"]["kernel"]) == 2 * 16 * 64
 
 
+@pytest.mark.usefixtures("programs_once")
 def test_another_config_is_refused_though_its_file_is_gone(mapping, tmp_path):
     mapping["training"].update(steps=2, checkpoint_every=2, evaluate_every=0)
     train(run_config(mapping), tmp_path)

@@ -27,6 +27,7 @@ from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.nonfinite import NonFiniteError
 from sparse_jax.training.resume import Checkpoints
+from tests.programs import made_once
 from tests.tiny_run import tiny
 from tests.training.test_loop import Killed, kill_after, measured, same_parameters
 
@@ -47,6 +48,14 @@ def compiled_once(tmp_path_factory):
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_once():
+    """Runs of one config share their program. Batches are only spoilt for runs that may skip some."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_program", made_once(loop.train_program))
+        yield
 
 
 @pytest.fixture(scope="module")
