@@ -63,8 +63,17 @@ def values_of(config: ModelConfig, seed: int = 2):
 def gated(model: Model, circuit: Circuit, values):
     """The logits [B, T, 3] of the gated model, and its norms where they are frozen."""
     params, hooks = circuit_hooks(model, circuit, values, TOKENS)
-    logits = forward(model.config, params, TOKENS, hooks)[0]
-    return np.asarray(logits)[..., list(OUTPUTS)], hooks.norms or None
+    run = jax.jit(lambda params, hooks: forward(model.config, params, TOKENS, hooks)[0])
+    return np.asarray(run(params, hooks))[..., list(OUTPUTS)], hooks.norms or None
+
+
+AT = np.array([6, 0, 3, 5, 1, 2])
+
+
+@jax.jit
+def run(small, norms=None):
+    """The logits after all tokens, and those after the tokens AT."""
+    return small.forward(TOKENS, norms=norms), small.forward(TOKENS, AT, norms)
 
 
 MODELS = {
@@ -107,10 +116,9 @@ def test_logits_are_those_of_the_gated_model(name, kind):
     model = model_of(MODELS[name])
     circuit, values = circuit_of(model, **CIRCUITS[kind]), values_of(model.config)
     expected, _ = gated(model, circuit, values)
-    small = fold(model, circuit, values, OUTPUTS)
-    np.testing.assert_allclose(small.forward(TOKENS), expected, atol=1e-5, rtol=1e-5)
-    at = np.array([6, 0, 3, 5, 1, 2])
-    np.testing.assert_allclose(small.forward(TOKENS, at), expected[np.arange(6), at], atol=1e-5, rtol=1e-5)
+    found, at_some = run(fold(model, circuit, values, OUTPUTS))
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(at_some, expected[np.arange(6), AT], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("share", (0.2, 0.6))
@@ -118,10 +126,10 @@ def test_closed_edges_carry_their_constants(share):
     model = model_of(USUAL)
     circuit, values = circuit_of(model, edges=share), values_of(USUAL)
     expected, _ = gated(model, circuit, values)
-    found = fold(model, circuit, values, OUTPUTS).forward(TOKENS)
+    found, _ = run(fold(model, circuit, values, OUTPUTS))
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
     of_nodes = fold(model, dataclasses.replace(circuit, edge_gated=False), values, OUTPUTS)
-    assert not np.allclose(of_nodes.forward(TOKENS), expected, atol=1e-2)
+    assert not np.allclose(run(of_nodes)[0], expected, atol=1e-2)
 
 
 def test_constants_replace_the_mean():
@@ -132,7 +140,7 @@ def test_constants_replace_the_mean():
     constants = tuple(Node(*place, mean=1.5) for place in places if place not in kept)
     circuit = dataclasses.replace(circuit, constants=constants)
     expected, _ = gated(model, circuit, values)
-    found = fold(model, circuit, values, OUTPUTS).forward(TOKENS)
+    found, _ = run(fold(model, circuit, values, OUTPUTS))
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -141,10 +149,9 @@ def test_frozen_norms_are_given():
     circuit = circuit_of(model, pruning={"frozen_norms": True})
     expected, norms = gated(model, circuit, values)
     small = fold(model, circuit, values, OUTPUTS)
-    np.testing.assert_allclose(small.forward(TOKENS, norms=norms), expected, atol=1e-5, rtol=1e-5)
-    at = np.array([6, 0, 3, 5, 1, 2])
-    found = small.forward(TOKENS, at, norms)
-    np.testing.assert_allclose(found, expected[np.arange(6), at], atol=1e-5, rtol=1e-5)
+    found, at_some = run(small, norms)
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(at_some, expected[np.arange(6), AT], atol=1e-5, rtol=1e-5)
     with pytest.raises(InputError, match=r"^norms: \[\]; valid: what sj.run\(model, text, capture="):
         small.forward(TOKENS)
     with pytest.raises(InputError, match=r"^norms: .*; valid: None"):
@@ -159,7 +166,7 @@ def test_heads_without_nodes_are_not_computed_but_add_what_their_sink_leaves():
     part = small.layers[0][0]
     assert isinstance(part, AttentionPart) and part.heads == (1,) and part.out.bias.ndim == 2
     assert not isinstance(small.layers[1][0], AttentionPart)
-    np.testing.assert_allclose(small.forward(TOKENS), gated(model, circuit, values)[0], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(run(small)[0], gated(model, circuit, values)[0], atol=1e-5, rtol=1e-5)
 
 
 def test_it_is_pure_and_differentiable_by_its_numbers():
@@ -168,22 +175,23 @@ def test_it_is_pure_and_differentiable_by_its_numbers():
     circuit = circuit_of(model)
     small = jax.tree.map(jnp.asarray, fold(model, circuit, values, OUTPUTS))
 
-    def mean(small):
-        return small.forward(TOKENS).mean()
-
-    gradient = jax.jit(jax.grad(mean))(small)
+    mean_and_gradient = jax.jit(jax.value_and_grad(lambda small: small.forward(TOKENS).mean()))
+    _, gradient = jax.device_get(mean_and_gradient(small))
     weights = small.layers[1][1].neurons.weights
     row, column = np.unravel_index(np.argmax(np.abs(gradient.layers[1][1].neurons.weights)), weights.shape)
 
     def moved(by):
-        changed = dataclasses.replace(small.layers[1][1].neurons, weights=weights.at[row, column].add(by))
+        other = np.array(weights)
+        other[row, column] += by
+        changed = dataclasses.replace(small.layers[1][1].neurons, weights=other)
         mlp = dataclasses.replace(small.layers[1][1], neurons=changed)
-        return float(mean(dataclasses.replace(small, layers=(small.layers[0], (small.layers[1][0], mlp)))))
+        moved = dataclasses.replace(small, layers=(small.layers[0], (small.layers[1][0], mlp)))
+        return float(mean_and_gradient(moved)[0])
 
     expected = (moved(1e-2) - moved(-1e-2)) / 2e-2
     assert gradient.layers[1][1].neurons.weights[row, column] == pytest.approx(expected, rel=0.02)
-    each = jax.vmap(lambda tokens: small.forward(tokens[None])[0])(jnp.asarray(TOKENS))
-    np.testing.assert_allclose(each, small.forward(TOKENS), atol=1e-5)
+    each = jax.jit(jax.vmap(lambda tokens: small.forward(tokens[None])[0]))(TOKENS)
+    np.testing.assert_allclose(each, run(small)[0], atol=1e-5)
 
 
 def test_many_sequences_are_run_in_chunks_with_the_same_result():
@@ -202,7 +210,7 @@ def test_a_saved_one_is_restored_exactly(tmp_path):
     assert jax.tree.structure(again) == jax.tree.structure(small)
     for name, leaf in named_leaves(small).items():
         np.testing.assert_array_equal(named_leaves(again)[name], leaf, err_msg=name)
-    np.testing.assert_array_equal(again.forward(TOKENS), small.forward(TOKENS))
+    np.testing.assert_array_equal(run(again)[0], run(small)[0])
 
 
 def test_an_export_of_another_circuit_is_stale(tmp_path):
@@ -257,12 +265,12 @@ def test_a_published_circuit_takes_a_hundredth_of_the_operations():
     assert circuit.compact(model, texts[::-1]).outputs == small.outputs[::-1]
     tokens = sj.token_ids(model, "for item in items:\n    while item").repeat(2, axis=0)
     expected = sj.run(model, tokens, circuit=dataclasses.replace(circuit, calibration={}))[0]
-    found = small.forward(tokens)
-    np.testing.assert_allclose(found, expected[..., list(small.outputs)], atol=1e-5, rtol=1e-6)
+    runs = jax.jit(lambda small: small.forward(tokens))
+    np.testing.assert_allclose(runs(small), expected[..., list(small.outputs)], atol=1e-5, rtol=1e-6)
     params, hooks = circuit_hooks(model, circuit, applied.values_of(model, circuit), tokens)
     whole = jax.jit(lambda params, hooks: forward(model.config, params, tokens, hooks)[0])
     flops = [
         run.lower(*given).compile().cost_analysis()["flops"]
-        for run, given in ((whole, (params, hooks)), (jax.jit(lambda small: small.forward(tokens)), (small,)))
+        for run, given in ((whole, (params, hooks)), (runs, (small,)))
     ]
     assert flops[0] > 100 * flops[1]
