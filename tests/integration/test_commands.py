@@ -17,6 +17,19 @@ TINY = f"--config={CONFIGS}/quickstart.py:size=tiny"
 TRAIN = f"--config={CONFIGS}/pretrain.py:size=tiny"
 
 
+# one layer and small batches, to compile and compute less
+SIZES = ("model.n_layers=1", "training.batch_size=2", "training.evaluation_windows=2")
+
+
+def sections(workdir):
+    """Flags of the two runs that a workdir has."""
+    return [
+        f"--config.{side}.{field}"
+        for side in ("sparse", "dense")
+        for field in (f"data.directory={workdir / 'data'}", *SIZES)
+    ]
+
+
 def run(module, *arguments):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     return subprocess.run(
@@ -30,7 +43,7 @@ def run(module, *arguments):
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """`run`, without a second or two of imports each: for commands that compute little."""
+    """`run`, without a second or two of imports each."""
     folder = tmp_path_factory.mktemp("commands")
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -53,8 +66,7 @@ def quick(tmp_path_factory):
 def finished(tmp_path_factory):
     """The workdir of a tiny quickstart and what it printed."""
     workdir = tmp_path_factory.mktemp("quickstart")
-    sections = [f"--config.{side}.data.directory={workdir / 'data'}" for side in ("sparse", "dense")]
-    arguments = ["quickstart", TINY, f"--config.workdir={workdir}", *sections]
+    arguments = ["quickstart", TINY, f"--config.workdir={workdir}", *sections(workdir)]
     return workdir, arguments, run(*arguments)
 
 
@@ -83,10 +95,11 @@ def test_the_main_path_writes_circuits_table_and_report(finished):
     assert "fstring_brace" in page and page.rstrip().endswith("</html>")
 
 
-def test_repeating_it_changes_nothing(finished):
+def test_repeating_it_changes_nothing(finished, quick):
     workdir, arguments, _ = finished
     before = contents(workdir)
-    assert run(*arguments).returncode == 0
+    again = quick(*arguments)
+    assert again.returncode == 0, again.stderr
     assert contents(workdir) == before
 
 
@@ -182,7 +195,7 @@ def test_pairs_are_shown_with_what_decides_and_what_is_due(quick):
     assert result.stdout.count("« in»") == 2
 
 
-def test_a_model_is_measured_on_tasks_of_all_kinds(finished, tmp_path):
+def test_a_model_is_measured_on_tasks_of_all_kinds(finished, quick, tmp_path):
     workdir, _, _ = finished
     mine = tmp_path / "mine.jsonl"
     lines = [
@@ -194,7 +207,7 @@ def test_a_model_is_measured_on_tasks_of_all_kinds(finished, tmp_path):
     mine.write_text("\n".join(lines))
     tasks = f"--tasks=for_while,for_while.nonsense,{mine}"
     rows = tmp_path / "rows.jsonl"
-    result = run("tasks", f"--model={workdir / 'sparse'}", tasks, "--pairs=4", f"--output={rows}")
+    result = quick("tasks", f"--model={workdir / 'sparse'}", tasks, "--pairs=4", f"--output={rows}")
     assert result.returncode == 0, result.stderr
     found = [json.loads(line) for line in rows.read_text().splitlines()]
     assert [row["task"] for row in found] == ["for_while", "for_while.nonsense", str(mine)]
@@ -221,8 +234,7 @@ def test_a_control_of_the_model_is_pruned_on_kinds_of_shift_as_well(finished, tm
 def test_the_small_pair_is_published(tmp_path, finished):
     workdir, _, _ = finished
     flags = [f"--config={CONFIGS}/small.py:size=tiny", f"--config.workdir={workdir}"]
-    flags += [f"--config.{side}.data.directory={workdir / 'data'}" for side in ("sparse", "dense")]
-    result = run("small", *flags, f"--output={tmp_path}")
+    result = run("small", *flags, *sections(workdir), f"--output={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert "tasks below 0.15 nats" in result.stdout
     assert len((tmp_path / "tasks.jsonl").read_text().splitlines()) == 2 * 2 * 20
@@ -277,8 +289,8 @@ def test_other_configs_tasks_and_checkpoints_are_refused_and_leave_the_run_alone
     workdir, arguments, _ = finished
     before = contents(workdir)
     sparse = f"--workdir={workdir / 'sparse'}"
-    data = f"--config.data.directory={workdir / 'data'}"
-    other = quick("train", TRAIN, data, sparse, "--config.training.steps=30")
+    same = [f"--config.{size}" for size in (f"data.directory={workdir / 'data'}", *SIZES)]
+    other = quick("train", TRAIN, *same, sparse, "--config.training.steps=30")
     assert other.returncode == 2 and "another config (training.steps 20 there, 30 here)" in other.stderr
     prune = [f"--config={CONFIGS}/prune.py", f"--model={workdir / 'sparse'}", f"--output={tmp_path / 'out'}"]
     nothing = quick("prune", *prune, "--tasks=")
