@@ -1,5 +1,7 @@
 """Attention with a sink, against rows worked by hand, a float64 reference and finite differences."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,23 +16,25 @@ pytestmark = pytest.mark.accelerator
 
 
 def causal(tokens):
-    return jnp.tril(jnp.ones((tokens, tokens), bool))
+    return np.tril(np.ones((tokens, tokens), bool))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def pattern_of(q, k, sink, d_head, visible):
+    return attention_pattern(q, k, sink, d_head, visible)
 
 
 def test_attention_with_a_sink_against_a_hand_worked_row():
     # one head, d_head 1, scale 1: scores of the second query are 0 and ln 3, its sink ln 4
     q, k = jnp.array([[[1.0], [1.0]]]), jnp.array([[[0.0], [np.log(3.0)]]])
-    pattern = attention_pattern(q, k, jnp.array([np.log(4.0)]), 1, causal(2))
-    np.testing.assert_allclose(pattern[0, 0], [[1 / 5, 0], [1 / 8, 3 / 8]], rtol=1e-6)
-    np.testing.assert_allclose(
-        attention_pattern(q, k, None, 1, causal(2))[0, 0, 1], [1 / 4, 3 / 4], rtol=1e-6
-    )
+    pattern = pattern_of(q, k, jnp.array([np.log(4.0)]), 1, causal(2))
+    np.testing.assert_allclose(np.asarray(pattern)[0, 0], [[1 / 5, 0], [1 / 8, 3 / 8]], rtol=1e-6)
+    without = np.asarray(pattern_of(q, k, None, 1, causal(2)))
+    np.testing.assert_allclose(without[0, 0, 1], [1 / 4, 3 / 4], rtol=1e-6)
 
 
 def test_the_gradient_of_attention_with_a_sink_is_exact():
-    keys = jax.random.split(jax.random.key(3), 3)
-    q, k = (jax.random.normal(key, (1, 5, 4)) for key in keys[:2])
-    sink = jax.random.normal(keys[2], (2,))
+    q, k, _, sink = drawn(1, 5, 4, 2)
 
     @jax.jit
     def value(q, k, sink):
@@ -55,9 +59,9 @@ def in_float64(q, k, v, sink, d_head, visible):
 
 
 def drawn(sequences, tokens, width, heads):
-    keys = jax.random.split(jax.random.key(tokens), 4)
-    q, k, v = (jax.random.normal(key, (sequences, tokens, width)) for key in keys[:3])
-    return q, k, v, jax.random.normal(keys[3], (heads,))
+    rng = np.random.default_rng(tokens)
+    q, k, v = rng.normal(size=(3, sequences, tokens, width)).astype(np.float32)
+    return q, k, v, rng.normal(size=heads).astype(np.float32)
 
 
 def branches(sequences, tokens):
@@ -72,8 +76,9 @@ def branches(sequences, tokens):
 def test_what_is_read_is_that_of_the_whole_pattern(tokens, sink):
     q, k, v, sinks = drawn(3, tokens, 8, 2)
     sinks = sinks if sink else None
-    for visible in (np.asarray(causal(tokens)), branches(3, tokens)):
-        found = attend(q, k, v, sinks, 4, jnp.asarray(visible))
+    masks = causal(tokens), branches(3, tokens)
+    run = jax.jit(lambda *given: [attend(*given, 4, visible) for visible in masks])
+    for found, visible in zip(run(q, k, v, sinks), masks):
         np.testing.assert_allclose(found, in_float64(q, k, v, sinks, 4, visible), atol=2e-6)
 
 
@@ -94,13 +99,12 @@ def whole(q, k, v, sink, d_head, visible):
 def test_slopes_are_those_of_the_whole_pattern_however_sequences_take_turns(monkeypatch, lone_cpu, at_once):
     tokens, d_head = 150, 4
     q, k, v, sink = drawn(12, tokens, 8, 2)
-    visible = jnp.asarray(branches(12, tokens))
+    visible = branches(12, tokens)
     monkeypatch.setattr(chunks, "CACHE_BYTES", at_once * 4 * 2 * attention.BLOCK * tokens)
 
     def gradients(read):
-        return jax.grad(lambda *given: jnp.sum(jnp.sin(3 * read(*given))), argnums=(0, 1, 2, 3))(
-            q, k, v, sink
-        )
+        value = jax.grad(lambda *given: jnp.sum(jnp.sin(3 * read(*given))), argnums=(0, 1, 2, 3))
+        return jax.jit(value)(q, k, v, sink)
 
     found = gradients(lambda *given: attend(*given, d_head, visible))
     for one, other in zip(found, gradients(lambda *given: whole(*given, d_head, visible))):
@@ -116,10 +120,10 @@ def test_slopes_against_finite_differences(monkeypatch):
 
 def test_lanes_and_large_scores_stay_finite_and_exact():
     q, k, v, sink = drawn(4, 70, 8, 2)
-    many = jnp.stack([q, 60 * q])
-    found = jax.vmap(lambda q: attend(q, k, v, sink, 4, causal(70)))(many)
+    many = np.stack([q, 60 * q])
+    found = jax.jit(jax.vmap(lambda q: attend(q, k, v, sink, 4, causal(70))))(many)
     for one, given in zip(found, many):
-        np.testing.assert_allclose(one, in_float64(given, k, v, sink, 4, np.asarray(causal(70))), atol=2e-5)
+        np.testing.assert_allclose(one, in_float64(given, k, v, sink, 4, causal(70)), atol=2e-5)
 
 
 def test_no_whole_pattern_is_held(lone_cpu):
@@ -136,7 +140,7 @@ def test_no_whole_pattern_is_held(lone_cpu):
 def test_bfloat16_in_bfloat16_out():
     q, k, v, sink = drawn(2, 70, 8, 2)
     half = [x.astype(jnp.bfloat16) for x in (q, k, v)]
-    found = attend(*half, sink, 4, causal(70))
+    found = jax.jit(lambda *given: attend(*given, sink, 4, causal(70)))(*half)
     assert found.dtype == jnp.bfloat16
-    exact = in_float64(*(np.asarray(x, np.float32) for x in half), sink, 4, np.asarray(causal(70)))
-    np.testing.assert_allclose(found.astype(np.float32), exact, atol=0.03)
+    exact = in_float64(*(np.asarray(x, np.float32) for x in half), sink, 4, causal(70))
+    np.testing.assert_allclose(np.asarray(found, np.float32), exact, atol=0.03)
