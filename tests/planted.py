@@ -6,10 +6,10 @@ That is METHOD 7's example, one neuron with one read and one write: 3 nodes and 
 weights are noise which cannot reach tokens 4 and 5.
 """
 
+import functools
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -52,30 +52,34 @@ PRUNE = PruneConfig(
 )
 
 
+@functools.cache
+def _initial():
+    return jax.device_get(initialize(CONFIG, jax.random.key(0)))
+
+
 def planted_params():
-    params = initialize(CONFIG, jax.random.key(0))
-    noise = map_named(lambda name, x: 4 * x if name.endswith("kernel") else x, params)
-    embed = noise["embed"]["kernel"].at[:, 0].set(0).at[:, 1].set(0)
-    embed = embed.at[1, 0].set(1.0).at[2, 0].set(-1.0)
+    params = map_named(lambda name, x: 4 * x if name.endswith("kernel") else np.array(x), _initial())
+    embed, unembed = params["embed"]["kernel"], params["unembed"]["kernel"]
+    embed[:, :2] = 0
+    embed[1, 0], embed[2, 0] = 1, -1
     # the prompt's other tokens tell nothing: 1 and 2 are the same but for channel 0
-    embed = embed.at[2, 1:].set(embed[1, 1:])
+    embed[2, 1:] = embed[1, 1:]
     # a large constant keeps the norms from undoing what a gate takes away
-    embed = embed.at[:, 2].set(4.0)
-    unembed = noise["unembed"]["kernel"].at[:, 4].set(0).at[:, 5].set(0)
-    unembed = unembed.at[1, 4].set(2.0).at[1, 5].set(-2.0)
-    attn, mlp = noise["layers"]["attn"], noise["layers"]["mlp"]
+    embed[:, 2] = 4
+    unembed[:, 4:6] = 0
+    unembed[1, 4], unembed[1, 5] = 2, -2
+    attn, mlp = params["layers"]["attn"], params["layers"]["mlp"]
     # nothing but neuron 3 writes to channel 1, and it reads and writes nothing else
-    out = {**attn["out"], "kernel": attn["out"]["kernel"].at[..., 1].set(0)}
-    up = {**mlp["up"], "kernel": mlp["up"]["kernel"].at[:, :, 3].set(0).at[:, 0, 3].set(2.0)}
-    down = mlp["down"]["kernel"].at[..., 1].set(0).at[:, 3].set(0).at[:, 3, 1].set(2.0)
+    attn["out"]["kernel"][..., 1] = 0
+    up, down = mlp["up"]["kernel"], mlp["down"]["kernel"]
+    up[:, :, 3] = 0
+    up[:, 0, 3] = 2
+    down[..., 1] = 0
+    down[:, 3] = 0
+    down[:, 3, 1] = 2
     # a bias, so that token 4 wins where the neuron is silent
-    down = {"kernel": down, "bias": mlp["down"]["bias"].at[:, 1].set(-1.5)}
-    layers = {
-        **noise["layers"],
-        "attn": {**attn, "out": out},
-        "mlp": {**mlp, "up": up, "down": down},
-    }
-    return {**noise, "embed": {"kernel": embed}, "unembed": {"kernel": unembed}, "layers": layers}
+    mlp["down"]["bias"][:, 1] = -1.5
+    return jax.device_put(params)
 
 
 def planted_pairs(count: int, seed: int = 0) -> EncodedPairs:
@@ -92,10 +96,10 @@ def planted_gates():
     from sparse_jax.model import sites
 
     shapes = sites.node_shapes(CONFIG, sites.LAYER_SITES)
-    gates = {site: jnp.zeros(shape) for site, shape in shapes.items()}
+    gates = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
     for site, index in CIRCUIT:
-        gates[site] = gates[site].at[0, index].set(1)
-    return gates
+        gates[site][0, index] = 1
+    return jax.device_put(gates)
 
 
 class Planted(Task):

@@ -22,13 +22,13 @@ from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import load_tokenizer
 from sparse_jax.faithfulness.intervals import Interval
 from sparse_jax.faithfulness.scorecard import Figure
-from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models import formats
 from sparse_jax.models import means as text_means
 from sparse_jax.models.means import load_means, program_windows
 from sparse_jax.training import presets
 from sparse_jax.trees import named_leaves
+from tests.compiled import forward
 from tests.planted import Planted, planted_model
 
 ROOT = Path(__file__).parents[1]

@@ -10,9 +10,9 @@ from sparse_jax.circuits.graph import Node
 from sparse_jax.faithfulness.known_programs import make_program
 from sparse_jax.faithfulness.probes import Probe
 from sparse_jax.inputs import InputError
-from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.means import save_means
+from tests.compiled import forward
 
 PAIRS = 6
 

@@ -19,11 +19,11 @@ from sparse_jax.faithfulness.scorecard import CONSTANTS
 from sparse_jax.faithfulness.sets import SHARES, _by_share, _greedy_incompleteness, _mean_over
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.models.means import save_means
 from sparse_jax.tasks.own import pairs_task
 from sparse_jax.tasks.pair import Pair
+from tests.compiled import forward
 from tests.planted import CONFIG, Planted, planted_gates, planted_model
 
 SHIFTED = (("full model", ""), ("circuit", "mean"))
