@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,10 +13,11 @@ from sparse_jax.circuits.gates import partly_open
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import forward, initialize
+from sparse_jax.model.forward import initialize
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.packing import pack_pairs
+from tests.compiled import forward
 
 pytestmark = pytest.mark.accelerator
 
@@ -30,12 +30,13 @@ TEXT = np.arange(60, dtype=np.int32).reshape(6, 10) % 19 + 1
 @pytest.fixture(scope="module")
 def model():
     """Parameters, pairs, means and the full model's values."""
-    params = jax.tree.map(lambda x: 10 * x if x.ndim > 2 else x, initialize(CONFIG, jax.random.key(0)))
+    params = jax.device_get(initialize(CONFIG, jax.random.key(0)))
+    params = jax.device_put(jax.tree.map(lambda x: 10 * x if x.ndim > 2 else x, params))
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, 20, (PAIRS, 2, 8)).astype(np.int32)
     pairs = EncodedPairs(tokens, LAST, np.tile(np.array([[4, 5], [5, 4]], np.int32), (PAIRS, 1, 1)))
     shapes = sites.node_shapes(CONFIG)
-    means = {site: jax.random.normal(jax.random.key(1), shape) for site, shape in shapes.items()}
+    means = {site: rng.normal(size=shape).astype(np.float32) for site, shape in shapes.items()}
     return params, pairs, means
 
 
@@ -58,7 +59,7 @@ def _draw(kind):
 
 
 def chosen(pairs, rows):
-    return type(pairs)(*(jnp.asarray(array)[rows] for array in pairs))
+    return jax.tree.map(lambda array: array[rows], pairs)
 
 
 def captured(model, tokens_BxT):
@@ -131,7 +132,8 @@ def test_a_draw_depends_on_pair_number_and_seed_alone(model):
 def test_stochastic_shares_are_uniform_by_node_and_pair_and_the_same_for_packed_pairs(model):
     params, pairs, means = model
     draws, ablated = drawn(model, "stochastic")
-    packed = draw_ablated(CONFIG, params, "stochastic", means, pack_pairs(pairs), draws)
+    packed_draw = jax.jit(lambda *given: draw_ablated(CONFIG, params, "stochastic", means, *given))
+    packed = jax.device_get(packed_draw(pack_pairs(pairs), draws))
     shares = []
     for site, mean in means.items():
         share = ablated.share[site]
@@ -148,13 +150,12 @@ def test_stochastic_shares_are_uniform_by_node_and_pair_and_the_same_for_packed_
 def test_gates_of_a_share_let_that_much_of_the_own_value_through(model):
     params, pairs, means = model
     _, ablated = drawn(model, "stochastic")
-    gates = {"mlp_out": jnp.ones((2, 8)).at[0, :4].set(0)}
+    gates = {"mlp_out": np.float32([[0] * 4 + [1] * 4, [1] * 8])}
     opened = partly_open(gates, ablated.share)
     tokens = pairs.tokens.reshape(-1, 8)
-    found = forward(
-        CONFIG, params, tokens, Hooks(opened, {"mlp_out": means["mlp_out"]}, capture=("mlp_out",))
-    )[1]["mlp_out"]
-    own = forward(CONFIG, params, tokens, Hooks(capture=("mlp_out",)))[1]["mlp_out"]
+    hooks = Hooks(opened, {"mlp_out": means["mlp_out"]}, capture=("mlp_out",))
+    found = np.asarray(forward(CONFIG, params, tokens, hooks)[1]["mlp_out"])
+    own = np.asarray(forward(CONFIG, params, tokens, Hooks(capture=("mlp_out",)))[1]["mlp_out"])
     share = ablated.share["mlp_out"][0]
     expected = share * own[0] + (1 - share) * means["mlp_out"][0]
     np.testing.assert_allclose(found[0, ..., :4], expected[..., :4], atol=1e-5)
@@ -203,24 +204,28 @@ def test_zero_is_zero_and_the_mean_is_the_mean(model):
 def test_closed_nodes_take_the_value_of_their_own_token(model):
     params, pairs, means = model
     draws, ablated = drawn(model, "resample_position")
-    gates = {site: jnp.zeros_like(mean) for site, mean in means.items()}
+    gates = {site: np.zeros_like(mean) for site, mean in means.items()}
+
+    @jax.jit
+    def logits_of(gates):
+        return last_logits(CONFIG, params, gates, ablated.values, pairs).reshape(2 * PAIRS, -1)
+
     # with all of the last residual stream from elsewhere, so are the logits, but for the bigram table
-    found = last_logits(CONFIG, params, gates, ablated.values, pairs).reshape(2 * PAIRS, -1)
-    last, tokens, bigram = LAST.ravel(), pairs.tokens.reshape(-1, 8), params["bigram"]["kernel"]
+    found = np.asarray(logits_of(gates))
+    last, tokens = LAST.ravel(), pairs.tokens.reshape(-1, 8)
+    bigram = np.asarray(params["bigram"]["kernel"])
     donors, ends = np.repeat(draws.donor.tokens, 2, axis=0), np.repeat(draws.donor.last, 2)
-    whole = jax.jit(lambda: forward(CONFIG, params, donors)[0])()
+    whole = np.asarray(forward(CONFIG, params, donors)[0])
     for i in range(2 * PAIRS):
         at = min(last[i], ends[i])
         expected = whole[i, at] - bigram[donors[i, at]] + bigram[tokens[i, last[i]]]
         np.testing.assert_allclose(found[i], expected, atol=1e-4)
     # a gate in the last layer's attention, whose output is computed at one position only
-    one = {"attn_out": jnp.ones((2, 8)).at[1].set(0)}
-    patched = last_logits(CONFIG, params, one, ablated.values, pairs)
+    one = {"attn_out": np.float32([[1] * 8, [0] * 8])}
+    patched = np.asarray(logits_of(one))
     hooks = Hooks(one, {"attn_out": ablated.values["attn_out"]}, capture=("attn_out",))
-    everywhere, _ = forward(CONFIG, params, tokens, hooks)
-    np.testing.assert_allclose(
-        patched.reshape(2 * PAIRS, -1), everywhere[jnp.arange(2 * PAIRS), last], atol=1e-4
-    )
+    everywhere = np.asarray(forward(CONFIG, params, tokens, hooks)[0])
+    np.testing.assert_allclose(patched, everywhere[np.arange(2 * PAIRS), last], atol=1e-4)
 
 
 def test_unknown_and_doubled_kinds_are_named():
