@@ -27,7 +27,8 @@ def noisy():
     def scaled(x):
         return x * 20 * rng.integers(0, 2, x.shape) if x.ndim > 2 else x * 20
 
-    params = jax.tree.map(scaled, initialize(CONFIG, jax.random.key(0)))
+    params = jax.tree.map(scaled, jax.device_get(initialize(CONFIG, jax.random.key(0))))
+    params = jax.device_put(jax.tree.map(np.float32, params))
     shapes = sites.node_shapes(CONFIG, (*sites.LAYER_SITES, sites.FINAL_SITE))
     means = {site: np.float32(0.3 * rng.normal(size=shape)) for site, shape in shapes.items()}
     tokens = rng.integers(1, 12, (PAIRS, 2, 6)).astype(np.int32)

@@ -9,11 +9,12 @@ import pytest
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.model.forward import forward, initialize
+from sparse_jax.model.forward import initialize
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
 from sparse_jax.tasks.packing import PackedPairs, pack_pairs
+from tests.compiled import forward
 from tests.pruning.noisy import CONFIG, noisy, random_gates
 
 PRUNE = PruneConfig(
@@ -30,7 +31,7 @@ def rms(x):
 def test_what_is_read_is_divided_by_what_the_whole_model_divides_by():
     params, tokens = noisy().params, noisy().pairs.tokens[:, 0]
     stream = ("resid_in", "resid_mid", "final_resid")
-    _, whole = forward(OPEN, params, tokens, Hooks(capture=(*sites.NORMS, *stream)))
+    _, whole = jax.device_get(forward(OPEN, params, tokens, Hooks(capture=(*sites.NORMS, *stream))))
     for norm, site in zip(sites.NORMS, stream):
         np.testing.assert_allclose(whole[norm], rms(whole[site]), rtol=1e-5)
     gates = {**random_gates(3, 0.5), "attn_in": np.ones((2, 6)), "mlp_in": np.ones((2, 6))}
@@ -40,7 +41,8 @@ def test_what_is_read_is_divided_by_what_the_whole_model_divides_by():
         norms={norm: whole[norm] for norm in sites.NORMS},
         capture=(*stream, "attn_in", "mlp_in"),
     )
-    logits, pruned = forward(OPEN, params, tokens, hooks)
+    logits, pruned = jax.device_get(forward(OPEN, params, tokens, hooks))
+    params = jax.device_get(params)
     assert np.abs(pruned["resid_mid"] - whole["resid_mid"]).max() > 0.1
     for sublayer, site in (("attn", "resid_in"), ("mlp", "resid_mid")):
         scale = params["layers"][sublayer]["norm"]["scale"][:, None, None]
