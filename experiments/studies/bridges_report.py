@@ -48,7 +48,7 @@ def format_bridges(rows: Sequence[Row]) -> str:
             "|---|" + "---:|" * len(names),
         ]
         for name, row in zip(names, losses):
-            cells = ["" if np.isnan(x) else f"{x:.3f}" for x in [row[-1], *row[1:-1]]]
+            cells = ["" if np.isnan(x) else f"{x:z.3f}" for x in [row[-1], *row[1:-1]]]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", *_steering_table(_of_kind(rows, "steering"))]
     return "\n".join(lines)
