@@ -67,32 +67,27 @@ def draw_pairs(
 
     pairs: all of the split, among which donors are chosen: another pair, either member of it. number: of the
     draw, such as the step. text: windows of training text, at least as long as the prompts, for
-    "resample_text".
+    "resample_text". Compiled: its single operations would take tens of times as long.
     """
+    if isinstance(seed, int):
+        seed = np.array(seed, np.int64).astype(np.int32)  # the 32 bits that a key is made of
+    return _draw(kind, pairs, rows_P, number_P, seed, text_WxT)
 
+
+@functools.partial(jax.jit, static_argnames="kind", inline=True)
+def _draw(kind: str, pairs: Pairs, rows_P, number_P, seed, text_WxT) -> Draws:
     def one(row, number):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), number)
         return jax.random.bits(key, dtype=jnp.uint32), jax.random.split(key, 4)
 
-    seed_P, keys_Px4 = jax.vmap(one)(jnp.asarray(rows_P), jnp.asarray(number_P))
+    seed_P, keys_Px4 = jax.vmap(one)(rows_P, number_P)
     if kind not in RESAMPLED:
         return Draws(seed_P)
     if kind == "resample_text":
-        passage = functools.partial(_passage, jnp.asarray(text_WxT), pairs.tokens.shape[-1])
+        passage = functools.partial(_passage, text_WxT, pairs.tokens.shape[-1])
         return Draws(seed_P, jax.vmap(passage)(keys_Px4))
-    member = functools.partial(_member_of_another, jax.tree.map(jnp.asarray, pairs))
-    return Draws(seed_P, jax.vmap(member)(keys_Px4, jnp.asarray(rows_P)))
-
-
-_draw_pairs = jax.jit(draw_pairs, static_argnames="kind")
-
-
-def drawn_pairs(
-    kind: str, pairs: Pairs, rows_P: Array, number_P: Array, seed: int, text_WxT: Array | None = None
-) -> Draws:
-    """`draw_pairs` outside of a program, as one of its own: some forty times as fast as single operations."""
-    # a seed of any size as the 32 bits that a key is made of
-    return _draw_pairs(kind, pairs, rows_P, number_P, np.int64(seed).astype(np.int32), text_WxT)
+    member = functools.partial(_member_of_another, pairs)
+    return Draws(seed_P, jax.vmap(member)(keys_Px4, rows_P))
 
 
 def _member_of_another(pairs: Pairs, keys_4, row) -> Donor:

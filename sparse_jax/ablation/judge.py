@@ -12,7 +12,7 @@ import numpy as np
 
 from sparse_jax.ablation.adversary import How, attacked
 from sparse_jax.ablation.constants import hold
-from sparse_jax.ablation.draws import Draws, draw_ablated, drawn_pairs
+from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs
 from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, is_replaced, kinds_of
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, only_between_open
@@ -127,7 +127,7 @@ class Judge:
         draws = []
         for number, kind in enumerate(self.kinds):
             own = kind_M == number
-            draws.append(drawn_pairs(kind, pairs, pair_M[own], number_M[own], self.seed, self.text))
+            draws.append(draw_pairs(kind, pairs, pair_M[own], number_M[own], self.seed, self.text))
         return Items(chosen, pair_M, kind_M, tuple(jax.device_get(draws)))
 
     @property
@@ -174,7 +174,10 @@ class Judge:
         widths = self._widths(alive)
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         untouched = {key: np.full(gate.shape, -1, np.int32) for key, gate in gates.items()}
-        ranks = {**untouched, **{key: np.asarray(rank, np.int32) for key, rank in ranks.items()}}
+        # on the devices once, not for each batch
+        ranks = jax.device_put(
+            {**untouched, **{key: np.asarray(rank, np.int32) for key, rank in ranks.items()}}
+        )
         losses = np.zeros((len(closed_Cx2), len(self.items.kind)))
         left = np.arange(len(closed_Cx2))
         for batch in self._batches(PAIRS):

@@ -129,6 +129,16 @@ def test_a_draw_depends_on_pair_number_and_seed_alone(model):
         assert not np.array_equal(other.donor.tokens, first.donor.tokens)
 
 
+@pytest.mark.parametrize("seed", [0, 2**31 + 5, 2**40 + 5])
+def test_a_draw_s_seed_is_made_of_the_key_of_any_seed(model, seed):
+    _, pairs, _ = model
+    found = draw_pairs("stochastic", pairs, np.array([4, 2]), np.array([7, 0]), seed)
+    for row, number, bits in zip((4, 2), (7, 0), np.asarray(found.seed)):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), number)
+        assert bits == jax.random.bits(key, dtype=np.uint32)
+    assert len(np.unique(found.seed)) == 2
+
+
 def test_stochastic_shares_are_uniform_by_node_and_pair_and_the_same_for_packed_pairs(model):
     params, pairs, means = model
     draws, ablated = drawn(model, "stochastic")

@@ -19,32 +19,25 @@ from sparse_jax.models.model import Model
 from sparse_jax.runtime.writers import read_rows
 from sparse_jax.training.config import run_config
 from tests.programs import made_once
-from tests.tiny_run import tiny
 from tests.training.test_loop import Killed, kill_after, measured, same_parameters
 
 
-@pytest.fixture(scope="module")
-def run(directory):
-    mapping = tiny(directory)
+@pytest.fixture
+def run(mapping):
     mapping["bridges"] = {"learning_rate": 0.02}
     mapping["model"]["n_layers"] = 1  # six hybrid runs to compile, not ten
     mapping["training"].update(steps=4, evaluate_every=2, checkpoint_every=2)
     return run_config(mapping, BridgeRun)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def dense(run):
     config = dataclasses.replace(run.model, d_model=8)
     return Model(config, initialize(config, jax.random.key(5)), prepare(run.data, 300).tokenizer, "dense")
 
 
-@pytest.fixture(scope="module")
-def made():
-    return made_once(bridge_program)
-
-
-def test_a_run_keeps_the_dense_model_and_resumes_bit_for_bit(run, dense, made, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "bridge_program", made)
+def test_a_run_keeps_the_dense_model_and_resumes_bit_for_bit(run, dense, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "bridge_program", made_once(bridge_program))
     before = jax.tree.map(np.array, dense.params)
     whole = train_bridges(run, dense, tmp_path / "whole")
     assert same_parameters(dense.params, before)
@@ -89,10 +82,8 @@ def test_bridges_alone_learn_and_leave_the_sparse_model_as_it_was(run, dense, tm
     assert last["validation/mixture"] == first["validation/mixture"]
 
 
-def test_a_step_on_several_devices_is_that_on_one(run, dense, made):
-    # as train_bridges asks for it
-    run = dataclasses.replace(run, bridges=dataclasses.replace(run.bridges, dense=dense.fingerprint))
-    program = made(run, dense, None)
+def test_a_step_on_several_devices_is_that_on_one(run, dense):
+    program = bridge_program(run, dense, None)
     state = program.start()
     tokens = np.random.default_rng(0).integers(0, 300, (4, 17)).astype(np.int32)
     params = jax.device_put(jax.device_get(state.params), jax.devices()[0])

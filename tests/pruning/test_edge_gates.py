@@ -1,7 +1,6 @@
 """Closed edges against a float64 reference, against closed nodes, and found by training."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +15,10 @@ from sparse_jax.circuits.gates import partly_open
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import initialize
+from sparse_jax.model.forward import forward, initialize
 from sparse_jax.model.hooks import Hooks, check_steady
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
-from tests.compiled import forward
 from tests.planted import CIRCUIT, planted_gates, planted_pairs, planted_params
 from tests.planted import CONFIG as PLANTED
 
@@ -31,8 +29,8 @@ CONFIG = ModelConfig(
 
 @pytest.fixture(scope="module")
 def model():
-    params = jax.device_get(initialize(CONFIG, jax.random.key(0)))
-    params = jax.device_put(jax.tree.map(lambda x: x * 15 if x.ndim > 2 else x, params))
+    params = initialize(CONFIG, jax.random.key(0))
+    params = jax.tree.map(lambda x: x * 15 if x.ndim > 2 else x, params)
     # a sink that takes much of every row, and biases that count
     attn = {**params["layers"]["attn"], "sink": jnp.array([[1.0, -1.0], [2.0, 0.5]])}
     params = {**params, "layers": {**params["layers"], "attn": attn}}
@@ -78,7 +76,6 @@ def ablated_as(kind, means, shape=(3, 7)):
     return values, share
 
 
-@functools.partial(jax.jit, static_argnames="capture")
 def gated(params, gates, values, share, tokens, at=None, capture=()):
     params, carried = gate_edges(CONFIG, params, gates, values, share)
     return forward(CONFIG, params, tokens, Hooks(carried=carried, capture=capture), at_B=at)
@@ -107,15 +104,9 @@ def test_every_closed_edge_carries_its_source_s_ablation(model, kind):
 @pytest.mark.parametrize("source", ["attn_in", "v", "mlp_in", "mlp_neuron"])
 def test_closing_all_edges_of_a_node_is_closing_the_node(model, source, kind):
     params, means, tokens = model
-
-    def without_2(shape):
-        gate = np.ones(shape, np.float32)
-        gate[:, 2] = 0
-        return gate
-
-    node = without_2(sites.node_shapes(CONFIG)[source])
+    node = jnp.ones(sites.node_shapes(CONFIG)[source]).at[:, 2].set(0)
     edges = {
-        key: without_2(shape)
+        key: jnp.ones(shape).at[:, 2].set(0)
         for key, shape in sites.edge_shapes(CONFIG).items()
         if key.startswith(f"{source}->")
     }
