@@ -17,8 +17,8 @@ TINY = f"--config={CONFIGS}/quickstart.py:size=tiny"
 TRAIN = f"--config={CONFIGS}/pretrain.py:size=tiny"
 
 
-# one layer and small batches, to compile and compute less
-SIZES = ("model.n_layers=1", "training.batch_size=2", "training.evaluation_windows=2")
+# small batches, to compute less
+SIZES = ("training.batch_size=2", "training.evaluation_windows=2")
 
 
 def sections(workdir):
