@@ -22,7 +22,7 @@ from sparse_jax.ablation.judge import Judge
 from sparse_jax.inputs import from_mapping
 from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.discretize import best_of_lanes
+from sparse_jax.pruning.discretize import LaneCurves
 from sparse_jax.pruning.eliminate import eliminate
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
 from sparse_jax.pruning.reduce import working_lanes
@@ -71,7 +71,7 @@ def main() -> None:
     judge = Counting(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
 
     def discretized():
-        return best_of_lanes(judge, working_lanes(found), (target,))[0].found.gates
+        return LaneCurves(judge, working_lanes(found)).best((target,))[0].found.gates
 
     def eliminated():
         return eliminate(judge, gates, gates, target, prune.tied_qk).gates

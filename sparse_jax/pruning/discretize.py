@@ -74,8 +74,9 @@ def discretize_many(
 class LossCurve:
     """The losses of the k best-ranked units for growing k, computed only as far as they are needed.
 
-    Ask for the loosest target first: a loss known to be above one target is above all stricter ones, and its
-    exact value is never computed. growth, exact: the sizes that are tried, as in `sizes_to_try`.
+    A loss known to be above one target is above all stricter ones, so its exact value is never computed, and
+    stricter targets go on where the last one ended. A looser one starts again, so ask for the loosest first.
+    growth, exact: the sizes that are tried, as in `sizes_to_try`.
     """
 
     def __init__(
@@ -106,12 +107,9 @@ class LossCurve:
         return edges_by_size(self._judge.params, self.all_open, self.ranks, self._total)
 
     def smallest(self, target: float, most: int | None = None) -> Discretized | None:
-        """The smallest k, at most `most`, whose loss is at most `target`; None if there is none.
-
-        Raises ValueError for a looser target than an earlier one.
-        """
-        if target > self._asked:
-            raise ValueError(f"target {target} after {self._asked}; valid: the loosest first")
+        """The smallest k, at most `most`, whose loss is at most `target`; None if there is none."""
+        if target > self._asked:  # what missed the stricter one was not followed further
+            self._losses_KxM = self._losses_KxM[:0]
         self._asked = target
         tried = len(self._ks) if most is None else int(np.searchsorted(self._ks, most, side="right"))
         done = 0
@@ -184,46 +182,57 @@ class Choice(NamedTuple):
     edges: int
 
 
-def best_of_lanes(
-    judge: Judge,
-    lanes: Sequence[Arrays],
-    targets: Sequence[float],
-    fixed: Arrays | None = None,
-    eligible: Arrays | None = None,
-) -> list[Choice]:
-    """For each target the lane that reaches it with the fewest edges; if none does, that of the lowest loss.
+class LaneCurves:
+    """The loss curves of several lanes, followed side by side: one that needs nearly all units costs no more.
 
-    `lanes` are gate logits, `fixed` and `eligible` as in `discretize_many`. The number of
-    edges only grows with k, so all lanes are followed side by side until one of them reaches the target.
-    A lane that would need nearly all units costs no more than the others. The result is exact as long as the
-    circuit has at most `EXACT_UP_TO` units, or twice as many as the lane's own gates leave open; a larger one
-    may be too large by the share `GROWTH`.
+    lanes: the gate logits of each; `fixed` and `eligible` as in `discretize_many`. The curves are kept, so a
+    stricter target after another costs only what its circuit is larger.
     """
-    exact = [max(EXACT_UP_TO, 2 * _open(logits)) for logits in lanes]
-    curves = [LossCurve(judge, logits, fixed, eligible, GROWTH, most) for logits, most in zip(lanes, exact)]
-    # lanes with the fewest edges by their own gates come first, so that the others are cut short
-    order = sorted(range(len(lanes)), key=lambda lane: _open(lanes[lane]))
-    edges = {lane: curves[lane].edges() for lane in order}
-    limits = _limits(max(int(counts[-1]) for counts in edges.values()))
-    best: dict[float, Choice] = {}
-    for target in sorted(targets, reverse=True):
+
+    def __init__(
+        self,
+        judge: Judge,
+        lanes: Sequence[Arrays],
+        fixed: Arrays | None = None,
+        eligible: Arrays | None = None,
+    ):
+        counts = [_open(logits) for logits in lanes]
+        self._curves = [
+            LossCurve(judge, logits, fixed, eligible, GROWTH, max(EXACT_UP_TO, 2 * count))
+            for logits, count in zip(lanes, counts)
+        ]
+        self._edges = [curve.edges() for curve in self._curves]
+        # lanes with the fewest edges by their own gates come first, so that the others are cut short
+        self._order = sorted(range(len(lanes)), key=counts.__getitem__)
+
+    def best(self, targets: Sequence[float]) -> list[Choice]:
+        """For each target the lane that reaches it with the fewest edges; if none does, of the lowest loss.
+
+        The number of edges only grows with k, so all lanes are followed until one of them reaches the target.
+        The result is exact as long as the circuit has at most `EXACT_UP_TO` units, or twice as many as the
+        lane's own gates leave open; a larger one may be too large by the share `GROWTH`.
+        """
+        found = {target: self._at(target) for target in sorted(targets, reverse=True)}
+        finish_line()
+        return [found[target] for target in targets]
+
+    def _at(self, target: float) -> Choice:
         choice = None
-        for limit in limits:
-            for lane in order:
+        for limit in _limits(max(int(counts[-1]) for counts in self._edges)):
+            for lane in self._order:
                 fewest = limit if choice is None else choice.edges - 1
-                most = int(np.searchsorted(edges[lane], fewest, side="right")) - 1
-                found = curves[lane].smallest(target, most)
+                most = int(np.searchsorted(self._edges[lane], fewest, side="right")) - 1
+                found = self._curves[lane].smallest(target, most)
                 if found is not None:
-                    choice = Choice(lane, found, int(edges[lane][found.k]))
+                    choice = self._choice(lane, found)
             if choice is not None:
-                break
-        if choice is None:
-            missed = {lane: curves[lane].at(target) for lane in order}
-            lane = min(order, key=lambda lane: missed[lane].loss)
-            choice = Choice(lane, missed[lane], int(edges[lane][missed[lane].k]))
-        best[target] = choice
-    finish_line()
-    return [best[target] for target in targets]
+                return choice
+        missed = {lane: self._curves[lane].at(target) for lane in self._order}
+        lane = min(self._order, key=lambda lane: missed[lane].loss)
+        return self._choice(lane, missed[lane])
+
+    def _choice(self, lane: int, found: Discretized) -> Choice:
+        return Choice(lane, found, int(self._edges[lane][found.k]))
 
 
 def _limits(most: int) -> list[int]:

@@ -17,7 +17,7 @@ from sparse_jax.circuits.gates import tie
 from sparse_jax.circuits.ranking import number_units
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
-from sparse_jax.pruning.discretize import Choice, best_of_lanes
+from sparse_jax.pruning.discretize import Choice, LaneCurves
 from sparse_jax.pruning.eliminate import Eliminated, eliminate
 from sparse_jax.pruning.lanes import Optimized, make_lanes, optimize_gates, repeated
 from sparse_jax.pruning.logits import allowed_nodes
@@ -82,7 +82,7 @@ def reduce_nodes(
     loss, without elimination.
     """
     road = _NodesRoad(judge, lanes, prune)
-    choices = road.choose(targets)
+    choices = road.curves.best(targets)
     stricter = None
     for target, choice in sorted(zip(targets, choices), key=lambda pair: pair[0]):
         found = functools.partial(road.reduce, {target: choice}, stricter)
@@ -116,10 +116,10 @@ def reduce_edges(
     lanes = make_lanes(prune) if lanes is None else lanes
     lanes = dataclasses.replace(lanes, eligible=repeated(eligible, lanes), fixed=repeated(nodes.gates, lanes))
     found = optimize_gates(config, prune, params, judge.ablated, [train], lanes, label, path)
-    working, removable = working_lanes(found), {**nodes.gates, **eligible}
+    curves, removable = LaneCurves(judge, working_lanes(found), fixed, eligible), {**nodes.gates, **eligible}
 
     def reduced_to(target: float) -> Reduced:
-        choice = best_of_lanes(judge, working, (target,), fixed, eligible)[0]
+        (choice,) = curves.best((target,))
         reduced = _eliminated(judge, choice, target, nodes.scores, removable, prune.tied_qk)
         may_swap = prune.swaps and reduced.reached
         return _swapped(judge, reduced, removable, prune.tied_qk) if may_swap else reduced
@@ -157,16 +157,13 @@ class _NodesRoad:
 
     def __init__(self, judge: Judge, lanes: Sequence[Arrays], prune: PruneConfig):
         self._judge, self._lanes, self._prune = judge, lanes, prune
-        self._eligible, self._fixed = allowed_nodes(judge.config, prune)
-
-    def choose(self, targets: Sequence[float]) -> list[Choice]:
-        """The best lane at each target."""
-        return best_of_lanes(self._judge, self._lanes, targets, self._fixed, self._eligible)
+        self._eligible, fixed = allowed_nodes(judge.config, prune)
+        self.curves = LaneCurves(judge, lanes, fixed, self._eligible)
 
     def reduce(self, choices: Mapping[float, Choice], stricter: Reduced | None, target: float) -> Reduced:
         """The smallest circuit at `target`, from the choice for it (made if missing) or from `stricter`."""
         judge, prune, tied_qk = self._judge, self._prune, self._prune.tied_qk
-        choice = choices[target] if target in choices else self.choose((target,))[0]
+        choice = choices[target] if target in choices else self.curves.best((target,))[0]
         scores = tie({site: np.asarray(tau) for site, tau in self._lanes[choice.lane].items()}, tied_qk)
         reduced = _eliminated(judge, choice, target, scores, choice.found.gates, tied_qk)
         if stricter is not None:

@@ -19,7 +19,7 @@ from sparse_jax.pruning.trials import Outcome, Trial, Trials, next_round
 from sparse_jax.trees import fingerprint
 
 # Sizes of trials may be too large by this share: exact ones would take longer than pruning. Those of
-# reported circuits come from `best_of_lanes`.
+# reported circuits come from `LaneCurves`.
 GROWTH = 0.05
 
 # The parameters of a round's prunings, from the ranges, the trials so far, the search and the targets.

@@ -11,7 +11,7 @@ from sparse_jax.circuits.gates import only_between_open
 from sparse_jax.circuits.ranking import number_units
 from sparse_jax.model import sites
 from sparse_jax.pruning import discretize as discretize_module
-from sparse_jax.pruning.discretize import best_of_lanes, discretize, discretize_many, sizes_to_try
+from sparse_jax.pruning.discretize import LaneCurves, discretize, discretize_many, sizes_to_try
 from tests.pruning.noisy import CONFIG, losses_of, noisy, random_gates
 
 SHAPES = sites.node_shapes(CONFIG, sites.LAYER_SITES)
@@ -78,7 +78,7 @@ def test_several_targets_that_nothing_reaches_cost_no_more_than_one(monkeypatch)
 
     monkeypatch.setattr(Judge, "variants", counted)
     units = sum(score.size for score in scores.values()) + 1
-    found = best_of_lanes(noisy(), [scores], (0.01, 0.02, 0.03))
+    found = LaneCurves(noisy(), [scores]).best((0.01, 0.02, 0.03))
     assert (
         not any(choice.found.reached for choice in found) and len({choice.found.k for choice in found}) == 1
     )
@@ -122,16 +122,16 @@ def test_beyond_twice_what_a_lane_leaves_open_sizes_are_near_the_smallest(monkey
     units = sum(score.size for score in scores.values())
     sizes = sizes_to_try(units, 1 / 4, 8)
     losses = curve(scores, sizes)
-    (missed,) = best_of_lanes(noisy(), [scores], [0.001])
+    (missed,) = LaneCurves(noisy(), [scores]).best([0.001])
     assert not missed.found.reached and missed.found.k == sizes[np.argmin(losses)]
     assert missed.found.loss == pytest.approx(losses.min(), abs=1e-5)
     places = np.flatnonzero(losses < np.minimum.accumulate(np.append(np.inf, losses))[:-1])
     target = float(losses[places[-2:]].mean())
-    (found,) = best_of_lanes(noisy(), [scores], [target])
+    (found,) = LaneCurves(noisy(), [scores]).best([target])
     assert found.found.reached and found.found.k == sizes[places[-1]] > 8
     # with gates that stay open, every size up to twice their number is tried
     half = {site: score - np.median(score) for site, score in scores_of(2).items()}
-    (exact,) = best_of_lanes(noisy(), [half], [target])
+    (exact,) = LaneCurves(noisy(), [half]).best([target])
     assert exact.found.k == discretize(noisy(), half, target).k
 
 
@@ -159,10 +159,29 @@ def test_what_misses_a_target_is_run_on_no_more_pairs_than_show_it(monkeypatch):
     assert [one.k for one in both] == [0, alone[0].k] and alone[0].k > 20
     batches = -(-len(noisy().pairs.tokens) // PAIRS)
     assert work <= least + 2 * batches < batches * alone[0].k
-    with pytest.raises(ValueError, match="valid: the loosest first"):
-        lanes = discretize_module.LossCurve(noisy(), scores)
-        lanes.smallest(strict)
-        lanes.smallest(loose)
+
+
+def best_of_lanes(judge, lanes, targets):
+    return LaneCurves(judge, lanes).best(targets)
+
+
+def one_after_another(judge, scores, targets):
+    """What the curves of one lane give if they are asked once for each target."""
+    curves = LaneCurves(judge, [scores])
+    return [curves.best((target,))[0].found for target in targets]
+
+
+def test_a_stricter_target_goes_on_where_the_last_one_ended():
+    scores = scores_of(2)
+    losses = curve(scores, range(sum(score.size for score in scores.values()) + 1))
+    records = np.flatnonzero(losses < np.minimum.accumulate(np.append(np.inf, losses))[:-1])
+    falling = [float(losses[records[i - 1 : i + 1]].mean()) for i in range(1, len(records))]
+    found, work = work_of(one_after_another, scores, falling)
+    assert [one.k for one in found] == records[1:].tolist()
+    assert work <= work_of(discretize_many, scores, falling)[1]
+    # a looser one starts again, and finds what it would have found alone
+    again, _ = work_of(one_after_another, scores, [falling[-1], falling[0]])
+    assert [one.k for one in again] == [records[-1], records[1]]
 
 
 @pytest.mark.slow
@@ -191,5 +210,5 @@ def test_the_best_lane_has_the_fewest_edges_and_the_others_are_not_followed_much
     batches = -(-len(noisy().pairs.tokens) // PAIRS)
     assert work <= batches * sum((edges_LxK <= 1.5 * strictest).sum(axis=1) + 2)
     assert work < sum(work_of(discretize_many, scores, targets)[1] for scores in lanes)
-    missed = best_of_lanes(noisy(), lanes, [0.001])[0]
+    missed = LaneCurves(noisy(), lanes).best([0.001])[0]
     assert not missed.found.reached and missed.found.loss == pytest.approx(ordered[0], abs=1e-5)

@@ -56,7 +56,7 @@ def test_a_stricter_targets_circuit_comes_with_its_own_sizes_before_elimination(
     fewer = {**gates, "attn_in": np.zeros_like(gates["attn_in"])}
     least = {site: np.zeros_like(gate) for site, gate in gates.items()}
     choices = [Choice(0, Discretized(g, 1, 0.1, 0.0, True), edges) for g, edges in ((gates, 70), (fewer, 40))]
-    monkeypatch.setattr(reduce, "best_of_lanes", lambda *given: choices)
+    monkeypatch.setattr(reduce.LaneCurves, "best", lambda *given: choices)
 
     def eliminated(judge, start, removable, target, tied):
         return Eliminated(start if start is fewer else least, 0.1, 0.0)
