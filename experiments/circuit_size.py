@@ -25,8 +25,8 @@ from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require, require_sections
 from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.subject import prepare_subject
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.task_data import task_data
 
 RESULTS = "experiments/results"
 PLACES = {name: path_flag(name, f"{RESULTS}/small/{name}", f"the {name} model") for name in MODELS}
@@ -46,8 +46,9 @@ def main() -> None:
     require_equal_loss(places)
     models = {name: load_model(place) for name, place in places.items()}
     weights = {name: model.fingerprint for name, model in models.items()}
+    counts = plan.prune.counts
     data = {
-        name: [task_data(task, model.require_tokenizer(), model.config.context, plan.prune) for task in tasks]
+        name: [task_data(task, model.require_tokenizer(), model.config.context, counts) for task in tasks]
         for name, model in models.items()
     }
     pairs = {name: {one.name: one.fingerprint for one in group} for name, group in data.items()}

@@ -17,8 +17,8 @@ from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.task_data import task_data
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.resume import check_workdir
@@ -42,7 +42,7 @@ def main() -> None:
     require_writable(output / "rows.jsonl")
     for name, run in runs.items():
         corpus = prepare(run.data, run.model.vocab_size)
-        data = [task_data(task, corpus.tokenizer, run.model.context, prune) for task in tasks]
+        data = [task_data(task, corpus.tokenizer, run.model.context, prune.counts) for task in tasks]
         model = train(run, workdir / name, f"train {name}")
         circuits_in = workdir / name / "circuits"
         found = prune_tasks(model, corpus, data, Recipe(prune), circuits_in, f"prune {name}")

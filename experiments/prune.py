@@ -16,8 +16,8 @@ from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import FORMS, find_task
+from sparse_jax.tasks.task_data import task_data
 
 MODEL = path_flag("model", None, "the model: a training run, or any other form", required=True)
 NAMES = flags.DEFINE_list("tasks", None, f"the tasks to prune for, each {FORMS}", required=True)
@@ -44,7 +44,7 @@ def main() -> None:
     require(len(NAMES.value) > 0, "--tasks", NAMES.value, f"one or more, each {FORMS}")
     tasks = [find_task(name) for name in NAMES.value]
     model = load_model(MODEL.value)
-    data = [task_data(task, model.require_tokenizer(), model.config.context, prune) for task in tasks]
+    data = [task_data(task, model.require_tokenizer(), model.config.context, prune.counts) for task in tasks]
     found = prune_tasks(model, None, data, recipe, OUTPUT.value)
     names = _told_apart(NAMES.value, [task.name for task in tasks])
     circuits = {name: circuit for name, circuit in zip(names, found) if circuit is not None}

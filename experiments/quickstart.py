@@ -15,8 +15,8 @@ from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.task_data import task_data
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 from sparse_jax.training.resume import check_workdir
@@ -32,8 +32,9 @@ def main() -> None:
     for side in SIDES:
         check_workdir(workdir / side, runs[side])
     corpora = {side: prepare(runs[side].data, runs[side].model.vocab_size) for side in SIDES}
+    counts = prune.counts
     data = {
-        side: [task_data(task, corpora[side].tokenizer, runs[side].model.context, prune) for task in tasks]
+        side: [task_data(task, corpora[side].tokenizer, runs[side].model.context, counts) for task in tasks]
         for side in SIDES
     }
 

@@ -19,8 +19,8 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.proposals import require_optuna
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.subject import prepare_subject
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.task_data import task_data
 
 OUTPUT = path_flag("output", None, "where rows, table and figure go (default: report in the workdir)")
 
@@ -40,7 +40,7 @@ def main() -> None:
     output = user_path(OUTPUT.value or workdir / "report")
     require_writable(output / "rows.jsonl")
     model = load_model(config["model"])
-    data = [task_data(task, model.require_tokenizer(), model.config.context, prune) for task in tasks]
+    data = [task_data(task, model.require_tokenizer(), model.config.context, prune.counts) for task in tasks]
     subject = prepare_subject(model, prune, workdir)
     for rows, best in measured_searches(subject, data, recipe, config["samplers"], workdir):
         table = write_searches(rows, best, output)

@@ -42,13 +42,13 @@ from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.pages import advise
 from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.find import Spec, as_task
 from sparse_jax.tasks.metrics import METRICS, summarize
 from sparse_jax.tasks.task import Task
+from sparse_jax.tasks.task_data import task_data
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.loop import train as train_run
 from sparse_jax.trees import Arrays
@@ -265,7 +265,7 @@ def prune(
     else:
         chosen, several = [as_task(task)], False
     tokenizer = model.require_tokenizer()
-    data = [task_data(one, tokenizer, model.config.context, config) for one in chosen]
+    data = [task_data(one, tokenizer, model.config.context, config.counts) for one in chosen]
     advise()
     found = prune_tasks(model, None, data, recipe, directory, leave_out=False)
     circuits = [one for one in found if one is not None]  # all of them: leave_out is False

@@ -12,7 +12,7 @@ from sparse_jax.models import means as text_means
 from tests.planted import Planted, planted_model
 
 SHORT = {"steps": 20, "pairs_per_step": 4, "train_pairs": 16, "validation_pairs": 8, "test_pairs": 8}
-TASK = Planted("planted", "tests", "which digit ends a prompt")
+TASK = Planted("planted", "tests", "which digit is last")
 
 
 class Card:

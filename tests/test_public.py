@@ -50,7 +50,7 @@ def circuit():
 @pytest.fixture(scope="module")
 def pruned():
     """A tiny model whose circuit is planted, its task, and the circuit that pruning finds."""
-    model, task = planted_model(), Planted("planted", "tests", "which digit ends a prompt")
+    model, task = planted_model(), Planted("planted", "tests", "which digit is last")
     tokens = np.random.default_rng(0).integers(0, 8, 2000).astype(np.uint16)
     corpus = Corpus(model.tokenizer, {"s": SourceTokens(tokens, tokens)}, {"s": 1.0}, "", {})
     with pytest.MonkeyPatch.context() as patch:  # its text, which scores ask for too, would have to be made

@@ -27,8 +27,8 @@ from sparse_jax.pruning.eliminate import eliminate
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
 from sparse_jax.pruning.reduce import working_lanes
 from sparse_jax.pruning.subject import prepare_subject
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.task_data import task_data
 
 MODEL = path_flag("model", "experiments/results/small/sparse", "a model")
 TASK = flags.DEFINE_string("task", "for_while", "a task")
@@ -63,7 +63,7 @@ def main() -> None:
     prune = from_mapping(PruneConfig, settings, "pruning")
     model = load_model(MODEL.value)
     subject = prepare_subject(model, prune)
-    data = task_data(find_task(TASK.value), model.require_tokenizer(), model.config.context, prune)
+    data = task_data(find_task(TASK.value), model.require_tokenizer(), model.config.context, prune.counts)
     found = optimize_gates(
         model.config, prune, model.params, subject.values, [data.train], make_lanes(prune), "bench judging"
     )

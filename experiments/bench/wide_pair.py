@@ -18,10 +18,10 @@ from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.writers import read_rows
 from sparse_jax.sparsity.statistics import total_nonzero
 from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.task_data import task_data
 from sparse_jax.training import presets
 from sparse_jax.training.config import RunConfig
 from sparse_jax.training.loop import train
@@ -76,7 +76,7 @@ class Pair:
         name = next(iter(self.runs)) if model == "sparse" else self.partner
         place, prune = self.folder / "models" / name, self.recipe.prune
         loaded = _loaded(place)
-        data = task_data(find_task(task), loaded.require_tokenizer(), loaded.config.context, prune)
+        data = task_data(find_task(task), loaded.require_tokenizer(), loaded.config.context, prune.counts)
         where = self.folder / "circuits" / name
         (circuit,) = prune_tasks(loaded, None, [data], self.recipe, where, f"prune {name}")
         found = {"left_out": "beyond the model"} if circuit is None else dataclasses.asdict(side(circuit))

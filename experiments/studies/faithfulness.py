@@ -21,10 +21,10 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import find_circuits, reachable
 from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.subject import Subject, prepare_subject
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.writers import read_rows
 from sparse_jax.tasks.controls import ControlTask
 from sparse_jax.tasks.task import Task
+from sparse_jax.tasks.task_data import task_data
 
 # Rows of the table: a heading, and the name and the ablation of a figure of the scorecard.
 FIGURES = (
@@ -132,7 +132,7 @@ def measured_rows(
 def _circuit(subject: Subject, task: Task, prune: PruneConfig, label: str) -> Circuit | None:
     """The circuit of one pruning; None if the model misses the target or, which is said, it broke down."""
     model, recipe = subject.model, Recipe(prune)
-    data = task_data(task, model.require_tokenizer(), model.config.context, prune)
+    data = task_data(task, model.require_tokenizer(), model.config.context, prune.counts)
     targets = reachable(subject, data, recipe)[1]
     if not targets:
         return None

@@ -15,8 +15,8 @@ from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.pruning.task_data import TaskData, task_data
 from sparse_jax.tasks.task import Task
+from sparse_jax.tasks.task_data import TaskData, task_data
 
 MARKERS = {"step": "o", "hard_concrete": "^"}
 
@@ -54,7 +54,7 @@ def measured_gates(
     rows: list[GateRow] = []
     for prune, side, task in itertools.product(recipes, sorted(models, reverse=True), tasks):
         model = models[side]
-        data = task_data(task, model.require_tokenizer(), model.config.context, prune)
+        data = task_data(task, model.require_tokenizer(), model.config.context, prune.counts)
         circuit = _known(published / side / "mean" / f"{task.name}.json", model, data, prune)
         place = workdir / side / f"{prune.gate}-{prune.k_coef:g}"
         if circuit is None:

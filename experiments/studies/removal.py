@@ -13,9 +13,9 @@ from sparse_jax.inputs import from_mapping
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.subject import prepare_subject
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.runtime.writers import read_rows
 from sparse_jax.tasks.task import Task
+from sparse_jax.tasks.task_data import task_data
 from sparse_jax.trees import fingerprint
 
 
@@ -58,7 +58,7 @@ def measured_removals(
     for task, side in itertools.product(tasks, sorted(models, reverse=True)):
         subject = subjects[side]
         tokenizer = subject.model.require_tokenizer()
-        data = task_data(task, tokenizer, subject.model.config.context, prune)
+        data = task_data(task, tokenizer, subject.model.config.context, prune.counts)
         about = {**subject.about(data, prune), "settings": repr((prune, tuple(targets)))}
         identity = fingerprint(about)[:16]
         if any((row.model, row.task, row.identity) == (side, task.name, identity) for row in rows):

@@ -15,9 +15,9 @@ from sparse_jax.pruning.reduce import reduce_nodes
 from sparse_jax.pruning.search import search_tasks
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.pruning.trials import Trial, Trials, next_round
 from sparse_jax.runtime.writers import read_rows
+from sparse_jax.tasks.task_data import TaskData
 from sparse_jax.trees import fingerprint
 
 FIRST = "first"  # the round that all searches share

@@ -12,12 +12,14 @@ from sparse_jax.circuits.edge_gates import gate_edges
 from sparse_jax.circuits.gates import Gates, by_kind
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, require
 from sparse_jax.model import sites
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.means import MEAN_WINDOWS, ablation_values, load_means
 from sparse_jax.models.model import Model
+from sparse_jax.tasks.task import Task
+from sparse_jax.tasks.task_data import Counts, task_data
 from sparse_jax.trees import fingerprint
 
 
@@ -28,6 +30,28 @@ def check_circuit(model: Model, circuit: Circuit) -> None:
         raise InputError(
             f"circuit: it belongs to model {found} ({circuit.provenance.get('model')}); "
             f"valid: circuits of {model.fingerprint} ({model.origin})"
+        )
+
+
+def check_task(model: Model, circuit: Circuit, task: Task) -> None:
+    """Raises InputError for another task than the one that the circuit was found for.
+
+    That is known by the hash of its pairs, whatever its name; by its name alone if the circuit has no hash.
+    """
+    about = circuit.provenance
+    own = about.get("task")
+    if "pairs" not in about or "pruning" not in about:
+        require(own in (None, task.name), "task", task.name, f"{own!r}, which the circuit was found for")
+        return
+    counts = Counts.of(about["pruning"])
+    try:
+        found = task_data(task, model.require_tokenizer(), model.config.context, counts).fingerprint
+    except InputError as error:
+        found = str(error)
+    if found != about["pairs"]:
+        raise InputError(
+            f"task: {task.name!r} has other pairs than the circuit was found on ({found}); "
+            f"valid: {own!r} with the pairs of then ({about['pairs']})"
         )
 
 

@@ -21,7 +21,7 @@ from sparse_jax.model.config import ModelConfig
 if TYPE_CHECKING:
     from sparse_jax.circuits.compact_circuit import CompactCircuit
     from sparse_jax.models.model import Model
-    from sparse_jax.tasks.task import Task
+    from sparse_jax.tasks.find import Spec
 
 FORMAT = "sparse_jax.circuit"
 # Version 1 has no gates on edges, version 2 no constants; their files can be read.
@@ -156,7 +156,7 @@ class Circuit:
 
         return fold(model, self, values_of(model, self), output_tokens(model, self, outputs))
 
-    def code(self, model: "Model", task: "str | Task | None" = None, tolerance: float = 0.0) -> str:
+    def code(self, model: "Model", task: "Spec | None" = None, tolerance: float = 0.0) -> str:
         """The circuit as Python that a person can read and NumPy can run: a function of a prompt's tokens.
 
         A variable for each node, what excites it and what reads it as a comment. Tables say what the
@@ -166,8 +166,8 @@ class Circuit:
 
         task: default: the one that it was found for, if that is a built-in one. tolerance: the share of
         answers that may change; with 0.02 the text is often much shorter. Takes seconds for a dozen edges,
-        minutes for a hundred. Raises InputError for a circuit of another model, for a task that is not known,
-        or whose answers are not the circuit's, and for a model with an activation or AbsTopK in its residual
+        minutes for a hundred. Raises InputError for a circuit of another model, for a task that is not known
+        or not its own, and for a model with an activation or AbsTopK in its residual
         stream.
 
         >>> import sparse_jax as sj

@@ -5,37 +5,34 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.compact_circuit import CompactCircuit
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.source_text import load
 from sparse_jax.inputs import InputError
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs
-from sparse_jax.tasks.find import find_task
-from sparse_jax.tasks.task import Task
+from sparse_jax.tasks.find import Spec, as_task
 
 # Pairs, if the circuit does not say on how many it was tested.
 _PAIRS = 256
 
 
-def pairs_of_test(model: Model, circuit: Circuit, task: str | Task | None) -> EncodedPairs:
+def pairs_of_test(model: Model, circuit: Circuit, task: Spec | None) -> EncodedPairs:
     """The test split of a circuit's task, as many pairs as it was tested on.
 
-    Raises InputError for a task that is not known, or whose answers are not those of the circuit.
+    Raises InputError for a task that is not known, or not the one that the circuit was found for.
     """
     own = str(circuit.provenance.get("task"))
     try:
-        chosen = task if isinstance(task, Task) else find_task(task or own)
+        chosen = as_task(own if task is None else task)
     except InputError as error:
         if task is not None:
             raise
         raise InputError(f"task: None, and the circuit's own is not known here ({error})") from None
     count = circuit.provenance.get("pruning", {}).get("test_pairs", _PAIRS)
-    pairs = chosen.encode("test", count, 0, model.require_tokenizer(), model.config.context)
-    known = circuit.provenance.get("answers")
-    if known is not None and not set(pairs.candidates.reshape(-1).tolist()) <= set(known):
-        raise InputError(f"task: {chosen.name}, with other answers than the circuit's; valid: {own}")
-    return pairs
+    check_task(model, circuit, chosen)
+    return chosen.encode("test", count, 0, model.require_tokenizer(), model.config.context)
 
 
 class Verdict(NamedTuple):

@@ -16,8 +16,8 @@ from sparse_jax.pruning.prune import find_circuits, reachable
 from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.task import Task
+from sparse_jax.tasks.task_data import task_data
 
 # Prunings from other seeds; the most circuits that are found after one another without the nodes of all
 # before.
@@ -51,7 +51,7 @@ def _pruned(probe: Probe, task: Task, settings: PruneConfig, label: str) -> Circ
     """One pruning of nodes; None if it broke down, or the full model misses the target on these pairs."""
     model, recipe = probe.model, Recipe(settings)
     subject = Subject(model, probe.means, Store(None), probe.text)
-    data = task_data(task, model.require_tokenizer(), model.config.context, settings)
+    data = task_data(task, model.require_tokenizer(), model.config.context, settings.counts)
     targets = reachable(subject, data, recipe)[1]
     if not targets:
         return None

@@ -8,7 +8,7 @@ import numpy as np
 
 from sparse_jax.ablation.kinds import ABLATIONS, is_constant, is_drawn
 from sparse_jax.ablation.objective import kl_from_full
-from sparse_jax.circuits.applied import check_circuit
+from sparse_jax.circuits.applied import check_circuit, check_task
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.again import pruned_again
 from sparse_jax.faithfulness.intervals import mean_interval, share_interval
@@ -40,14 +40,11 @@ def measure_circuit(
     again: also prune again, from other seeds and without the circuit's nodes (`again.py`), which takes
     several times as long as finding the circuit did.
 
-    Raises InputError for a circuit of another model, or of another task by the name in its provenance, fewer
-    than two pairs, and a circuit of no node, of all nodes or without a target.
+    Raises InputError for a circuit of another model or task, fewer than two pairs, and a circuit of no node,
+    of all nodes or without a target.
     """
     check_circuit(model, circuit)
-    found_for = circuit.provenance.get("task")
-    require(
-        found_for in (None, task.name), "task", task.name, f"{found_for!r}, which the circuit was found for"
-    )
+    check_task(model, circuit, task)
     require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
     closed = any((np.asarray(gate) == 0).any() for gate in circuit.gates(model.config).values())
     require(closed, "circuit", "all nodes", "a circuit without some of the nodes")

@@ -17,7 +17,7 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
 from sparse_jax.pruning.reduce import reduce_nodes, working_lanes
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData
+from sparse_jax.tasks.task_data import TaskData
 
 
 class Removal(NamedTuple):

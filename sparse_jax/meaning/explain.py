@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import rankdata
 
-from sparse_jax.circuits.applied import check_circuit, circuit_hooks, values_of
+from sparse_jax.circuits.applied import check_circuit, check_task, circuit_hooks, values_of
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.circuits.source_text import token_texts
 from sparse_jax.files import json_text, write_whole
@@ -163,12 +163,13 @@ def explain(
     is told with its AUC, and not at all if none is good. pairs: of the task's test split, for the answers.
     A table in a notebook; `["0.v.166"]` is one of the nodes.
 
-    Raises InputError for a circuit of another model, fewer than two windows, and tokens that the model does
-    not have.
+    Raises InputError for a circuit of another model or task, fewer than two windows, and tokens that the
+    model does not have.
     """
     require_settings()
     check_circuit(model, circuit)
     chosen = as_task(task)
+    check_task(model, circuit, chosen)
     encoded = chosen.encode("test", pairs, 0, model.require_tokenizer(), model.config.context)
     windows_WxT = text_windows(model) if text is None else np.asarray(text)
     require(len(windows_WxT) >= 2, "windows", len(windows_WxT), "at least 2 windows of text")

@@ -9,6 +9,7 @@ from sparse_jax.ablation.kinds import OBJECTIVES, REMOVAL, is_constant, kinds_of
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
 from sparse_jax.models.means import MEAN_WINDOWS
+from sparse_jax.tasks.task_data import Counts
 from sparse_jax.trees import Array
 
 # How gates follow from their logits while they are trained.
@@ -178,6 +179,11 @@ class PruneConfig:
         other draws would change.
         """
         return tuple(site for site in sites.NODE_SITES if site != sites.EMBED_SITE or site in self.sites)
+
+    @property
+    def counts(self) -> Counts:
+        """What decides which pairs of a task are taken."""
+        return Counts.of({name: getattr(self, name) for name in Counts._fields})
 
     def hyperparameters(self) -> "Hyperparameters":
         """The numbers that a search may vary between lanes of one compiled program."""

@@ -19,8 +19,8 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.reduce import Reduced
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.tasks.metrics import LOSSES
+from sparse_jax.tasks.task_data import TaskData
 
 
 def circuit_of(

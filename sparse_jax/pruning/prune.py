@@ -23,10 +23,10 @@ from sparse_jax.pruning.reduce import Reduced, reduce_edges, reduce_nodes
 from sparse_jax.pruning.search import search_tasks
 from sparse_jax.pruning.step import Lane
 from sparse_jax.pruning.subject import Subject, prepare_subject
-from sparse_jax.pruning.task_data import TaskData, same_length
 from sparse_jax.pruning.trials import Trials
 from sparse_jax.runtime.provenance import provenance
 from sparse_jax.tasks.encode import check_pairs
+from sparse_jax.tasks.task_data import TaskData, same_length
 from sparse_jax.trees import fingerprint
 
 # The factor between the penalties per edge that lanes of edges try side by side.
@@ -137,7 +137,13 @@ class _Road:
         return dataclasses.replace(judge, label=self.label)
 
     def _kept(self, method: str, target: float) -> Circuit | None:
-        return self.subject.store.circuit(self._identity(method, target))
+        store = self.subject.store
+        circuit = store.circuit(self._identity(method, target), self.data.name)
+        if circuit is not None and circuit.provenance["task"] != self.data.name:
+            # the same pairs were given under another name before
+            circuit = dataclasses.replace(circuit, provenance={**circuit.provenance, "task": self.data.name})
+            store.keep(circuit, self._name(method, target))
+        return circuit
 
     def _keep(
         self, method: str, reduced: Reduced, prune: PruneConfig, about: Mapping[str, object]

@@ -14,8 +14,8 @@ from sparse_jax.pruning.proposals import Parameters, Range, hyperparameters, req
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.step import Lane
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.pruning.trials import Outcome, Trial, Trials, next_round
+from sparse_jax.tasks.task_data import TaskData
 from sparse_jax.trees import fingerprint
 
 # Sizes of trials may be too large by this share: exact ones would take longer than pruning. Those of

@@ -21,21 +21,26 @@ class Store:
 
     def __init__(self, directory: str | os.PathLike | None):
         self.directory = None if directory is None else user_path(directory, "directory")
-        self._paths: dict[str, Path] = {}
-        self._made: dict[str, Circuit] = {}
+        # by identity, then by the name of the task
+        self._paths: dict[str, dict[str, Path]] = {}
+        self._made: dict[str, dict[str, Circuit]] = {}
         for path in sorted(self.directory.glob("*.json")) if self.directory else ():
             try:
-                found = load_circuit(path).provenance.get("identity")
+                about = load_circuit(path).provenance
             except InputError:
                 continue  # somebody else's file
-            if isinstance(found, str):
-                self._paths[found] = path
+            identity, task = about.get("identity"), about.get("task")
+            if isinstance(identity, str) and isinstance(task, str):
+                self._paths.setdefault(identity, {})[task] = path
 
-    def circuit(self, identity: str) -> Circuit | None:
-        """The circuit with this identity, or None."""
-        if identity in self._made:
-            return self._made[identity]
-        return load_circuit(self._paths[identity]) if identity in self._paths else None
+    def circuit(self, identity: str, task: str) -> Circuit | None:
+        """The circuit with this identity, or None; under another name if there is none for `task`."""
+        made, paths = self._made.get(identity, {}), self._paths.get(identity, {})
+        if task not in made and task in paths:
+            return load_circuit(paths[task])
+        if made:
+            return made.get(task, next(iter(made.values())))
+        return load_circuit(next(iter(paths.values()))) if paths else None
 
     def keep(self, circuit: Circuit, name: str) -> None:
         """Writes it to `<name>.json` or, if that exists, to `<name>-<identity>.json`."""
@@ -45,7 +50,7 @@ class Store:
             if path.exists():
                 path = self.directory / f"{name}-{identity}.json"
             circuit.save(path)
-        self._made[identity] = circuit
+        self._made.setdefault(identity, {})[str(circuit.provenance["task"])] = circuit
 
     def keep_values(self, values: Gates, model: str) -> None:
         """Writes `means.npz` with the fingerprint `model`, but not over a file of another model."""

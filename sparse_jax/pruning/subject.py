@@ -16,8 +16,8 @@ from sparse_jax.models.means import ablation_values, check_corpus, text_windows
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.store import Store
-from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.tasks.encode import EncodedPairs
+from sparse_jax.tasks.task_data import TaskData
 from sparse_jax.trees import fingerprint
 
 

@@ -97,7 +97,8 @@ def payload_of(
     for number, one in enumerate(circuits):
         found: dict[str, Any] = {field: of_each[number] for field, of_each in measured.items()}
         card = found["scorecards"]
-        task = str(one.provenance.get("task", "task" if card is None else card["task"]))
+        told = [of_circuit["task"] for of_circuit in found.values() if of_circuit is not None]
+        task = str(one.provenance.get("task", told[0] if told else "task"))
         for field, of_circuit in found.items():
             if of_circuit is not None:
                 found_task = of_circuit["task"]
@@ -147,7 +148,7 @@ def _labels(circuits: Sequence[Circuit]) -> list[str]:
         telling = [name for name in facts[0] if len({str(each.get(name)) for each in facts}) == len(group)]
         number = next(i for i, other in enumerate(group) if other is one)
         name = telling[0] if telling else "number"
-        value = facts[number][name] if telling else number + 1
+        value = facts[number].get(name, "unknown") if telling else number + 1
         found.append(f"{_kind(one)}, {name.replace('_', ' ')} {value}")
     return found
 

@@ -18,8 +18,8 @@ from sparse_jax.models.means import check_corpus, training_corpus
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.own import pairs_task
+from sparse_jax.tasks.task_data import task_data
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
 
@@ -110,7 +110,7 @@ def test_a_control_is_trained_written_and_pruned(mapping, tmp_path, capsys):
     prune = PruneConfig(
         steps=4, pairs_per_step=2, train_pairs=4, validation_pairs=2, test_pairs=2, mean_windows=4
     )
-    data = task_data(pairs_task(pairs), control.tokenizer, 16, prune)
+    data = task_data(pairs_task(pairs), control.tokenizer, 16, prune.counts)
     (found,) = prune_tasks(control, None, [data], Recipe(prune), tmp_path / "circuits")
     assert found.provenance["config"]["data"]["shuffled"] is True
     assert found.provenance["control"] == "trained on shuffled text"

@@ -17,8 +17,8 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.tasks.metrics import binary_loss, knowledge
+from sparse_jax.tasks.task_data import TaskData
 
 TARGET = 0.1
 REMOVE = dataclasses.replace(PRUNE, objective="removal", k_coef=0.01, steps=150, learning_rate=0.02)

@@ -27,7 +27,7 @@ from tests.compiled import forward
 from tests.planted import CONFIG, Planted, planted_gates, planted_model
 
 SHIFTED = (("full model", ""), ("circuit", "mean"))
-TASK = Planted("planted", "tests", "which digit ends a prompt")
+TASK = Planted("planted", "tests", "which digit is last")
 
 
 @pytest.fixture(scope="module")

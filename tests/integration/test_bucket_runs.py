@@ -375,7 +375,7 @@ def test_circuits_and_searches(bucket):
     store = Store(f"{bucket}/circuits")
     store.keep(circuit, "for_while")
     assert (
-        Store(f"{bucket}/circuits").circuit("i")
+        Store(f"{bucket}/circuits").circuit("i", "for_while")
         == circuit
         == sj.load_circuit(f"{bucket}/circuits/for_while.json")
     )

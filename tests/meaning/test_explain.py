@@ -119,6 +119,9 @@ def test_wrong_input_is_named(quotes):
         sj.test_hypothesis(program.model, circuit, "0.mlp_in.1", "is word", program.task)
     with pytest.raises(InputError, match=r"^windows: 1 .*at least 2"):
         sj.explain(program.model, circuit, program.task, text=np.zeros((1, 8), np.int32))
+    named = dataclasses.replace(circuit, provenance={**circuit.provenance, "task": "mine"})
+    with pytest.raises(InputError, match=r"^task: .*; valid: 'mine', which the circuit was found for"):
+        sj.explain(program.model, named, program.task, text=np.zeros((2, 8), np.int32))
     other = make_program("copy")
     with pytest.raises(InputError, match="^circuit: it belongs to model"):
         sj.explain(other.model, circuit, program.task, text=np.zeros((2, 8), np.int32))

@@ -13,7 +13,7 @@ from sparse_jax.models.formats import load_model, save_model
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.pruning.task_data import task_data
+from sparse_jax.tasks.task_data import task_data
 from sparse_jax.trees import map_named, named_leaves
 from tests.planted import Planted, planted_model
 from tests.pruning.test_prune import PRUNE, corpus, model  # noqa: F401 (fixtures)
@@ -58,7 +58,7 @@ def test_a_table_of_positions_that_is_no_weight_stays(make):
 
 
 def test_the_planted_task_is_lost():
-    real, task = planted_model(), Planted("planted", "tests", "which digit ends a prompt")
+    real, task = planted_model(), Planted("planted", "tests", "which digit is last")
     pairs = task.encode("test", 6, 0, real.tokenizer, 8)
 
     def right(one):
@@ -77,7 +77,7 @@ def test_it_is_written_with_its_run_and_pruned_though_it_cannot_do_the_task(mode
     assert control.run == model.run and control.tokenizer.to_str() == model.tokenizer.to_str()
     assert control.control == f"random weights of model {model.fingerprint}, seed 1"
     assert control.origin == str(tmp_path / "control")
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     (found,) = prune_tasks(control, corpus, [data], Recipe(PRUNE), tmp_path / "circuits")
     assert found.provenance["weights"] == control.fingerprint
     assert found.provenance["control"] == control.control and not found.provenance["reached"]

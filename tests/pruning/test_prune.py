@@ -36,8 +36,8 @@ from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.reduce import Reduced
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData, task_data
 from sparse_jax.tasks.metrics import binary_loss
+from sparse_jax.tasks.task_data import TaskData, task_data
 from sparse_jax.trees import fingerprint
 from tests import planted
 from tests.planted import CIRCUIT, CONFIG, Planted, planted_model
@@ -63,7 +63,7 @@ def loss_of(model, pairs, gates, values):
 
 
 def test_pairs_in_tokens_that_the_model_has_not_are_refused_before_any_work(model, corpus, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     other = data._replace(train=data.train._replace(tokens=data.train.tokens + 1))
     with pytest.raises(InputError, match="pairs: 'ids 1 to 8' is not valid; valid: token ids 0 to 7"):
         prune_tasks(model, corpus, [data, other], Recipe(PRUNE), tmp_path / "out")
@@ -77,7 +77,7 @@ def test_windows_come_from_the_sources_by_weight(corpus):
 
 
 def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path, capsys):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     found = prune_tasks(model, corpus, [data], Recipe(PRUNE), tmp_path)[0]
     assert [(node.site, node.index) for node in found.nodes] == list(CIRCUIT)
     assert found.counts["edges"] == 2 and found.provenance["reached"]
@@ -97,6 +97,11 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
     assert load_circuit(tmp_path / "planted.json") == dataclasses.replace(
         found, provenance=load_circuit(tmp_path / "planted.json").provenance
     )
+    # the same pairs under another name: the same circuit, under that name
+    renamed = prune_tasks(model, corpus, [data._replace(name="renamed")], Recipe(PRUNE), tmp_path)[0]
+    assert renamed.provenance["task"] == "renamed" and renamed.nodes == found.nodes
+    assert load_circuit(tmp_path / "renamed.json").provenance["task"] == "renamed"
+    assert load_circuit(tmp_path / "planted.json").provenance["task"] == "planted"
 
     # values that lie beside the file serve, without the text that they were measured on
     for name, value in values_of(model, saved).items():
@@ -124,7 +129,7 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
 def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(model, corpus, tmp_path):
     """Only channel 0 carries which token ends the prompt; the others are ablated to their means."""
     prune = dataclasses.replace(PRUNE, sites=(*sites.LAYER_SITES, "embed"))
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, prune.counts)
     found = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)[0]
     assert [(node.site, node.index) for node in found.nodes] == [("embed", 0), *CIRCUIT]
     assert found.provenance["reached"] and found.sites == prune.sites
@@ -171,7 +176,7 @@ def test_published_means_serve_unless_the_embedding_is_gated_and_they_lack_it(
 
 
 def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     rng = np.random.default_rng(0)
     shapes = sites.node_shapes(CONFIG)
     means = {site: rng.normal(size=shape).astype(np.float32) for site, shape in shapes.items()}
@@ -194,7 +199,7 @@ def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, t
 
 
 def test_closed_nodes_are_ablated_to_zero_where_that_was_trained(model, corpus, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     prune = dataclasses.replace(PRUNE, ablation="zero", target_loss=0.6)
     (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
     gates = circuit.gates(model.config)
@@ -212,7 +217,7 @@ def test_closed_nodes_are_ablated_to_zero_where_that_was_trained(model, corpus, 
 
 def test_a_strict_circuit_is_within_the_target_under_every_kind(model, corpus, tmp_path):
     """Values of other prompts, of the training text too, and errors added: nothing of that is passed over."""
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     kinds = ("mean", "resample", "resample_text")
     prune = dataclasses.replace(PRUNE, ablation="+".join(kinds), draws=2, confidence=2.0, target_loss=0.6)
     (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
@@ -253,7 +258,7 @@ def test_a_node_that_holds_a_constant_is_replaced_by_it_and_what_led_to_it_goes(
     layers["mlp"] |= {"down": {"kernel": down, "bias": bias}}
     params = {**params, "layers": {**model.params["layers"], **layers}}
     held = dataclasses.replace(model, params=params)
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     plain, with_constants = (
         prune_tasks(held, corpus, [data], Recipe(prune), tmp_path)[0]
         for prune in (PRUNE, dataclasses.replace(PRUNE, constants=True))
@@ -288,7 +293,7 @@ def test_a_node_that_holds_a_constant_is_replaced_by_it_and_what_led_to_it_goes(
 def test_forbidden_nodes_are_in_no_circuit_and_wrong_names_are_refused_before_any_work(
     model, corpus, tmp_path
 ):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     for names in (("0.mlp_neuron.3",), ("0.q.1", "0.mlp_neuron.5")):
         prune = dataclasses.replace(PRUNE, forbidden=names)
         found = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)[0]
@@ -316,7 +321,7 @@ def test_forbidden_nodes_are_in_no_circuit_and_wrong_names_are_refused_before_an
 def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path, capsys):
     broken = jax.tree.map(lambda leaf: leaf * 0, model.params)
     weak = dataclasses.replace(model, params=broken)
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), weak.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), weak.tokenizer, 8, PRUNE.counts)
     with pytest.raises(TaskBeyondModelError, match="0.15 is below the loss 0.693 of the full model"):
         prune_tasks(weak, corpus, [data], Recipe(PRUNE), None, leave_out=False)
     assert prune_tasks(weak, corpus, [data], Recipe(PRUNE), tmp_path) == [None]
@@ -325,7 +330,7 @@ def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path
 
 
 def test_a_control_is_pruned_although_the_model_misses_it(model, corpus, tmp_path, capsys):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     wrong = [pairs._replace(candidates=pairs.candidates[..., ::-1].copy()) for pairs in data.splits]
     control = TaskData("planted.control", *wrong, is_control=True)
     assert prune_tasks(model, corpus, [control._replace(is_control=False)], Recipe(PRUNE), tmp_path) == [None]
@@ -336,7 +341,7 @@ def test_a_control_is_pruned_although_the_model_misses_it(model, corpus, tmp_pat
 
 def test_a_single_test_pair_has_no_standard_error_and_its_file_is_json(model, corpus, tmp_path):
     prune = dataclasses.replace(PRUNE, test_pairs=1, validation_pairs=1, steps=2)
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, prune.counts)
     (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
     assert circuit.losses["circuit_error"] is None and circuit.losses["validation_error"] is None
     text = (tmp_path / "planted.json").read_text()
@@ -345,7 +350,7 @@ def test_a_single_test_pair_has_no_standard_error_and_its_file_is_json(model, co
 
 
 def test_lanes_search_and_edges_are_one_road_and_go_on_where_they_were(model, corpus, tmp_path, monkeypatch):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     quick = dataclasses.replace(PRUNE, steps=60, learning_rate=0.02)
     recipe = Recipe(quick, SearchConfig(lanes=2, rounds=2), edge_prune=quick, edge_lanes=2)
     optimize, calls = searching.optimize_gates, []
@@ -373,7 +378,7 @@ def test_lanes_search_and_edges_are_one_road_and_go_on_where_they_were(model, co
 
 
 def test_a_foreign_file_of_the_tasks_name_stays_as_it_is(model, corpus, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     (tmp_path / "planted.json").write_text("{")
     recipe = Recipe(dataclasses.replace(PRUNE, steps=2))
     (circuit,) = prune_tasks(model, corpus, [data], recipe, tmp_path)
@@ -382,7 +387,7 @@ def test_a_foreign_file_of_the_tasks_name_stays_as_it_is(model, corpus, tmp_path
 
 
 def test_every_pruning_that_breaks_down_is_said(model, corpus, monkeypatch):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     optimize = searching.optimize_gates
 
     def broken(*arguments):
@@ -395,7 +400,7 @@ def test_every_pruning_that_breaks_down_is_said(model, corpus, monkeypatch):
 
 
 def test_a_task_is_the_same_alone_and_beside_a_longer_one(model, corpus, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     longer = TaskData(
         "longer",
         *(
@@ -415,7 +420,7 @@ def test_a_task_is_the_same_alone_and_beside_a_longer_one(model, corpus, tmp_pat
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_means_that_are_not_finite_are_named_before_any_pruning(model, corpus, tmp_path, value):
     """By weights that are huge: the model is there and runs, its neurons overflow."""
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     mlp = model.params["layers"]["mlp"]
     bad = {**mlp, "up": {**mlp["up"], "bias": mlp["up"]["bias"].at[0, 2].set(value)}}
     layers = {**model.params["layers"], "mlp": bad}
@@ -427,6 +432,6 @@ def test_means_that_are_not_finite_are_named_before_any_pruning(model, corpus, t
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_a_target_that_is_not_finite_is_refused(model, value):
-    task = Planted("planted", "tests", "which digit ends a prompt")
+    task = Planted("planted", "tests", "which digit is last")
     with pytest.raises(InputError, match="pruning.target_loss: .* is not valid; valid: a finite number"):
         sj.prune(model, task, target_loss=value)

@@ -14,8 +14,8 @@ from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.prunings import prunings
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.store import search_of
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.pruning.trials import Outcome, Trials
+from sparse_jax.tasks.task_data import task_data
 from tests import planted
 from tests.planted import CONFIG, Planted, planted_model
 
@@ -34,7 +34,7 @@ def kept(model, request, tmp_path_factory):
     prune = dataclasses.replace(PRUNE, tied_qk=request.param)
     tokens = np.random.default_rng(0).integers(0, 8, 400).astype(np.uint16)
     corpus = Corpus(model.tokenizer, {"a": SourceTokens(tokens, tokens)}, {"a": 1.0}, "", {})
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, prune.counts)
     prune_tasks(model, corpus, [data], Recipe(prune, SearchConfig(lanes=3, rounds=1)), folder)
     return folder
 

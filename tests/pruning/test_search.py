@@ -12,8 +12,8 @@ from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.search import search_tasks
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.pruning.trials import Outcome, next_round
+from sparse_jax.tasks.task_data import task_data
 from tests import planted
 from tests.planted import CONFIG, Planted, planted_model
 
@@ -27,7 +27,7 @@ def model():
 
 
 def searched(model, directory, rounds, propose_round=next_round):
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, PRUNE)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     means = {site: np.zeros(shape, np.float32) for site, shape in node_shapes(CONFIG).items()}
     recipe = Recipe(PRUNE, SearchConfig(lanes=LANES, rounds=rounds))
     subject = Subject(model, means, Store(directory))

@@ -64,6 +64,12 @@ def test_contributions_are_with_their_circuit(named):
         payload_of(dataclasses.replace(named, provenance={"task": "other"}), contributions=found)
 
 
+def test_a_circuit_without_a_task_takes_that_of_what_was_found(circuit):
+    nameless = dataclasses.replace(circuit, provenance={})
+    (drawn,) = payload_of(nameless, meanings=meanings(nameless, "mine"))["circuits"]
+    assert drawn["task"] == "mine"
+
+
 def test_prunings_are_with_their_circuit_each_with_its_best_nodes(named, monkeypatch):
     nodes = [[0, "q", 5, 0.5, 0.25], [0, "k", 5, -1.0, 0.123456], [0, "v", 3, 0.0, 0.5]]
     one = {"number": 3, "parameters": {"k_coef": 0.25}, "loss": 0.123456, "nodes": nodes}
@@ -111,6 +117,10 @@ def test_circuits_of_one_task_are_told_apart_by_what_people_vary(circuit):
     ]
     alike = [pruned(circuit, "mine", seed=0), pruned(circuit, "mine", seed=0)]
     assert [d["model"] for d in payload_of(alike)["circuits"]] == ["dense, number 1", "dense, number 2"]
+    # one that does not say, as released ones
+    silent = dataclasses.replace(circuit, provenance={"task": "mine"})
+    mixed = payload_of([pruned(circuit, "mine", seed=0), silent])
+    assert [d["model"] for d in mixed["circuits"]] == ["dense, seed 0", "dense, seed unknown"]
     # the smallest difference that tells all of three apart
     three = [pruned(circuit, "mine", seed=seed, k_coef=k) for seed, k in ((0, 1), (0, 2), (1, 3))]
     assert [d["model"] for d in payload_of(three)["circuits"]] == [f"dense, k coef {k}" for k in (1, 2, 3)]

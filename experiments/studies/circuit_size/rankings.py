@@ -9,7 +9,7 @@ from sparse_jax.pruning.baselines import attribution, random_scores, weight_magn
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.discretize import Discretized, discretize_many
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData
+from sparse_jax.tasks.task_data import TaskData
 
 Scores = Mapping[str, np.ndarray]
 # These circuits have thousands of nodes: sizes may be this share larger than the smallest that reaches the

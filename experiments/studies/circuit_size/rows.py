@@ -9,7 +9,7 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import Found
 from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData
+from sparse_jax.tasks.task_data import TaskData
 
 
 def learned_row(model: str, found: Found, unpruned: float, recipe: Recipe) -> SizeRow:

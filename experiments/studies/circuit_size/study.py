@@ -13,8 +13,8 @@ from sparse_jax.models.model import Model
 from sparse_jax.progress import Progress
 from sparse_jax.pruning.prune import find_circuits, reachable
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.sparsity.statistics import total_nonzero
+from sparse_jax.tasks.task_data import TaskData
 
 
 def run_study(

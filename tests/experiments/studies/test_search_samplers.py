@@ -28,8 +28,8 @@ from sparse_jax.pruning.proposals import search_space
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.pruning.trials import Outcome, Trial
+from sparse_jax.tasks.task_data import task_data
 from tests.planted import CONFIG, Planted, planted_model
 
 PRUNE = PruneConfig(k_coef=3e-3, learning_rate=7e-3)
@@ -191,7 +191,7 @@ def test_other_kinds_of_parameters_are_drawn_at_random():
 
 def test_every_search_goes_on_from_one_first_round_and_is_found_again(tmp_path, monkeypatch):
     model, prune = planted_model(), dataclasses.replace(PRUNE, **QUICK)
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, prune.counts)
     shapes = node_shapes(CONFIG)
     means = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
     subject = Subject(model, means, Store(None))

@@ -19,8 +19,8 @@ from sparse_jax.pruning import prune, search
 from sparse_jax.pruning.recipe import SearchConfig
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.pruning.task_data import TaskData
 from sparse_jax.sparsity.config import SparsityConfig
+from sparse_jax.tasks.task_data import TaskData
 from sparse_jax.training.config import RunConfig, TrainConfig
 from sparse_jax.training.optimizer import OptimizerConfig
 from tests.planted import CIRCUIT, CONFIG, PRUNE, planted_pairs, planted_params

@@ -12,9 +12,9 @@ from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.pruning.task_data import task_data
 from sparse_jax.tasks.find import find_task
 from sparse_jax.tasks.own import pairs_task
+from sparse_jax.tasks.task_data import task_data
 from tests.planted import Planted
 from tests.pruning.test_prune import corpus, model  # noqa: F401 (fixtures)
 
@@ -40,7 +40,7 @@ def drawn(task, split, count):
 
 @pytest.mark.parametrize("name", ["for_while", "with_open.hashed"])
 def test_circuits_are_found_on_equal_parts(tokenizer, name):
-    task, data = find_task(name), task_data(find_task(name), tokenizer, 256, BOTH)
+    task, data = find_task(name), task_data(find_task(name), tokenizer, 256, BOTH.counts)
     train, validation, test = (texts(tokenizer, pairs) for pairs in data.splits)
     # 32 = 12 + 10 + 10 and 13 = 5 + 4 + 4, the rest being of the main split
     parts = drawn(task, "train", 12), drawn(task, "words_train", 10), drawn(task, "nesting_train", 10)
@@ -52,14 +52,14 @@ def test_circuits_are_found_on_equal_parts(tokenizer, name):
     assert first and last  # mixed, not one after the other
     (lengths,) = {pairs.tokens.shape[-1] for pairs in data.splits}
     assert lengths >= 1 + max(int(pairs.last.max()) for pairs in data.splits)
-    again = task_data(task, tokenizer, 256, BOTH)
+    again = task_data(task, tokenizer, 256, BOTH.counts)
     assert again.fingerprint == data.fingerprint
-    assert task_data(task, tokenizer, 256, PRUNE).fingerprint != data.fingerprint
+    assert task_data(task, tokenizer, 256, PRUNE.counts).fingerprint != data.fingerprint
 
 
 def test_answers_stay_with_their_prompts(tokenizer):
     task = find_task("for_while")
-    data = task_data(task, tokenizer, 256, BOTH)
+    data = task_data(task, tokenizer, 256, BOTH.counts)
     answers = np.vectorize(lambda token: tokenizer.decode([token]))(data.train.candidates)
     for members, right in zip(texts(tokenizer, data.train), answers):
         for prompt, (answer, wrong) in zip(members, right):
@@ -69,7 +69,7 @@ def test_answers_stay_with_their_prompts(tokenizer):
 
 def test_without_kinds_of_shift_pairs_are_those_of_the_main_splits_in_order(tokenizer):
     task = find_task("for_while")
-    data = task_data(task, tokenizer, 256, PRUNE)
+    data = task_data(task, tokenizer, 256, PRUNE.counts)
     for split, pairs, count in zip(("train", "validation", "test"), data.splits, (32, 13, 8)):
         assert texts(tokenizer, pairs) == drawn(task, split, count)
         alone = task.encode(split, count, PRUNE.seed, tokenizer, 256)
@@ -81,7 +81,7 @@ def test_without_kinds_of_shift_pairs_are_those_of_the_main_splits_in_order(toke
 
 def test_what_is_judged_is_not_what_is_trained_on(tokenizer):
     task = find_task("var_if")
-    data = task_data(task, tokenizer, 256, dataclasses.replace(PRUNE, shifts=task.shifts))
+    data = task_data(task, tokenizer, 256, dataclasses.replace(PRUNE, shifts=task.shifts).counts)
     known = {
         prompt
         for pairs in (data.train, data.validation)
@@ -96,7 +96,7 @@ def test_the_circuit_says_what_it_was_found_on(model: Model, corpus, tmp_path): 
     prune = PruneConfig(
         steps=4, pairs_per_step=2, train_pairs=8, validation_pairs=4, test_pairs=4, shifts=("other",)
     )
-    data = task_data(Planted("planted", "tests", "which digit ends a prompt"), model.tokenizer, 8, prune)
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, prune.counts)
     (found,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
     assert list(found.provenance["pruning"]["shifts"]) == ["other"]
 
@@ -104,7 +104,7 @@ def test_the_circuit_says_what_it_was_found_on(model: Model, corpus, tmp_path): 
 def test_wrong_input_is_named(tokenizer):
     def refused(task, *shifts):
         with pytest.raises(InputError) as caught:
-            task_data(task, tokenizer, 256, dataclasses.replace(PRUNE, shifts=shifts))
+            task_data(task, tokenizer, 256, dataclasses.replace(PRUNE, shifts=shifts).counts)
         return str(caught.value)
 
     said = refused(find_task("for_while"), "wrods")
@@ -126,7 +126,7 @@ def test_wrong_input_is_named(tokenizer):
 @pytest.mark.parametrize("settings", [PRUNE, BOTH])
 def test_pairs_that_confirm_are_of_the_validation_split_and_choose_nothing(tokenizer, settings):
     task = find_task("for_while")
-    data = task_data(task, tokenizer, 256, dataclasses.replace(settings, confirmation_pairs=9))
+    data = task_data(task, tokenizer, 256, dataclasses.replace(settings, confirmation_pairs=9).counts)
     train, chosen, test, fresh = (texts(tokenizer, pairs) for pairs in data.splits)
     assert (len(train), len(chosen), len(test), len(fresh)) == (32, 13, 8, 9)
     assert not set(chosen) & set(fresh)
@@ -134,6 +134,6 @@ def test_pairs_that_confirm_are_of_the_validation_split_and_choose_nothing(token
     assert set(chosen + fresh) <= set(sum((drawn(task, split, 22) for split in possible), []))
     (length,) = {pairs.tokens.shape[-1] for pairs in data.padded(250).splits}
     assert length == 250
-    plain = task_data(task, tokenizer, 256, settings)
+    plain = task_data(task, tokenizer, 256, settings.counts)
     assert plain.confirmation is None and plain.fingerprint != data.fingerprint
     assert "confirmation" not in repr(settings)

@@ -1,19 +1,38 @@
-"""The pairs of a task as pruning needs them: encoded, split, padded."""
+"""The pairs of a task as pruning needs them: encoded, split, padded, and known by their hash."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from sparse_jax.inputs import InputError, require_choice
-from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.controls import ControlTask
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.task import Task, shift_split
 from sparse_jax.trees import fingerprint
 
 SPLITS = ("train", "validation", "test")
+
+
+class Counts(NamedTuple):
+    """How many pairs there are, of which kinds of shift, drawn from which seed; as in `PruneConfig`."""
+
+    train_pairs: int
+    validation_pairs: int
+    test_pairs: int
+    confirmation_pairs: int = 0
+    shifts: tuple[str, ...] = ()
+    seed: int = 0
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Counts":
+        """Those among the settings of a pruning. Raises InputError if there are none."""
+        try:
+            found = cls(**{name: settings[name] for name in cls._fields if name in settings})
+        except TypeError:
+            raise InputError("pruning: without numbers of pairs; valid: settings of a pruning") from None
+        return found._replace(shifts=tuple(found.shifts))
 
 
 class TaskData(NamedTuple):
@@ -47,29 +66,29 @@ class TaskData(NamedTuple):
         return fingerprint(*(pairs._replace(tokens=pairs.tokens[..., :length]) for pairs in self.splits))
 
 
-def task_data(task: Task, tokenizer: Tokenizer, context: int, prune: PruneConfig) -> TaskData:
+def task_data(task: Task, tokenizer: Tokenizer, context: int, counts: Counts) -> TaskData:
     """Encodes a task's splits, all padded to the same length.
 
-    With `prune.shifts`, equal parts of the training and of the validation pairs, in random order, are of
+    With `counts.shifts`, equal parts of the training and of the validation pairs, in random order, are of
     these kinds of shift; the main split has the rest. Raises InputError if the task has no such kind, a
     completion is not one token, a prompt does not fit the context, or the task has fewer pairs.
     """
-    for kind in prune.shifts:
+    for kind in counts.shifts:
         if not task.shifts:
             raise InputError(
                 f"pruning.shifts: {kind!r}: task {task.name!r} has no kinds of shift; valid: () for it"
             )
         require_choice(f"pruning.shifts: task {task.name!r}", kind, task.shifts)
-    counts = (prune.train_pairs, prune.validation_pairs + prune.confirmation_pairs, prune.test_pairs)
+    numbers = (counts.train_pairs, counts.validation_pairs + counts.confirmation_pairs, counts.test_pairs)
     encoded = []
-    for split, count in zip(SPLITS, counts):
-        parts = {split: count} if split == "test" else _parts(split, count, prune.shifts)
-        found = [task.encode(name, number, prune.seed, tokenizer, context) for name, number in parts.items()]
-        encoded.append(found[0] if len(found) == 1 else _mixed(found, prune.seed))
+    for split, count in zip(SPLITS, numbers):
+        parts = {split: count} if split == "test" else _parts(split, count, counts.shifts)
+        found = [task.encode(name, number, counts.seed, tokenizer, context) for name, number in parts.items()]
+        encoded.append(found[0] if len(found) == 1 else _mixed(found, counts.seed))
     train, validation, test = encoded
     confirmation = None
-    if prune.confirmation_pairs:
-        first = prune.validation_pairs
+    if counts.confirmation_pairs:
+        first = counts.validation_pairs
         confirmation = EncodedPairs(*(rows[first:] for rows in validation))
         validation = EncodedPairs(*(rows[:first] for rows in validation))
     data = TaskData(task.name, train, validation, test, isinstance(task, ControlTask), confirmation)
