@@ -226,6 +226,17 @@ def test_an_export_of_another_circuit_is_stale(tmp_path):
         sj.load_compact(tmp_path, of=changed)
 
 
+def test_files_of_two_circuits_are_not_one(tmp_path):
+    model, values = model_of(USUAL), values_of(USUAL)
+    for outputs in (OUTPUTS, OUTPUTS[::-1]):
+        fold(model, circuit_of(model), values, outputs).save(tmp_path / str(outputs))
+    first, second = (tmp_path / str(outputs) for outputs in (OUTPUTS, OUTPUTS[::-1]))
+    (first / NUMBERS).write_bytes((second / NUMBERS).read_bytes())  # as a save leaves them that was killed
+    with pytest.raises(InputError, match=f"{NUMBERS}: of another {STRUCTURE}; valid: both from one"):
+        sj.load_compact(first)
+    sj.load_compact(second)
+
+
 def test_damaged_files_are_named(tmp_path):
     model, values = model_of(USUAL), values_of(USUAL)
     fold(model, circuit_of(model), values, OUTPUTS).save(tmp_path)
