@@ -18,7 +18,7 @@ from ml_collections.config_flags.config_flags import is_config_flag
 from experiments import flag_types  # noqa: F401 (how overrides are read)
 from sparse_jax.buckets import SCHEME
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError, first_line, nearest
+from sparse_jax.inputs import InputError, first_line, nearest, require_once
 from sparse_jax.progress import finish_line
 from sparse_jax.runtime import joining, preemption, processes
 from sparse_jax.runtime.settings import require_settings
@@ -102,9 +102,10 @@ def _make_room(number: int, frame: object) -> None:
 
 
 def config() -> ConfigDict:
-    """The config of the --config flag. Raises InputError if there is none."""
+    """The config of the --config flag. Raises InputError if there is none, and for a task named twice."""
     if CONFIG.value is None:
         raise InputError("--config: missing; valid: a file of experiments/configs")
+    require_once("tasks", CONFIG.value.get("tasks", ()))
     return CONFIG.value
 
 

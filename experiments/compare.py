@@ -7,10 +7,8 @@ Each directory holds the circuits of one model, a JSON file for each task, as ex
 Intervals are of 95 %, by drawing the tasks again. --figure=edges.png draws the edges of all tasks.
 """
 
-from absl import flags
-
 from experiments import command
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from experiments.studies.comparison import SIDES, compare, format_ratios, format_table, read_circuits
 from experiments.studies.edges_figure import draw_edges
 from experiments.studies.figure import require_figures
@@ -21,7 +19,7 @@ PLACES = {
     side: path_flag(side, None, f"the directory with the circuits of the {side} model", required=True)
     for side in SIDES
 }
-TASKS = flags.DEFINE_list("tasks", None, "only these tasks (default: all that there are circuits for)")
+TASKS = names_flag("tasks", None, "only these tasks (default: all that there are circuits for)")
 FIGURE = path_flag("figure", None, "where a picture of the edges goes, as PNG (default: none)")
 
 

@@ -6,7 +6,8 @@ python -m experiments.convert --from=DIR --to=DIR --format=compact --control=ran
 --from is a released PyTorch model (beeg_config.json, final_model.pt, or its upload for Hugging Face), a
 Hugging Face GPT-2, or a model of this library. --to becomes a new directory in the released format (openai),
 in the Hugging Face format (hf), or in our own: only nonzero weights (compact) or all of them (safetensors).
-Our own also gets means over generated programs if there is a tokenizer.json, so that the model can be pruned.
+Our own also gets the means that are beside the model; a model of unknown training text that has none, but a
+tokenizer.json, gets means over generated programs, so that it can be pruned.
 --control writes a control of the model instead (METHOD 8), which every command takes in the model's place.
 """
 
@@ -24,7 +25,7 @@ from sparse_jax.model.forward import summary
 from sparse_jax.model.generate import generate
 from sparse_jax.models.control_models import MODEL_CONTROLS
 from sparse_jax.models.formats import OWN, WRITABLE, load_model, save_model
-from sparse_jax.models.means import publish_means
+from sparse_jax.models.means import has_means, publish_means
 from sparse_jax.models.model import Model
 from sparse_jax.trees import named_leaves
 
@@ -44,9 +45,10 @@ def main() -> None:
     if CONTROL.value is not None:
         model = MODEL_CONTROLS[CONTROL.value](model, SEED.value or 0)
     save_model(model, TO.value, FORMAT.value)
-    if FORMAT.value in OWN and model.run is None and model.tokenizer:
-        publish_means(load_model(TO.value), user_path(TO.value), programs=True)
-    size = sum(path.stat().st_size for path in user_path(TO.value).iterdir())
+    output = user_path(TO.value)
+    if FORMAT.value in OWN and model.run is None and model.tokenizer and not has_means(output):
+        publish_means(load_model(output), output, programs=True)
+    size = sum(path.stat().st_size for path in output.iterdir())
     print(summary(model.params))
     print(f"size: {size:,} bytes in {TO.value}")
     print(f"sample: {sample(model)!r}")

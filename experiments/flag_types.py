@@ -1,4 +1,4 @@
-"""Kinds of flags: paths, and what the fields of a config may be given."""
+"""Kinds of flags: paths, lists of names, and what the fields of a config may be given."""
 
 import ast
 
@@ -7,6 +7,7 @@ from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
 from sparse_jax.files import user_path
+from sparse_jax.inputs import require_once
 
 # flags belong to the command that asks for them here, whose --help would not list them otherwise
 flags.disclaim_key_flags()
@@ -39,6 +40,21 @@ def path_flag(name: str, default: str | None, about: str, required: bool = False
 def paths_flag(name: str, about: str) -> flags.FlagHolder:
     """A flag whose value is a tuple of paths, None if it is not given."""
     return flags.DEFINE(_Paths(), name, None, about)
+
+
+class _Names(flags.ListParser):
+    """A list in which nothing is there twice: what is measured, or counted, is so once."""
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        found = super().parse(argument)
+        require_once("list", found)
+        return found
+
+
+def names_flag(name: str, default: list[str] | None, about: str, required: bool = False) -> flags.FlagHolder:
+    """A flag whose value is a list of different names, separated by commas."""
+    serializer = flags.CsvListSerializer(",")
+    return flags.DEFINE(_Names(), name, default, about, serializer=serializer, required=required)
 
 
 class _Optional(flags.ArgumentParser):

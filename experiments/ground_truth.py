@@ -11,7 +11,7 @@ import itertools
 from absl import flags
 
 from experiments import command
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from experiments.studies.recovery_table import markdown
 from sparse_jax.faithfulness.extras import with_extras
 from sparse_jax.faithfulness.known_programs import PROGRAMS, make_program
@@ -19,7 +19,7 @@ from sparse_jax.faithfulness.rankings import METHODS, measure_recovery
 from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.inputs import require, require_choice
 
-NAMES = flags.DEFINE_list("programs", ["all"], f"names, or all: {', '.join(PROGRAMS)}")
+NAMES = names_flag("programs", ["all"], f"names, or all: {', '.join(PROGRAMS)}")
 EXTRAS = flags.DEFINE_bool("extras", False, "also amid random weights, neurons, heads and channels")
 SEED = flags.DEFINE_integer("seed", 0, "the first seed, of pairs, extras and methods", 0)
 SEEDS = flags.DEFINE_integer("seeds", 3, "how many seeds", 1)

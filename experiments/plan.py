@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from sparse_jax.files import json_lines, require_writable, write_whole
 from sparse_jax.inputs import from_mapping, require, require_choice
 from sparse_jax.planning.devices import planned_devices
@@ -22,7 +22,7 @@ from sparse_jax.training.config import run_config
 
 PROGRAMS = ["training", "pruning"]
 TOPOLOGY = flags.DEFINE_string("topology", None, f"one of {', '.join(known_topologies())}", required=True)
-WANTED = flags.DEFINE_list("programs", PROGRAMS, f"what to plan, of {', '.join(PROGRAMS)}")
+WANTED = names_flag("programs", PROGRAMS, f"what to plan, of {', '.join(PROGRAMS)}")
 PRUNE = config_flags.DEFINE_config_file(
     "prune",
     None,
@@ -41,6 +41,7 @@ def main() -> None:
     require(PRICE.value is None or PRICE.value >= 0, "--price", PRICE.value, "0 or more")
     prune = PruneConfig()
     if PRUNE.value is not None:
+        require("pruning" in WANTED.value, "--programs", WANTED.value, "pruning as well, with --prune")
         prune = from_mapping(PruneConfig, PRUNE.value.to_dict(), "pruning")
     if OUTPUT.value is not None:
         require_writable(OUTPUT.value)

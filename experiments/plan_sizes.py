@@ -9,10 +9,8 @@ same command resumes a stopped study; rows of another config are refused.
 
 import dataclasses
 
-from absl import flags
-
 from experiments import command
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from experiments.studies.plan_table import config_digest, kept_rows, markdown
 from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.inputs import require
@@ -23,10 +21,8 @@ from sparse_jax.training.config import RunConfig, run_config
 
 # 7.4 M to 1.9 B parameters besides the bigram table
 WIDTHS = ["256", "512", "1024", "2048", "4480"]
-TOPOLOGIES = flags.DEFINE_list(
-    "topologies", ["v5e-64", "v6e-256", "v5p-128", "v5e-256"], "of `experiments.plan`"
-)
-SIZES = flags.DEFINE_list("widths", WIDTHS, "model.d_model of each model")
+TOPOLOGIES = names_flag("topologies", ["v5e-64", "v6e-256", "v5p-128", "v5e-256"], "of `experiments.plan`")
+SIZES = names_flag("widths", WIDTHS, "model.d_model of each model")
 OUTPUT = path_flag("output", None, "the folder of rows.jsonl and table.md", required=True)
 
 

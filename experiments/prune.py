@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from experiments import command
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from experiments.studies.comparison import compare, format_table
 from sparse_jax.inputs import from_mapping, require
 from sparse_jax.models.formats import load_model
@@ -20,7 +20,7 @@ from sparse_jax.tasks.find import FORMS, find_task
 from sparse_jax.tasks.task_data import task_data
 
 MODEL = path_flag("model", None, "the model: a training run, or any other form", required=True)
-NAMES = flags.DEFINE_list("tasks", None, f"the tasks to prune for, each {FORMS}", required=True)
+NAMES = names_flag("tasks", None, f"the tasks to prune for, each {FORMS}", required=True)
 LANES = flags.DEFINE_integer(
     "lanes", 1, "prunings of each task side by side; the smallest circuit counts", 1, 1024
 )

@@ -11,7 +11,7 @@ import sys
 from absl import flags
 
 from experiments import command
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from sparse_jax.ablation.score import format_tasks, measure_tasks
 from sparse_jax.files import json_lines, require_writable, write_whole
 from sparse_jax.inputs import InputError, require
@@ -24,24 +24,34 @@ LIST = flags.DEFINE_bool("list", False, "every task with what it is about and it
 SHOW = flags.DEFINE_string("show", None, f"a task whose pairs to show: {FORMS}")
 NUMBER = flags.DEFINE_integer("n", 5, "how many pairs to show", 1, 10_000)
 MODEL = path_flag("model", None, "the model: a training run, or any other form")
-NAMES = flags.DEFINE_list("tasks", list(TASKS), f"the tasks to measure, each {FORMS}")
+NAMES = names_flag("tasks", list(TASKS), f"the tasks to measure, each {FORMS}")
 SPLIT = flags.DEFINE_string(
     "split", "test", "train, validation, test, shifted, or a kind of shift: words, nesting, distractors"
 )
 PAIRS = flags.DEFINE_integer("pairs", 256, "how many pairs of each task to measure on", 1, 100_000)
 SEED = flags.DEFINE_integer("seed", 0, "of the pairs")
 OUTPUT = path_flag("output", None, "where the rows go as JSON lines")
+UNUSED = {
+    "list": (SHOW, NUMBER, MODEL, NAMES, SPLIT, PAIRS, SEED, OUTPUT),
+    "show": (NAMES, PAIRS, OUTPUT),
+    "model": (NUMBER,),
+}
 
 
 def main() -> None:
     """Lists, shows or measures, as the flags say."""
-    if LIST.value:
+    if not LIST.value and SHOW.value is None and MODEL.value is None:
+        raise InputError("--list, --show or --model: missing; valid: one of them")
+    mode = "list" if LIST.value else "model" if SHOW.value is None else "show"
+    for flag in UNUSED[mode]:
+        require(not flag.present, f"--{flag.name}", flag.value, f"none with --{mode}")
+    if mode == "list":
         print(list_tasks(TASKS.values()))
-    elif SHOW.value is not None:
+    elif mode == "show":
         pairs = find_task(SHOW.value).pairs(SPLIT.value, NUMBER.value, SEED.value)
         cut = characters if MODEL.value is None else tokens_of(load_model(MODEL.value).require_tokenizer())
         print(show_pairs(pairs, cut, sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
-    elif MODEL.value is not None:
+    else:
         tasks = {name: find_task(name) for name in NAMES.value}
         require(len(tasks) > 0, "--tasks", NAMES.value, f"one or more, each {FORMS}")
         if OUTPUT.value is not None:
@@ -52,8 +62,6 @@ def main() -> None:
         print(format_tasks(rows))
         if OUTPUT.value is not None:
             write_whole(OUTPUT.value, json_lines(rows))
-    else:
-        raise InputError("--list, --show or --model: missing; valid: one of them")
 
 
 if __name__ == "__main__":

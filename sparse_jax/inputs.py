@@ -5,7 +5,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class InputError(ValueError):
@@ -36,6 +36,13 @@ def require(condition: bool, field: str, value: object, valid: str) -> None:
     """Raises InputError naming `field` and `value` unless `condition` holds."""
     if not condition:
         raise InputError(f"{field}: {value!r} is not valid; valid: {valid}")
+
+
+def require_once(field: str, names: Sequence[object]) -> None:
+    """Raises InputError naming `field` if one of `names` is there more than once."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{field}: {name!r} is given {names.count(name)} times; valid: each once")
 
 
 def require_utf8(text: str, field: str) -> None:

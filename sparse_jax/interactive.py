@@ -36,7 +36,7 @@ from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
 from sparse_jax.model.hooks import Hooks, Patch
-from sparse_jax.model.nodes import close
+from sparse_jax.model.nodes import check_layer, close
 from sparse_jax.models.means import ablation_values
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
@@ -129,6 +129,7 @@ def generate(
     'for item in items'
     """
     require_settings()
+    require(isinstance(prompt, str), "prompt", prompt, "one text")
     start = end_of_text(model.require_tokenizer()) if prompt == "" else []
     ids = token_ids(model, np.array(start) if start else prompt)
     sampling.check_prompt(model.config, ids.shape[1])
@@ -343,13 +344,15 @@ def _additions(model: Model, add: Arrays) -> dict[str, jax.Array]:
     """Additions by site; a value for "layer.site" is 0 in the other layers."""
     found: dict[str, jax.Array] = {}
     for name, value in add.items():
+        field = f"add[{name!r}]"
         layer, dot, site = name.rpartition(".")
         value = jnp.asarray(value, jnp.float32)
-        if dot and site not in sites.UNLAYERED_SITES:
-            known = layer.isdecimal() and int(layer) < model.config.n_layers
-            require(known, f"add[{name!r}]", layer, f"a layer, 0 to {model.config.n_layers - 1}")
-            require_choice(f"add[{name!r}]", site, sites.CHANGEABLE_SITES)
-            require(value.ndim <= 3, f"add[{name!r}]", value.shape, "what broadcasts to [B, T, N]")
+        if dot:
+            require_choice(field, site, sites.CHANGEABLE_SITES)
+            require(layer.isdecimal(), field, layer, "layer.site, with the number of a layer")
+            check_layer(model.config, field, int(layer), site)
+        if dot and sites.in_layers(site):
+            require(value.ndim <= 3, field, value.shape, "what broadcasts to [B, T, N]")
             value = jnp.reshape(value, (1,) * (3 - value.ndim) + value.shape)
             layers = jnp.arange(model.config.n_layers) == int(layer)
             value = jnp.where(layers[:, None, None, None], value, 0)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from sparse_jax.inputs import InputError, from_mapping, nearest, require, require_choice
+from sparse_jax.inputs import InputError, from_mapping, nearest, require, require_choice, require_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,3 +50,9 @@ def test_choices_and_conditions():
         require(False, "x", 1, "2")
     with pytest.raises(InputError, match="x: 'b' is unknown; valid: a"):
         require_choice("x", "b", ["a"])
+
+
+def test_what_is_given_twice_is_named():
+    require_once("tasks", ("a", "b"))
+    with pytest.raises(InputError, match="^tasks: 'b' is given 2 times; valid: each once$"):
+        require_once("tasks", ("a", "b", "c", "b"))

@@ -124,6 +124,13 @@ def test_adding_in_one_layer_adds_nothing_in_the_others(model):
     np.testing.assert_allclose(sj.run(model, "for x", add={"0.resid_mid": vector})[0], expected, atol=1e-4)
 
 
+def test_sites_outside_the_layers_may_be_named_with_their_layer(model):
+    vector = np.linspace(-1, 1, 256).astype(np.float32)
+    for name, numbered in (("embed", "0.embed"), ("final_resid", "2.final_resid")):
+        plain, _ = sj.run(model, "for x", add={name: vector})
+        np.testing.assert_array_equal(sj.run(model, "for x", add={numbered: vector})[0], plain)
+
+
 @pytest.mark.parametrize(
     "call, said",
     [
@@ -131,13 +138,24 @@ def test_adding_in_one_layer_adds_nothing_in_the_others(model):
         (lambda m: sj.run(m, [-1]), "ids -1 to -1"),
         (lambda m: sj.run(m, ""), "a text of at least one token"),
         (lambda m: sj.run(m, "x", ablate="2.q"), "no layer 2"),
-        (lambda m: sj.run(m, "x", add={"7.q": 1.0}), "add.*a layer, 0 to 1"),
+        (lambda m: sj.run(m, "x", add={"7.q": 1.0}), "add.*no layer 7; valid: 0 to 1"),
+        (lambda m: sj.run(m, "x", add={"banana.embed": 1.0}), "add.*'banana' is not valid"),
+        (lambda m: sj.run(m, "x", add={"1.embed": 1.0}), "add.*embed lies outside.*; valid: 0.embed"),
+        (lambda m: sj.run(m, "x", add={"7.final_resid": 1.0}), "add.*; valid: 2.final_resid"),
+        (
+            lambda m: sj.run(m, "x", patch={"7.final_resid": sj.Patch(True, 1.0)}),
+            "did you mean 'final_resid'",
+        ),
         (lambda m: sj.run(m, "x", capture="qq"), "hooks.capture: 'qq' is unknown"),
         (lambda m: sj.task("for_whil"), "did you mean 'for_while'"),
         (lambda m: sj.task([("a", "b", "c")]), "pairs.0.: .*; valid: a Pair, or prompt"),
         (lambda m: sj.prune(m, "for_while", lanes=0), "lanes: 0 is not valid"),
         (lambda m: sj.presets.tiny(**{"training.stps": 3}), "did you mean 'training.steps'"),
         (lambda m: sj.generate(m, "x", 5000), "tokens: 5000 is not valid"),
+        (
+            lambda m: sj.generate(m, ["for x", "while y"], 3),
+            "prompt: .*'while y'.* is not valid; valid: one text",
+        ),
     ],
 )
 def test_wrong_input_is_named(model, call, said):

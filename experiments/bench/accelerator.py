@@ -25,7 +25,7 @@ from experiments import command
 from experiments.bench.accelerator_parts import EXTENTS, PARTS, all_cases
 from experiments.bench.case_table import format_rows, machine
 from experiments.bench.cases import run_cases
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from sparse_jax.buckets import BucketPath
 from sparse_jax.files import require_writable, user_path, write_whole
 from sparse_jax.inputs import require, require_choice
@@ -33,7 +33,7 @@ from sparse_jax.runtime.preemption import Preempted
 
 MINUTES = flags.DEFINE_float("minutes", 9.0, "how long it may take; a minute more for what cannot be stopped")
 OUT = path_flag("out", None, "the folder of rows, models and circuits", required=True)
-NAMES = flags.DEFINE_list("part", list(PARTS), f"one or more of {', '.join(PARTS)}")
+NAMES = names_flag("part", list(PARTS), f"one or more of {', '.join(PARTS)}")
 SIZE = flags.DEFINE_enum("size", "full", list(EXTENTS), "tiny: only to see that it works")
 
 

@@ -17,13 +17,13 @@ from absl import flags
 from experiments import command
 from experiments.bench.saving import measure
 from experiments.bench.train_steps import SIZES
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from sparse_jax.buckets import BucketPath
 from sparse_jax.files import user_path
 from sparse_jax.inputs import require, require_choice
 
-NAMES = flags.DEFINE_list("sizes", ["S", "M"], f"among {', '.join(SIZES)}")
-EVERY = flags.DEFINE_list("every", ["0", "100", "20"], "steps from one save to the next; 0: none")
+NAMES = names_flag("sizes", ["S", "M"], f"among {', '.join(SIZES)}")
+EVERY = names_flag("every", ["0", "100", "20"], "steps from one save to the next; 0: none")
 STEPS = flags.DEFINE_integer("steps", 100, "steps of a turn")
 TURNS = flags.DEFINE_integer("turns", 3, "turns of each variant")
 DIRECTORY = path_flag("directory", None, "where checkpoints are written (default: /tmp)")

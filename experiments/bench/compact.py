@@ -13,7 +13,7 @@ from absl import flags
 
 from experiments import command
 from experiments.bench.timing import interleaved, print_row
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from sparse_jax.circuits.applied import circuit_hooks, values_of
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.model.forward import forward
@@ -22,7 +22,7 @@ from sparse_jax.tasks.find import find_task
 
 MODELS = path_flag("models", "experiments/results/small", "a directory with one model for each side")
 CIRCUITS = path_flag("circuits", "experiments/results/faithfulness/circuits", "SIDE/RECIPE/TASK.json in it")
-CHOSEN = flags.DEFINE_list(
+CHOSEN = names_flag(
     "chosen",
     ["sparse/mean/single_double_quote", "sparse/mean/for_while", "sparse/strict/bracket_brace"]
     + ["sparse/strict/var_swap", "dense/mean/single_double_quote"],

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 from experiments import command
+from experiments.flag_types import names_flag
 from sparse_jax.inputs import require
 
-DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "8"], "numbers of devices, the first of which is 1")
+DEVICES = names_flag("devices", ["1", "2", "4", "8"], "numbers of devices, the first of which is 1")
 
 
 def run(devices: int, shapes: Sequence[str] = ()) -> dict[str, dict[str, np.ndarray]]:

@@ -17,12 +17,13 @@ from absl import flags
 from experiments import command
 from experiments.bench.lane_steps import floor_flop, lanes_row, random_task
 from experiments.bench.timing import shown
+from experiments.flag_types import names_flag
 from sparse_jax.inputs import require
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
 
-LANES = flags.DEFINE_list("lanes", ["1", "2", "4", "8"], "numbers of lanes")
-PARTS = flags.DEFINE_list("parts", ["4", "8"], "compact sizes, as divisors of the model's width")
+LANES = names_flag("lanes", ["1", "2", "4", "8"], "numbers of lanes")
+PARTS = names_flag("parts", ["4", "8"], "compact sizes, as divisors of the model's width")
 WIDTH = flags.DEFINE_integer("d_model", 256, "width of the model")
 LAYERS = flags.DEFINE_integer("n_layers", 4, "its layers")
 VOCABULARY = flags.DEFINE_integer("vocab_size", 2048, "its tokens")

@@ -12,9 +12,10 @@ from absl import flags
 from experiments import command
 from experiments.bench.timing import print_row
 from experiments.bench.train_steps import SIZES, step_rows
+from experiments.flag_types import names_flag
 from sparse_jax.inputs import require_choice
 
-NAMES = flags.DEFINE_list("sizes", ["S", "M", "L"], f"among {', '.join(SIZES)}")
+NAMES = names_flag("sizes", ["S", "M", "L"], f"among {', '.join(SIZES)}")
 REPEATS = flags.DEFINE_integer("repeats", 9, "timed steps of each variant")
 
 

@@ -15,9 +15,10 @@ from experiments import command
 from experiments.bench.timing import interleaved
 from experiments.bench.torch_gpt2 import gpt2
 from experiments.bench.train_steps import SIZES, Size
+from experiments.flag_types import names_flag
 from sparse_jax.inputs import InputError, require_choice
 
-NAMES = flags.DEFINE_list("sizes", ["S", "M", "L"], f"among {', '.join(SIZES)}")
+NAMES = names_flag("sizes", ["S", "M", "L"], f"among {', '.join(SIZES)}")
 REPEATS = flags.DEFINE_integer("repeats", 9, "timed steps")
 
 

@@ -13,7 +13,7 @@ from absl import flags
 
 from experiments import command
 from experiments.bench.timing import interleaved, print_row
-from experiments.flag_types import path_flag
+from experiments.flag_types import names_flag, path_flag
 from sparse_jax.circuits import narrowing
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.circuits.ranking import number_units
@@ -24,7 +24,7 @@ from sparse_jax.tasks.find import find_task
 
 MODELS = path_flag("models", "experiments/results/small", "a directory with one model for each side")
 CIRCUITS = path_flag("circuits", "experiments/results/faithfulness/circuits", "SIDE/mean/TASK.json in it")
-CHOSEN = flags.DEFINE_list(
+CHOSEN = names_flag(
     "chosen", ["sparse/single_double_quote", "sparse/for_while", "dense/for_while"], "which circuits"
 )
 REPEATS = flags.DEFINE_integer("repeats", 5, "calls of each; the median counts", lower_bound=1)

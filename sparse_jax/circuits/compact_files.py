@@ -21,7 +21,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.models.compact import pack_weights, unpacked
 from sparse_jax.models.leaves import Source
 from sparse_jax.models.safetensors_file import read_safetensors
-from sparse_jax.trees import named_leaves
+from sparse_jax.trees import fingerprint, named_leaves
 
 FORMAT, VERSION = "sparse_jax.compact_circuit", 1
 NUMBERS, STRUCTURE = "circuit.safetensors", "circuit.json"
@@ -29,11 +29,19 @@ _PARTS = {part.__name__: part for part in (AttentionPart, CompactCircuit, Comput
 
 
 def write_compact_circuit(circuit: CompactCircuit, directory: str | os.PathLike) -> None:
-    """Writes what `load_compact` restores exactly; each file is written atomically."""
+    """Writes what `load_compact` restores exactly; each file is written atomically.
+
+    If it is stopped between the two files of a directory that had others, `load_compact` refuses them.
+    """
     directory = user_path(directory)
-    write_whole(directory / NUMBERS, pack_weights(named_leaves(circuit)))
     about = {"format": FORMAT, "version": VERSION, "circuit": _described(circuit)}
+    numbers = pack_weights(named_leaves(circuit), about={"structure": _hash(about)})
+    write_whole(directory / NUMBERS, numbers)
     write_whole(directory / STRUCTURE, json.dumps(about, indent=1, allow_nan=False))
+
+
+def _hash(about: Mapping[str, Any]) -> str:
+    return fingerprint(json.dumps(about, sort_keys=True))
 
 
 def _described(value: Any) -> Any:
@@ -61,7 +69,7 @@ def load_compact(directory: str | os.PathLike, of: Circuit | None = None) -> Com
     if about.get("format") != FORMAT or about.get("version") != VERSION:
         found = f"{about.get('format')!r}, version {about.get('version')!r}"
         raise InputError(f"{path}: format {found}; valid: {FORMAT!r}, version {VERSION}")
-    found_tensors, _ = read_safetensors(directory / NUMBERS)
+    found_tensors, metadata = read_safetensors(directory / NUMBERS)
     tensors: dict[str, Source] = {**found_tensors}
     try:
         circuit = _restored(about["circuit"], "", tensors, str(directory / NUMBERS))
@@ -71,6 +79,10 @@ def load_compact(directory: str | os.PathLike, of: Circuit | None = None) -> Com
         raise InputError(f"{path}: damaged ({error!r}); valid: what CompactCircuit.save wrote") from None
     if not isinstance(circuit, CompactCircuit):
         raise InputError(f"{path}: a part of a circuit; valid: what CompactCircuit.save wrote")
+    if metadata.get("structure") != _hash(about):
+        raise InputError(
+            f"{directory / NUMBERS}: of another {STRUCTURE}; valid: both from one CompactCircuit.save"
+        )
     if of is not None and circuit.circuit != of.fingerprint:
         raise InputError(
             f"{path}: stale, made from circuit {circuit.circuit}; valid: made from {of.fingerprint}, "

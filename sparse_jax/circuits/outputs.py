@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.data.tokenizer import encode_texts
 from sparse_jax.inputs import InputError, require
@@ -15,17 +17,24 @@ _PAIRS = 200
 def output_tokens(model: Model, circuit: Circuit, outputs: Sequence[int | str] | None) -> list[int]:
     """The ids of `outputs`, in their order; without them, the sorted answers of the circuit's task.
 
-    Raises InputError for a text that is not one token, and if the answers are not known.
+    A text alone is one token. Raises InputError for a text that is not one token, for what is neither a text
+    nor a whole number, and if the answers are not known.
     """
     if outputs is None:
         return answers_of(model, circuit)
-    return [_token(model, one) if isinstance(one, str) else int(one) for one in outputs]
+    return [_token(model, one) for one in ([outputs] if isinstance(outputs, str) else outputs)]
 
 
-def _token(model: Model, text: str) -> int:
-    ids = encode_texts(model.require_tokenizer(), [text])[0]
-    require(len(ids) == 1, "outputs", text, "texts of one token each, or token ids")
-    return ids[0]
+def _token(model: Model, output: int | str) -> int:
+    valid = "texts of one token each, or token ids"
+    if isinstance(output, str):
+        ids = encode_texts(model.require_tokenizer(), [output])[0]
+        require(len(ids) == 1, "outputs", output, valid)
+        return ids[0]
+    require(
+        np.ndim(output) == 0 and np.issubdtype(np.asarray(output).dtype, np.integer), "outputs", output, valid
+    )
+    return int(output)
 
 
 def answers_of(model: Model, circuit: Circuit) -> list[int]:

@@ -14,7 +14,6 @@ from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.models.model import Model
 from sparse_jax.models.torch_reader import StoredTensor, read_torch_file
-from sparse_jax.trees import named_leaves
 
 SITES = {
     "attn.act_in": "attn_in",
@@ -26,7 +25,6 @@ SITES = {
     "mlp.post_act": "mlp_neuron",
     "mlp.resid_delta": "mlp_out",
 }
-_KERNELS = {f"layers/{sublayer}/{matrix}/kernel" for _, _, sublayer, matrix in sites.EDGE_MATRICES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +122,6 @@ def released_circuit(found: VizData, model: Model) -> Circuit:
     edges = find_edges(params, nodes, found.gates)
     gated = tuple(site for site in sites.NODE_SITES if site in found.gates)
     counts = {"nodes": len(nodes), "edges": len(edges), **other_counts(config, params, nodes, gated)}
-    pruned = any(np.any(leaf == 0) for name, leaf in named_leaves(params).items() if name in _KERNELS)
     about = {"origin": "released viz_data", "model": model.origin, "weights": model.fingerprint}
-    about["kind"] = "sparse" if pruned else "dense"
+    about["kind"] = model.kind
     return Circuit(nodes, edges, gated, counts, dict(found.losses), {}, about)

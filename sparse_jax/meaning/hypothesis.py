@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.circuits.applied import check_circuit, circuit_hooks, values_of
+from sparse_jax.circuits.applied import carried, check_circuit, circuit_hooks, values_of
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.circuits.source_text import token_texts
 from sparse_jax.inputs import InputError, nearest
@@ -26,7 +26,8 @@ class HypothesisTest(NamedTuple):
     """Task losses in nats of the circuit, of it with the node as the hypothesis says, and without the node.
 
     high, low: the levels that the node is replaced by where the predicate is true and where it is false, its
-    means there. auc: how well the predicate tells where the node is larger. "Without": the node is ablated.
+    means there. auc: how well the predicate tells where the node is larger. "Without": the node is ablated to
+    what closed nodes of the circuit carry.
     """
 
     node: str
@@ -95,6 +96,7 @@ def test_hypothesis(
     true_BxT = truth([predicate], rows).reshape(tokens.shape)
     values = values_of(model, circuit)
     params, hooks = circuit_hooks(model, circuit, values, jnp.asarray(tokens))
+    without = float(carried(model, circuit, values)[chosen.site][chosen.place])
 
     @jax.jit
     def run(params, where, value):
@@ -117,10 +119,10 @@ def test_hypothesis(
     circuit_loss, found = loss(np.zeros_like(where), nothing)
     own = (found[chosen.layer] if sites.in_layers(chosen.site) else found)[..., chosen.index]
     real = np.arange(tokens.shape[1]) <= last[:, None]
-    high, low = (_mean(own[real & (true_BxT == is_true)], chosen.mean) for is_true in (True, False))
+    high, low = (_mean(own[real & (true_BxT == is_true)], without) for is_true in (True, False))
     told = auc(true_BxT[real][None], own[real][:, None]).item()
     hypothesis, _ = loss(where, np.where(true_BxT, high, low))
-    ablated, _ = loss(where, nothing + chosen.mean)
+    ablated, _ = loss(where, nothing + without)
     return HypothesisTest(chosen.name, predicate, circuit_loss, hypothesis, ablated, high, low, told)
 
 

@@ -10,6 +10,9 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, check_ids, empty_cache, forward, forward_cached
 from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks, check_steady
 
+# With others, logits / temperature may be infinite in float32, or not a number.
+TEMPERATURES = (1e-30, 1e30)
+
 
 def generate(
     config: ModelConfig,
@@ -36,7 +39,9 @@ def generate(
     check_prompt(config, length)
     room = config.context - length
     require(0 <= new_tokens <= room, "new_tokens", new_tokens, f"0 to {room} after this prompt")
-    require(temperature >= 0, "temperature", temperature, "at least 0")
+    coldest, hottest = TEMPERATURES
+    valid = f"0, or {coldest:g} to {hottest:g}"
+    require(temperature == 0 or coldest <= temperature <= hottest, "temperature", temperature, valid)
     require(
         top_k is None or 1 <= top_k <= config.vocab_size,
         "top_k", top_k, f"None, or 1 to {config.vocab_size}",

@@ -47,15 +47,21 @@ valid: attn_in, attn_out, embed, final_resid, k, mlp_in, mlp_neuron, mlp_out, q,
         raise InputError(f"node {name!r}: no site {site!r}; {nearest(site, sites.NODE_SITES)}")
     layer = int(parts[0]) if numbered else None
     index = int(parts[2]) if len(parts) == 3 else None
-    outside = {sites.EMBED_SITE: 0, sites.FINAL_SITE: config.n_layers}
-    if layer is not None and site in outside and layer != outside[site]:
-        raise InputError(f"node {name!r}: {site} lies outside the layers; valid: {outside[site]}.{site}")
-    if layer is not None and site not in outside and layer >= config.n_layers:
-        raise InputError(f"node {name!r}: no layer {layer}; valid: 0 to {config.n_layers - 1}")
+    if layer is not None:
+        check_layer(config, f"node {name!r}", layer, site)
     width = sites.width(config, site)
     if index is not None and index >= width:
         raise InputError(f"node {name!r}: no channel {index}; valid: 0 to {width - 1}")
     return Address(layer, site, index)
+
+
+def check_layer(config: ModelConfig, field: str, layer: int, site: str) -> None:
+    """Raises InputError beginning with `field` unless names may put `site` into `layer`."""
+    outside = {sites.EMBED_SITE: 0, sites.FINAL_SITE: config.n_layers}
+    if site in outside and layer != outside[site]:
+        raise InputError(f"{field}: {site} lies outside the layers; valid: {outside[site]}.{site}")
+    if site not in outside and layer >= config.n_layers:
+        raise InputError(f"{field}: no layer {layer}; valid: 0 to {config.n_layers - 1}")
 
 
 def select(config: ModelConfig, names: Iterable[str]) -> dict[str, np.ndarray]:

@@ -32,18 +32,19 @@ NONZERO, DENSE = "sparse_jax.compact.1", "sparse_jax.dense.1"
 MOST_PLACES = 2**32
 
 
-def pack_weights(params: Params, dense: bool = False) -> bytes:
+def pack_weights(params: Params, dense: bool = False, about: Mapping[str, str] | None = None) -> bytes:
     """The content of a file from which `read_weights` restores `params` exactly.
 
     dense: store each leaf as one tensor of its name. Otherwise each leaf becomes two: `<name>.values`, its
     nonzero float32 entries in C order, and where they are, in the smaller of two ways: `<name>.nonzero`, one
     bit per entry, packed into bytes, or `<name>.places`, their numbers as uint32 (below 1/32 nonzero). For a
     dense leaf this costs one bit more per entry; a leaf with 5 % nonzero entries takes a tenth of its size.
+    about: metadata beside the format.
     """
     leaves = {name: np.asarray(leaf, np.float32) for name, leaf in named_leaves(params).items()}
     if dense:
         whole = {name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}
-        return safetensors.numpy.save(whole, {"format": DENSE})
+        return safetensors.numpy.save(whole, {**(about or {}), "format": DENSE})
     tensors: dict[str, np.ndarray] = {}
     for name, leaf in leaves.items():
         flat = leaf.reshape(-1)
@@ -53,7 +54,7 @@ def pack_weights(params: Params, dense: bool = False) -> bytes:
         else:
             tensors[f"{name}.nonzero"] = np.packbits(nonzero)
         tensors[f"{name}.values"] = flat[nonzero]
-    return safetensors.numpy.save(tensors, {"format": NONZERO})
+    return safetensors.numpy.save(tensors, {**(about or {}), "format": NONZERO})
 
 
 def read_weights(path: str | os.PathLike, config: ModelConfig) -> Params:

@@ -14,6 +14,7 @@ from sparse_jax.files import new_directory, user_path
 from sparse_jax.inputs import InputError, require, require_choice
 from sparse_jax.models.compact import is_compact, read_compact, write_compact
 from sparse_jax.models.hugging_face import is_hugging_face, read_hugging_face, write_hugging_face
+from sparse_jax.models.means import copy_means
 from sparse_jax.models.model import Model
 from sparse_jax.models.released import is_released, read_released, write_released
 from sparse_jax.models.workdir import is_workdir, read_workdir
@@ -77,7 +78,8 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
     """Writes `model` to a new directory in the given format, a name in WRITABLE.
 
     Raises InputError if the directory exists (it is not changed), if the format is unknown, or if it cannot
-    represent the model. A control can be written in a format of OWN alone: no other says that it is one.
+    represent the model. A control can be written in a format of OWN alone: no other says that it is one. The
+    formats of OWN also get the means that were published beside the model, with which its circuits are run.
 
     >>> import tempfile
     >>> model = load_model("experiments/results/small/sparse")
@@ -93,3 +95,5 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
     assert write is not None  # by WRITABLE
     with new_directory(directory) as unfinished:
         write(model, unfinished)
+        if format in OWN:
+            copy_means(model, unfinished)

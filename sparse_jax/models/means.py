@@ -176,6 +176,16 @@ def publish_means(model: Model, directory: Path, programs: bool = False) -> None
     save_means(means, directory / _published_name(MEAN_WINDOWS), model.fingerprint)
 
 
+def copy_means(model: Model, directory: Path) -> None:
+    """Copies the means that were published beside `model`, and are of its weights, into `directory`."""
+    for path in sorted(user_path(model.origin, "model").glob(_published_name("*"))):
+        try:
+            load_means(path, model.fingerprint)
+        except InputError:
+            continue  # means of something else
+        write_whole(directory / path.name, path.read_bytes())
+
+
 def program_windows(tokenizer: Tokenizer, count: int, context: int) -> np.ndarray:
     """Windows [count, context] of concatenated generated programs, encoded with `tokenizer`.
 
@@ -200,5 +210,10 @@ def training_windows(corpus: Corpus, count: int, context: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _published_name(windows: int) -> str:
+def has_means(directory: Path) -> bool:
+    """Whether there are means in `directory` with which its model can be pruned."""
+    return (directory / _published_name(MEAN_WINDOWS)).exists()
+
+
+def _published_name(windows: int | str) -> str:
     return f"means_{windows}.npz"

@@ -13,6 +13,7 @@ from sparse_jax.data.tokenizer import check_fits
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
+from sparse_jax.model.sites import EDGE_MATRICES
 from sparse_jax.trees import named_leaves
 
 # Fields of a config that change how a model is computed, and not what.
@@ -70,6 +71,13 @@ class Model:
             "fingerprint": self.fingerprint,
             **({"control": self.control or "trained on shuffled text"} if self.is_control else {}),
         }
+
+    @property
+    def kind(self) -> str:
+        """ "sparse" if any weight between two nodes is zero, else "dense"; AbsTopK does not count."""
+        matrices = {f"layers/{sublayer}/{matrix}/kernel" for _, _, sublayer, matrix in EDGE_MATRICES}
+        leaves = named_leaves(self.params).items()
+        return "sparse" if any((leaf == 0).any() for name, leaf in leaves if name in matrices) else "dense"
 
     @property
     def is_control(self) -> bool:

@@ -56,6 +56,7 @@ def circuit_of(
         calibration=calibration,
         provenance={
             "model": model.origin,
+            "kind": model.kind,
             **({"control": model.facts["control"]} if model.is_control else {}),
             "task": data.name,
             **subject.origin,

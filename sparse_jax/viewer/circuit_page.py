@@ -129,8 +129,9 @@ def _of_each(given: Measured | Sequence[Measured], field: str, count: int) -> li
 
 
 def _kind(circuit: Circuit) -> str:
-    if "kind" in circuit.provenance:  # a released circuit, which has no config
+    if "kind" in circuit.provenance:
         return str(circuit.provenance["kind"])
+    # older circuits have the config of their model's training run alone
     sparsity = circuit.provenance.get("config", {}).get("sparsity", {})
     is_dense = sparsity.get("fraction", 1.0) == 1.0 and not sparsity.get("rules")
     return "dense" if is_dense else "sparse"

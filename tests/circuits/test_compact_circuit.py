@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 import sparse_jax as sj
 from sparse_jax.circuits import applied
@@ -15,6 +17,7 @@ from sparse_jax.circuits.compact_files import NUMBERS, STRUCTURE
 from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.folding import fold
 from sparse_jax.circuits.graph import Circuit, Node
+from sparse_jax.circuits.outputs import output_tokens
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
@@ -223,6 +226,17 @@ def test_an_export_of_another_circuit_is_stale(tmp_path):
         sj.load_compact(tmp_path, of=changed)
 
 
+def test_files_of_two_circuits_are_not_one(tmp_path):
+    model, values = model_of(USUAL), values_of(USUAL)
+    for outputs in (OUTPUTS, OUTPUTS[::-1]):
+        fold(model, circuit_of(model), values, outputs).save(tmp_path / str(outputs))
+    first, second = (tmp_path / str(outputs) for outputs in (OUTPUTS, OUTPUTS[::-1]))
+    (first / NUMBERS).write_bytes((second / NUMBERS).read_bytes())  # as a save leaves them that was killed
+    with pytest.raises(InputError, match=f"{NUMBERS}: of another {STRUCTURE}; valid: both from one"):
+        sj.load_compact(first)
+    sj.load_compact(second)
+
+
 def test_damaged_files_are_named(tmp_path):
     model, values = model_of(USUAL), values_of(USUAL)
     fold(model, circuit_of(model), values, OUTPUTS).save(tmp_path)
@@ -254,6 +268,26 @@ def test_wrong_outputs_are_named():
         fold(model, circuit_of(model), values, ())
     with pytest.raises(InputError, match=r"^tokens: 8 is not valid; valid: at most context 7"):
         fold(model, circuit_of(model), values, OUTPUTS).forward(np.zeros((1, 8), np.int32))
+
+
+def test_outputs_are_texts_of_one_token_or_whole_numbers():
+    model = dataclasses.replace(
+        model_of(USUAL), tokenizer=Tokenizer(BPE(vocab={"f": 0, "o": 1, "fo": 2}, merges=[("f", "o")]))
+    )
+    circuit = circuit_of(model)
+    assert output_tokens(model, circuit, "fo") == output_tokens(model, circuit, ["fo"]) == [2]
+    assert output_tokens(model, circuit, np.array([7, 3])) == [7, 3]
+    for wrong, named in (
+        ([1.7], "1.7"),
+        ([True], "True"),
+        ([None], "None"),
+        ("foo", "'foo'"),
+        (["f", "foo"], "'foo'"),
+    ):
+        with pytest.raises(
+            InputError, match=f"^outputs: {named} is not valid; valid: texts of one token each"
+        ):
+            output_tokens(model, circuit, wrong)
 
 
 def test_a_published_circuit_takes_a_hundredth_of_the_operations():

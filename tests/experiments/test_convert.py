@@ -56,6 +56,10 @@ def test_a_model_made_elsewhere_can_be_pruned_once_its_tokenizer_is_there(releas
     ended = convert(released, tmp_path / "out", "safetensors")
     assert ended.returncode == 0, ended.stderr
     model = load_model(tmp_path / "out")
+    again = convert(tmp_path / "out", tmp_path / "again", "compact")
+    assert again.returncode == 0, again.stderr
+    kept, copied = (tmp_path / name / "means_128.npz" for name in ("out", "again"))
+    assert kept.read_bytes() == copied.read_bytes()
     means = ablation_values(model)
     # letters of programs alone, every one of them, in windows of the context
     windows = program_windows(tokenizer, 128, 8)

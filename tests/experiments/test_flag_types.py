@@ -45,6 +45,15 @@ def test_a_whole_source_comes_from_the_command_line():
     assert source.examples is None
 
 
+def test_names_are_each_given_once():
+    values = flags.FlagValues()
+    flags.DEFINE(flag_types._Names(), "tasks", ["a"], "", flag_values=values)
+    values(["x", "--tasks=b,c"])
+    assert values["tasks"].value == ["b", "c"]
+    with pytest.raises(flags.IllegalFlagValueError, match="'b' is given 2 times; valid: each once"):
+        values(["x", "--tasks=b,c,b"])
+
+
 def test_paths_alone_become_sources(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "code").mkdir()

@@ -51,12 +51,14 @@ def test_a_plan_takes_the_config_of_pruning_and_a_place_that_can_be_written(tmp_
         [*start, f"--output={tmp_path}"],
         [*start, f"--output={tmp_path}/plan.jsonl"],
         [*start, f"--output={tmp_path}/plan.jsonl", *pruning],
+        [*start[:1], "--programs=training", pruning[0]],
     )
     assert lines == [
         f"refused: {tmp_path}/file/plan.jsonl: cannot be written (File exists)",
         f"refused: {tmp_path}: is a directory; valid: a file",
         "64",
         "7",
+        "refused: --programs: ['training'] is not valid; valid: pruning as well, with --prune",
     ]
     assert (tmp_path / "plan.jsonl").read_text() == "7\n"
 

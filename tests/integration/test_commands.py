@@ -150,6 +150,33 @@ def test_what_is_printed_for_nobody_ends_without_a_traceback(arguments):
         ("tasks", ["--show=for_while", "-n", "0"], "--n=0: 0 is not an integer in the range"),
         ("tasks", ["--show=for_while", "-n", "10000000"], "in the range [1, 10000]"),
         ("tasks", ["--model={model}", "--tasks="], "--tasks: [] is not valid"),
+        ("tasks", ["--show=for_while", "--pairs=7"], "--pairs: 7 is not valid; valid: none with --show"),
+        ("tasks", ["--show=for_while", "--output=x"], "--output: 'x' is not valid; valid: none with --show"),
+        (
+            "tasks",
+            ["--list", "--tasks=nonsense"],
+            "--tasks: ['nonsense'] is not valid; valid: none with --list",
+        ),
+        (
+            "tasks",
+            ["--list", "--show=for_while"],
+            "--show: 'for_while' is not valid; valid: none with --list",
+        ),
+        ("tasks", ["--model={model}", "-n", "3"], "--n: 3 is not valid; valid: none with --model"),
+        ("tasks", ["--pairs=7"], "--list, --show or --model: missing; valid: one of them"),
+        (
+            "compare",
+            ["--sparse=x", "--dense=x", "--tasks=for_while,if_ternary,for_while"],
+            "list: 'for_while' is given 2 times; valid: each once",
+        ),
+        (
+            "removal",
+            [
+                "--config=experiments/configs/removal.py",
+                "--config.tasks=for_while,for_while",
+            ],
+            "tasks: 'for_while' is given 2 times; valid: each once",
+        ),
         ("tasks", ["--show=for_while", "--model=tests/data/gpt2/gpt2_tied"], "has no tokenizer.json"),
         ("tasks", ["--model=tests/data/gpt2/gpt2_tied"], "gpt2_tied has no tokenizer.json"),
         ("convert", ["--from={model}", "--to=s3://b/n", "--format=hf"], "s3:// is not supported"),
@@ -418,7 +445,7 @@ COMMANDS = sorted(path.stem for path in PROGRAMS if "command.run(" in path.read_
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_lists_every_flag_of_a_command(quick, name):
     text = (ROOT / "experiments" / f"{name}.py").read_text()
-    own = re.findall(r"(?:paths?_flag|flags\.DEFINE_\w+)\(\s*\"(\w+)\"", text)
+    own = re.findall(r"(?:(?:paths?|names)_flag|flags\.DEFINE_\w+)\(\s*\"(\w+)\"", text)
     said = quick(name, "--help").stdout
     listed = re.findall(r"^  --(?:\[no\])?(\w+):", said, re.MULTILINE)
     assert set(own) <= set(listed)

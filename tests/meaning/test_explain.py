@@ -98,6 +98,18 @@ def test_a_right_hypothesis_costs_nothing_and_a_wrong_one_what_the_node_does(quo
     assert str(right).startswith("0.mlp_in.1 as ") and f"{right.ablated:.3f}" in str(right)
 
 
+def test_a_node_is_ablated_to_what_the_circuit_carries_whatever_its_file_says(quotes):
+    program, circuit = quotes
+    released = dataclasses.replace(
+        circuit, nodes=tuple(dataclasses.replace(node, mean=0.0) for node in circuit.nodes)
+    )
+    own, same = (
+        sj.test_hypothesis(program.model, one, "0.mlp_in.1", "is a word", program.task, pairs=16)
+        for one in (circuit, released)
+    )
+    assert same == own
+
+
 def test_a_node_of_the_last_stream_can_be_tested(quotes, tmp_path):
     program, circuit = quotes
     last = Node(2, "final_resid", 5, mean=0.0)

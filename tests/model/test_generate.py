@@ -12,7 +12,7 @@ from sparse_jax.model import forward as model
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import initialize
-from sparse_jax.model.generate import generate, sample
+from sparse_jax.model.generate import TEMPERATURES, generate, sample
 from sparse_jax.model.hooks import Hooks, Patch
 
 forward = jax.jit(model.forward, static_argnums=0)
@@ -52,11 +52,21 @@ def test_samples_follow_the_softmax_of_the_top_k():
     np.testing.assert_allclose(drawn, [25 / 34, 9 / 34, 0, 0], atol=0.015)
 
 
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_samples_at_both_ends_of_the_temperatures(top_k):
+    logits = jnp.tile(jnp.array([-1e8, 2.0, 3.0, -4.0]), (1000, 1))
+    cold, hot = (sample(jax.random.key(0), logits, one, top_k) for one in TEMPERATURES)
+    assert set(np.unique(cold)) == {2} and set(np.unique(hot)) == (set(range(4)) if top_k is None else {1, 2})
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"new_tokens": 7}, "new_tokens: 7 is not valid; valid: 0 to 6"),
         ({"temperature": -1.0}, "temperature: -1.0"),
+        ({"temperature": 1e-40}, "temperature: 1e-40 is not valid; valid: 0, or 1e-30 to 1e"),
+        ({"temperature": float("inf")}, "temperature: inf"),
+        ({"temperature": float("nan")}, "temperature: nan"),
         ({"prompt_BxT": np.array([[3, 24]])}, "prompt: 'ids 3 to 24' is not valid; valid: token ids 0 to 23"),
         ({"top_k": 0}, "top_k: 0 is not valid; valid: None, or 1 to 24"),
     ],

@@ -9,10 +9,12 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
 from sparse_jax.model.forward import param_shapes
 from sparse_jax.models import workdir
 from sparse_jax.models.compact import WEIGHTS
-from sparse_jax.models.formats import WRITABLE, load_model, save_model
+from sparse_jax.models.formats import OWN, WRITABLE, load_model, save_model
+from sparse_jax.models.means import ablation_values, save_means
 from sparse_jax.models.model import Model
 from sparse_jax.training.config import run_config
 from sparse_jax.trees import map_named, named_leaves
@@ -43,6 +45,20 @@ def test_there_and_back(tmp_path, model, config, kind, run_known):
     assert found.fingerprint == model.fingerprint
     if kind in ("compact", "safetensors"):
         assert found.run is None if run is None else run_config(found.run) == config
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_our_own_formats_get_the_means_beside_the_model(tmp_path, model, kind):
+    save_model(model, tmp_path / "model")
+    means = {site: np.full(shape, 0.5) for site, shape in sites.node_shapes(model.config).items()}
+    save_means(means, tmp_path / "model" / "means_128.npz", model.fingerprint)
+    save_means(means, tmp_path / "model" / "means_64.npz", "0" * 16)  # of another model
+    save_model(load_model(tmp_path / "model"), tmp_path / "out", kind)
+    found = [path.name for path in (tmp_path / "out").glob("means_*.npz")]
+    assert found == (["means_128.npz"] if kind in OWN else [])
+    if found:
+        values = ablation_values(load_model(tmp_path / "out"), sites.NODE_SITES)
+        assert all((value == 0.5).all() for value in values.values())
 
 
 @pytest.mark.parametrize("kind", ["compact", "safetensors"])
@@ -124,6 +140,12 @@ def test_a_fingerprint_tells_weights_and_architectures_apart(model):
     assert same.fingerprint == model.fingerprint
     assert dataclasses.replace(model, params=other).fingerprint != model.fingerprint
     assert dataclasses.replace(model, config=changed).fingerprint != model.fingerprint
+
+
+def test_a_model_is_sparse_if_a_weight_between_nodes_is_zero(model):
+    assert model.kind == "sparse"
+    dense = map_named(lambda name, leaf: leaf if name == "embed/kernel" else leaf + 9, model.params)
+    assert dataclasses.replace(model, params=dense).kind == "dense"
 
 
 def test_without_a_tokenizer_a_model_is_converted_but_not_pruned(tmp_path, model):

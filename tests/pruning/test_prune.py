@@ -80,7 +80,7 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
     data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     found = prune_tasks(model, corpus, [data], Recipe(PRUNE), tmp_path)[0]
     assert [(node.site, node.index) for node in found.nodes] == list(CIRCUIT)
-    assert found.counts["edges"] == 2 and found.provenance["reached"]
+    assert found.counts["edges"] == 2 and found.provenance["reached"] and found.provenance["kind"] == "sparse"
     before = found.provenance["discretized"]
     assert before["nodes"] >= 3 and before["edges"] >= 2 and not found.edge_gated
     losses = found.losses

@@ -126,6 +126,11 @@ def test_circuits_of_one_task_are_told_apart_by_what_people_vary(circuit):
     assert [d["model"] for d in payload_of(three)["circuits"]] == [f"dense, k coef {k}" for k in (1, 2, 3)]
 
 
+def test_a_circuit_says_whether_its_model_is_sparse_also_without_a_run(named):
+    told = dataclasses.replace(named, provenance={"task": "mine", "kind": "sparse", "config": {"model": {}}})
+    assert payload_of(told)["circuits"][0]["model"] == "sparse"
+
+
 def test_the_table_has_both_models_and_no_mean_over_tasks_that_nobody_chose(circuit):
     config = {"sparsity": {"fraction": 0.1}}
     losses = {"validation": 0.12, "circuit": 0.14, "target": 0.15}
