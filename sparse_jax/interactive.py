@@ -222,12 +222,12 @@ def score(
     for name, metric in METRICS.items():
         mean, error = summarize(metric(logits, encoded.candidates))
         found[name] = mean, None if math.isnan(error) else error
-    return Score(chosen.name, split, pairs, f"circuit of {circuit.counts['edges']} edges{how}", found)
+    return Score(chosen.name, split, pairs, f"circuit of {len(circuit.edges)} edges{how}", found)
 
 
 def prune(
     model: Model,
-    task: str | Task | Sequence[str | Task],
+    task: Spec | Sequence[str | os.PathLike[str] | Task],
     *,
     lanes: int = 1,
     search: int = 0,
@@ -259,7 +259,7 @@ def prune(
     require(search >= 0, "search", search, "a number of rounds, 0 for none")
     edge_prune = config if edges else None
     recipe = Recipe(config, SearchConfig(lanes, search), edge_prune=edge_prune, edge_lanes=lanes)
-    if isinstance(task, (list, tuple)) and all(isinstance(one, (str, Task)) for one in task):
+    if isinstance(task, (list, tuple)) and all(isinstance(one, (str, os.PathLike, Task)) for one in task):
         require(len(task) > 0, "tasks", [], "at least one task")
         chosen, several = [as_task(one) for one in task], True
     else:

@@ -235,6 +235,12 @@ def test_an_ablation_is_named_and_needs_a_circuit(pruned):
         sj.score(model, task, ablation="mean")
 
 
+def test_a_circuit_without_counts_is_scored(pruned):
+    model, task, circuit = pruned
+    found = sj.score(model, task, circuit=dataclasses.replace(circuit, counts={}), pairs=4)
+    assert found.of == f"circuit of {len(circuit.edges)} edges"
+
+
 def test_a_circuit_of_another_model_is_refused(model, circuit):
     other = dataclasses.replace(model, params=jax.tree.map(lambda x: x * 1.01, model.params))
     for call in (

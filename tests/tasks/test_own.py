@@ -9,7 +9,7 @@ import pytest
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import encode_pairs
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import as_task, find_task
 from sparse_jax.tasks.own import load_function, pairs_task, read_task
 from sparse_jax.tasks.pair import Pair
 
@@ -159,6 +159,15 @@ def test_one_entry_finds_every_kind_of_task(tmp_path, python):
             find_task(spec)
     with pytest.raises(InputError, match="did you mean 'var_swap'"):
         find_task("var_swp")
+
+
+def test_a_path_is_a_task_and_what_names_none_is_refused(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    write(path, *(record(n) for n in range(20)))
+    assert as_task(path) == as_task(str(path))
+    for wrong in (None, 3, record):
+        with pytest.raises(InputError, match="^task: .* is not valid; valid: a name, .*, or pairs$"):
+            as_task(wrong)
 
 
 def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
