@@ -3,9 +3,13 @@
 import dataclasses
 import difflib
 import math
+import operator
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
 
 
 class InputError(ValueError):
@@ -38,6 +42,15 @@ def require(condition: bool, field: str, value: object, valid: str) -> None:
         raise InputError(f"{field}: {value!r} is not valid; valid: {valid}")
 
 
+def whole(field: str, value: Any) -> int:
+    """`value`, a whole number of Python, NumPy or JAX, as an int. Raises InputError for anything else."""
+    try:
+        require(not isinstance(value, bool), field, value, "a whole number")
+        return operator.index(value)
+    except TypeError:
+        raise InputError(f"{field}: {value!r} is not valid; valid: a whole number") from None
+
+
 def require_utf8(text: str, field: str) -> None:
     """Raises InputError naming `field` if `text` has half a surrogate pair, which no tokenizer takes."""
     try:
@@ -63,7 +76,8 @@ def require_sections(mapping: Mapping[str, object], names: Iterable[str]) -> Map
 def from_mapping(cls: type, mapping: Mapping[str, object], section: str):
     """Builds the dataclass `cls` from `mapping`, refusing unknown names and wrong types.
 
-    Lists become tuples, and integers are accepted for floats; nothing else is converted.
+    Lists become tuples, scalars of NumPy those of Python, and integers are accepted for floats; nothing else
+    is converted.
     Raises InputError naming `section.field`.
     """
     hints = typing.get_type_hints(cls)
@@ -90,6 +104,8 @@ def _checked(value: object, hint: object, field: str) -> object:
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if value is None and type(None) in options:
         return None
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{field}: {value} is not valid; valid: a finite number")
     for option in options:

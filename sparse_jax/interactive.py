@@ -31,7 +31,7 @@ from sparse_jax.data.tokenizer import encode_texts, end_of_text
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8
+from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8, whole
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
@@ -255,6 +255,7 @@ def prune(
     """
     require_settings()
     config = from_mapping(PruneConfig, settings, "pruning")
+    lanes, search = whole("lanes", lanes), whole("search", search)
     require(lanes >= 1, "lanes", lanes, "at least 1")
     require(search >= 0, "search", search, "a number of rounds, 0 for none")
     edge_prune = config if edges else None
@@ -291,7 +292,7 @@ def scorecard(
     """
     require_settings()
     advise()
-    return measure_circuit(model, circuit, as_task(task), pairs, seed, again)
+    return measure_circuit(model, circuit, as_task(task), whole("pairs", pairs), whole("seed", seed), again)
 
 
 def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:

@@ -2,9 +2,10 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
-from sparse_jax.inputs import InputError, from_mapping, nearest, require, require_choice
+from sparse_jax.inputs import InputError, from_mapping, nearest, require, require_choice, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,8 @@ def test_lists_become_tuples_and_whole_numbers_floats_and_nothing_else_is_conver
     assert built == Settings(3, 1.0, ("a", "b"), 2.0)
     assert isinstance(built.rate, float) and isinstance(built.limit, float)
     assert from_mapping(Settings, {"count": 1, "limit": None}, "s").limit is None
+    scalars = from_mapping(Settings, {"count": np.int64(3), "rate": np.float32(0.5)}, "s")
+    assert repr(scalars) == repr(Settings(3, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -50,3 +53,14 @@ def test_choices_and_conditions():
         require(False, "x", 1, "2")
     with pytest.raises(InputError, match="x: 'b' is unknown; valid: a"):
         require_choice("x", "b", ["a"])
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.array(3)])
+def test_whole_numbers_are_those_of_numpy_too(value):
+    assert type(whole("x", value)) is int and whole("x", value) == 3
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 3.0, "3", None])
+def test_what_is_no_whole_number_is_named(value):
+    with pytest.raises(InputError, match="^x: .* is not valid; valid: a whole number$"):
+        whole("x", value)

@@ -28,14 +28,14 @@ class FileTask(Task):
     source: tuple[Pair, ...]
 
     def pairs(self, split: str, count: int, seed: int) -> list[Pair]:
-        self.check(split, count)
+        self.check(split, count, seed)
         own = [pair for pair in self.source if _split_of(pair.prompt) == split]
         if count > len(own):
             raise InputError(
                 f"count: {count} is more than task {self.name!r} has in split {split!r}; valid: at most "
                 f"{len(own)} (of its {len(self.source)} pairs, a half trains, a quarter validates or tests)"
             )
-        return Random(seed).sample(own, count)
+        return Random(int(seed)).sample(own, count)
 
     def completions(self) -> list[str]:
         return sorted({text for pair in self.source for text in (pair.answer, pair.wrong)})
