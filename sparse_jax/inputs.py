@@ -4,6 +4,8 @@ import dataclasses
 import difflib
 import math
 import operator
+import re
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -11,9 +13,25 @@ from typing import Any
 
 import numpy as np
 
+# The most characters of a value in a message, and of a message.
+_VALUE, _MESSAGE = 200, 2000
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _VALUE
+
 
 class InputError(ValueError):
-    """User input that cannot be used; the message is a single line for the user."""
+    """User input that cannot be used; the message is one line for the user, a long one without its middle."""
+
+    def __init__(self, message: object):
+        text = str(message)
+        if len(text) > _MESSAGE:
+            text = f"{text[: _MESSAGE // 2]} ... {text[-_MESSAGE // 2 :]}"
+        super().__init__(text)
+
+
+def shown(value: object) -> str:
+    """What a message says of a value that a user gave: its repr, shortened, on one line."""
+    return re.sub(r"\s*\n\s*", " ", _SHORT.repr(value))
 
 
 def first_line(error: BaseException) -> str:
@@ -33,13 +51,13 @@ def require_choice(field: str, value: object, choices: Iterable[str]) -> None:
     """Raises InputError unless `value` is one of `choices`."""
     choices = list(choices)
     if value not in choices:
-        raise InputError(f"{field}: {value!r} is unknown; {nearest(str(value), choices)}")
+        raise InputError(f"{field}: {shown(value)} is unknown; {nearest(str(value), choices)}")
 
 
 def require(condition: bool, field: str, value: object, valid: str) -> None:
     """Raises InputError naming `field` and `value` unless `condition` holds."""
     if not condition:
-        raise InputError(f"{field}: {value!r} is not valid; valid: {valid}")
+        raise InputError(f"{field}: {shown(value)} is not valid; valid: {valid}")
 
 
 def whole(field: str, value: Any) -> int:
@@ -48,7 +66,7 @@ def whole(field: str, value: Any) -> int:
         require(not isinstance(value, bool), field, value, "a whole number")
         return operator.index(value)
     except TypeError:
-        raise InputError(f"{field}: {value!r} is not valid; valid: a whole number") from None
+        raise InputError(f"{field}: {shown(value)} is not valid; valid: a whole number") from None
 
 
 def require_utf8(text: str, field: str) -> None:
@@ -119,7 +137,7 @@ def _checked(value: object, hint: object, field: str) -> object:
         if isinstance(origin, type) and isinstance(value, origin):
             return value
     wanted = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-    raise InputError(f"{field}: {value!r} is a {type(value).__name__}; valid: {wanted}")
+    raise InputError(f"{field}: {shown(value)} is a {type(value).__name__}; valid: {wanted}")
 
 
 def _is_union(hint: object) -> bool:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sparse_jax.inputs import InputError, from_mapping, nearest, require, require_choice, whole
+from sparse_jax.inputs import InputError, from_mapping, nearest, require, require_choice, shown, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,3 +64,16 @@ def test_whole_numbers_are_those_of_numpy_too(value):
 def test_what_is_no_whole_number_is_named(value):
     with pytest.raises(InputError, match="^x: .* is not valid; valid: a whole number$"):
         whole("x", value)
+
+
+@pytest.mark.parametrize("value", [["pair"] * 9999, "x" * 9999, np.eye(9), {n: [n] * 9 for n in range(99)}])
+def test_what_a_message_shows_of_a_value_is_short_and_one_line(value):
+    assert len(shown(value)) <= 200 and "\n" not in shown(value)
+    with pytest.raises(InputError) as error:
+        require(False, "x", value, "2")
+    assert str(error.value) == f"x: {shown(value)} is not valid; valid: 2"
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end():
+    said = str(InputError(f"x: {'y' * 9999}; valid: 2"))
+    assert len(said) < 2100 and said.startswith("x: y") and said.endswith("y; valid: 2")

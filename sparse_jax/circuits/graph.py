@@ -5,7 +5,6 @@ import hashlib
 import html
 import json
 import os
-import reprlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from sparse_jax.circuits.picture import circuit_svg
 from sparse_jax.files import user_path, write_whole
-from sparse_jax.inputs import InputError, nearest
+from sparse_jax.inputs import InputError, nearest, require, shown
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 
@@ -275,13 +274,11 @@ def _edge(edge: Any, field: str, nodes: int) -> Edge:
 def _require_site(site: object, field: str) -> None:
     if site not in sites.NODE_SITES:
         choices = nearest(str(site), sites.NODE_SITES)
-        raise InputError(f"circuit.{field}: {reprlib.repr(site)} is unknown; {choices}")
+        raise InputError(f"circuit.{field}: {shown(site)} is unknown; {choices}")
 
 
 def _require(condition: bool, field: str, value: object, valid: str) -> None:
-    """Like `inputs.require`, but shortens the value: a damaged file may contain very long ones."""
-    if not condition:
-        raise InputError(f"circuit.{field}: {reprlib.repr(value)} is not valid; valid: {valid}")
+    require(condition, f"circuit.{field}", value, valid)
 
 
 def _is_count(value: object) -> bool:
