@@ -146,8 +146,7 @@ class _Road:
         search = dataclasses.asdict(self.recipe.search)
         origin = {**provenance(), "identity": identity, "search": search, **about}
         circuit = circuit_of(self.subject, self.data, prune, reduced, origin)
-        self.subject.store.keep(circuit, self._name(method, reduced.target))
-        return circuit
+        return self.subject.store.keep(circuit, self._name(method, reduced.target))
 
     def _name(self, method: str, target: float) -> str:
         """A file name for people, just long enough to tell the circuits of a recipe apart."""
