@@ -12,7 +12,7 @@ from sparse_jax.circuits.edge_gates import gate_edges
 from sparse_jax.circuits.gates import Gates, by_kind
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, require
 from sparse_jax.model import sites
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
@@ -108,8 +108,13 @@ def circuit_hooks(
 
 
 def calibration_of(circuit: Circuit, vocab_size: int) -> Calibration:
-    """The calibration of a circuit; the identity if it has none."""
+    """The calibration of a circuit; the identity if it has none.
+
+    Raises InputError for tokens past the vocabulary.
+    """
     shift = np.zeros(vocab_size, np.float32)
     for token, value in circuit.calibration.get("shift", {}).items():
+        valid = f"token ids 0 to {vocab_size - 1}"
+        require(int(token) < vocab_size, "circuit.calibration.shift", token, valid)
         shift[int(token)] = value
     return Calibration(jnp.float32(circuit.calibration.get("scale", 1.0)), jnp.asarray(shift))
