@@ -129,6 +129,7 @@ def generate(
     'for item in items'
     """
     require_settings()
+    tokens, seed = whole("tokens", tokens), whole("seed", seed)
     start = end_of_text(model.require_tokenizer()) if prompt == "" else []
     ids = token_ids(model, np.array(start) if start else prompt)
     sampling.check_prompt(model.config, ids.shape[1])
