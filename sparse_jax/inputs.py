@@ -8,7 +8,7 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def require_choice(field: str, value: object, choices: Iterable[str]) -> None:
     """Raises InputError unless `value` is one of `choices`."""
     choices = list(choices)
-    if value not in choices:
+    if not isinstance(value, Hashable) or value not in choices:  # an array is compared entry by entry
         raise InputError(f"{field}: {shown(value)} is unknown; {nearest(str(value), choices)}")
 
 

@@ -31,11 +31,11 @@ from sparse_jax.data.tokenizer import encode_texts, end_of_text
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8, whole
+from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8, shown, whole
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
-from sparse_jax.model.hooks import Hooks, Patch
+from sparse_jax.model.hooks import Hooks, Patch, array_of, by_site, patches_of
 from sparse_jax.model.nodes import close
 from sparse_jax.models.means import ablation_values
 from sparse_jax.models.model import Model
@@ -64,6 +64,7 @@ def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
     workdir of another run.
     """
     require_settings()
+    require(isinstance(config, RunConfig), "config", config, "a RunConfig, such as sj.presets.tiny()")
     advise()
     return train_run(config, workdir)
 
@@ -99,7 +100,7 @@ def run(
     tokens = token_ids(model, text)
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
     params, hooks, calibrate = _intervention(model, tokens, ablate, add, circuit)
-    hooks = dataclasses.replace(hooks, patches=dict(patch or {}), capture=capture)
+    hooks = dataclasses.replace(hooks, patches=patches_of(patch), capture=capture)
     logits, captured = _compiled_forward(model.config)(params, tokens, hooks)
     return calibrate(logits), captured
 
@@ -149,13 +150,18 @@ def token_ids(model: Model, text: Text) -> jax.Array:
     if isinstance(text, str) or (isinstance(text, (list, tuple)) and text and isinstance(text[0], str)):
         texts = [text] if isinstance(text, str) else list(text)
         for one in texts:
+            require(isinstance(one, str), "text", one, "texts only, or token ids only")
             require_utf8(one, "text")
         rows = encode_texts(model.require_tokenizer(), texts)
         longest = max(map(len, rows))
         ids = np.array([row + [0] * (longest - len(row)) for row in rows], np.int32)
     else:
-        ids = np.atleast_2d(np.asarray(text))
-    require(ids.ndim == 2 and ids.shape[1] > 0, "text", np.shape(ids), "a text of at least one token")
+        try:
+            ids = np.atleast_2d(np.asarray(text))
+        except ValueError:
+            valid = "texts, or rows of token ids of one length"
+            raise InputError(f"text: {shown(text)} is not valid; valid: {valid}") from None
+    require(ids.ndim == 2 and ids.size > 0, "text", np.shape(ids), "a text of at least one token")
     require(np.issubdtype(ids.dtype, np.integer), "text", str(ids.dtype), "texts, or whole numbers")
     check_ids(model.config, ids, "text")
     return jnp.asarray(ids, jnp.int32)
@@ -326,27 +332,30 @@ def _intervention(model: Model, tokens, ablate: Ablate, add: Arrays | None, circ
         check_circuit(model, circuit)
         params, hooks = circuit_hooks(model, circuit, values_of(model, circuit), tokens)
         calibrate = calibration_of(circuit, model.config.vocab_size).apply
+    if not isinstance(ablate, (str, Mapping)):
+        require(isinstance(ablate, Iterable), "ablate", ablate, "names of nodes or sites")
+        ablate = list(ablate)
     if ablate:
         if circuit is not None:
             raise InputError("ablate: given with a circuit, which has its own ablation; valid: one of them")
         gates, ablated = close(model.config, ablate, _means(model, ablate))
         hooks = dataclasses.replace(hooks, gates=gates, ablated=ablated)
-    hooks = dataclasses.replace(hooks, additions=_additions(model, add or {}))
+    hooks = dataclasses.replace(hooks, additions=_additions(model, add))
     return params, hooks, calibrate
 
 
 def _means(model: Model, ablate: Ablate) -> Arrays | None:
-    if isinstance(ablate, Mapping) and "mean" not in ablate.values():
+    if isinstance(ablate, Mapping) and "mean" not in map(str, ablate.values()):
         return None
     return ablation_values(model, sites.NODE_SITES)
 
 
-def _additions(model: Model, add: Arrays) -> dict[str, jax.Array]:
+def _additions(model: Model, add: Arrays | None) -> dict[str, jax.Array]:
     """Additions by site; a value for "layer.site" is 0 in the other layers."""
     found: dict[str, jax.Array] = {}
-    for name, value in add.items():
+    for name, value in by_site("add", add).items():
         layer, dot, site = name.rpartition(".")
-        value = jnp.asarray(value, jnp.float32)
+        value = array_of(f"add[{name!r}]", value).astype(jnp.float32)
         if dot and site not in sites.UNLAYERED_SITES:
             known = layer.isdecimal() and int(layer) < model.config.n_layers
             require(known, f"add[{name!r}]", layer, f"a layer, 0 to {model.config.n_layers - 1}")

@@ -22,7 +22,8 @@ from sparse_jax.trees import fingerprint
 
 
 def check_circuit(model: Model, circuit: Circuit) -> None:
-    """Raises InputError for a circuit of another model."""
+    """Raises InputError for a circuit of another model, and for what is no circuit."""
+    require(isinstance(circuit, Circuit), "circuit", circuit, "what sj.load_circuit or sj.prune gives")
     found = circuit.provenance.get("weights")
     if found is not None and found != model.fingerprint:
         raise InputError(
