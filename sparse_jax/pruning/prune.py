@@ -100,7 +100,7 @@ class _Road:
             if finalists:
                 fresh = self.subject.fresh_judge(self.data, recipe.prune)
                 made = reduce_nodes(self._judge, finalists, self.targets, recipe.prune, fresh)
-        about = None if trials is None else _about(trials)
+        about = None if trials is None else trials.about
         for target in sorted(self.targets):
             circuit, reduced = self._kept("nodes", target), next(made, None)
             if circuit is None and reduced is not None and about is not None:
@@ -162,13 +162,6 @@ class _Road:
         settings = recipe.prune, recipe.search, self.targets, method, target, edges
         about = self.subject.about(self.data, recipe.prune)
         return fingerprint({**about, "settings": repr(settings)})[:16]
-
-
-def _about(trials: Trials) -> dict[str, object]:
-    """What a circuit's provenance says about the prunings that it was chosen from."""
-    first = next((trial for trial in trials.trials if not trial.failed), None)
-    optimized = {"optimized_gates": first.open_gates, "optimized_loss": first.loss} if first else {}
-    return {"prunings": len(trials.trials), "searched": trials.identity, **optimized}
 
 
 def _edge_lanes(prune: PruneConfig, count: int) -> Lane:
