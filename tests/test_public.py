@@ -164,7 +164,8 @@ def test_adding_in_one_layer_adds_nothing_in_the_others(model):
         (lambda m: sj.generate(m, "x", 3.0), "tokens: 3.0 is not valid; valid: a whole number"),
         (lambda m: sj.generate(m, "x", 3, seed=1.5), "seed: 1.5 is not valid; valid: a whole number"),
         (lambda m: sj.train({"model": {}}, "x"), "config: .* valid: a RunConfig, such as sj.presets.tiny"),
-        (lambda m: sj.report({"a": 1}, "x.html"), "circuits: 'a' is not valid; valid: circuits"),
+        (lambda m: sj.report({"a": 1}, "x.html"), "circuits: {'a': 1} is not valid; valid: circuits"),
+        (lambda m: sj.score(m, "for_while", circuit="a.json", pairs=2), "circuit: 'a.json' is not valid"),
     ],
 )
 def test_wrong_input_is_named(model, call, said):

@@ -87,7 +87,7 @@ def payload_of(
     prunings: Measured | Sequence[Measured] = (),
 ) -> dict[str, object]:
     """What is on the page. Raises InputError as `report` does."""
-    circuits = [circuits] if isinstance(circuits, Circuit) else list(circuits)
+    circuits = list(circuits) if isinstance(circuits, Sequence) else [circuits]
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
     for one in circuits:
         require(isinstance(one, Circuit), "circuits", one, "circuits")
