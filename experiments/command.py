@@ -117,8 +117,8 @@ def _parse(arguments: list[str]) -> list[str]:
         raise InputError(_unknown_key(arguments, str(error.args[0]))) from None
     except BrokenPipeError:  # of --help
         raise
-    except (flags.Error, TypeError, ValueError, OSError) as error:
-        raise InputError(" ".join(str(error).split())) from None
+    except (flags.Error, TypeError, ValueError, OSError, SyntaxError) as error:
+        raise InputError(_said(str(error))) from None
     if len(rest) > 1:
         raise InputError(f"{rest[1]}: not a flag; valid: flags such as --config.KEY=VALUE")
     logging.set_verbosity(logging.FATAL)  # orbax logs every file that it moves, and every error twice
@@ -135,6 +135,16 @@ def _expanded(argument: str) -> str:
             f"--{found[1]}: {found[2]!r}: a program, which runs here; valid: a Python file on this machine"
         )
     return f"--{found[1]}={user_path(found[2], f'--{found[1]}')}"
+
+
+def _said(text: str) -> str:
+    """What is wrong with a flag, on one line: of a traceback through a config's file, only its end."""
+    flag, traced, error = text.partition(": Error whilst parsing config file:")
+    if traced:
+        *_, last = error.strip().splitlines()
+        of_user = f"{InputError.__module__}.{InputError.__name__}: "
+        return last.split(of_user, 1)[-1] if of_user in last else f"{flag}: {last}"
+    return " ".join(text.split())
 
 
 def _unknown_key(arguments: list[str], said: str) -> str:

@@ -14,18 +14,19 @@ from typing import Any, cast
 
 from sparse_jax.buckets import SCHEME, BucketPath, Changed, bucket_path
 from sparse_jax.copies import upload
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, require
 
 
 def user_path(path: str | os.PathLike, field: str = "path") -> Path:
     """A path that a user gave, with `~` expanded; whatever takes one, takes it through here.
 
     gs://BUCKET/NAME is a BucketPath, which has those methods of a Path that this library uses, and no others.
-    Raises InputError naming `field` for an empty path, another scheme, an unknown user's home, and a bucket
-    that cannot be used.
+    Raises InputError naming `field` for an empty path, another scheme, an unknown user's home, a bucket that
+    cannot be used, and what is no path.
     """
     if isinstance(path, BucketPath):
         return cast(Path, path)
+    require(isinstance(path, (str, os.PathLike)), field, path, "a path")
     text = os.fspath(path)
     if not text:
         raise InputError(f"{field}: empty; valid: a path")

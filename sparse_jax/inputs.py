@@ -3,13 +3,35 @@
 import dataclasses
 import difflib
 import math
+import operator
+import re
+import reprlib
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# The most characters of a value in a message, and of a message.
+_VALUE, _MESSAGE = 200, 2000
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _VALUE
 
 
 class InputError(ValueError):
-    """User input that cannot be used; the message is a single line for the user."""
+    """User input that cannot be used; the message is one line for the user, a long one without its middle."""
+
+    def __init__(self, message: object):
+        text = str(message)
+        if len(text) > _MESSAGE:
+            text = f"{text[: _MESSAGE // 2]} ... {text[-_MESSAGE // 2 :]}"
+        super().__init__(text)
+
+
+def shown(value: object) -> str:
+    """What a message says of a value that a user gave: its repr, shortened, on one line."""
+    return re.sub(r"\s*\n\s*", " ", _SHORT.repr(value))
 
 
 def first_line(error: BaseException) -> str:
@@ -28,21 +50,30 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def require_choice(field: str, value: object, choices: Iterable[str]) -> None:
     """Raises InputError unless `value` is one of `choices`."""
     choices = list(choices)
-    if value not in choices:
-        raise InputError(f"{field}: {value!r} is unknown; {nearest(str(value), choices)}")
+    if not isinstance(value, Hashable) or value not in choices:  # an array is compared entry by entry
+        raise InputError(f"{field}: {shown(value)} is unknown; {nearest(str(value), choices)}")
 
 
 def require(condition: bool, field: str, value: object, valid: str) -> None:
     """Raises InputError naming `field` and `value` unless `condition` holds."""
     if not condition:
-        raise InputError(f"{field}: {value!r} is not valid; valid: {valid}")
+        raise InputError(f"{field}: {shown(value)} is not valid; valid: {valid}")
+
+
+def whole(field: str, value: Any) -> int:
+    """`value`, a whole number of Python, NumPy or JAX, as an int. Raises InputError for anything else."""
+    try:
+        require(not isinstance(value, bool), field, value, "a whole number")
+        return operator.index(value)
+    except TypeError:
+        raise InputError(f"{field}: {shown(value)} is not valid; valid: a whole number") from None
 
 
 def require_once(field: str, names: Sequence[object]) -> None:
     """Raises InputError naming `field` if one of `names` is there more than once."""
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{field}: {name!r} is given {names.count(name)} times; valid: each once")
+            raise InputError(f"{field}: {shown(name)} is given {names.count(name)} times; valid: each once")
 
 
 def require_utf8(text: str, field: str) -> None:
@@ -70,7 +101,8 @@ def require_sections(mapping: Mapping[str, object], names: Iterable[str]) -> Map
 def from_mapping(cls: type, mapping: Mapping[str, object], section: str):
     """Builds the dataclass `cls` from `mapping`, refusing unknown names and wrong types.
 
-    Lists become tuples, and integers are accepted for floats; nothing else is converted.
+    Lists become tuples, scalars of NumPy those of Python, and integers are accepted for floats; nothing else
+    is converted.
     Raises InputError naming `section.field`.
     """
     hints = typing.get_type_hints(cls)
@@ -97,6 +129,8 @@ def _checked(value: object, hint: object, field: str) -> object:
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if value is None and type(None) in options:
         return None
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{field}: {value} is not valid; valid: a finite number")
     for option in options:
@@ -110,7 +144,7 @@ def _checked(value: object, hint: object, field: str) -> object:
         if isinstance(origin, type) and isinstance(value, origin):
             return value
     wanted = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-    raise InputError(f"{field}: {value!r} is a {type(value).__name__}; valid: {wanted}")
+    raise InputError(f"{field}: {shown(value)} is a {type(value).__name__}; valid: {wanted}")
 
 
 def _is_union(hint: object) -> bool:

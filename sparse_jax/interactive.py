@@ -31,11 +31,11 @@ from sparse_jax.data.tokenizer import encode_texts, end_of_text
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8
+from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8, shown, whole
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
-from sparse_jax.model.hooks import Hooks, Patch
+from sparse_jax.model.hooks import Hooks, Patch, array_of, by_site, patches_of
 from sparse_jax.model.nodes import check_layer, close
 from sparse_jax.models.means import ablation_values
 from sparse_jax.models.model import Model
@@ -64,6 +64,7 @@ def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
     workdir of another run.
     """
     require_settings()
+    require(isinstance(config, RunConfig), "config", config, "a RunConfig, such as sj.presets.tiny()")
     advise()
     return train_run(config, workdir)
 
@@ -99,7 +100,7 @@ def run(
     tokens = token_ids(model, text)
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
     params, hooks, calibrate = _intervention(model, tokens, ablate, add, circuit)
-    hooks = dataclasses.replace(hooks, patches=dict(patch or {}), capture=capture)
+    hooks = dataclasses.replace(hooks, patches=patches_of(patch), capture=capture)
     logits, captured = _compiled_forward(model.config)(params, tokens, hooks)
     return calibrate(logits), captured
 
@@ -130,6 +131,7 @@ def generate(
     """
     require_settings()
     require(isinstance(prompt, str), "prompt", prompt, "one text")
+    tokens, seed = whole("tokens", tokens), whole("seed", seed)
     start = end_of_text(model.require_tokenizer()) if prompt == "" else []
     ids = token_ids(model, np.array(start) if start else prompt)
     sampling.check_prompt(model.config, ids.shape[1])
@@ -149,13 +151,18 @@ def token_ids(model: Model, text: Text) -> jax.Array:
     if isinstance(text, str) or (isinstance(text, (list, tuple)) and text and isinstance(text[0], str)):
         texts = [text] if isinstance(text, str) else list(text)
         for one in texts:
+            require(isinstance(one, str), "text", one, "texts only, or token ids only")
             require_utf8(one, "text")
         rows = encode_texts(model.require_tokenizer(), texts)
         longest = max(map(len, rows))
         ids = np.array([row + [0] * (longest - len(row)) for row in rows], np.int32)
     else:
-        ids = np.atleast_2d(np.asarray(text))
-    require(ids.ndim == 2 and ids.shape[1] > 0, "text", np.shape(ids), "a text of at least one token")
+        try:
+            ids = np.atleast_2d(np.asarray(text))
+        except ValueError:
+            valid = "texts, or rows of token ids of one length"
+            raise InputError(f"text: {shown(text)} is not valid; valid: {valid}") from None
+    require(ids.ndim == 2 and ids.size > 0, "text", np.shape(ids), "a text of at least one token")
     require(np.issubdtype(ids.dtype, np.integer), "text", str(ids.dtype), "texts, or whole numbers")
     check_ids(model.config, ids, "text")
     return jnp.asarray(ids, jnp.int32)
@@ -223,12 +230,12 @@ def score(
     for name, metric in METRICS.items():
         mean, error = summarize(metric(logits, encoded.candidates))
         found[name] = mean, None if math.isnan(error) else error
-    return Score(chosen.name, split, pairs, f"circuit of {circuit.counts['edges']} edges{how}", found)
+    return Score(chosen.name, split, pairs, f"circuit of {len(circuit.edges)} edges{how}", found)
 
 
 def prune(
     model: Model,
-    task: str | Task | Sequence[str | Task],
+    task: Spec | Sequence[str | os.PathLike[str] | Task],
     *,
     lanes: int = 1,
     search: int = 0,
@@ -256,11 +263,12 @@ def prune(
     """
     require_settings()
     config = from_mapping(PruneConfig, settings, "pruning")
+    lanes, search = whole("lanes", lanes), whole("search", search)
     require(lanes >= 1, "lanes", lanes, "at least 1")
     require(search >= 0, "search", search, "a number of rounds, 0 for none")
     edge_prune = config if edges else None
     recipe = Recipe(config, SearchConfig(lanes, search), edge_prune=edge_prune, edge_lanes=lanes)
-    if isinstance(task, (list, tuple)) and all(isinstance(one, (str, Task)) for one in task):
+    if isinstance(task, (list, tuple)) and all(isinstance(one, (str, os.PathLike, Task)) for one in task):
         require(len(task) > 0, "tasks", [], "at least one task")
         chosen, several = [as_task(one) for one in task], True
     else:
@@ -292,7 +300,7 @@ def scorecard(
     """
     require_settings()
     advise()
-    return measure_circuit(model, circuit, as_task(task), pairs, seed, again)
+    return measure_circuit(model, circuit, as_task(task), whole("pairs", pairs), whole("seed", seed), again)
 
 
 def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:
@@ -325,28 +333,31 @@ def _intervention(model: Model, tokens, ablate: Ablate, add: Arrays | None, circ
         check_circuit(model, circuit)
         params, hooks = circuit_hooks(model, circuit, values_of(model, circuit), tokens)
         calibrate = calibration_of(circuit, model.config.vocab_size).apply
+    if not isinstance(ablate, (str, Mapping)):
+        require(isinstance(ablate, Iterable), "ablate", ablate, "names of nodes or sites")
+        ablate = list(ablate)
     if ablate:
         if circuit is not None:
             raise InputError("ablate: given with a circuit, which has its own ablation; valid: one of them")
         gates, ablated = close(model.config, ablate, _means(model, ablate))
         hooks = dataclasses.replace(hooks, gates=gates, ablated=ablated)
-    hooks = dataclasses.replace(hooks, additions=_additions(model, add or {}))
+    hooks = dataclasses.replace(hooks, additions=_additions(model, add))
     return params, hooks, calibrate
 
 
 def _means(model: Model, ablate: Ablate) -> Arrays | None:
-    if isinstance(ablate, Mapping) and "mean" not in ablate.values():
+    if isinstance(ablate, Mapping) and "mean" not in map(str, ablate.values()):
         return None
     return ablation_values(model, sites.NODE_SITES)
 
 
-def _additions(model: Model, add: Arrays) -> dict[str, jax.Array]:
+def _additions(model: Model, add: Arrays | None) -> dict[str, jax.Array]:
     """Additions by site; a value for "layer.site" is 0 in the other layers."""
     found: dict[str, jax.Array] = {}
-    for name, value in add.items():
+    for name, value in by_site("add", add).items():
         field = f"add[{name!r}]"
         layer, dot, site = name.rpartition(".")
-        value = jnp.asarray(value, jnp.float32)
+        value = array_of(field, value).astype(jnp.float32)
         if dot:
             require_choice(field, site, sites.CHANGEABLE_SITES)
             require(layer.isdecimal(), field, layer, "layer.site, with the number of a layer")

@@ -136,6 +136,8 @@ def test_other_schemes_are_refused_by_name(tmp_path, monkeypatch, given):
 def test_paths_that_are_none():
     with pytest.raises(InputError, match="^workdir: empty; valid: a path"):
         user_path("", "workdir")
+    with pytest.raises(InputError, match="^circuit: 3 is not valid; valid: a path$"):
+        user_path(3, "circuit")
     with pytest.raises(InputError, match="no home of ~nobody-of-this-name is known"):
         user_path("~nobody-of-this-name/x")
     assert user_path("a:b/c") == Path("a:b/c")

@@ -2,9 +2,19 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
-from sparse_jax.inputs import InputError, from_mapping, nearest, require, require_choice, require_once
+from sparse_jax.inputs import (
+    InputError,
+    from_mapping,
+    nearest,
+    require,
+    require_choice,
+    require_once,
+    shown,
+    whole,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +31,8 @@ def test_lists_become_tuples_and_whole_numbers_floats_and_nothing_else_is_conver
     assert built == Settings(3, 1.0, ("a", "b"), 2.0)
     assert isinstance(built.rate, float) and isinstance(built.limit, float)
     assert from_mapping(Settings, {"count": 1, "limit": None}, "s").limit is None
+    scalars = from_mapping(Settings, {"count": np.int64(3), "rate": np.float32(0.5)}, "s")
+    assert repr(scalars) == repr(Settings(3, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -56,3 +68,27 @@ def test_what_is_given_twice_is_named():
     require_once("tasks", ("a", "b"))
     with pytest.raises(InputError, match="^tasks: 'b' is given 2 times; valid: each once$"):
         require_once("tasks", ("a", "b", "c", "b"))
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.array(3)])
+def test_whole_numbers_are_those_of_numpy_too(value):
+    assert type(whole("x", value)) is int and whole("x", value) == 3
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 3.0, "3", None])
+def test_what_is_no_whole_number_is_named(value):
+    with pytest.raises(InputError, match="^x: .* is not valid; valid: a whole number$"):
+        whole("x", value)
+
+
+@pytest.mark.parametrize("value", [["pair"] * 9999, "x" * 9999, np.eye(9), {n: [n] * 9 for n in range(99)}])
+def test_what_a_message_shows_of_a_value_is_short_and_one_line(value):
+    assert len(shown(value)) <= 200 and "\n" not in shown(value)
+    with pytest.raises(InputError) as error:
+        require(False, "x", value, "2")
+    assert str(error.value) == f"x: {shown(value)} is not valid; valid: 2"
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end():
+    said = str(InputError(f"x: {'y' * 9999}; valid: 2"))
+    assert len(said) < 2100 and said.startswith("x: y") and said.endswith("y; valid: 2")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tokenizers import processors
@@ -22,7 +23,7 @@ from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import load_tokenizer
 from sparse_jax.faithfulness.intervals import Interval
 from sparse_jax.faithfulness.scorecard import Figure
-from sparse_jax.model.hooks import Hooks
+from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.models import formats
 from sparse_jax.models import means as text_means
 from sparse_jax.models.means import load_means, program_windows
@@ -115,6 +116,14 @@ def test_ablating_by_name_is_a_gate_with_the_published_mean(model):
         np.testing.assert_allclose(sj.run(model, "for x", ablate=names)[0], expected, atol=1e-4)
 
 
+def test_names_and_patches_may_be_in_other_containers(model):
+    for one, other in (
+        ({"ablate": ["q", "k"]}, {"ablate": np.array(["q", "k"])}),
+        ({"patch": {"q": Patch(np.ones(1, bool), np.zeros(1))}}, {"patch": {"q": Patch([True], [0.0])}}),
+    ):
+        np.testing.assert_array_equal(*(sj.run(model, "for x", **given)[0] for given in (one, other)))
+
+
 def test_adding_in_one_layer_adds_nothing_in_the_others(model):
     vector = np.linspace(-1, 1, 256).astype(np.float32)
     added = np.zeros((2, 1, 1, 256), np.float32)
@@ -137,6 +146,17 @@ def test_sites_outside_the_layers_may_be_named_with_their_layer(model):
         (lambda m: sj.run(m, [1, 5000]), "text: 'ids 1 to 5000' is not valid; valid: token ids 0 to 1023"),
         (lambda m: sj.run(m, [-1]), "ids -1 to -1"),
         (lambda m: sj.run(m, ""), "a text of at least one token"),
+        (lambda m: sj.run(m, np.zeros((0, 3), int)), r"text: \(0, 3\) is not valid; valid: a text of at"),
+        (lambda m: sj.run(m, [[1, 2], [3]]), "text: .* valid: texts, or rows of token ids of one length"),
+        (lambda m: sj.run(m, ["a", 3]), "text: 3 is not valid; valid: texts only"),
+        (lambda m: sj.run(m, "x", circuit="a.json"), "circuit: 'a.json' is not valid; valid: what sj.load"),
+        (lambda m: sj.run(m, "x", ablate=3), "ablate: 3 is not valid; valid: names"),
+        (lambda m: sj.run(m, "x", ablate={"q": np.ones(2)}), r"ablate\['q'\]: array\(.* is unknown"),
+        (lambda m: sj.run(m, "x", ablate={"q": jnp.ones(2)}), r"ablate\['q'\]: Array\(.* is unknown"),
+        (lambda m: sj.run(m, "x", add=np.ones(256)), "add: array.* valid: a mapping, by site"),
+        (lambda m: sj.run(m, "x", add={"0.resid_mid": "much"}), r"add\['0.resid_mid'\]: 'much' .* numb"),
+        (lambda m: sj.run(m, "x", patch={"q": (1, 2)}), r"patch\['q'\]: \(1, 2\) .* valid: a Patch"),
+        (lambda m: sj.run(m, "x", patch={"q": Patch("all", 1.0)}), r"patch\['q'\].where: 'all' .* numb"),
         (lambda m: sj.run(m, "x", ablate="2.q"), "no layer 2"),
         (lambda m: sj.run(m, "x", add={"7.q": 1.0}), "add.*no layer 7; valid: 0 to 1"),
         (lambda m: sj.run(m, "x", add={"banana.embed": 1.0}), "add.*'banana' is not valid"),
@@ -150,12 +170,20 @@ def test_sites_outside_the_layers_may_be_named_with_their_layer(model):
         (lambda m: sj.task("for_whil"), "did you mean 'for_while'"),
         (lambda m: sj.task([("a", "b", "c")]), "pairs.0.: .*; valid: a Pair, or prompt"),
         (lambda m: sj.prune(m, "for_while", lanes=0), "lanes: 0 is not valid"),
+        (lambda m: sj.prune(m, "for_while", lanes=1.5), "lanes: 1.5 is not valid; valid: a whole number"),
+        (lambda m: sj.score(m, "for_while", pairs=32.0), "count: 32.0 is not valid; valid: a whole number"),
+        (lambda m: sj.score(m, "for_while", seed=True), "seed: True is not valid; valid: a whole number"),
         (lambda m: sj.presets.tiny(**{"training.stps": 3}), "did you mean 'training.steps'"),
         (lambda m: sj.generate(m, "x", 5000), "tokens: 5000 is not valid"),
         (
             lambda m: sj.generate(m, ["for x", "while y"], 3),
             "prompt: .*'while y'.* is not valid; valid: one text",
         ),
+        (lambda m: sj.generate(m, "x", 3.0), "tokens: 3.0 is not valid; valid: a whole number"),
+        (lambda m: sj.generate(m, "x", 3, seed=1.5), "seed: 1.5 is not valid; valid: a whole number"),
+        (lambda m: sj.train({"model": {}}, "x"), "config: .* valid: a RunConfig, such as sj.presets.tiny"),
+        (lambda m: sj.report({"a": 1}, "x.html"), "circuits: {'a': 1} is not valid; valid: circuits"),
+        (lambda m: sj.score(m, "for_while", circuit="a.json", pairs=2), "circuit: 'a.json' is not valid"),
     ],
 )
 def test_wrong_input_is_named(model, call, said):
@@ -253,6 +281,12 @@ def test_an_ablation_is_named_and_needs_a_circuit(pruned):
         sj.score(model, task, ablation="mean")
 
 
+def test_a_circuit_without_counts_is_scored(pruned):
+    model, task, circuit = pruned
+    found = sj.score(model, task, circuit=dataclasses.replace(circuit, counts={}), pairs=4)
+    assert found.of == f"circuit of {len(circuit.edges)} edges"
+
+
 def test_a_circuit_of_another_model_is_refused(model, circuit):
     other = dataclasses.replace(model, params=jax.tree.map(lambda x: x * 1.01, model.params))
     for call in (
@@ -277,6 +311,8 @@ def test_things_show_themselves(model, circuit, tmp_path):
     assert '"verdict":["Decisive: \\u003cb\\u003e."]' in written
     assert '["loss of the circuit","mean",0.1,0.05,null,"nats"]' in written
     assert "Decisive" in sj.view(circuit, card).text
+    with pytest.raises(sj.InputError, match=r"scorecards: Circuit\(.* valid: what sj.find"):
+        sj.view(circuit, scorecard=circuit)
     other = dataclasses.replace(card, task="quotes")
     with pytest.raises(sj.InputError, match=r"scorecards\[0\]: 'quotes' is not valid; valid: that of 'for_w"):
         sj.report(circuit, tmp_path / "report.html", other)

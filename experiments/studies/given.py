@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import user_path
-from sparse_jax.inputs import require
+from sparse_jax.inputs import InputError, require
 from sparse_jax.interactive import load_circuit
 from sparse_jax.models.formats import load_model
 from sparse_jax.models.model import Model
@@ -24,8 +24,17 @@ def given_circuits(
     require(len(tasks) in (0, len(paths)), "--tasks", tasks, "one for each circuit, or none")
     loaded = load_model(model)
     circuits = [load_circuit(path, loaded) for path in paths]
-    chosen = tasks or [str(one.provenance.get("task")) for one in circuits]
-    return loaded, circuits, [find_task(name) for name in chosen]
+    if tasks:
+        return loaded, circuits, [find_task(name) for name in tasks]
+    return loaded, circuits, [_own_task(path, circuit) for path, circuit in zip(paths, circuits)]
+
+
+def _own_task(path: str, circuit: Circuit) -> Task:
+    """The task that a circuit's file names."""
+    try:
+        return find_task(str(circuit.provenance.get("task")))
+    except InputError as error:
+        raise InputError(f"{path}: {error}, or any task by --tasks") from None
 
 
 def names_of_results(paths: Sequence[str] | None) -> list[str]:

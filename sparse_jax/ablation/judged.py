@@ -6,7 +6,7 @@ import numpy as np
 
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.kinds import ABLATIONS, ADVERSARIAL, kinds_of
-from sparse_jax.circuits.applied import has_frozen_norms, mean_windows, own_ablation, values_of
+from sparse_jax.circuits.applied import check_circuit, has_frozen_norms, mean_windows, own_ablation, values_of
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import require, require_choice
@@ -32,6 +32,7 @@ def circuit_logits(
     Raises InputError for a circuit of another model, for pairs in tokens that the model has not, and for an
     adversary against a circuit of all nodes, who has nothing to choose.
     """
+    check_circuit(model, circuit)
     check_pairs(model.config, pairs)
     kind = own_ablation(circuit) if ablation is None else ablation
     require_choice("ablation", kind, ABLATIONS)

@@ -24,7 +24,8 @@ from sparse_jax.trees import fingerprint
 
 
 def check_circuit(model: Model, circuit: Circuit) -> None:
-    """Raises InputError for a circuit of another model."""
+    """Raises InputError for a circuit of another model, and for what is no circuit."""
+    require(isinstance(circuit, Circuit), "circuit", circuit, "what sj.load_circuit or sj.prune gives")
     found = circuit.provenance.get("weights")
     if found is not None and found != model.fingerprint:
         raise InputError(
@@ -132,8 +133,13 @@ def circuit_hooks(
 
 
 def calibration_of(circuit: Circuit, vocab_size: int) -> Calibration:
-    """The calibration of a circuit; the identity if it has none."""
+    """The calibration of a circuit; the identity if it has none.
+
+    Raises InputError for tokens past the vocabulary.
+    """
     shift = np.zeros(vocab_size, np.float32)
     for token, value in circuit.calibration.get("shift", {}).items():
+        valid = f"token ids 0 to {vocab_size - 1}"
+        require(int(token) < vocab_size, "circuit.calibration.shift", token, valid)
         shift[int(token)] = value
     return Calibration(jnp.float32(circuit.calibration.get("scale", 1.0)), jnp.asarray(shift))

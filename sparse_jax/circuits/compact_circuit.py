@@ -21,6 +21,7 @@ from sparse_jax.inputs import InputError, require
 from sparse_jax.model import sites
 from sparse_jax.model.attention import attention_pattern
 from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import check_ids
 from sparse_jax.model.hooks import NO_HOOKS
 from sparse_jax.model.layers import ACTIVATION, mixed, norm, point
 from sparse_jax.model.positions import take_tokens
@@ -154,10 +155,11 @@ class CompactCircuit:
         what the full model divides by (`sj.run(model, text, capture=sites.NORMS)`). Pure: jit, vmap and
         differentiate it, also by the arrays of the pytree.
 
-        Raises InputError for more tokens than the context, and for norms that are missing or not used.
+        Raises InputError for more tokens than the context, for norms that are missing or not used and, if it
+        is not traced, for a token or a place that is not there.
         """
-        length = tokens_BxT.shape[1]
-        require(length <= self.config.context, "tokens", length, f"at most context {self.config.context}")
+        self._check_tokens(tokens_BxT, at_B)
+        length = np.shape(tokens_BxT)[1]
         self._check_norms(norms)
         of_sequences = {
             "tokens": jnp.asarray(tokens_BxT),
@@ -221,6 +223,16 @@ class CompactCircuit:
             of_final = None if of_final is None else take_tokens(of_final, at)
         logits = normed(self.config, self.final_norm, x * gate + value, of_final) @ self.unembed + self.shift
         return logits if self.bigram is None else logits + jnp.asarray(self.bigram)[tokens]
+
+    def _check_tokens(self, tokens: Array, at: Array | None) -> None:
+        shape = np.shape(tokens)
+        require(len(shape) == 2 and 0 not in shape, "tokens", shape, "at least one token each, [B, T]")
+        require(shape[1] <= self.config.context, "tokens", shape[1], f"at most context {self.config.context}")
+        if not isinstance(tokens, jax.core.Tracer):
+            check_ids(self.config, np.asarray(tokens), "tokens")
+        if at is not None and not isinstance(at, jax.core.Tracer):
+            there = (np.asarray(at) >= 0) & (np.asarray(at) < shape[1])
+            require(bool(there.all()), "at", np.asarray(at), f"places of tokens, 0 to {shape[1] - 1}")
 
     def _check_norms(self, norms: Norms | None) -> None:
         if self.frozen_norms and not set(sites.NORMS) <= set(norms or {}):

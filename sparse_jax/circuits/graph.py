@@ -5,16 +5,16 @@ import hashlib
 import html
 import json
 import os
-import reprlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparse_jax.circuits.picture import circuit_svg
 from sparse_jax.files import user_path, write_whole
-from sparse_jax.inputs import InputError, nearest
+from sparse_jax.inputs import InputError, nearest, require, shown
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 
@@ -87,6 +87,27 @@ class Circuit:
     # the directory of its file and perhaps its ablation values; not part of its content
     folder: str = dataclasses.field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        """Raises InputError naming a field whose content nobody could read."""
+        for name in ("counts", "losses", "calibration", "provenance"):
+            _require(isinstance(getattr(self, name), Mapping), name, getattr(self, name), "an object")
+        for name, value in self.losses.items():
+            _require(value is None or isinstance(value, Real), f"losses.{name}", value, "a number")
+        shift = self.calibration.get("shift", {})
+        _require(isinstance(shift, Mapping), "calibration.shift", shift, "an object, numbers by token id")
+        for token, value in shift.items():
+            by_id = str(token).isdecimal() and isinstance(value, Real)
+            _require(by_id, f"calibration.shift[{token!r}]", value, "a number, by token id")
+        scale = self.calibration.get("scale", 1.0)
+        _require(isinstance(scale, Real), "calibration.scale", scale, "a number")
+        for name in ("pruning", "config"):
+            found = self.provenance.get(name, {})
+            _require(isinstance(found, Mapping), f"provenance.{name}", found, "an object")
+        for i, site in enumerate(self.sites):
+            _require_site(site, f"sites[{i}]")
+        for site in sites.LAYER_SITES if self.edge_gated else ():
+            _require(site in self.sites, "sites", self.sites, f"with {site!r}, if edges are gated")
+
     def gates(self, config: ModelConfig) -> dict[str, np.ndarray]:
         """The 0/1 gates that leave exactly this circuit, in the form that `last_logits` takes.
 
@@ -95,13 +116,7 @@ class Circuit:
         decides, through AbsTopK, which nodes are active. Raises InputError for nodes or edges that a model of
         this `config` does not have.
         """
-        shapes = sites.node_shapes(config, self.sites)
-        gates = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
-        for node in self.nodes:
-            shape = shapes.get(node.site, ())
-            if len(shape) != len(node.place) or any(i >= n for i, n in zip(node.place, shape)):
-                raise InputError(f"circuit: node {node.name} is not in this model; its sites are {shapes}")
-            gates[node.site][node.place] = 1.0
+        gates = _filled(config, self.sites, 0.0, [(node, 1.0) for node in self.nodes])
         return {**gates, **self._edge_gates(config, gates)} if self.edge_gated else gates
 
     @property
@@ -110,19 +125,23 @@ class Circuit:
         return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
 
     def held(self, config: ModelConfig) -> dict[str, np.ndarray]:
-        """Its constants by site, [L, N] ([N] outside the layers), NaN for all other nodes; {} without any."""
-        shapes = sites.node_shapes(config, tuple(dict.fromkeys(node.site for node in self.constants)))
-        values = {site: np.full(shape, np.nan, np.float32) for site, shape in shapes.items()}
-        for node in self.constants:
-            values[node.site][node.place] = node.mean
-        return values
+        """Its constants by site, [L, N] ([N] outside the layers), NaN for all other nodes; {} without any.
+
+        Raises InputError for one that a model of this `config` does not have.
+        """
+        held = {node.site for node in self.constants}
+        names = tuple(site for site in sites.NODE_SITES if site in held)
+        return _filled(config, names, np.nan, [(node, node.mean) for node in self.constants])
 
     def _edge_gates(self, config: ModelConfig, nodes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         gates = {}
         for source, target, _, _ in sites.EDGE_MATRICES:
             between = nodes[source][:, :, None] * nodes[target][:, None, :]
             gates[sites.edge_key(source, target)] = 1 - between
-        for edge in self.edges:
+        for number, edge in enumerate(self.edges):
+            for end in (edge.source, edge.target):
+                valid = f"the numbers of two of the {len(self.nodes)} nodes, from 0"
+                _require(0 <= end < len(self.nodes), f"edges[{number}]", edge, valid)
             first, second = self.nodes[edge.source], self.nodes[edge.target]
             key = sites.edge_key(first.site, second.site)
             if key not in gates or first.layer != second.layer:
@@ -185,7 +204,10 @@ class Circuit:
         return code_of(model, self, values, small, pairs, tolerance)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the circuit as JSON to `path`, atomically; `load_circuit` reads it."""
+        """Writes the circuit as JSON to `path`, atomically; `load_circuit` reads it.
+
+        Raises InputError naming a field that JSON cannot hold, such as one with NaN.
+        """
         write_whole(path, self.to_json())
 
     def __repr__(self) -> str:
@@ -206,7 +228,30 @@ class Circuit:
         fields = dataclasses.asdict(self)
         del fields["folder"]
         fields["edges"] = [[edge.source, edge.target, edge.weight] for edge in self.edges]
-        return json.dumps({"format": FORMAT, "version": VERSIONS[-1], **fields}, allow_nan=False)
+        fields = {"format": FORMAT, "version": VERSIONS[-1], **fields}
+        parts = [f'"{name}": {_json_of(name, value)}' for name, value in fields.items()]
+        return f"{{{', '.join(parts)}}}"
+
+
+def _json_of(field: str, value: object) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, default=lambda scalar: scalar.item())
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"circuit.{field}: {error}; valid: finite numbers and texts") from None
+
+
+def _filled(
+    config: ModelConfig, names: tuple[str, ...], rest: float, given: Iterable[tuple[Node, float]]
+) -> dict[str, np.ndarray]:
+    """Arrays of these sites with the values of the given nodes, and `rest` at all others."""
+    shapes = sites.node_shapes(config, names)
+    filled = {site: np.full(shape, rest, np.float32) for site, shape in shapes.items()}
+    for node, value in given:
+        shape = shapes.get(node.site, ())
+        if len(shape) != len(node.place) or not all(0 <= i < n for i, n in zip(node.place, shape)):
+            raise InputError(f"circuit: node {node.name} is not in this model; its sites are {shapes}")
+        filled[node.site][node.place] = value
+    return filled
 
 
 def from_json(text: str) -> Circuit:
@@ -231,16 +276,9 @@ def from_json(text: str) -> Circuit:
     values = {name: fields[name] for name in names}
     for name in ("nodes", "edges", "sites", "constants"):
         _require(isinstance(values[name], list), name, values[name], "a list")
-    for name in ("counts", "losses", "calibration", "provenance"):
-        _require(isinstance(values[name], dict), name, values[name], "an object")
     _require(isinstance(values["edge_gated"], bool), "edge_gated", values["edge_gated"], "true or false")
-    if values["edge_gated"]:
-        for site in sites.LAYER_SITES:
-            _require(site in values["sites"], "sites", values["sites"], f"with {site!r}, if edges are gated")
     for name in ("nodes", "constants"):
         values[name] = tuple(_node(node, f"{name}[{i}]") for i, node in enumerate(fields[name]))
-    for i, site in enumerate(fields["sites"]):
-        _require_site(site, f"sites[{i}]")
     values["sites"] = tuple(fields["sites"])
     count = len(values["nodes"])
     values["edges"] = tuple(_edge(edge, f"edges[{i}]", count) for i, edge in enumerate(fields["edges"]))
@@ -275,13 +313,11 @@ def _edge(edge: Any, field: str, nodes: int) -> Edge:
 def _require_site(site: object, field: str) -> None:
     if site not in sites.NODE_SITES:
         choices = nearest(str(site), sites.NODE_SITES)
-        raise InputError(f"circuit.{field}: {reprlib.repr(site)} is unknown; {choices}")
+        raise InputError(f"circuit.{field}: {shown(site)} is unknown; {choices}")
 
 
 def _require(condition: bool, field: str, value: object, valid: str) -> None:
-    """Like `inputs.require`, but shortens the value: a damaged file may contain very long ones."""
-    if not condition:
-        raise InputError(f"circuit.{field}: {reprlib.repr(value)} is not valid; valid: {valid}")
+    require(condition, f"circuit.{field}", value, valid)
 
 
 def _is_count(value: object) -> bool:

@@ -77,7 +77,7 @@ def contributions(
     ]
     best, without, model_without = _losses(probe, sets)
     in_model = model_without[1:] - model_without[0]
-    return Contributions(chosen.name, pairs, nodes, best, without - best[-1], in_model)
+    return Contributions(chosen.name, len(encoded.last), nodes, best, without - best[-1], in_model)
 
 
 def _losses(probe: Probe, sets: Sequence[tuple[Callable, Sequence[Sequence[Node]]]]) -> list[np.ndarray]:

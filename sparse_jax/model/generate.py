@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from sparse_jax.inputs import InputError, require
+from sparse_jax.inputs import InputError, require, whole
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, check_ids, empty_cache, forward, forward_cached
 from sparse_jax.model.hooks import NO_HOOKS, Hooks, check_hooks, check_steady
@@ -18,14 +18,14 @@ def generate(
     config: ModelConfig,
     params: Params,
     prompt_BxT: jax.Array,
-    new_tokens: int,
+    tokens: int,
     key: jax.Array,
     temperature: float = 1.0,
     top_k: int | None = None,
     hooks: Hooks = NO_HOOKS,
     cached: bool = True,
 ) -> jax.Array:
-    """Continues each prompt [B, T] by `new_tokens` sampled tokens -> [B, T + new_tokens].
+    """Continues each prompt [B, T] by `tokens` sampled ones -> [B, T + tokens].
 
     temperature 0 takes the most likely token; top_k samples only among the k most likely. hooks: the same
     at every position (`check_steady`). `cached=False` runs the whole prefix again for every token, which is
@@ -38,10 +38,11 @@ def generate(
     require(length >= 1, "prompt", length, "at least one token")
     check_prompt(config, length)
     room = config.context - length
-    require(0 <= new_tokens <= room, "new_tokens", new_tokens, f"0 to {room} after this prompt")
+    require(0 <= tokens <= room, "tokens", tokens, f"0 to {room} after this prompt")
     coldest, hottest = TEMPERATURES
     valid = f"0, or {coldest:g} to {hottest:g}"
     require(temperature == 0 or coldest <= temperature <= hottest, "temperature", temperature, valid)
+    top_k = None if top_k is None else whole("top_k", top_k)
     require(
         top_k is None or 1 <= top_k <= config.vocab_size,
         "top_k", top_k, f"None, or 1 to {config.vocab_size}",
@@ -50,7 +51,7 @@ def generate(
     check_hooks(config, hooks, prompt_BxT.shape)
     check_steady(hooks)
     run = _generate_cached if cached else _generate_plain
-    return run(config, params, prompt_BxT, new_tokens, key, temperature, top_k, hooks)
+    return run(config, params, prompt_BxT, tokens, key, float(temperature), top_k, hooks)
 
 
 def check_prompt(config: ModelConfig, length: int) -> None:

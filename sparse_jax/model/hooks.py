@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from sparse_jax.inputs import InputError, nearest, require_choice
+from sparse_jax.inputs import InputError, nearest, require, require_choice, shown
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.positions import take_tokens
@@ -153,6 +153,30 @@ class Hooks:
 
 
 NO_HOOKS = Hooks()
+
+
+def patches_of(given: Mapping[str, Patch] | None) -> dict[str, Patch]:
+    """The patches that a user gave, with arrays for lists. Raises InputError for what are none."""
+    found = {}
+    for site, patch in by_site("patch", given).items():
+        field = f"patch[{site!r}]"
+        require(isinstance(patch, Patch), field, patch, "a Patch")
+        found[site] = Patch(array_of(f"{field}.where", patch.where), array_of(f"{field}.value", patch.value))
+    return found
+
+
+def by_site(field: str, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a user gave by site, perhaps nothing. Raises InputError unless it is a mapping."""
+    require(given is None or isinstance(given, Mapping), field, given, "a mapping, by site")
+    return given or {}
+
+
+def array_of(field: str, value: Any) -> jax.Array:
+    """The value as an array. Raises InputError if it is none of numbers."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{field}: {shown(value)} is not valid; valid: numbers") from None
 
 
 def check_hooks(config: ModelConfig, hooks: Hooks, tokens_shape: tuple[int, ...]) -> None:

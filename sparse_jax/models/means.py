@@ -97,7 +97,12 @@ def ablation_values(
     Raises InputError if the text is not what the model was trained on, and for means that are not finite.
     """
     means: Arrays = {} if corpus is not None else _published(model, windows)
-    if not means.keys() >= set(names):
+    missing = sorted(set(names) - means.keys())
+    if missing:
+        instead = (
+            f", or with the means of {', '.join(missing)} in {_published_name(windows)} in its directory"
+        )
+        corpus = corpus or training_corpus(model, instead)
         means = node_means(model.config, model.params, text_windows(model, windows, corpus))
     chosen = {site: means[site] for site in names}
     require_finite(chosen)
@@ -125,12 +130,15 @@ def text_windows(model: Model, windows: int = MEAN_WINDOWS, corpus: Corpus | Non
     return training_windows(corpus, windows, model.config.context)
 
 
-def training_corpus(model: Model) -> Corpus:
-    """The text that the model was trained on, prepared. Raises InputError if it is unknown."""
+def training_corpus(model: Model, instead: str = "") -> Corpus:
+    """The text that the model was trained on, prepared. Raises InputError if it is unknown.
+
+    instead: what would do as well, for that message.
+    """
     if model.run is None or "data" not in model.run:
         raise InputError(
             f"data: the training text of {model.origin} is unknown; "
-            f"valid: a model with its run's config, or with {_published_name(MEAN_WINDOWS)} in its directory"
+            f"valid: a model with its run's config{instead}"
         )
     return prepare(data_config(model.run["data"]), model.config.vocab_size)
 

@@ -100,7 +100,7 @@ class _Road:
             if finalists:
                 fresh = self.subject.fresh_judge(self.data, recipe.prune)
                 made = reduce_nodes(self._judge, finalists, self.targets, recipe.prune, fresh)
-        about = None if trials is None else _about(trials)
+        about = None if trials is None else trials.about
         for target in sorted(self.targets):
             circuit, reduced = self._kept("nodes", target), next(made, None)
             if circuit is None and reduced is not None and about is not None:
@@ -142,7 +142,7 @@ class _Road:
         if circuit is not None and circuit.provenance["task"] != self.data.name:
             # the same pairs were given under another name before
             circuit = dataclasses.replace(circuit, provenance={**circuit.provenance, "task": self.data.name})
-            store.keep(circuit, self._name(method, target))
+            return store.keep(circuit, self._name(method, target))
         return circuit
 
     def _keep(
@@ -152,8 +152,7 @@ class _Road:
         search = dataclasses.asdict(self.recipe.search)
         origin = {**provenance(), "identity": identity, "search": search, **about}
         circuit = circuit_of(self.subject, self.data, prune, reduced, origin)
-        self.subject.store.keep(circuit, self._name(method, reduced.target))
-        return circuit
+        return self.subject.store.keep(circuit, self._name(method, reduced.target))
 
     def _name(self, method: str, target: float) -> str:
         """A file name for people, just long enough to tell the circuits of a recipe apart."""
@@ -169,13 +168,6 @@ class _Road:
         settings = recipe.prune, recipe.search, self.targets, method, target, edges
         about = self.subject.about(self.data, recipe.prune)
         return fingerprint({**about, "settings": repr(settings)})[:16]
-
-
-def _about(trials: Trials) -> dict[str, object]:
-    """What a circuit's provenance says about the prunings that it was chosen from."""
-    first = next((trial for trial in trials.trials if not trial.failed), None)
-    optimized = {"optimized_gates": first.open_gates, "optimized_loss": first.loss} if first else {}
-    return {"prunings": len(trials.trials), "searched": trials.identity, **optimized}
 
 
 def _edge_lanes(prune: PruneConfig, count: int) -> Lane:

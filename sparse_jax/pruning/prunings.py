@@ -68,8 +68,9 @@ def prunings(model: Model, circuit: Circuit, folder: str | os.PathLike | None = 
     default, the one beside the circuit's file, found by its hash. Lanes without a search (`search=0`) are
     only judged until the first reaches the target, so there is none to show.
 
-    Raises InputError for a circuit of another model, a folder that is not a search for the circuit's task at
-    its target, or is one in another model, and without a folder if no search is beside the circuit's file.
+    Raises InputError for a circuit of another model, a folder that is not of the search that found the
+    circuit, by how its first pruning ended (a circuit of gated edges does not tell), or not at its target or
+    in this model, and without a folder if no search is beside the circuit's file.
     """
     values = values_of(model, circuit)  # refuses a circuit of another model
     require("pruning" in circuit.provenance, "circuit", "no settings", "one that was found by pruning")
@@ -81,9 +82,9 @@ def prunings(model: Model, circuit: Circuit, folder: str | os.PathLike | None = 
         )
     task = str(circuit.provenance.get("task"))
     require((path / JOURNAL).is_file(), "folder", str(path), f"a folder of a search, with its {JOURNAL}")
-    found_task = path.name.rpartition("-")[0]
-    require(found_task == task, "folder", found_task, f"a search for {task!r}")
     trials = Trials(path)
+    known = {name: value for name, value in circuit.provenance.items() if name in trials.first}
+    require(known.items() <= trials.first.items(), "folder", str(path), "the search that found the circuit")
     prune = from_mapping(PruneConfig, {"swaps": False, **circuit.provenance["pruning"]}, "pruning")
     carried, target = carried_values(prune, values), circuit.losses["target"]
     judged, found = [one for one in trials.trials if one.outcomes], []

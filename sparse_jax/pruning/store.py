@@ -1,5 +1,6 @@
 """Stores circuits and searches, and finds them again by a hash of their inputs."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -42,15 +43,20 @@ class Store:
             return made.get(task, next(iter(made.values())))
         return load_circuit(next(iter(paths.values()))) if paths else None
 
-    def keep(self, circuit: Circuit, name: str) -> None:
-        """Writes it to `<name>.json` or, if that exists, to `<name>-<identity>.json`."""
+    def keep(self, circuit: Circuit, name: str) -> Circuit:
+        """Writes it to `<name>.json` or, if that exists, to `<name>-<identity>.json`.
+
+        Returns it as it is read from there, with its folder.
+        """
         identity = str(circuit.provenance["identity"])
         if self.directory is not None:
             path = self.directory / f"{name}.json"
             if path.exists():
                 path = self.directory / f"{name}-{identity}.json"
             circuit.save(path)
+            circuit = dataclasses.replace(circuit, folder=str(self.directory))
         self._made.setdefault(identity, {})[str(circuit.provenance["task"])] = circuit
+        return circuit
 
     def keep_values(self, values: Gates, model: str) -> None:
         """Writes `means.npz` with the fingerprint `model`, but not over a file of another model."""

@@ -81,6 +81,17 @@ class Trials:
             except (InputError, KeyError, TypeError) as error:
                 raise InputError(f"{path}: {error}; valid: the journal of a search") from None
 
+    @property
+    def about(self) -> dict[str, object]:
+        """What a circuit's provenance says about the prunings that it was chosen from."""
+        return {"prunings": len(self.trials), "searched": self.identity, **self.first}
+
+    @property
+    def first(self) -> dict[str, object]:
+        """How the first pruning that did not break down ended; two searches do not have the same."""
+        first = next((trial for trial in self.trials if not trial.failed), None)
+        return {"optimized_gates": first.open_gates, "optimized_loss": first.loss} if first else {}
+
     def append_round(self, trials: Sequence[Trial], logits_R: Arrays) -> None:
         """Adds the trials of a round with their gate logits, stacked [R, ...] by name."""
         for i, trial in enumerate(trials):

@@ -1,9 +1,10 @@
 """Finds a task by its specification; every command uses this."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError
+from sparse_jax.inputs import InputError, require
 from sparse_jax.tasks.built_in import get_task
 from sparse_jax.tasks.controls import CONTROLS, ControlTask
 from sparse_jax.tasks.own import load_function, pairs_task, read_task
@@ -12,15 +13,21 @@ from sparse_jax.tasks.task import Task
 FORMS = "a name, NAME.CONTROL, a .jsonl file or FILE.py:FUNCTION"
 
 
-# A task, or what names one: a specification in words, or pairs.
-Spec = str | Task | Sequence[object]
+# A task, or what names one: a specification in words, a path, or pairs.
+Spec = str | os.PathLike[str] | Task | Sequence[object]
 
 
 def as_task(spec: Spec) -> Task:
-    """A task itself, that of `find_task`, or one of the given pairs. Raises InputError as those do."""
+    """A task itself, that of `find_task`, or one of the given pairs.
+
+    Raises InputError as those do, and for anything else.
+    """
     if isinstance(spec, Task):
         return spec
-    return find_task(spec) if isinstance(spec, str) else pairs_task(spec)
+    if isinstance(spec, (str, os.PathLike)):
+        return find_task(os.fspath(spec))
+    require(isinstance(spec, Iterable), "task", spec, f"{FORMS}, or pairs")
+    return pairs_task(spec)
 
 
 def find_task(spec: str) -> Task:

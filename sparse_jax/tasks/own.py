@@ -11,7 +11,7 @@ from typing import Any
 
 from sparse_jax.copies import on_this_machine
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError, nearest
+from sparse_jax.inputs import InputError, nearest, shown
 from sparse_jax.tasks.beside import ModulesBeside
 from sparse_jax.tasks.pair import Pair, check_pair
 from sparse_jax.tasks.task import DrawnTask, Member, Task, cut
@@ -28,14 +28,14 @@ class FileTask(Task):
     source: tuple[Pair, ...]
 
     def pairs(self, split: str, count: int, seed: int) -> list[Pair]:
-        self.check(split, count)
+        self.check(split, count, seed)
         own = [pair for pair in self.source if _split_of(pair.prompt) == split]
         if count > len(own):
             raise InputError(
                 f"count: {count} is more than task {self.name!r} has in split {split!r}; valid: at most "
                 f"{len(own)} (of its {len(self.source)} pairs, a half trains, a quarter validates or tests)"
             )
-        return Random(seed).sample(own, count)
+        return Random(int(seed)).sample(own, count)
 
     def completions(self) -> list[str]:
         return sorted({text for pair in self.source for text in (pair.answer, pair.wrong)})
@@ -64,7 +64,8 @@ class FunctionTask(DrawnTask):
             pair = Pair(one.prompt, other.prompt, one.completion, other.completion)
         else:
             raise InputError(
-                f"{where} returned {drawn!r}; valid: a Pair, or two texts with one token between « and » each"
+                f"{where} returned {shown(drawn)}; "
+                "valid: a Pair, or two texts with one token between « and » each"
             )
         check_pair(pair, where)
         return Member(pair.prompt, pair.answer, ""), Member(pair.counterfactual, pair.wrong, "")
@@ -118,7 +119,7 @@ def pairs_task(pairs: Sequence[object], name: str = "pairs") -> FileTask:
         elif isinstance(given, (list, tuple)) and len(given) == len(_FIELDS):
             pair = _pair_of(dict(zip(_FIELDS, given)), where)
         else:
-            raise InputError(f"{where}: {given!r}; valid: a Pair, or {', '.join(_FIELDS)}")
+            raise InputError(f"{where}: {shown(given)}; valid: a Pair, or {', '.join(_FIELDS)}")
         check_pair(pair, where)
         for prompt in (pair.prompt, pair.counterfactual):
             if prompt in seen:

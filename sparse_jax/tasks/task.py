@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
-from sparse_jax.inputs import InputError, require, require_choice
+from sparse_jax.inputs import InputError, require, require_choice, whole
 from sparse_jax.tasks.encode import EncodedPairs, encode_pairs
 from sparse_jax.tasks.pair import Pair
 
@@ -52,10 +52,11 @@ class Task(ABC):
         pairs = self.pairs("train", _PAIRS_TO_SEE_COMPLETIONS, seed=0)
         return sorted({text for pair in pairs for text in (pair.answer, pair.wrong)})
 
-    def check(self, split: str, count: int) -> None:
-        """Raises InputError for an unknown split, or a count that is not positive."""
+    def check(self, split: str, count: int, seed: int) -> None:
+        """Raises InputError for an unknown split, a count that is not positive, or no whole numbers."""
         require_choice("split", split, self.splits)
-        require(count > 0, "count", count, "a positive number of pairs")
+        require(whole("count", count) > 0, "count", count, "a positive number of pairs")
+        whole("seed", seed)
 
 
 def shift_split(kind: str, part: str) -> str:
@@ -94,7 +95,7 @@ class DrawnTask(Task):
 
     def members(self, split: str, count: int, seed: int) -> Iterator[tuple[Member, Member]]:
         """Yields the programs of `pairs`; which member comes first is random."""
-        self.check(split, count)
+        self.check(split, count, seed)
         rng = Random(f"{self.name}/{split}/{seed}")
         seen: set[frozenset[str]] = set()
         for _ in range(_DRAWS_PER_PAIR * count + 10_000):

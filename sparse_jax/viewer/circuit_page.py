@@ -87,8 +87,10 @@ def payload_of(
     prunings: Measured | Sequence[Measured] = (),
 ) -> dict[str, object]:
     """What is on the page. Raises InputError as `report` does."""
-    circuits = [circuits] if isinstance(circuits, Circuit) else list(circuits)
+    circuits = list(circuits) if isinstance(circuits, Sequence) else [circuits]
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
+    for one in circuits:
+        require(isinstance(one, Circuit), "circuits", one, "circuits")
     given = {"scorecards": scorecards, "meanings": meanings, "traces": traces}
     given |= {"contributions": contributions, "prunings": prunings}
     measured = {field: _of_each(found, field, len(circuits)) for field, found in given.items()}
@@ -125,7 +127,10 @@ def _each(given: Any, field: str, count: int) -> list[Any]:
 
 
 def _of_each(given: Measured | Sequence[Measured], field: str, count: int) -> list[Mapping[str, Any] | None]:
-    return [None if one is None else one.to_json() for one in _each(given, field, count)]
+    found = [None if one is None else one.to_json() for one in _each(given, field, count)]
+    for one in found:
+        require(one is None or isinstance(one, Mapping), field, given, "what sj.findings gives")
+    return found
 
 
 def _kind(circuit: Circuit) -> str:

@@ -290,6 +290,20 @@ def test_outputs_are_texts_of_one_token_or_whole_numbers():
             output_tokens(model, circuit, wrong)
 
 
+def test_wrong_tokens_and_places_are_named():
+    model, values = model_of(USUAL), values_of(USUAL)
+    small = fold(model, circuit_of(model), values, OUTPUTS)
+    np.testing.assert_array_equal(small.forward([[1, 2]]), small.forward(np.array([[1, 2]])))
+    for tokens, at, said in (
+        (np.array([1, 2]), None, r"tokens: \(2,\) is not valid; valid: at least one token each, \[B, T\]"),
+        (np.zeros((1, 0), int), None, r"tokens: \(1, 0\) is not valid"),
+        ([[1, 11]], None, "tokens: 'ids 1 to 11' is not valid; valid: token ids 0 to 10"),
+        ([[1, 2]], [2], r"at: array\(\[2\]\) is not valid; valid: places of tokens, 0 to 1"),
+    ):
+        with pytest.raises(InputError, match=f"^{said}"):
+            small.forward(tokens, at)
+
+
 def test_a_published_circuit_takes_a_hundredth_of_the_operations():
     model = sj.load("experiments/results/small/sparse")
     circuit = sj.load_circuit("experiments/results/faithfulness/circuits/sparse/mean/for_while.json")

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
 
+from sparse_jax.circuits.applied import calibration_of
 from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.gates import only_between_open
 from sparse_jax.circuits.graph import Circuit, Edge, Node, from_json, load_circuit
@@ -56,10 +58,29 @@ def test_nodes_outside_the_layers_survive_json_and_open_their_gates(circuit):
         dataclasses.replace(wider, sites=sites.LAYER_SITES).gates(CONFIG)
 
 
-def test_a_node_that_the_model_lacks_is_named(circuit):
-    other = Circuit(**{**vars(circuit), "nodes": (Node(0, "q", 99),)})
-    with pytest.raises(InputError, match="node 0.q.99 is not in this model"):
-        other.gates(CONFIG)
+@pytest.mark.parametrize("node", [Node(0, "q", 99), Node(0, "q", -1), Node(9, "q", 0), Node(0, "head", 0)])
+def test_a_node_that_the_model_lacks_is_named(circuit, node):
+    said = f"node {node.name} is not in this model"
+    with pytest.raises(InputError, match=said):
+        dataclasses.replace(circuit, nodes=(node,)).gates(CONFIG)
+    with pytest.raises(InputError, match=said):
+        dataclasses.replace(circuit, constants=(node,)).held(CONFIG)
+
+
+def test_a_token_past_the_vocabulary_is_named(circuit):
+    shifted = dataclasses.replace(circuit, calibration={"shift": {"3": 1.0, "5000": 1.0}})
+    with pytest.raises(InputError, match="calibration.shift: '5000' is not valid; valid: token ids 0 to 7"):
+        calibration_of(shifted, 8)
+    assert calibration_of(shifted, 5001).shift[3] == 1
+
+
+def test_scalars_of_numpy_are_saved_and_what_json_cannot_hold_is_named(circuit):
+    scalars = dataclasses.replace(circuit, losses={"target": np.float32(0.5)}, counts={"nodes": np.int64(3)})
+    plain = dataclasses.replace(circuit, losses={"target": 0.5}, counts={"nodes": 3})
+    assert scalars.to_json() == plain.to_json()
+    for field, value in (("losses", math.nan), ("provenance", np.zeros(2)), ("counts", object())):
+        with pytest.raises(InputError, match=f"^circuit.{field}: .*; valid: finite numbers and texts"):
+            dataclasses.replace(circuit, **{field: {"one": value}}).to_json()
 
 
 @pytest.fixture
@@ -97,6 +118,14 @@ def test_version_1_is_a_circuit_of_nodes(circuit):
     assert from_json(json.dumps({**fields, "version": 1})) == circuit
     with pytest.raises(InputError, match="the field 'edge_gated' is missing"):
         from_json(json.dumps(fields))
+
+
+def test_gated_edges_need_all_sites_and_nodes_that_are_there(gated):
+    with pytest.raises(InputError, match="^circuit.sites: .* valid: with 'attn_in', if edges are gated"):
+        dataclasses.replace(gated, sites=("q",))
+    beyond = dataclasses.replace(gated, edges=(Edge(0, 3, 1.0),))
+    with pytest.raises(InputError, match=r"^circuit.edges\[0\]: Edge\(.* valid: the numbers of two of the 3"):
+        beyond.gates(CONFIG)
 
 
 def test_gated_edges_are_closed_between_its_nodes_and_nowhere_else(gated):
@@ -183,6 +212,12 @@ NODE = {"layer": 0, "site": "mlp_in", "index": 0}
         ("losses", None, "circuit.losses: None is not valid"),
         ("calibration", "x" * 10_000, "circuit.calibration: 'xxx"),
         ("provenance", 1, "circuit.provenance: 1 is not valid"),
+        ("losses", {"target": "low"}, "circuit.losses.target: 'low' is not valid; valid: a number"),
+        ("calibration", {"scale": "1"}, "circuit.calibration.scale: '1' is not valid; valid: a number"),
+        ("calibration", {"shift": [0.5]}, "circuit.calibration.shift: [0.5] is not valid; valid: an obj"),
+        ("calibration", {"shift": {"a": 0.5}}, "circuit.calibration.shift['a']: 0.5 is not valid"),
+        ("calibration", {"shift": {"1": "a"}}, "circuit.calibration.shift['1']: 'a' is not valid"),
+        ("provenance", {"pruning": None}, "circuit.provenance.pruning: None is not valid; valid: an obj"),
         ("edge_gated", 1, "circuit.edge_gated: 1 is not valid; valid: true or false"),
     ],
 )
@@ -193,7 +228,7 @@ def test_a_damaged_field_is_named_in_one_short_line(circuit, tmp_path, field, va
         load_circuit(path)
     message = str(error.value)
     assert message.startswith(f"{path}: circuit.") and said in message
-    assert "\n" not in message and len(message) < len(str(path)) + 250
+    assert "\n" not in message and len(message) < len(str(path)) + 300
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Losses of parts of a circuit: those of circuits that have these nodes, in a program with a known one."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def quotes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(quotes):
     program, circuit = quotes
-    return sj.contributions(program.model, circuit, program.task, pairs=PAIRS)
+    return sj.contributions(program.model, circuit, program.task, pairs=np.int64(PAIRS))
 
 
 def loss_of(quotes, nodes):
@@ -89,7 +90,7 @@ def test_effects_in_the_model_are_those_of_one_closed_gate(quotes, found):
 
 def test_json_names_nodes_and_a_circuit_without_any_is_refused(quotes, found):
     program, circuit = quotes
-    saved = found.to_json()
+    saved = json.loads(json.dumps(found.to_json()))
     assert (
         saved["nodes"] == [node.name for node in found.nodes]
         and len(saved["best"]) == len(saved["nodes"]) + 1

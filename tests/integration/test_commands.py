@@ -280,7 +280,12 @@ def test_the_small_pair_is_published(tmp_path, finished):
         ([TRAIN, "--config.model.n_layers=two"], "n_layers"),
         ([TRAIN, "--config.model.d_head=12"], "model.d_head: 12 does not divide model.d_model 32; valid: "),
         ([TRAIN, "--config.sparsity.fraction=0.02"], "sparsity.fraction: "),
-        ([f"--config={CONFIGS}/pretrain.py:size=huge"], "config argument 'size=huge'"),
+        ([f"--config={CONFIGS}/pretrain.py:size=huge"], "error: config argument 'size=huge': valid: "),
+        (
+            [f"--config={CONFIGS}/prune.py:size=tiny"],
+            "error: flag --config=experiments/configs/prune.py:size=tiny: T",
+        ),
+        (["--config=README.md"], "error: invalid character"),
         ([f"--config={CONFIGS}/nothing.py"], "nothing.py"),
         ([TRAIN, "--workdri=x"], "workdri"),
     ],

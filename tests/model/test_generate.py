@@ -62,20 +62,27 @@ def test_samples_at_both_ends_of_the_temperatures(top_k):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"new_tokens": 7}, "new_tokens: 7 is not valid; valid: 0 to 6"),
+        ({"tokens": 7}, "tokens: 7 is not valid; valid: 0 to 6"),
         ({"temperature": -1.0}, "temperature: -1.0"),
         ({"temperature": 1e-40}, "temperature: 1e-40 is not valid; valid: 0, or 1e-30 to 1e"),
         ({"temperature": float("inf")}, "temperature: inf"),
         ({"temperature": float("nan")}, "temperature: nan"),
         ({"prompt_BxT": np.array([[3, 24]])}, "prompt: 'ids 3 to 24' is not valid; valid: token ids 0 to 23"),
+        ({"top_k": 2.5}, "top_k: 2.5 is not valid; valid: a whole number"),
         ({"top_k": 0}, "top_k: 0 is not valid; valid: None, or 1 to 24"),
     ],
 )
 def test_settings_out_of_range_are_refused(tiny, settings, said):
     config, params, tokens = tiny
-    arguments = {"prompt_BxT": tokens, "new_tokens": 2, "key": jax.random.key(0), **settings}
+    arguments = {"prompt_BxT": tokens, "tokens": 2, "key": jax.random.key(0), **settings}
     with pytest.raises(InputError, match=said.split(";")[0]):
         generate(config, params, **arguments)
+
+
+def test_a_temperature_may_be_a_scalar_of_jax(tiny):
+    config, params, tokens = tiny
+    one, other = (generate(config, params, tokens, 2, jax.random.key(0), t) for t in (0.5, jnp.float32(0.5)))
+    np.testing.assert_array_equal(one, other)
 
 
 def steady_hooks(config):

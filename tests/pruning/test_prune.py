@@ -104,6 +104,7 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
     assert load_circuit(tmp_path / "planted.json").provenance["task"] == "planted"
 
     # values that lie beside the file serve, without the text that they were measured on
+    assert found.folder == saved.folder == str(tmp_path)
     for name, value in values_of(model, saved).items():
         np.testing.assert_array_equal(value, means[name])
     stamp = (tmp_path / "planted.json").stat().st_mtime_ns
@@ -168,6 +169,11 @@ def test_published_means_serve_unless_the_embedding_is_gated_and_they_lack_it(
     monkeypatch.setattr(text_means, "prepare", no_text)
     with pytest.raises(InputError, match="the text is gone"):
         ablation_values(model, sites.NODE_SITES)
+    for windows, names in ((128, "embed"), (4, "attn_in, .*, v")):
+        with pytest.raises(
+            InputError, match=f"or with the means of {names} in means_{windows}.npz in its dir"
+        ):
+            ablation_values(dataclasses.replace(model, run=None), sites.NODE_SITES, windows)
     found = ablation_values(model)
     assert set(found) == set(old) and all((mean == 7).all() for mean in found.values())
     save_means(whole, path, model.fingerprint)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -87,13 +88,15 @@ def test_what_is_no_search_of_the_circuit_is_named(model, kept, tmp_path):
         prunings(model, dataclasses.replace(circuit, provenance={**circuit.provenance, "searched": ""}))
     with pytest.raises(InputError, match=r"^folder: .* valid: a folder of a search, with its trials\.jsonl"):
         prunings(model, circuit, tmp_path)
-    with pytest.raises(InputError, match=r"^folder: 'planted' is not valid; valid: a search for 'other'"):
-        other = dataclasses.replace(circuit, provenance={**circuit.provenance, "task": "other"})
+    with pytest.raises(InputError, match=r"^folder: .* valid: the search that found the circuit"):
+        other = dataclasses.replace(circuit, provenance={**circuit.provenance, "optimized_loss": 0.5})
         prunings(model, other, folder)
     target = circuit.losses["target"]
     at_another = dataclasses.replace(circuit, losses={**circuit.losses, "target": target + 0.1})
     with pytest.raises(InputError, match=rf"^folder: .* at \[{target}\]' .*'s target {target + 0.1:g}"):
         prunings(model, at_another, folder)
+    shutil.copytree(folder, tmp_path / "copy")  # by what is in it, whatever it is called
+    assert prunings(model, circuit, tmp_path / "copy") == prunings(model, circuit)
     trials = Trials(folder).trials
     lines = json.loads(json.dumps([dataclasses.asdict(trial) for trial in trials]))
     lines[1]["outcomes"][0]["edges"] += 1

@@ -9,7 +9,7 @@ import pytest
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import encode_pairs
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import as_task, find_task
 from sparse_jax.tasks.own import load_function, pairs_task, read_task
 from sparse_jax.tasks.pair import Pair
 
@@ -66,7 +66,7 @@ def test_a_file_is_split_and_every_pair_is_used_once(tmp_path, small_tokenizer):
         size = int(str(caught.value).split("at most ")[1].split()[0])
         found[split] = task.pairs(split, size, seed=0)
         assert set(task.pairs(split, size, seed=1)) == set(found[split])
-        assert task.pairs(split, 5, seed=1) == task.pairs(split, 5, seed=1)
+        assert task.pairs(split, 5, seed=1) == task.pairs(split, np.int32(5), seed=np.int64(1))
     assert sorted(map(len, found.values()))[-1] == len(found["train"])
     assert 160 < len(found["train"]) < 240 and 70 < len(found["test"]) < 130
     everything = [pair for pairs in found.values() for pair in pairs]
@@ -159,6 +159,15 @@ def test_one_entry_finds_every_kind_of_task(tmp_path, python):
             find_task(spec)
     with pytest.raises(InputError, match="did you mean 'var_swap'"):
         find_task("var_swp")
+
+
+def test_a_path_is_a_task_and_what_names_none_is_refused(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    write(path, *(record(n) for n in range(20)))
+    assert as_task(path) == as_task(str(path))
+    for wrong in (None, 3, record):
+        with pytest.raises(InputError, match="^task: .* is not valid; valid: a name, .*, or pairs$"):
+            as_task(wrong)
 
 
 def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):

@@ -1,10 +1,12 @@
 """The circuits that commands are given: with their tasks, or one line that says what is wrong."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from experiments.studies.given import given_circuits, names_of_results
+from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.inputs import InputError
 
 RESULTS = Path(__file__).parents[3] / "experiments" / "results"
@@ -24,7 +26,7 @@ def test_tasks_are_those_of_the_files_or_the_ones_that_are_given():
     assert names_of_results(CIRCUITS) == ["for_while", "with_open"]
 
 
-def test_what_is_wrong_is_named():
+def test_what_is_wrong_is_named(tmp_path):
     for nothing in ([], None):  # a flag that is not given is None
         with pytest.raises(InputError, match="^--circuit: .* valid: one or more files"):
             given_circuits(SPARSE, nothing, [])
@@ -32,6 +34,11 @@ def test_what_is_wrong_is_named():
             names_of_results(nothing)
     with pytest.raises(InputError, match="^--tasks: .* valid: one for each circuit, or none"):
         given_circuits(SPARSE, CIRCUITS, ["for_while"])
+    own = dict(load_circuit(CIRCUITS[0]).provenance, task="pairs")
+    path = str(tmp_path / "own.json")
+    dataclasses.replace(load_circuit(CIRCUITS[0]), provenance=own).save(path)
+    with pytest.raises(InputError, match=f"^{path}: task: 'pairs' is unknown; .*, or any task by --tasks$"):
+        given_circuits(SPARSE, [path], [])
     with pytest.raises(InputError, match="^circuit: it belongs to model"):
         given_circuits(DENSE, CIRCUITS, [])
     with pytest.raises(InputError, match="^--circuit: .* valid: files with different names"):
