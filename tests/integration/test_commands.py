@@ -360,7 +360,7 @@ def test_a_scorecard_of_nothing_is_refused(finished, quick, tmp_path):
         ),
         (
             [f"--circuit={file}", "--tasks=for_while"],
-            "task: 'for_while' is not valid; valid: 'fstring_brace'",
+            "task: 'for_while' has other pairs than the circuit was found on",
         ),
     ):
         result = quick("scorecard", f"--model={workdir / 'sparse'}", *flags)
