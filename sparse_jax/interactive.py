@@ -98,6 +98,7 @@ def run(
     """
     require_settings()
     tokens = token_ids(model, text)
+    require(isinstance(capture, Iterable), "capture", capture, "names of sites")
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
     params, hooks, calibrate = _intervention(model, tokens, ablate, add, circuit)
     hooks = dataclasses.replace(hooks, patches=patches_of(patch), capture=capture)

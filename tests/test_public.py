@@ -179,6 +179,7 @@ def test_sites_outside_the_layers_may_be_named_with_their_layer(model):
             lambda m: sj.generate(m, ["for x", "while y"], 3),
             "prompt: .*'while y'.* is not valid; valid: one text",
         ),
+        (lambda m: sj.run(m, "x", capture=3), "capture: 3 is not valid; valid: names of sites"),
         (lambda m: sj.generate(m, "x", 3.0), "tokens: 3.0 is not valid; valid: a whole number"),
         (lambda m: sj.generate(m, "x", 3, seed=1.5), "seed: 1.5 is not valid; valid: a whole number"),
         (lambda m: sj.train({"model": {}}, "x"), "config: .* valid: a RunConfig, such as sj.presets.tiny"),

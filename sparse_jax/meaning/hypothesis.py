@@ -10,7 +10,7 @@ import numpy as np
 from sparse_jax.circuits.applied import carried, check_circuit, circuit_hooks, values_of
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.circuits.source_text import token_texts
-from sparse_jax.inputs import InputError, nearest
+from sparse_jax.inputs import InputError, nearest, require
 from sparse_jax.meaning.explain import auc
 from sparse_jax.meaning.predicates import truth
 from sparse_jax.model import sites
@@ -54,6 +54,7 @@ class HypothesisTest(NamedTuple):
 
 def node_of(circuit: Circuit, name: str) -> Node:
     """A node of the circuit by name, "0.v.166". Raises InputError with the nearest name."""
+    require(isinstance(name, str), "node", name, 'a name such as "0.v.166"')
     names = {node.name: node for node in circuit.nodes}
     if name not in names:
         raise InputError(f"node: {name!r} is not in the circuit; {nearest(name, names)}")

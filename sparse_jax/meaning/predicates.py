@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparse_jax.inputs import InputError, nearest
+from sparse_jax.inputs import InputError, nearest, require
 
 KEYWORDS = (
     *("for", "while", "if", "elif", "else", "in", "lambda"),
@@ -164,6 +164,7 @@ def find_predicate(name: str) -> Predicate:
     >>> find_predicate("token is ' in'")(places_of(["x", " in"])[1])
     True
     """
+    require(isinstance(name, str), "predicate", name, f"a name such as \"{TOKEN}' in'\"")
     if name in PREDICATES:
         return PREDICATES[name]
     for start, field in ((TOKEN, "token"), (PREVIOUS, "previous")):

@@ -37,6 +37,8 @@ def test_a_task_is_known_by_its_pairs_whatever_its_name():
     more = {**of_pairs, "pruning": COUNTS._replace(shifts=("other",))._asdict()}
     with pytest.raises(InputError, match=refusal):
         check_task(model, circuit_of(task="mine", **more), task)
+    with pytest.raises(InputError, match="^pruning: without numbers of pairs"):
+        check_task(model, circuit_of(**{**of_pairs, "pruning": {"seed": 0}}), task)
 
 
 def test_without_a_hash_the_name_has_to_do():

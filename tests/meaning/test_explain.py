@@ -129,6 +129,10 @@ def test_wrong_input_is_named(quotes):
         sj.test_hypothesis(program.model, circuit, "0.mlp_in.3", "is a word", program.task)
     with pytest.raises(InputError, match=r"^predicate: 'is word' is unknown"):
         sj.test_hypothesis(program.model, circuit, "0.mlp_in.1", "is word", program.task)
+    with pytest.raises(InputError, match=r"^node: Node.* is not valid; valid: a name such as"):
+        sj.test_hypothesis(program.model, circuit, circuit.nodes[0], "is a word", program.task)
+    with pytest.raises(InputError, match=r"^predicate: None is not valid; valid: a name such as"):
+        sj.test_hypothesis(program.model, circuit, "0.mlp_in.1", None, program.task)
     with pytest.raises(InputError, match=r"^windows: 1 .*at least 2"):
         sj.explain(program.model, circuit, program.task, text=np.zeros((1, 8), np.int32))
     named = dataclasses.replace(circuit, provenance={**circuit.provenance, "task": "mine"})
