@@ -21,6 +21,7 @@ import json
 
 found = json.loads(open(CODE).read())
 found["provenance"]["pruning"]["test_pairs"] = PAIRS = 4
+del found["provenance"]["pairs"]  # fewer are others
 CODE = "few_pairs.json"
 with open(CODE, "w") as file:
     file.write(json.dumps(found))
