@@ -391,7 +391,9 @@ def test_waiting_for_a_slice_is_said_once_and_can_be_ended(checkout, sent):
 
 def test_ctrl_c_leaves_the_slice_there_although_gcloud_handles_it_itself(checkout):
     """Else the script would take gcloud's end for that of the command, and give the slice back."""
-    checkout.stand_in("gcloud", GCLOUD.replace("SSH", "trap 'exit 1' INT; touch runs; sleep 60"))
+    # it waits for a program in the background: one that is only just starting would miss the signal
+    runs = "trap 'kill $!; exit 1' INT; sleep 60 & touch runs; wait"
+    checkout.stand_in("gcloud", GCLOUD.replace("SSH", runs))
     with starting_a_pod(checkout) as running:
         while not (checkout.root / "runs").exists():
             assert running.poll() is None
