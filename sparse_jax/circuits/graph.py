@@ -186,8 +186,7 @@ class Circuit:
         task: default: the one that it was found for, if that is a built-in one. tolerance: the share of
         answers that may change; with 0.02 the text is often much shorter. Takes seconds for a dozen edges,
         minutes for a hundred. Raises InputError for a circuit of another model, for a task that is not known
-        or not its own, and for a model with an activation or AbsTopK in its residual
-        stream.
+        or not its own, and for a model with an activation or AbsTopK in its residual stream.
 
         >>> import sparse_jax as sj
         >>> model = sj.load("experiments/results/small/sparse")

@@ -23,7 +23,7 @@ from sparse_jax.pruning.reduce import Reduced, reduce_edges, reduce_nodes
 from sparse_jax.pruning.search import search_tasks
 from sparse_jax.pruning.step import Lane
 from sparse_jax.pruning.subject import Subject, prepare_subject
-from sparse_jax.pruning.trials import Trials
+from sparse_jax.pruning.trials import SEARCHED, Trials
 from sparse_jax.runtime.provenance import provenance
 from sparse_jax.tasks.encode import check_pairs
 from sparse_jax.tasks.task_data import TaskData, same_length
@@ -125,8 +125,9 @@ class _Road:
         nodes_alone = reduced_of(nodes, subject.model.config)
         fresh = subject.fresh_judge(self.data, prune)
         reduced = reduce_edges(judge, self.data.train, nodes_alone, prune, lanes, label, path, fresh)
-        count = nodes.provenance["prunings"] + len(lanes.seed)
-        circuit = self._keep("edges", reduced, prune, {"prunings": count})
+        about = {name: nodes.provenance[name] for name in SEARCHED if name in nodes.provenance}
+        about["prunings"] += len(lanes.seed)
+        circuit = self._keep("edges", reduced, prune, about)
         if path is not None:
             path.unlink(missing_ok=True)
         return circuit

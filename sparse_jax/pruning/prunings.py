@@ -69,8 +69,8 @@ def prunings(model: Model, circuit: Circuit, folder: str | os.PathLike | None = 
     only judged until the first reaches the target, so there is none to show.
 
     Raises InputError for a circuit of another model, a folder that is not of the search that found the
-    circuit, by how its first pruning ended (a circuit of gated edges does not tell), or not at its target or
-    in this model, and without a folder if no search is beside the circuit's file.
+    circuit, by how its first pruning ended, or not at its target or in this model, and without a folder if no
+    search is beside the circuit's file.
     """
     values = values_of(model, circuit)  # refuses a circuit of another model
     require("pruning" in circuit.provenance, "circuit", "no settings", "one that was found by pruning")

@@ -19,6 +19,8 @@ from sparse_jax.runtime.writers import read_rows
 from sparse_jax.trees import Arrays
 
 JOURNAL = "trials.jsonl"
+# What circuits keep of the search that found them, as `Trials.about` gives it.
+SEARCHED = ("prunings", "searched", "optimized_gates", "optimized_loss")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -375,6 +375,8 @@ def test_lanes_search_and_edges_are_one_road_and_go_on_where_they_were(model, co
     assert circuit.edge_gated and circuit.counts["edges"] == 2 and circuit.provenance["prunings"] == 6
     nodes = load_circuit(tmp_path / "planted-nodes.json")
     assert not nodes.edge_gated and nodes.provenance["prunings"] == 4
+    for name in ("searched", "optimized_gates", "optimized_loss"):  # by which a search is known
+        assert circuit.provenance[name] == nodes.provenance[name]
     (in_memory,) = prune_tasks(model, corpus, [data], recipe, None)
     assert (in_memory.nodes, in_memory.edges) == (circuit.nodes, circuit.edges) and len(calls) == 5
     assert prune_tasks(model, corpus, [data], recipe, tmp_path)[0].nodes == circuit.nodes and len(calls) == 5

@@ -156,14 +156,29 @@ def answered_by_model(seed):
     return dataclasses.replace(judge, pairs=judge.pairs._replace(candidates=candidates))
 
 
-def test_what_suits_the_pairs_that_chose_it_alone_is_found_again():
+@pytest.fixture
+def curves(monkeypatch):
+    """The curves of lanes that are made: once, for all targets that are asked for one after the other."""
+    made = []
+
+    class Counted(reduce.LaneCurves):
+        def __init__(self, *given):
+            made.append(self)
+            super().__init__(*given)
+
+    monkeypatch.setattr(reduce, "LaneCurves", Counted)
+    return made
+
+
+def test_what_suits_the_pairs_that_chose_it_alone_is_found_again(curves):
     judge, fresh = answered_by_model(1), answered_by_model(0)
     lanes, prune, target = [lane(0)], PruneConfig(swaps=False), 1.0
     (hasty,) = reduce_nodes(judge, lanes, (target,), prune)
     assert hasty.reached and hasty.confirmation is None
     assert fresh.losses(hasty.gates).mean() > target  # else there is nothing to see here
+    curves.clear()
     (found,) = reduce_nodes(judge, lanes, (target,), prune, fresh)
-    assert found.reached and found.target == target
+    assert found.reached and found.target == target and len(curves) == 1
     for one, (mean, error) in ((judge, found[4:6]), (fresh, found.confirmation)):
         losses = one.losses(found.gates)
         assert mean == pytest.approx(losses.mean(), abs=1e-6) and mean <= target
@@ -180,7 +195,7 @@ def test_what_fresh_pairs_never_confirm_misses_the_target():
     assert not found.reached and found.target == 0.15 and found.confirmation.mean > 0.15
 
 
-def test_circuits_of_edges_are_confirmed_too(monkeypatch):
+def test_circuits_of_edges_are_confirmed_too(monkeypatch, curves):
     """Fresh pairs are met only once the third target, the second one lowered, has been asked for."""
     asked = []
 
@@ -193,6 +208,8 @@ def test_circuits_of_edges_are_confirmed_too(monkeypatch):
     nodes = next(reduce_nodes(planted(), [scores], (0.15,), PruneConfig()))
     monkeypatch.setattr(reduce, "_eliminated", eliminated)
     prune = dataclasses.replace(PRUNE, swaps=False)
+    curves.clear()
     found = reduce_edges(planted(), planted_pairs(8), nodes, prune, fresh=planted())
+    assert len(curves) == 1
     assert found.reached and found.target == 0.15 == asked[0] > asked[1] > asked[2] > 0
     assert found.confirmation.mean <= 0.15
