@@ -23,7 +23,9 @@ from sparse_jax.data.config import data_config, sources_of
 from sparse_jax.data.corpus import prepare
 from sparse_jax.files import user_path, write_whole
 from sparse_jax.inputs import InputError
+from sparse_jax.model.forward import param_shapes
 from sparse_jax.models.formats import WRITABLE
+from sparse_jax.models.model import Model
 from sparse_jax.models.workdir import read_workdir
 from sparse_jax.pruning.lane_file import LaneFile
 from sparse_jax.pruning.store import Store
@@ -51,18 +53,36 @@ train(config, sys.argv[2])
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
-    """A run on a disk: its folder, its config with text and data there, and its model."""
+def planned(tmp_path_factory):
+    """A run on a disk that is yet to begin: its folder, and its config with text and data there."""
     folder = tmp_path_factory.mktemp("here")
     mapping = tiny(folder)
     mapping["model"]["n_layers"] = 1
+    return folder, mapping
+
+
+@pytest.fixture(scope="module")
+def here(planned):
+    """The same run at its end: folder, config, model."""
+    folder, mapping = planned
     return folder, mapping, train(run_config(mapping), folder / "run")
 
 
+@pytest.fixture(scope="module")
+def model(planned):
+    """A model of its kind, with its tokenizer and weights that nothing has trained."""
+    config, numbers = run_config(planned[1]), np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: np.float32(numbers.normal(size=leaf.shape)), param_shapes(config.model)
+    )
+    tokenizer = prepare(config.data, config.model.vocab_size).tokenizer
+    return Model(config.model, params, tokenizer=tokenizer)
+
+
 @pytest.fixture
-def there(here, bucket):
+def there(planned, bucket):
     """The same config with its text and data in a bucket."""
-    folder, mapping, _ = here
+    folder, mapping = planned
     write_whole(f"{bucket}/text/mine.txt", (folder / "mine.txt").read_bytes())
     mine = {**mapping["data"]["sources"]["mine"], "paths": (f"{bucket}/text/mine.txt",)}
     data = {**mapping["data"], "directory": f"{bucket}/data"}
@@ -275,14 +295,10 @@ def test_code_and_text_from_a_bucket(bucket, tmp_path):
 
 
 @pytest.mark.parametrize("format", WRITABLE)
-def test_models_are_saved_in_a_bucket_and_loaded_again(here, bucket, storage, format):
-    model = here[2]
+def test_models_are_saved_in_a_bucket_and_loaded_again(model, bucket, storage, format):
     sj.save(model, f"{bucket}/models/{format}", format)
     loaded = sj.load(f"{bucket}/models/{format}")
-    assert (
-        same_parameters(loaded.params, jax.device_get(model.params))
-        and loaded.origin == f"{bucket}/models/{format}"
-    )
+    assert same_parameters(loaded.params, model.params) and loaded.origin == f"{bucket}/models/{format}"
     assert loaded.tokenizer.to_str() == model.tokenizer.to_str()
     with pytest.raises(InputError, match=f"{bucket}/models/{format}: exists"):
         sj.save(model, f"{bucket}/models/{format}", format)
@@ -307,8 +323,8 @@ def run_command(module, *arguments):
     )
 
 
-def test_a_command_converts_from_bucket_to_bucket(here, bucket, storage):
-    sj.save(here[2], f"{bucket}/model")
+def test_a_command_converts_from_bucket_to_bucket(model, bucket, storage):
+    sj.save(model, f"{bucket}/model")
     done = run_command("convert", f"--from={bucket}/model", f"--to={bucket}/released", "--format=openai")
     assert done.returncode == 0, done.stderr
     assert "round trip: largest difference of a weight 0" in done.stdout
