@@ -51,6 +51,7 @@ import pytest  # noqa: E402
 from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 from sparse_jax.training.config import run_config  # noqa: E402
+from tests.commands import commands  # noqa: E402
 from tests.storage_server import Storage, environment, serving  # noqa: E402
 from tests.tiny_run import tiny  # noqa: E402
 
@@ -113,6 +114,13 @@ def bucket(storage, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield f"gs://{name}"
     storage.before = lambda *_: None
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory):
+    """Runs a command of experiments: command(module, *arguments)."""
+    with commands(tmp_path_factory.mktemp("commands")) as run:
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from sparse_jax.tasks.own import pairs_task
 from sparse_jax.tasks.task_data import task_data
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
+from sparse_jax.training.resume import CONFIG_NAME
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_a_control_is_trained_written_and_pruned(mapping, tmp_path, capsys):
 
 
 def test_a_run_on_plain_text_is_not_resumed_on_shuffled_text(mapping, tmp_path):
-    train(run_config(mapping), tmp_path)
+    (tmp_path / CONFIG_NAME).write_text(run_config(mapping).to_json())
     mapping["data"]["shuffled"] = True
     with pytest.raises(InputError, match="data.shuffled False there, True here"):
         train(run_config(mapping), tmp_path)

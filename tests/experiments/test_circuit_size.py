@@ -1,9 +1,6 @@
 """The study's config, and what its command says to a wrong input."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -49,19 +46,10 @@ def test_every_field_can_be_overridden():
         ("--report", "--report: True is not valid; valid: without it: "),
     ],
 )
-def test_a_wrong_input_ends_with_one_line_and_nothing_written(tmp_path, given, said):
+def test_a_wrong_input_ends_with_one_line_and_nothing_written(command, tmp_path, given, said):
     config = ROOT / "experiments/configs/circuit_size.py"
     arguments = [f"--config={config}:size=tiny", f"--config.workdir={tmp_path / 'work'}"]
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.circuit_size",
-        *arguments,
-        f"--output={tmp_path}/out",
-        given,
-    ]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    result = command("circuit_size", *arguments, f"--output={tmp_path}/out", given)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and said in line

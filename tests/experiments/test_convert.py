@@ -1,8 +1,5 @@
 """The command takes a model to another format and shows what it did, or refuses in one line."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
@@ -27,20 +24,15 @@ def released(tmp_path):
     return tmp_path / "released"
 
 
-def convert(source, target, kind, *more):
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.convert",
-        f"--from={source}",
-        f"--to={target}",
-        f"--format={kind}",
-        *more,
-    ]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture
+def convert(command):
+    def run(source, target, kind, *more):
+        return command("convert", f"--from={source}", f"--to={target}", f"--format={kind}", *more)
+
+    return run
 
 
-def test_it_prints_the_nonzero_weights_the_size_a_sample_and_the_difference(released, tmp_path):
+def test_it_prints_the_nonzero_weights_the_size_a_sample_and_the_difference(convert, released, tmp_path):
     ended = convert(released, tmp_path / "out", "safetensors")
     assert ended.returncode == 0, ended.stderr
     size = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
@@ -50,7 +42,7 @@ def test_it_prints_the_nonzero_weights_the_size_a_sample_and_the_difference(rele
     assert "round trip: largest difference of a weight 0\n" in ended.stdout
 
 
-def test_a_model_made_elsewhere_can_be_pruned_once_its_tokenizer_is_there(released, tmp_path):
+def test_a_model_made_elsewhere_can_be_pruned_once_its_tokenizer_is_there(convert, released, tmp_path):
     tokenizer = Tokenizer(models.BPE(vocab={chr(ord("a") + i): i for i in range(8)}, merges=[]))
     tokenizer.save(str(released / "tokenizer.json"))
     ended = convert(released, tmp_path / "out", "safetensors")
@@ -70,7 +62,7 @@ def test_a_model_made_elsewhere_can_be_pruned_once_its_tokenizer_is_there(releas
 
 
 @pytest.mark.parametrize(("end", "said"), [(5, "bbbbbbb"), (None, "ccccccc")])
-def test_the_sample_begins_after_the_end_of_a_text_whatever_its_id(tmp_path, end, said):
+def test_the_sample_begins_after_the_end_of_a_text_whatever_its_id(convert, tmp_path, end, said):
     """The bigram table alone decides: b after b and after id 5, else c."""
     config = ModelConfig(vocab_size=8, context=8, n_layers=1, d_model=8, d_head=4)
     following = np.array([2, 1, 2, 2, 2, 1, 2, 2])
@@ -82,13 +74,13 @@ def test_the_sample_begins_after_the_end_of_a_text_whatever_its_id(tmp_path, end
     assert f"sample: '{' '.join(said)}'" in ended.stdout, ended.stderr
 
 
-def test_an_existing_target_is_refused_in_one_line(released, tmp_path):
+def test_an_existing_target_is_refused_in_one_line(convert, released, tmp_path):
     ended = convert(released, tmp_path, "openai")
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: exists")
 
 
-def test_a_control_is_written_and_its_seed_told(released, tmp_path):
+def test_a_control_is_written_and_its_seed_told(convert, released, tmp_path):
     ended = convert(released, tmp_path / "out", "compact", "--control=random_weights", "--seed=2")
     assert ended.returncode == 0, ended.stderr
     real, control = load_model(released), load_model(tmp_path / "out")

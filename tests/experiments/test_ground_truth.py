@@ -15,8 +15,8 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
-def test_an_unknown_program_is_named_before_anything_is_written(tmp_path):
-    done = run("--programs=copy,inductoin", f"--output={tmp_path}/out")
+def test_an_unknown_program_is_named_before_anything_is_written(command, tmp_path):
+    done = command("ground_truth", "--programs=copy,inductoin", f"--output={tmp_path}/out")
     assert done.returncode == 2
     assert done.stderr.startswith("error: --programs: 'inductoin' is unknown; did you mean 'induction'?")
     assert not (tmp_path / "out").exists()

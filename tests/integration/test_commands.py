@@ -1,6 +1,5 @@
 """The scripts as a user runs them: the main path at its smallest, and wrong inputs."""
 
-import itertools
 import json
 import os
 import re
@@ -42,27 +41,6 @@ def run(module, *arguments):
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """`run`, without a second or two of imports each."""
-    folder = tmp_path_factory.mktemp("commands")
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    command = [sys.executable, "-m", "tests.integration.forked"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as server:
-        number = itertools.count()
-
-        def run(module, *arguments):
-            out, err = (folder / f"{next(number)}" for _ in range(2))
-            request = [module, [*map(str, arguments)], str(out), str(err)]
-            print(json.dumps(request), file=server.stdin, flush=True)
-            status = int(server.stdout.readline())
-            return subprocess.CompletedProcess(request, status, out.read_text(), err.read_text())
-
-        yield run
-        server.stdin.close()
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The workdir of a tiny quickstart and what it printed."""
     workdir = tmp_path_factory.mktemp("quickstart")
@@ -95,10 +73,10 @@ def test_the_main_path_writes_circuits_table_and_report(finished):
     assert "fstring_brace" in page and page.rstrip().endswith("</html>")
 
 
-def test_repeating_it_changes_nothing(finished, quick):
+def test_repeating_it_changes_nothing(finished, command):
     workdir, arguments, _ = finished
     before = contents(workdir)
-    again = quick(*arguments)
+    again = command(*arguments)
     assert again.returncode == 0, again.stderr
     assert contents(workdir) == before
 
@@ -113,8 +91,8 @@ def test_the_model_writes_text(finished):
     assert run("generate", *flags).stdout == result.stdout
 
 
-def test_every_task_is_listed(quick):
-    result = quick("tasks", "--list")
+def test_every_task_is_listed(command):
+    result = command("tasks", "--list")
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 20
     assert "else_elif" in result.stdout
@@ -190,8 +168,8 @@ def test_what_is_printed_for_nobody_ends_without_a_traceback(arguments):
         ("train", [TRAIN, "--workdir=/nowhere", "--config.model.d_model=None"], "model.d_model: None is a"),
     ],
 )
-def test_rough_inputs_are_one_line(quick, module, flags, said):
-    result = quick(module, *(flag.format(model="experiments/results/small/sparse") for flag in flags))
+def test_rough_inputs_are_one_line(command, module, flags, said):
+    result = command(module, *(flag.format(model="experiments/results/small/sparse") for flag in flags))
     assert result.returncode == 2, result.stderr
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and said in line
@@ -215,14 +193,14 @@ def test_own_text_alone_is_trained_on_by_one_short_command(tmp_path):
     }
 
 
-def test_pairs_are_shown_with_what_decides_and_what_is_due(quick):
-    result = quick("tasks", "--show=for_while", "-n", "2", "--split=shifted")
+def test_pairs_are_shown_with_what_decides_and_what_is_due(command):
+    result = command("tasks", "--show=for_while", "-n", "2", "--split=shifted")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("‹for›") == result.stdout.count("‹while›") == 2
     assert result.stdout.count("« in»") == 2
 
 
-def test_a_model_is_measured_on_tasks_of_all_kinds(finished, quick, tmp_path):
+def test_a_model_is_measured_on_tasks_of_all_kinds(finished, command, tmp_path):
     workdir, _, _ = finished
     mine = tmp_path / "mine.jsonl"
     lines = [
@@ -234,7 +212,7 @@ def test_a_model_is_measured_on_tasks_of_all_kinds(finished, quick, tmp_path):
     mine.write_text("\n".join(lines))
     tasks = f"--tasks=for_while,for_while.nonsense,{mine}"
     rows = tmp_path / "rows.jsonl"
-    result = quick("tasks", f"--model={workdir / 'sparse'}", tasks, "--pairs=4", f"--output={rows}")
+    result = command("tasks", f"--model={workdir / 'sparse'}", tasks, "--pairs=4", f"--output={rows}")
     assert result.returncode == 0, result.stderr
     found = [json.loads(line) for line in rows.read_text().splitlines()]
     assert [row["task"] for row in found] == ["for_while", "for_while.nonsense", str(mine)]
@@ -290,16 +268,16 @@ def test_the_small_pair_is_published(tmp_path, finished):
         ([TRAIN, "--workdri=x"], "workdri"),
     ],
 )
-def test_a_wrong_training_run_ends_with_one_line_and_nothing_written(quick, tmp_path, arguments, said):
+def test_a_wrong_training_run_ends_with_one_line_and_nothing_written(command, tmp_path, arguments, said):
     data = [f"--config.data.directory={tmp_path / 'data'}"] if TRAIN in arguments else []
-    result = quick("train", *arguments, *data, f"--workdir={tmp_path / 'run'}")
+    result = command("train", *arguments, *data, f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 2
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_source_directory_is_named(quick, tmp_path):
+def test_an_empty_source_directory_is_named(command, tmp_path):
     (tmp_path / "empty").mkdir()
     config = tmp_path / "mine.py"
     config.write_text(
@@ -311,25 +289,25 @@ def test_an_empty_source_directory_is_named(quick, tmp_path):
         f"    config.data.directory = {str(tmp_path / 'data')!r}\n"
         "    return config\n"
     )
-    result = quick("train", f"--config={config}", f"--workdir={tmp_path / 'run'}")
+    result = command("train", f"--config={config}", f"--workdir={tmp_path / 'run'}")
     assert result.returncode == 2
     assert result.stderr.startswith("error: ") and str(tmp_path / "empty") in result.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_other_configs_tasks_and_checkpoints_are_refused_and_leave_the_run_alone(finished, quick, tmp_path):
+def test_other_configs_tasks_and_checkpoints_are_refused_and_leave_the_run_alone(finished, command, tmp_path):
     workdir, arguments, _ = finished
     before = contents(workdir)
     sparse = f"--workdir={workdir / 'sparse'}"
     same = [f"--config.{size}" for size in (f"data.directory={workdir / 'data'}", *SIZES)]
-    other = quick("train", TRAIN, *same, sparse, "--config.training.steps=30")
+    other = command("train", TRAIN, *same, sparse, "--config.training.steps=30")
     assert other.returncode == 2 and "another config (training.steps 20 there, 30 here)" in other.stderr
     prune = [f"--config={CONFIGS}/prune.py", f"--model={workdir / 'sparse'}", f"--output={tmp_path / 'out'}"]
-    nothing = quick("prune", *prune, "--tasks=")
+    nothing = command("prune", *prune, "--tasks=")
     assert nothing.returncode == 2 and "--tasks: [] is not valid" in nothing.stderr
-    unknown = quick("prune", *prune, "--tasks=single_double_qoute")
+    unknown = command("prune", *prune, "--tasks=single_double_qoute")
     assert unknown.returncode == 2 and "single_double_quote" in unknown.stderr
-    foreign = quick("generate", f"--workdir={tmp_path}")
+    foreign = command("generate", f"--workdir={tmp_path}")
     assert foreign.returncode == 2 and "no model was found there" in foreign.stderr
     assert contents(workdir) == before
 
@@ -348,7 +326,7 @@ def test_a_circuit_gets_a_scorecard_a_file_and_a_page(tmp_path):
     assert json.dumps(card["verdict"][0])[1:-1] in (tmp_path / "card.html").read_text()
 
 
-def test_a_scorecard_of_nothing_is_refused(finished, quick, tmp_path):
+def test_a_scorecard_of_nothing_is_refused(finished, command, tmp_path):
     workdir, _, _ = finished
     file = workdir / "sparse" / "circuits" / "fstring_brace.json"
     for flags, said in (
@@ -363,7 +341,7 @@ def test_a_scorecard_of_nothing_is_refused(finished, quick, tmp_path):
             "task: 'for_while' has other pairs than the circuit was found on",
         ),
     ):
-        result = quick("scorecard", f"--model={workdir / 'sparse'}", *flags)
+        result = command("scorecard", f"--model={workdir / 'sparse'}", *flags)
         assert result.returncode == 2 and said in result.stderr, result.stderr
 
 
@@ -380,24 +358,24 @@ def test_a_truncated_checkpoint_is_named_in_one_line(finished, tmp_path):
     assert line.startswith("error: checkpoint: ") and "truncated" in line
 
 
-def test_a_circuit_is_exported_in_three_forms(quick, tmp_path):
+def test_a_circuit_is_exported_in_three_forms(command, tmp_path):
     found = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
     circuit = json.loads((ROOT / found).read_text())
     circuit["provenance"]["pruning"]["test_pairs"] = 16
     del circuit["provenance"]["pairs"]  # fewer are others
     (tmp_path / "circuit.json").write_text(json.dumps(circuit))
     common = ["--model=experiments/results/small/sparse", f"--circuit={tmp_path / 'circuit.json'}"]
-    code = quick("export", *common, "--format=code")
+    code = command("export", *common, "--format=code")
     assert code.returncode == 0, code.stderr
     answers = {}
     exec(code.stdout, answers)
     found = answers["logits"](["else"])
     assert max(found, key=found.get) == ":\n"
-    compact = quick("export", *common, "--format=compact", f"--output={tmp_path / 'compact'}")
+    compact = command("export", *common, "--format=compact", f"--output={tmp_path / 'compact'}")
     assert compact.returncode == 0, compact.stderr
     assert {path.name for path in (tmp_path / "compact").iterdir()} == {"circuit.json", "circuit.safetensors"}
     target = f"--output={tmp_path / 'graph.json'}"
-    graph = quick("export", *common, "--format=circuit-tracer", target, "--prompt=if x:\n    y = 1\nelse")
+    graph = command("export", *common, "--format=circuit-tracer", target, "--prompt=if x:\n    y = 1\nelse")
     assert graph.returncode == 0, graph.stderr
     assert json.loads((tmp_path / "graph.json").read_text())["metadata"]["prompt"].endswith("else")
     for wrong, message in (
@@ -408,12 +386,12 @@ def test_a_circuit_is_exported_in_three_forms(quick, tmp_path):
         (["--format=svg", "--output=x", "--task=for_while"], "--task: 'for_while' is not valid; valid: none"),
         (["--format=compact", f"--output={tmp_path / 'compact'}"], "exists"),
     ):
-        ended = quick("export", *common, *wrong)
+        ended = command("export", *common, *wrong)
         assert ended.returncode == 2 and message in ended.stderr, ended.stderr
 
 
 @pytest.mark.slow
-def test_the_nodes_of_a_circuit_are_explained(finished, quick, tmp_path):
+def test_the_nodes_of_a_circuit_are_explained(finished, command, tmp_path):
     workdir, _, _ = finished
     path = sorted((workdir / "sparse" / "circuits").glob("*.json"))[0]
     flags = [f"--model={workdir / 'sparse'}", f"--circuit={path}", f"--output={tmp_path / 'out'}"]
@@ -423,24 +401,24 @@ def test_the_nodes_of_a_circuit_are_explained(finished, quick, tmp_path):
     (row,) = map(json.loads, (tmp_path / "out" / "bits.jsonl").read_text().splitlines())
     nodes = json.loads((tmp_path / "out" / path.name).read_text())["nodes"]
     assert row["nodes"] == len(nodes) == len(json.loads(path.read_text())["nodes"])
-    wrong = quick("explain", *flags[:1], f"--circuit={path},{path}", flags[2])
+    wrong = command("explain", *flags[:1], f"--circuit={path},{path}", flags[2])
     assert wrong.returncode == 2 and "files with different names" in wrong.stderr
 
 
-def test_two_models_circuits_are_compared_and_drawn(quick, tmp_path):
+def test_two_models_circuits_are_compared_and_drawn(command, tmp_path):
     circuits = "experiments/results/faithfulness/circuits"
     flags = [f"--sparse={circuits}/sparse/strict", f"--figure={tmp_path / 'edges.png'}"]
-    result = quick("compare", *flags, f"--dense={circuits}/dense/strict")
+    result = command("compare", *flags, f"--dense={circuits}/dense/strict")
     assert result.returncode == 0, result.stderr
     # as in the table of the study that found them
     assert "18 tasks where both need an edge: " in result.stdout and "sparse 24.9 [" in result.stdout
     assert (tmp_path / "edges.png").read_bytes().startswith(b"\x89PNG")
-    two = quick("compare", *flags[:1], f"--dense={circuits}/dense/strict", "--tasks=for_while,with_open")
+    two = command("compare", *flags[:1], f"--dense={circuits}/dense/strict", "--tasks=for_while,with_open")
     # 721 edges over 34, and 698 over 37
     assert "2 tasks where both need an edge: " in two.stdout and "sparse 20.0 [18.9, 21.2]" in two.stdout
-    unknown = quick("compare", *flags[:1], f"--dense={circuits}/dense/strict", "--tasks=for_wile")
+    unknown = command("compare", *flags[:1], f"--dense={circuits}/dense/strict", "--tasks=for_wile")
     assert unknown.returncode == 2 and "--tasks: 'for_wile' is unknown; did you mean" in unknown.stderr
-    wrong = quick("compare", *flags, f"--dense={circuits}/dense/mean")
+    wrong = command("compare", *flags, f"--dense={circuits}/dense/mean")
     assert wrong.returncode == 2 and "valid: one target, objective, ablation and confidence" in wrong.stderr
 
 
@@ -449,9 +427,9 @@ COMMANDS = sorted(path.stem for path in PROGRAMS if "command.run(" in path.read_
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_lists_every_flag_of_a_command(quick, name):
+def test_help_lists_every_flag_of_a_command(command, name):
     text = (ROOT / "experiments" / f"{name}.py").read_text()
     own = re.findall(r"(?:(?:paths?|names)_flag|flags\.DEFINE_\w+)\(\s*\"(\w+)\"", text)
-    said = quick(name, "--help").stdout
+    said = command(name, "--help").stdout
     listed = re.findall(r"^  --(?:\[no\])?(\w+):", said, re.MULTILINE)
     assert set(own) <= set(listed)

@@ -15,37 +15,48 @@ from sparse_jax.training.optimizer import sparse_optimizer
 from sparse_jax.training.sharding import check_batch, make_mesh
 from sparse_jax.training.state import new_state
 from sparse_jax.training.step import make_train_step
+from tests.tiny_run import tiny
 from tests.training.test_loop import same_parameters
 
 STEPS = 5
+TOKENS = np.random.default_rng(0).integers(0, 300, (16, 17)).astype(np.int32)
 
 
-def compiled(config, tokens, accumulate=1):
-    """A fresh state, and the compiled step of a config with annealing."""
+def compiled(config, accumulate=1):
+    """The compiled step of a config with annealing."""
     sparsity = dataclasses.replace(config.sparsity, fraction=0.25, schedule="linear", anneal_end=1.0)
     optimizer = sparse_optimizer(config.optimizer, sparsity, STEPS, frozen=config.model.frozen)
-    state = new_state(config.model, optimizer, 0)
     step = jax.jit(make_train_step(config.model, optimizer, accumulate))
-    return state, step.lower(state, tokens).compile()
+    state = jax.eval_shape(lambda: new_state(config.model, optimizer, 0))
+    return step.lower(state, TOKENS).compile()
 
 
-def advance(state, step, tokens):
+def advance(state, step):
+    """The losses of some steps from a fresh state, and the state after them."""
     found = []
     for _ in range(STEPS):
-        state, metrics = step(state, tokens)
+        state, metrics = step(state, TOKENS)
         found.append(float(metrics["loss"]))
     return found, state
 
 
-@pytest.fixture
-def tokens():
-    return np.random.default_rng(0).integers(0, 300, (16, 17)).astype(np.int32)
+@pytest.fixture(scope="module")
+def config(directory):
+    """One for all tests, none of which changes it."""
+    return run_config(tiny(directory))
 
 
-@pytest.fixture
-def whole(config, tokens):
-    state, step = compiled(config, tokens)
-    return (step, *advance(state, step, tokens))
+@pytest.fixture(scope="module")
+def start(config):
+    """A fresh state: what only changes the cost starts from the same numbers."""
+    optimizer = sparse_optimizer(config.optimizer, config.sparsity, STEPS, frozen=config.model.frozen)
+    return jax.jit(lambda: new_state(config.model, optimizer, 0))()
+
+
+@pytest.fixture(scope="module")
+def whole(config, start):
+    step = compiled(config)
+    return (step, *advance(start, step))
 
 
 def assert_close(found, expected, atol):
@@ -53,10 +64,10 @@ def assert_close(found, expected, atol):
         np.testing.assert_allclose(a, b, atol=atol)
 
 
-def test_microbatches_change_rounding_and_memory_alone(config, tokens, whole):
+def test_microbatches_change_rounding_and_memory_alone(config, start, whole):
     one, losses, state = whole
-    start, four = compiled(config, tokens, accumulate=4)
-    found, after = advance(start, four, tokens)
+    four = compiled(config, accumulate=4)
+    found, after = advance(start, four)
     np.testing.assert_allclose(found, losses, rtol=1e-6)
     assert_close(after.params, state.params, 1e-6)
     assert four.memory_analysis().temp_size_in_bytes < 0.7 * one.memory_analysis().temp_size_in_bytes
@@ -71,22 +82,22 @@ def test_microbatches_must_divide():
         check_batch(mesh, 8, 3)
 
 
-def test_layers_computed_again_change_memory_alone(config, tokens, whole):
+def test_layers_computed_again_change_memory_alone(config, start, whole):
     one, losses, state = whole
     model = dataclasses.replace(config.model, n_layers=2, remat=True)
-    start, again = compiled(dataclasses.replace(config, model=model), tokens)
-    found, after = advance(start, again, tokens)
+    again = compiled(dataclasses.replace(config, model=model))
+    found, after = advance(start, again)
     np.testing.assert_allclose(found, losses, rtol=1e-6)
     assert_close(after.params, state.params, 1e-6)
     assert again.memory_analysis().temp_size_in_bytes < 0.8 * one.memory_analysis().temp_size_in_bytes
 
 
-def test_bfloat16_computes_on_float32_masters(config, tokens, whole):
+def test_bfloat16_computes_on_float32_masters(config, start, whole):
     _, losses, _ = whole
     model = dataclasses.replace(config.model, compute_dtype="bfloat16")
-    start, half = compiled(dataclasses.replace(config, model=model), tokens)
+    half = compiled(dataclasses.replace(config, model=model))
     assert "bf16[" in half.as_text()
-    found, after = advance(start, half, tokens)
+    found, after = advance(start, half)
     np.testing.assert_allclose(found, losses, rtol=5e-3)
     floats = [leaf for leaf in jax.tree.leaves(after) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     assert len(floats) > 3 * 10 and all(leaf.dtype == jnp.float32 for leaf in floats)
@@ -116,12 +127,12 @@ def test_what_costs_is_in_the_config_of_a_run(mapping, tmp_path):
     assert same_parameters(train(run_config(mapping), tmp_path / "plain").params, plain.params)
 
 
-def test_a_donated_state_needs_no_room_for_two(config, tokens):
+def test_a_donated_state_needs_no_room_for_two(config):
     optimizer = sparse_optimizer(config.optimizer, config.sparsity, STEPS)
     state = jax.eval_shape(lambda: new_state(config.model, optimizer, 0))
     step = make_train_step(config.model, optimizer)
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     apart, donated = (
-        needed_bytes(jax.jit(step, donate_argnums=given).lower(state, tokens).compile()) for given in ((), 0)
+        needed_bytes(jax.jit(step, donate_argnums=given).lower(state, TOKENS).compile()) for given in ((), 0)
     )
     assert apart - donated > 0.9 * held
