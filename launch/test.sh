@@ -17,6 +17,8 @@ if [ "${1:-}" = --all ]; then
   export SPARSE_JAX_TEST_OPTIMIZED=1
   shift
 fi
+# else each of the processes that tests start would compile these sources again
+unset PYTHONDONTWRITEBYTECODE
 ruff check .
 ruff format --check --quiet .
 python -m mypy --no-error-summary
