@@ -222,7 +222,7 @@ def test_many_sequences_are_run_in_chunks_with_the_same_result(monkeypatch):
     many = np.random.default_rng(0).integers(0, 11, (4 * len(TOKENS), 7)).astype(np.int32)
     many[::4] = TOKENS
     in_chunks = jax.jit(small.forward)
-    assert " while[" in str(in_chunks.trace(many).jaxpr) or " scan[" in str(in_chunks.trace(many).jaxpr)
+    assert "f32[12,2,7,3]" in str(in_chunks.trace(many).jaxpr)  # logits of twelve chunks
     np.testing.assert_allclose(in_chunks(many)[::4], run(small)[0], atol=1e-5)
 
 
