@@ -33,18 +33,21 @@ def params_of(pair):
 def terms_of(pair, **settings):
     """A compiled function of the parameters."""
     config, tokens = run_of(pair, **settings), some_tokens(length=9)
-    return jax.jit(lambda params: loss_terms(config, pair.dense.config, params, pair.dense.params, tokens))
+    # what is constant would be computed with while compiling, slowly
+    run = jax.jit(lambda params, dense, tokens: loss_terms(config, pair.dense.config, params, dense, tokens))
+    return lambda params: run(params, pair.dense.params, tokens)
 
 
 def gradient_of(pair, **settings):
     """A compiled function: parameters -> ((loss, terms), gradients)."""
-    terms = terms_of(pair, **settings)
+    config, tokens = run_of(pair, **settings), some_tokens(length=9)
 
-    def loss(params):
-        found = terms(params)
-        return bridge_loss(run_of(pair, **settings), found), found
+    def loss(params, dense, tokens):
+        found = loss_terms(config, pair.dense.config, params, dense, tokens)
+        return bridge_loss(config, found), found
 
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    return lambda params: run(params, pair.dense.params, tokens)
 
 
 @pytest.fixture(scope="module")

@@ -99,12 +99,12 @@ def test_a_step_on_several_devices_is_that_on_one(run, dense):
     params = jax.device_put(jax.device_get(state.params), jax.devices()[0])
 
     @jax.jit
-    def value_and_gradient(params):
+    def value_and_gradient(params, of_dense, tokens):
         return jax.value_and_grad(
-            lambda params: bridge_loss(run, loss_terms(run, dense.config, params, dense.params, tokens))
+            lambda params: bridge_loss(run, loss_terms(run, dense.config, params, of_dense, tokens))
         )(params)
 
-    loss, gradient = value_and_gradient(params)
+    loss, gradient = value_and_gradient(params, dense.params, tokens)
     norm = np.sqrt(sum(float(np.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
     state, metrics = program.step(state, tokens, *program.constants)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)

@@ -209,8 +209,8 @@ def test_it_is_pure_and_differentiable_by_its_numbers():
 
     expected = (moved(1e-2) - moved(-1e-2)) / 2e-2
     assert gradient.layers[1][1].neurons.weights[row, column] == pytest.approx(expected, rel=0.02)
-    each = jax.jit(jax.vmap(lambda tokens: small.forward(tokens[None])[0]))(TOKENS)
-    np.testing.assert_allclose(each, run(small)[0], atol=1e-5)
+    each = jax.jit(jax.vmap(lambda small, tokens: small.forward(tokens[None])[0], in_axes=(None, 0)))
+    np.testing.assert_allclose(each(small, TOKENS), run(small)[0], atol=1e-5)
 
 
 def test_many_sequences_are_run_in_chunks_with_the_same_result(monkeypatch):
@@ -221,9 +221,9 @@ def test_many_sequences_are_run_in_chunks_with_the_same_result(monkeypatch):
     monkeypatch.setattr(chunks, "CACHE_BYTES", 2 * 8 * 7 * 12)
     many = np.random.default_rng(0).integers(0, 11, (4 * len(TOKENS), 7)).astype(np.int32)
     many[::4] = TOKENS
-    in_chunks = jax.jit(small.forward)
-    assert "f32[12,2,7,3]" in str(in_chunks.trace(many).jaxpr)  # logits of twelve chunks
-    np.testing.assert_allclose(in_chunks(many)[::4], run(small)[0], atol=1e-5)
+    in_chunks = jax.jit(lambda small, tokens: small.forward(tokens))
+    assert "f32[12,2,7,3]" in str(in_chunks.trace(small, many).jaxpr)  # logits of twelve chunks
+    np.testing.assert_allclose(in_chunks(small, many)[::4], run(small)[0], atol=1e-5)
 
 
 def test_a_saved_one_is_restored_exactly(tmp_path):

@@ -60,17 +60,18 @@ def test_the_gradient_of_a_gate_is_that_of_interpolating_node_and_ablation_value
     shape = sites.node_shapes(config)["mlp_neuron"]
     ablated = {"mlp_neuron": jax.random.normal(jax.random.key(0), shape)}
 
-    def loss(gate):
+    @jax.jit
+    @jax.value_and_grad
+    def run(gate, params):
         return forward(config, params, tokens, Hooks({"mlp_neuron": gate}, ablated))[0].var()
 
     # the last layer's neurons: their gate acts linearly before AbsTopK of mlp_out chooses
     gate, step = np.ones(shape, np.float32), np.float32(1e-3)
-    loss_and_gradient = jax.jit(jax.value_and_grad(loss))
-    gradient = loss_and_gradient(gate)[1]
+    gradient = run(gate, params)[1]
     for neuron in (0, 17, 40):
         move = np.zeros(shape, np.float32)
         move[1, neuron] = step
-        difference = (loss_and_gradient(gate + move)[0] - loss_and_gradient(gate - move)[0]) / (2 * step)
+        difference = (run(gate + move, params)[0] - run(gate - move, params)[0]) / (2 * step)
         np.testing.assert_allclose(gradient[1, neuron], difference, atol=2e-3, rtol=2e-2)
 
 
@@ -162,13 +163,15 @@ def test_a_patch_of_single_tokens_reaches_the_logits_that_are_asked_for(tiny):
 def test_additions_have_gradients_and_vmap_over_lanes(tiny):
     config, params, tokens = tiny
 
-    def loss(added):
+    def loss(added, params):
         hooks = Hooks(additions={"resid_out": added})
         return forward(config, params, tokens, hooks)[0][:, -1].var()
 
     # of the last layer: nothing behind it chooses
-    lanes = jnp.zeros((2, 2, 1, 1, 16)).at[1, 1, 0, 0, 3].set(1e-2)
-    losses, gradients = jax.jit(jax.vmap(jax.value_and_grad(loss)))(lanes)
+    lanes = np.zeros((2, 2, 1, 1, 16), np.float32)
+    lanes[1, 1, 0, 0, 3] = 1e-2
+    run = jax.jit(jax.vmap(jax.value_and_grad(loss), in_axes=(0, None)))
+    losses, gradients = jax.device_get(run(lanes, params))
     average = (gradients[0] + gradients[1])[1, 0, 0, 3] / 2
     assert abs(losses[1] - losses[0]) > 1e-5
     np.testing.assert_allclose((losses[1] - losses[0]) / 1e-2, average, rtol=2e-2)
@@ -180,7 +183,6 @@ def test_a_directional_derivative_is_the_reverse_mode_transposed(tiny):
     # where no choice of AbsTopK lies behind, finite differences hold
     direction[0] = 0
 
-    @jax.jit
     def logits(added):
         return forward(config, params, tokens, Hooks(additions={"resid_out": added}))[0]
 
