@@ -99,14 +99,13 @@ def steady_hooks(config):
 def test_hooks_act_while_sampling_with_the_cache_and_without(tiny, kind):
     config, params, tokens = tiny
     hooks = steady_hooks(config)
-    # the other kinds change nothing: the same programs for each
-    nothing = {
-        "gates": {"mlp_neuron": jnp.ones_like(hooks.gates["mlp_neuron"])},
-        "additions": {"resid_mid": jnp.zeros(16)},
-        "patches": {"q": hooks.patches["q"].replace(where=jnp.zeros(16, bool))},
-    }
-    nothing.pop(kind)
-    hooks = hooks.replace(**nothing)
+    if kind == "gates":  # alone they leave the last layer to the last token
+        hooks = hooks.replace(additions={}, patches={})
+    elif kind == "additions":  # and a patch of nothing: the same programs for both kinds
+        nowhere = hooks.patches["q"].replace(where=jnp.zeros(16, bool))
+        hooks = hooks.replace(gates={}, ablated={}, patches={"q": nowhere})
+    else:
+        hooks = hooks.replace(gates={}, ablated={}, additions={"resid_mid": jnp.zeros(16)})
     prompt, key = tokens[:, :4], jax.random.key(5)
     cached = generate(config, params, prompt, 8, key, hooks=hooks, temperature=0)
     plain = generate(config, params, prompt, 8, key, hooks=hooks, temperature=0, cached=False)
