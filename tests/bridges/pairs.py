@@ -1,6 +1,7 @@
 """Small pairs of models that bridges can lead between, exactly or not."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ DENSE = ModelConfig(
 )
 
 
+@functools.cache
 def model(config, seed=0):
     """A model whose weights are large enough for every part of it to count."""
     rng = np.random.default_rng(seed)
@@ -33,6 +35,7 @@ def model(config, seed=0):
     return Model(config, params, tokenizer, f"model {seed}")
 
 
+@functools.cache
 def random_pair(n_layers=2):
     """Two models that have nothing to do with each other."""
     sparse, dense = (dataclasses.replace(config, n_layers=n_layers) for config in (SPARSE, DENSE))
@@ -40,6 +43,7 @@ def random_pair(n_layers=2):
     return BridgedPair(model(sparse), model(dense, 7), bridges, 4)
 
 
+@functools.cache
 def exact_pair(config=DENSE):
     """A model and the same with its channels in another order; bridges that put them back."""
     dense = model(config)

@@ -34,32 +34,38 @@ def test_a_run_from_what_is_there_is_the_full_run(config):
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def with_gradient(function, params):
+    def squares(params):
+        logits = function(params)
+        return jnp.square(logits).sum(), logits
+
+    gradient, logits = jax.grad(squares, has_aux=True)(params)
+    return logits, gradient
+
+
+@jax.jit
+def patched(params, hooks):
+    """Logits and gradients of a full run."""
+    return with_gradient(lambda params: forward(SPARSE, params, some_tokens(), hooks)[0], params)
+
+
 # the ends, and one inside of a layer; the others in the same way
 @pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2)), 3, 4])
 def test_another_value_changes_what_a_patch_of_the_whole_model_changes(number):
     """The reference computes all layers and replaces the stream on its way."""
     tokens = some_tokens()
     x = np.random.default_rng(number).normal(size=(3, 8, 8)).astype(np.float32)
-    place = locations(SPARSE)[number]
-    where = np.arange(2).reshape(2, 1, 1, 1) == place.layer if number < 4 else np.array(True)
-    hooks = Hooks(patches={place.site: Patch(where, x)})
-
-    def patched(params):
-        return forward(SPARSE, params, tokens, hooks)[0]
+    place, places = locations(SPARSE)[number], {}
+    for site in ("resid_in", "resid_mid", "final_resid"):  # of every number, so that one program serves all
+        layers = np.arange(2).reshape(2, 1, 1, 1) == place.layer if site != "final_resid" else np.array(True)
+        places[site] = Patch(layers & (site == place.site), x)
 
     def from_there(params):
         return run_from(SPARSE, params, tokens, number, x)[0]
 
-    def with_gradient(function, params):
-        def squares(params):
-            logits = function(params)
-            return jnp.square(logits).sum(), logits
-
-        gradient, logits = jax.grad(squares, has_aux=True)(params)
-        return logits, gradient
-
-    both = jax.jit(lambda params: [with_gradient(function, params) for function in (from_there, patched)])
-    (found, of_found), (expected, of_expected) = jax.device_get(both(model(SPARSE).params))
+    params = model(SPARSE).params
+    found, of_found = jax.jit(lambda params: with_gradient(from_there, params))(params)
+    expected, of_expected = patched(params, Hooks(patches=places))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), of_found, of_expected)
 

@@ -22,7 +22,7 @@ def test_all_paths_through_exact_bridges_have_the_loss_of_the_model():
 
 
 def test_a_path_through_other_bridges_is_the_one_walked_by_hand():
-    pair, windows = random_pair(), some_tokens(4, 9)
+    pair, windows = random_pair(n_layers=1), some_tokens(4, 9)
     rows = {row[:3]: row for row in measure_paths(pair, windows, 4)}
     (sparse, s), (dense, d) = ((m.config, m.params) for m in (pair.sparse, pair.dense))
     tokens = windows[:, :-1]
@@ -33,20 +33,22 @@ def test_a_path_through_other_bridges_is_the_one_walked_by_hand():
     @jax.jit
     def walked(s, d, bridges):
         whole, stream = run(dense, d, tokens)
+        _, in_sparse = run_from(sparse, s, tokens, 0, encode(bridges, 0, stream[0], 4))
+        early, _ = run_from(dense, d, tokens, 1, decode(bridges, 1, in_sparse[1]))
         _, in_sparse = run_from(sparse, s, tokens, 1, encode(bridges, 1, stream[1], 4))
-        there_and_back, _ = run_from(dense, d, tokens, 3, decode(bridges, 3, in_sparse[2]))
+        late, _ = run_from(dense, d, tokens, 2, decode(bridges, 2, in_sparse[1]))
         _, stream = run(sparse, s, tokens)
-        at_the_end, _ = run_from(dense, d, tokens, 4, decode(bridges, 4, stream[4]))
-        return [losses(logits) for logits in (whole, there_and_back, at_the_end)]
+        at_the_end, _ = run_from(dense, d, tokens, 2, decode(bridges, 2, stream[2]))
+        return [losses(logits) for logits in (whole, early, late, at_the_end)]
 
-    whole, there_and_back, at_the_end = map(np.asarray, walked(s, d, pair.bridges))
-    found = rows["dense", "0.resid_mid", "1.resid_mid"]
-    np.testing.assert_allclose(found.loss, there_and_back.mean(), rtol=1e-5)
-    added = there_and_back - whole
-    np.testing.assert_allclose(found.added, added.mean(), rtol=1e-4)
-    np.testing.assert_allclose(found.added_error, added.std(ddof=1) / 2, rtol=1e-4)
+    whole, early, late, at_the_end = map(np.asarray, walked(s, d, pair.bridges))
+    for places, walk in ((("0.resid_in", "0.resid_mid"), early), (("0.resid_mid", "1.final_resid"), late)):
+        found, added = rows["dense", *places], walk - whole
+        np.testing.assert_allclose(found.loss, walk.mean(), rtol=1e-5)
+        np.testing.assert_allclose(found.added, added.mean(), rtol=1e-4)
+        np.testing.assert_allclose(found.added_error, added.std(ddof=1) / 2, rtol=1e-4)
     np.testing.assert_allclose(rows["dense", None, None].loss, whole.mean(), rtol=1e-5)
-    np.testing.assert_allclose(rows["sparse", "2.final_resid", None].loss, at_the_end.mean(), rtol=1e-5)
+    np.testing.assert_allclose(rows["sparse", "1.final_resid", None].loss, at_the_end.mean(), rtol=1e-5)
 
 
 def test_windows_that_do_not_fit_are_refused():

@@ -7,9 +7,9 @@ import pytest
 from sparse_jax.bridges.hybrid import run
 from sparse_jax.bridges.steering import bridge_addition, control_additions, node_effects, steered, streams
 from sparse_jax.inputs import InputError
-from sparse_jax.model.forward import forward
 from sparse_jax.tasks.encode import EncodedPairs
 from tests.bridges.pairs import exact_pair, random_pair
+from tests.compiled import forward
 
 # the second pair's members differ in length
 PAIRS = EncodedPairs(
@@ -21,8 +21,7 @@ PAIRS = EncodedPairs(
 
 def last_logits(pair, on):
     """Of the dense model."""
-    run = jax.jit(lambda params: forward(pair.dense.config, params, on.tokens, at_B=on.last)[0])
-    return np.asarray(run(pair.dense.params))
+    return np.asarray(forward(pair.dense.config, pair.dense.params, on.tokens, at_B=on.last)[0])
 
 
 def probabilities(logits, on):

@@ -19,25 +19,35 @@ from sparse_jax.models.model import Model
 from sparse_jax.runtime.writers import read_rows
 from sparse_jax.training.config import run_config
 from tests.programs import made_once
+from tests.tiny_run import tiny
 from tests.training.test_loop import Killed, kill_after, measured, same_parameters
 
+made = made_once(bridge_program)
 
-@pytest.fixture
-def run(mapping):
+
+@pytest.fixture(scope="module")
+def run(directory):
+    mapping = tiny(directory)
     mapping["bridges"] = {"learning_rate": 0.02}
     mapping["model"]["n_layers"] = 1  # six hybrid runs to compile, not ten
     mapping["training"].update(steps=4, evaluate_every=2, checkpoint_every=2)
     return run_config(mapping, BridgeRun)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dense(run):
     config = dataclasses.replace(run.model, d_model=8)
     return Model(config, initialize(config, jax.random.key(5)), prepare(run.data, 300).tokenizer, "dense")
 
 
+def program_of(run, dense):
+    """The program that a run with this dense model has."""
+    settings = dataclasses.replace(run.bridges, dense=dense.fingerprint)
+    return made(dataclasses.replace(run, bridges=settings), dense, None)
+
+
 def test_a_run_keeps_the_dense_model_and_resumes_bit_for_bit(run, dense, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "bridge_program", made_once(bridge_program))
+    monkeypatch.setattr(train, "bridge_program", made)
     before = jax.tree.map(np.array, dense.params)
     whole = train_bridges(run, dense, tmp_path / "whole")
     assert same_parameters(dense.params, before)
@@ -45,7 +55,7 @@ def test_a_run_keeps_the_dense_model_and_resumes_bit_for_bit(run, dense, tmp_pat
     evaluations = [row for row in rows if "kurtosis" in row]
     assert [row["step"] for row in evaluations] == [0, 2, 4]
     assert {f"bridges/{term}" for term in TERMS} < set(evaluations[0])
-    fresh = jax.device_get(bridge_program(run, dense, None).start().params)
+    fresh = jax.device_get(program_of(run, dense).start().params)
     assert not same_parameters(whole.sparse.params, fresh["sparse"])
     assert not same_parameters(whole.bridges, fresh["bridges"])
     kernel = np.asarray(whole.sparse.params["layers"]["mlp"]["up"]["kernel"])
@@ -83,18 +93,18 @@ def test_bridges_alone_learn_and_leave_the_sparse_model_as_it_was(run, dense, tm
 
 
 def test_a_step_on_several_devices_is_that_on_one(run, dense):
-    program = bridge_program(run, dense, None)
+    program = program_of(run, dense)
     state = program.start()
     tokens = np.random.default_rng(0).integers(0, 300, (4, 17)).astype(np.int32)
     params = jax.device_put(jax.device_get(state.params), jax.devices()[0])
 
     @jax.jit
-    def value_and_gradient(params):
+    def value_and_gradient(params, of_dense, tokens):
         return jax.value_and_grad(
-            lambda params: bridge_loss(run, loss_terms(run, dense.config, params, dense.params, tokens))
+            lambda params: bridge_loss(run, loss_terms(run, dense.config, params, of_dense, tokens))
         )(params)
 
-    loss, gradient = value_and_gradient(params)
+    loss, gradient = value_and_gradient(params, dense.params, tokens)
     norm = np.sqrt(sum(float(np.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
     state, metrics = program.step(state, tokens, *program.constants)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)

@@ -14,13 +14,14 @@ from sparse_jax.circuits.narrowing import Widths, fitting_widths, full_widths, n
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import forward, initialize
+from sparse_jax.model.forward import initialize
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.pruning.drop import smallest_parts
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import LOSSES
 from sparse_jax.tasks.packing import pack_pairs
 from sparse_jax.topk import chunks
+from tests.compiled import forward
 
 BASE = ModelConfig(vocab_size=24, context=16, n_layers=2, d_model=16, d_head=2, d_mlp=32, unroll=False)
 LAYER_NORM = {
@@ -32,6 +33,20 @@ LAYER_NORM = {
 WITHOUT_EXTRAS = {"attention_sink": False, "bias": False, "activation": "relu"}
 CONCATENATED = {"positions": "concatenated", "d_position": 8, "unroll": True}
 SHARED = 5
+
+
+def large_params(config):
+    """Parameters with weights large enough to matter."""
+    params = jax.device_get(initialize(config, jax.random.key(0)))
+    return jax.tree.map(lambda x: np.float32(8) * x if x.ndim > 1 else np.array(x), params)
+
+
+def with_uneven_attention(config):
+    """The same, with rows of attention that are neither even nor full of one token."""
+    params = large_params(config)
+    for matrix in ("q", "k"):
+        params["layers"]["attn"][matrix]["kernel"] *= 3
+    return params
 
 
 def pairs_and_alive(config, part, silent):
@@ -71,12 +86,9 @@ def test_logits_and_gradients_are_those_of_the_full_model(
         monkeypatch.setattr(jax, "device_count", lambda: 1)
         monkeypatch.setattr(chunks, "CACHE_BYTES", 1024)
     config = dataclasses.replace(BASE, **changes)
-    params = initialize(config, jax.random.key(0))
-    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, params)
-    for matrix in ("q", "k"):  # rows of attention that are neither even nor full of one token
-        params["layers"]["attn"][matrix]["kernel"] *= 3
+    params = with_uneven_attention(config)
     if config.attention_sink:
-        params["layers"]["attn"]["sink"] += jnp.linspace(-1, 2, config.n_heads)
+        params["layers"]["attn"]["sink"] += np.linspace(-1, 2, config.n_heads, dtype=np.float32)
     rng = np.random.default_rng(2)
     shapes = sites.node_shapes(config, sites.LAYER_SITES)
     ablated = {site: jnp.float32(0.5 * rng.normal(size=shape)) for site, shape in shapes.items()}
@@ -110,35 +122,27 @@ def test_logits_and_gradients_are_those_of_the_full_model(
 
 def test_a_narrow_model_refuses_what_it_does_not_compute():
     config = ModelConfig(vocab_size=24, context=16, n_layers=2, d_model=16, d_head=4, unroll=False)
-    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, initialize(config, jax.random.key(0)))
-    tokens = jax.random.randint(jax.random.key(1), (3, 10), 0, 24)
+    params = large_params(config)
+    tokens = np.random.default_rng(1).integers(0, 24, (3, 10)).astype(np.int32)
     shapes = sites.node_shapes(config, sites.LAYER_SITES)
-    gates = {site: jnp.ones(shape).at[:, ::4].set(0) for site, shape in shapes.items()}
-    ablated = {site: jnp.zeros(shape) for site, shape in shapes.items()}
+    gates = {site: np.ones(shape, np.float32) for site, shape in shapes.items()}
+    for gate in gates.values():
+        gate[:, ::4] = 0
+    ablated = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
     alive = {site: gate > 0 for site, gate in gates.items()}
-    own = narrow_model(config, params, ablated, alive, full_widths(config))
-    vector = jnp.full(16, 0.5)
+    own = jax.jit(narrow_model, static_argnums=(0, 4))(config, params, ablated, alive, full_widths(config))
+    vector = np.full(16, 0.5, np.float32)
     outside = Hooks(gates, ablated, additions={"final_resid": vector}, capture=("final_resid",))
-    found, full = (
-        jax.jit(forward, static_argnums=0)(config, params, tokens, outside, narrow=narrow)
-        for narrow in (own, None)
-    )
+    found, full = (forward(config, params, tokens, outside, narrow=narrow) for narrow in (own, None))
     np.testing.assert_allclose(found[0], full[0], atol=1e-4)
     np.testing.assert_allclose(found[1]["final_resid"], full[1]["final_resid"], atol=1e-4)
     for kind, given in {
         "capture": ("q",),
         "additions": {"q": vector},
-        "patches": {"q": Patch(jnp.bool_(True), vector)},
+        "patches": {"q": Patch(np.array(True), vector)},
     }.items():
         with pytest.raises(InputError, match=f"hooks.{kind}: 'q' in a narrow model; valid: the full model"):
             forward(config, params, tokens, Hooks(gates, ablated, **{kind: given}), narrow=own)
-
-
-def scaled_params(config):
-    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, initialize(config, jax.random.key(0)))
-    for matrix in ("q", "k"):
-        params["layers"]["attn"][matrix]["kernel"] *= 3
-    return params
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_a_judge_leaves_out_what_is_closed_in_all_variants(monkeypatch, changes,
     constant[0, np.flatnonzero(gates["mlp_neuron"][0] == 0)[0]] = 3
     judge = Judge(
         config,
-        scaled_params(config),
+        with_uneven_attention(config),
         ablated,
         pairs,
         frozen_norms=frozen,

@@ -1,6 +1,7 @@
 """Circuits as code: programs whose circuits are known come back as they were written."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from sparse_jax.circuits.listing import Table, fewer_entries
 from sparse_jax.circuits.source_check import Check, pairs_of_test
 from sparse_jax.circuits.source_code import MORE_LOSS, code_of
 from sparse_jax.circuits.source_text import WIDTH, load, token_texts, wrapped
-from sparse_jax.faithfulness.known_programs import PROGRAMS, make_program
+from sparse_jax.faithfulness import known_programs
+from sparse_jax.faithfulness.known_programs import PROGRAMS
 from sparse_jax.faithfulness.planted import SYMBOLS
 from sparse_jax.inputs import InputError
 from sparse_jax.models.model import Model
@@ -20,6 +22,10 @@ from sparse_jax.models.model import Model
 FOUND = "experiments/results/faithfulness/circuits/sparse/mean"
 
 
+make_program = functools.cache(known_programs.make_program)
+
+
+@functools.cache
 def code(name: str) -> str:
     program = make_program(name)
     pairs = program.pairs("test")

@@ -63,10 +63,11 @@ def test_nodes_that_keep_their_own_values_change_nothing():
     count = len(part.nodes)
     levels = Levels(*np.random.default_rng(0).random((4, count), np.float32), own=np.float32(1))
     tokens = np.arange(7)[None] % 11
-    same = with_levels(small, {(1, 1, "neurons"): levels}).forward(tokens)
-    np.testing.assert_allclose(same, small.forward(tokens), atol=1e-6)
-    other = with_levels(small, {(1, 1, "neurons"): levels.replace(own=np.float32(0))}).forward(tokens)
-    assert not np.allclose(other, small.forward(tokens), atol=1e-3)
+    run = jax.jit(lambda circuit: circuit.forward(tokens))
+    plain = run(small)
+    np.testing.assert_allclose(run(with_levels(small, {(1, 1, "neurons"): levels})), plain, atol=1e-6)
+    other = run(with_levels(small, {(1, 1, "neurons"): levels.replace(own=np.float32(0))}))
+    assert not np.allclose(other, plain, atol=1e-3)
 
 
 def test_wrong_input_is_named(quotes):

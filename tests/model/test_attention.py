@@ -127,14 +127,14 @@ def test_lanes_and_large_scores_stay_finite_and_exact():
 
 
 def test_no_whole_pattern_is_held(lone_cpu):
-    q, k, v, sink = drawn(32, 256, 32, 4)
+    given = drawn(32, 256, 32, 4)
 
     def temporary(read):
-        gradients = jax.jit(jax.grad(lambda q: read(q).sum()))
-        return gradients.lower(q).compile().memory_analysis().temp_size_in_bytes
+        # with keys and values that are constants, it would be computed with while compiling, slowly
+        gradients = jax.jit(jax.grad(lambda *given: read(*given, 8, causal(256)).sum()))
+        return gradients.lower(*given).compile().memory_analysis().temp_size_in_bytes
 
-    in_blocks = temporary(lambda q: attend(q, k, v, sink, 8, causal(256)))
-    assert in_blocks < 0.5 * temporary(lambda q: whole(q, k, v, sink, 8, causal(256)))
+    assert temporary(attend) < 0.5 * temporary(whole)
 
 
 def test_bfloat16_in_bfloat16_out():

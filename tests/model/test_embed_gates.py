@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sparse_jax.model import forward as model
-from sparse_jax.model.forward import initialize
 from sparse_jax.model.hooks import Hooks, Patch
+from tests.model.conftest import scaled_params
 
 forward = jax.jit(model.forward, static_argnums=0)
 AT = jnp.array([[0, 9], [9, 3], [4, 2]])
@@ -23,8 +23,7 @@ def made(request, tiny):
     config = dataclasses.replace(
         config, positions=request.param, d_position=d_position, activation_fraction=None
     )
-    params = initialize(config, jax.random.key(5))
-    return config, jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, params), tokens
+    return config, scaled_params(config, 5), tokens
 
 
 def with_channels(config, params, change):
@@ -95,10 +94,11 @@ def test_the_slope_of_a_gate_is_that_of_finite_differences(made):
     def loss(gate, params):
         return forward(config, params, tokens, Hooks({"embed": gate}, {"embed": fill}))[0].var()
 
-    gate = jnp.ones(16)
+    gate = np.ones(16, np.float32)
     gradients = jax.grad(loss)(gate, params)
     for channel in (0, 7, 15):
-        move = jnp.zeros(16).at[channel].set(step)
+        move = np.zeros(16, np.float32)
+        move[channel] = step
         gradient = (loss(gate + move, params) - loss(gate - move, params)) / (2 * step)
         np.testing.assert_allclose(gradients[channel], gradient, atol=2e-3, rtol=2e-2)
     assert np.abs(gradients).max() > 0.05

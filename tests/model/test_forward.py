@@ -1,6 +1,7 @@
 """Invariants of the forward function and its parameters."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -52,15 +53,17 @@ def test_the_bigram_row_of_the_current_token_is_added(tiny):
     np.testing.assert_allclose(added, params["bigram"]["kernel"][tokens], atol=1e-5)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def slopes(config, params, tokens):
+    return jax.grad(lambda params: forward(config, params, tokens)[0].var())(params)
+
+
 @pytest.mark.parametrize("changes", [{"unroll": True}, {"remat": True}])
 def test_how_layers_are_looped_over_changes_no_number(tiny, changes):
     config, params, tokens = tiny
     other = dataclasses.replace(config, **changes)
 
-    def gradient(config):
-        return jax.jit(jax.grad(lambda p: forward(config, p, tokens)[0].var()))(params)
-
-    for a, b in zip(jax.tree.leaves(gradient(config)), jax.tree.leaves(gradient(other))):
+    for a, b in zip(*(jax.tree.leaves(slopes(one, params, tokens)) for one in (config, other))):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 

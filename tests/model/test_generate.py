@@ -11,9 +11,9 @@ from sparse_jax.inputs import InputError
 from sparse_jax.model import forward as model
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
-from sparse_jax.model.forward import initialize
 from sparse_jax.model.generate import TEMPERATURES, generate, sample
 from sparse_jax.model.hooks import Hooks, Patch
+from tests.model.conftest import scaled_params
 
 forward = jax.jit(model.forward, static_argnums=0)
 
@@ -28,7 +28,7 @@ forward = jax.jit(model.forward, static_argnums=0)
 )
 def test_the_cache_changes_no_token(tiny, changes):
     config = dataclasses.replace(tiny[0], **changes)
-    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, initialize(config, jax.random.key(2)))
+    params = scaled_params(config, 2)
     prompt, key = tiny[2][:, :4], jax.random.key(5)
     cached = generate(config, params, prompt, 8, key)
     plain = generate(config, params, prompt, 8, key, cached=False)
@@ -39,7 +39,7 @@ def test_the_cache_changes_no_token(tiny, changes):
 
 def test_temperature_zero_takes_the_most_likely_token(tiny):
     config, params, tokens = tiny
-    text = generate(config, params, tokens[:, :4], 6, jax.random.key(0), temperature=0)
+    text = generate(config, params, tokens[:, :4], 8, jax.random.key(0), temperature=0)
     logits = forward(config, params, text[:, :-1])[0]
     np.testing.assert_array_equal(np.argmax(logits[:, 3:], axis=-1), text[:, 4:])
 
@@ -99,10 +99,13 @@ def steady_hooks(config):
 def test_hooks_act_while_sampling_with_the_cache_and_without(tiny, kind):
     config, params, tokens = tiny
     hooks = steady_hooks(config)
-    dropped = {"gates": {}, "ablated": {}, "additions": {}, "patches": {}}
-    for name in ("gates", "ablated") if kind == "gates" else (kind,):
-        dropped.pop(name)
-    hooks = hooks.replace(**dropped)
+    if kind == "gates":  # alone they leave the last layer to the last token
+        hooks = hooks.replace(additions={}, patches={})
+    elif kind == "additions":  # and a patch of nothing: the same programs for both kinds
+        nowhere = hooks.patches["q"].replace(where=jnp.zeros(16, bool))
+        hooks = hooks.replace(gates={}, ablated={}, patches={"q": nowhere})
+    else:
+        hooks = hooks.replace(gates={}, ablated={}, additions={"resid_mid": jnp.zeros(16)})
     prompt, key = tokens[:, :4], jax.random.key(5)
     cached = generate(config, params, prompt, 8, key, hooks=hooks, temperature=0)
     plain = generate(config, params, prompt, 8, key, hooks=hooks, temperature=0, cached=False)

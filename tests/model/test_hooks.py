@@ -60,15 +60,18 @@ def test_the_gradient_of_a_gate_is_that_of_interpolating_node_and_ablation_value
     shape = sites.node_shapes(config)["mlp_neuron"]
     ablated = {"mlp_neuron": jax.random.normal(jax.random.key(0), shape)}
 
-    def loss(gate):
+    @jax.jit
+    @jax.value_and_grad
+    def run(gate, params):
         return forward(config, params, tokens, Hooks({"mlp_neuron": gate}, ablated))[0].var()
 
     # the last layer's neurons: their gate acts linearly before AbsTopK of mlp_out chooses
-    gate, step = jnp.ones(shape), 1e-3
-    gradient = jax.grad(loss)(gate)
+    gate, step = np.ones(shape, np.float32), np.float32(1e-3)
+    gradient = run(gate, params)[1]
     for neuron in (0, 17, 40):
-        move = jnp.zeros(shape).at[1, neuron].set(step)
-        difference = (loss(gate + move) - loss(gate - move)) / (2 * step)
+        move = np.zeros(shape, np.float32)
+        move[1, neuron] = step
+        difference = (run(gate + move, params)[0] - run(gate - move, params)[0]) / (2 * step)
         np.testing.assert_allclose(gradient[1, neuron], difference, atol=2e-3, rtol=2e-2)
 
 
@@ -122,15 +125,23 @@ def test_an_addition_is_a_patch_of_the_value_and_more(tiny):
     config, params, tokens = tiny
     names = ("embed", "resid_in", "v", "mlp_neuron", "heads", "resid_out", "final_resid")
     values = forward(config, params, tokens, Hooks(capture=names))[1]
+    # every site is patched nowhere and has 0 added, so that one program serves all of them
+    patches = {site: Patch(np.zeros(value.shape, bool), value) for site, value in values.items()}
+    additions = {site: np.zeros(value.shape, np.float32) for site, value in values.items()}
+
+    def changed(patch, add):
+        hooks = Hooks(patches={**patches, **patch}, additions={**additions, **add}, capture=names)
+        return forward(config, params, tokens, hooks)
+
     for site, value in values.items():
         # the same vector at the last position of every sequence
         added = np.zeros(value.shape, np.float32)
         added[..., -1, :] = np.linspace(-1, 1, value.shape[-1])
         if value.ndim == 4:
             added[1] = 0  # in the first layer alone, whose own value it does not change
-        hooks = Hooks(patches={site: Patch(jnp.bool_(added != 0), value + added)}, capture=(site,))
-        expected, patched = forward(config, params, tokens, hooks)[0], value + added
-        found, captured = forward(config, params, tokens, Hooks(additions={site: added}, capture=(site,)))
+        patched = value + added
+        expected = changed({site: Patch(added != 0, patched)}, {})[0]
+        found, captured = changed({}, {site: added})
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=site)
         first = captured[site][0] if value.ndim == 4 else captured[site]
         np.testing.assert_allclose(first, patched[0] if value.ndim == 4 else patched, atol=1e-6, err_msg=site)
@@ -138,25 +149,27 @@ def test_an_addition_is_a_patch_of_the_value_and_more(tiny):
 
 def test_a_patch_of_single_tokens_reaches_the_logits_that_are_asked_for(tiny):
     config, params, tokens = tiny
-    at, where = jnp.array([9, 4, 6]), np.arange(10)[:, None] == np.array([4])
+    at, where = np.array([9, 4, 6]), np.arange(10)[:, None] == np.array([4])
+    plain = np.asarray(forward(config, params, tokens)[0])[np.arange(3), at]
     for site in ("final_resid", "resid_out"):
         hooks = Hooks(patches={site: Patch(where, np.linspace(-1, 2, 16))})
-        logits = forward(config, params, tokens, hooks)[0][jnp.arange(3), at]
+        logits = np.asarray(forward(config, params, tokens, hooks)[0])[np.arange(3), at]
         np.testing.assert_allclose(forward(config, params, tokens, hooks, at)[0], logits, atol=2e-5)
-        plain = forward(config, params, tokens)[0][jnp.arange(3), at]
         assert (np.abs(logits - plain).max(axis=1) > 1e-2)[1]
 
 
 def test_additions_have_gradients_and_vmap_over_lanes(tiny):
     config, params, tokens = tiny
 
-    def loss(added):
+    def loss(added, params):
         hooks = Hooks(additions={"resid_out": added})
         return forward(config, params, tokens, hooks)[0][:, -1].var()
 
     # of the last layer: nothing behind it chooses
-    lanes = jnp.zeros((2, 2, 1, 1, 16)).at[1, 1, 0, 0, 3].set(1e-2)
-    losses, gradients = jax.jit(jax.vmap(jax.value_and_grad(loss)))(lanes)
+    lanes = np.zeros((2, 2, 1, 1, 16), np.float32)
+    lanes[1, 1, 0, 0, 3] = 1e-2
+    run = jax.jit(jax.vmap(jax.value_and_grad(loss), in_axes=(0, None)))
+    losses, gradients = jax.device_get(run(lanes, params))
     average = (gradients[0] + gradients[1])[1, 0, 0, 3] / 2
     assert abs(losses[1] - losses[0]) > 1e-5
     np.testing.assert_allclose((losses[1] - losses[0]) / 1e-2, average, rtol=2e-2)
@@ -168,7 +181,6 @@ def test_a_directional_derivative_is_the_reverse_mode_transposed(tiny):
     # where no choice of AbsTopK lies behind, finite differences hold
     direction[0] = 0
 
-    @jax.jit
     def logits(added):
         return forward(config, params, tokens, Hooks(additions={"resid_out": added}))[0]
 
@@ -183,15 +195,17 @@ def test_a_directional_derivative_is_the_reverse_mode_transposed(tiny):
 @pytest.mark.parametrize("site", ["resid_mid", "final_resid", "q"])
 def test_an_addition_reaches_the_logits_that_are_asked_for(tiny, site):
     config, params, tokens = tiny
-    at = jnp.array([9, 4, 6])
-    vector = np.linspace(-1, 2, 16)
-    per_token = np.zeros((3, 10, 16), np.float32)
-    per_token[:] = vector
+    at = np.array([9, 4, 6])
+    vector = np.linspace(-1, 2, 16, dtype=np.float32)
+    per_token = np.tile(vector, (3, 10, 1))
     for value in (vector, per_token):
-        hooks = Hooks(additions={site: value})
-        logits = forward(config, params, tokens, hooks)[0]
+        # 0 is added at the other site in the layers: the same programs for both
+        inside = ("resid_mid", "q") if site != "final_resid" else ()
+        others = dict.fromkeys(inside, np.zeros_like(value))
+        hooks = Hooks(additions={**others, site: value})
+        logits = np.asarray(forward(config, params, tokens, hooks)[0])
         found = forward(config, params, tokens, hooks, at)[0]
-        np.testing.assert_allclose(found, logits[jnp.arange(3), at], atol=2e-5)
+        np.testing.assert_allclose(found, logits[np.arange(3), at], atol=2e-5)
     assert np.abs(logits - forward(config, params, tokens)[0]).max() > 1e-2
 
 

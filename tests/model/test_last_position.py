@@ -8,21 +8,23 @@ import numpy as np
 import pytest
 
 from sparse_jax.model import sites
-from sparse_jax.model.forward import forward, initialize
+from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks, Patch
+from tests import compiled
+from tests.model.conftest import scaled_params
 
-AT = jnp.array([0, 9, 4])
+AT = np.array([0, 9, 4])
 
 
 def gates_and_ablated(config, tokens):
     """Half of the gates closed; some ablated are one for all tokens, some are of each token."""
-    shapes, keys = sites.node_shapes(config), jax.random.split(jax.random.key(3), 32)
-    gates = {s: (jax.random.uniform(k, n) > 0.4) * 1.0 for k, (s, n) in zip(keys, shapes.items())}
+    shapes, rng = sites.node_shapes(config), np.random.default_rng(3)
+    gates = {site: (rng.random(shape) > 0.4).astype(np.float32) for site, shape in shapes.items()}
     ablated = {}
-    for key, (site, shape) in zip(keys[10:], shapes.items()):
+    for site, shape in shapes.items():
         if site in ("q", "v", "mlp_neuron", "final_resid"):
             shape = (*shape[:-1], *tokens.shape, shape[-1])
-        ablated[site] = jax.random.normal(key, shape)
+        ablated[site] = rng.normal(size=shape).astype(np.float32)
     return gates, ablated
 
 
@@ -42,17 +44,16 @@ def gates_and_ablated(config, tokens):
 def test_logits_and_gradients_are_those_of_the_full_computation(tiny, changes):
     config, _, tokens = tiny
     config = dataclasses.replace(config, **changes)
-    params = initialize(config, jax.random.key(2))
-    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, params)
+    params = scaled_params(config, 2)
     gates, ablated = gates_and_ablated(config, tokens)
 
-    weights = jax.random.normal(jax.random.key(4), (3, config.vocab_size))
+    weights = np.random.default_rng(4).normal(size=(3, config.vocab_size)).astype(np.float32)
 
     def asked(gates, params):
         return forward(config, params, tokens, Hooks(gates, ablated), at_B=AT)[0]
 
     def whole(gates, params):
-        return forward(config, params, tokens, Hooks(gates, ablated))[0][jnp.arange(3), AT]
+        return forward(config, params, tokens, Hooks(gates, ablated))[0][np.arange(3), AT]
 
     def logits_and_gradients(run):
         def weighed(gates, params):
@@ -77,8 +78,9 @@ def test_the_last_layer_is_computed_at_the_asked_positions_only(tiny):
     config, params, tokens = tiny
 
     def flops(hooks, at):
-        run = jax.jit(lambda: forward(dataclasses.replace(config, unroll=True), params, tokens, hooks, at)[0])
-        return run.lower().compile().cost_analysis()["flops"]
+        unrolled = dataclasses.replace(config, unroll=True)
+        run = compiled.forward.lower(unrolled, params, tokens, hooks, at)
+        return run.compile().cost_analysis()["flops"]
 
     every = flops(Hooks(), None)
     assert flops(Hooks(), AT) < 0.7 * every
@@ -90,8 +92,8 @@ def test_the_last_layer_is_computed_at_the_asked_positions_only(tiny):
 def test_captures_hold_all_positions(tiny):
     config, params, tokens = tiny
     names = (*sites.NODE_SITES, "resid_out", "pattern")
-    captured = forward(config, params, tokens, Hooks(capture=names), at_B=AT)[1]
-    whole = forward(config, params, tokens, Hooks(capture=names))[1]
+    captured = compiled.forward(config, params, tokens, Hooks(capture=names), at_B=AT)[1]
+    whole = jax.device_get(compiled.forward(config, params, tokens, Hooks(capture=names))[1])
     for site, x in captured.items():
-        expected = whole[site][jnp.arange(3), AT] if site == "final_resid" else whole[site]
+        expected = whole[site][np.arange(3), AT] if site == "final_resid" else whole[site]
         np.testing.assert_allclose(x, expected, atol=1e-4, err_msg=site)

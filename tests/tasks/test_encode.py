@@ -36,8 +36,8 @@ def refusal(pairs, tokenizer, context=32) -> str:
 def drawn(name):
     """Pairs of a task, the same for every tokenizer."""
     task = TASKS[name]
-    shifted = [pair for split in ("shifted", *task.shifts) for pair in task.pairs(split, 30, seed=0)]
-    return [*task.pairs("train", 100, seed=0), *shifted]
+    shifted = [pair for split in ("shifted", *task.shifts) for pair in task.pairs(split, 15, seed=0)]
+    return [*task.pairs("train", 60, seed=0), *shifted]
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)

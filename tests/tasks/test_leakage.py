@@ -61,7 +61,7 @@ def test_no_test_prompt_stands_in_the_generated_programs():
     text = "\n".join(texts)
     for task in TASKS.values():
         for seed in (0, 1):
-            for pair in task.pairs("test", 500, seed):
+            for pair in task.pairs("test", 250, seed):
                 for prompt in (pair.prompt, pair.counterfactual):
                     assert held_out(prompt.partition("\n")[0])
                     if prompt.partition("\n")[0] in endings:
