@@ -62,7 +62,7 @@ def test_a_stricter_targets_circuit_comes_with_its_own_sizes_before_elimination(
         return Eliminated(start if start is fewer else least, 0.1, 0.0)
 
     monkeypatch.setattr(reduce, "eliminate", eliminated)
-    strict, loose = reduce_nodes(noisy(), [lane(0)], (0.2, 0.3), PruneConfig())
+    strict, loose = reduce_nodes(noisy(), [lane(0)], (0.2, 0.3), PruneConfig(swaps=False))
     assert count_nodes(strict.gates) == count_nodes(loose.gates) == 0
     assert strict.discretized == loose.discretized == {"nodes": count_nodes(gates), "edges": 70}
 
@@ -170,7 +170,7 @@ def curves(monkeypatch):
     return made
 
 
-def test_what_suits_the_pairs_that_chose_it_alone_is_found_again(curves):
+def test_what_suits_the_pairs_that_chose_it_alone_is_found_again(one_width, curves):
     judge, fresh = answered_by_model(1), answered_by_model(0)
     lanes, prune, target = [lane(0)], PruneConfig(swaps=False), 1.0
     (hasty,) = reduce_nodes(judge, lanes, (target,), prune)
