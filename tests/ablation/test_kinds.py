@@ -176,10 +176,8 @@ def test_gates_of_a_share_let_that_much_of_the_own_value_through(model):
 def test_groups_of_pairs_have_together_what_each_has_alone(model, kinds):
     _, pairs, means = model
     rows = np.array_split(np.arange(PAIRS), len(kinds))
-    groups, parts = (
-        [chosen(pairs, some) for some in rows],
-        [drawn(model, k, rows=some)[1] for k, some in zip(kinds, rows)],
-    )
+    groups = [chosen(pairs, some) for some in rows]
+    parts = [of_members(drawn(model, kind)[1], some) for kind, some in zip(kinds, rows)]
     if not set(kinds) & {"zero", "resample", "resample_position", "resample_text"}:
         parts = [part._replace(values=means) for part in parts]  # one object, as in one program
     together = joined(parts, groups)
@@ -199,6 +197,12 @@ def test_groups_of_pairs_have_together_what_each_has_alone(model, kinds):
                 found_share = together.share[site][..., members, :, :]
                 share = alone.share[site] if alone.share else 0.0
                 np.testing.assert_array_equal(found_share, np.broadcast_to(share, found_share.shape))
+
+
+def of_members(ablated, rows):
+    """What the members of these pairs, which follow each other, have of what all pairs have."""
+    members = slice(2 * rows[0], 2 * rows[-1] + 2) if len(rows) else slice(0)
+    return jax.tree.map(lambda x: x[..., members, :, :] if x.ndim > 2 else x, ablated)
 
 
 def _by_sequence(value):

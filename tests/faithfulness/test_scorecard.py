@@ -26,6 +26,8 @@ from sparse_jax.tasks.pair import Pair
 from tests.compiled import forward
 from tests.planted import CONFIG, Planted, planted_gates, planted_model
 
+# equally many in all tests, so that one program serves them; each has two prompts
+PAIRS, ENDS = 16, 32
 SHIFTED = (("full model", ""), ("circuit", "mean"))
 TASK = Planted("planted", "tests", "which digit is last")
 
@@ -62,32 +64,34 @@ def circuit(model, values, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def probe(model, circuit):
-    return Probe(model, circuit, TASK.encode("test", 6, 0, model.tokenizer, 8))
+    return Probe(model, circuit, TASK.encode("test", PAIRS, 0, model.tokenizer, 8))
 
 
 def test_losses_without_nodes_are_those_of_the_gates_written_out(model, values, probe):
     own = {site: np.stack([gate, 0 * gate]) for site, gate in probe.nodes.items()}
     found = losses_of(probe.margins_without(own))
-    tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.reshape(12)
+    tokens, last = probe.pairs.tokens.reshape(ENDS, -1), probe.pairs.last.reshape(ENDS)
     gates = {site: 1 - gate for site, gate in probe.nodes.items()}
     ablated = {site: values[site] for site in gates}
     for row, hooks in zip(found, (Hooks(gates, ablated), Hooks())):
-        logits = np.asarray(forward(CONFIG, model.params, tokens, hooks)[0])[np.arange(12), last]
-        right, wrong = logits[np.arange(12)[:, None], probe.pairs.candidates.reshape(12, 2)].T
-        np.testing.assert_allclose(row, np.log1p(np.exp(wrong - right)).reshape(6, 2).mean(axis=1), atol=1e-5)
+        logits = np.asarray(forward(CONFIG, model.params, tokens, hooks)[0])[np.arange(ENDS), last]
+        right, wrong = logits[np.arange(ENDS)[:, None], probe.pairs.candidates.reshape(ENDS, 2)].T
+        np.testing.assert_allclose(
+            row, np.log1p(np.exp(wrong - right)).reshape(PAIRS, 2).mean(axis=1), atol=1e-5
+        )
     assert found[0].mean() > 0.6 and found[1].mean() < 0.15
 
 
 def test_swapped_values_are_those_of_the_other_member(model, probe):
     """Members of equal length here, so that every position takes its own value of the other."""
-    tokens = probe.pairs.tokens.reshape(12, -1)
-    other = np.arange(12) ^ 1
+    tokens = probe.pairs.tokens.reshape(ENDS, -1)
+    other = np.arange(ENDS) ^ 1
     values = forward(CONFIG, model.params, tokens, Hooks(capture=("mlp_neuron",)))[1]["mlp_neuron"]
     mask = probe.nodes["mlp_neuron"][:, None, None] > 0
     patch = Patch(np.broadcast_to(mask, values.shape), values[:, other])
     logits = np.asarray(forward(CONFIG, model.params, tokens, Hooks(patches={"mlp_neuron": patch}))[0])
-    two = logits[np.arange(12), probe.pairs.last.ravel()][
-        np.arange(12)[:, None], probe.pairs.candidates.reshape(12, 2)
+    two = logits[np.arange(ENDS), probe.pairs.last.ravel()][
+        np.arange(ENDS)[:, None], probe.pairs.candidates.reshape(ENDS, 2)
     ]
     found = probe.swapped_margins(inner(probe.nodes))
     np.testing.assert_allclose(found.ravel(), two[:, 0] - two[:, 1], atol=1e-5)
@@ -95,7 +99,7 @@ def test_swapped_values_are_those_of_the_other_member(model, probe):
 
 
 def test_before_the_shorter_member_begins_nothing_is_swapped(model, circuit):
-    pairs = TASK.encode("test", 2, 0, model.tokenizer, 8)
+    pairs = TASK.encode("test", PAIRS, 0, model.tokenizer, 8)
     # the second member begins one token later
     tokens = pairs.tokens.copy()
     tokens[:, 1, :2], tokens[:, 1, 2:] = pairs.tokens[:, 1, 1:3], 0
@@ -106,7 +110,7 @@ def test_before_the_shorter_member_begins_nothing_is_swapped(model, circuit):
 
 def test_each_run_takes_the_others_values_at_kept_nodes(model, values, probe):
     """By hand, with a patch a site; answers are told by the logits of the first member's two tokens."""
-    tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.ravel()
+    tokens, last = probe.pairs.tokens.reshape(ENDS, -1), probe.pairs.last.ravel()
     gates = {site: np.asarray(gate, np.float32) for site, gate in probe.nodes.items()}
     ablated = {site: values[site] for site in gates}
     first = np.repeat(probe.pairs.candidates[:, 0], 2, axis=0)
@@ -114,7 +118,7 @@ def test_each_run_takes_the_others_values_at_kept_nodes(model, values, probe):
     def run(hooks):
         hooks = dataclasses.replace(hooks, capture=(*gates, sites.PATTERN))
         logits, captured = jax.device_get(forward(CONFIG, model.params, tokens, hooks))
-        right, wrong = logits[np.arange(12), last][np.arange(12)[:, None], first].T
+        right, wrong = logits[np.arange(ENDS), last][np.arange(ENDS)[:, None], first].T
         return right - wrong, captured
 
     def taking(captured):
@@ -135,10 +139,12 @@ def test_each_run_takes_the_others_values_at_kept_nodes(model, values, probe):
     for name, captured in (("full", of_full), ("pruned", of_pruned)):
         for site in gates:
             np.testing.assert_allclose(
-                found.values[name][site], captured[site][:, np.arange(12), last], atol=1e-5
+                found.values[name][site], captured[site][:, np.arange(ENDS), last], atol=1e-5
             )
         np.testing.assert_allclose(
-            found.patterns[name], captured[sites.PATTERN][:, np.arange(12), :, last].swapaxes(0, 1), atol=1e-5
+            found.patterns[name],
+            captured[sites.PATTERN][:, np.arange(ENDS), :, last].swapaxes(0, 1),
+            atol=1e-5,
         )
 
 
@@ -147,7 +153,7 @@ def test_losses_of_margins_and_many_sets(probe):
     rng = np.random.default_rng(0)
     many = {site: (rng.random((70, *gate.shape)) < 0.5) * 1.0 for site, gate in probe.nodes.items()}
     margins = probe.margins(many)
-    assert margins.shape == (70, 6, 2)
+    assert margins.shape == (70, PAIRS, 2)
     for row in (0, 31, 32, 69):
         alone = probe.margins({site: gate[row : row + 1] for site, gate in many.items()})
         np.testing.assert_allclose(margins[row], alone[0], atol=1e-5)
@@ -164,7 +170,7 @@ def test_random_sets_have_as_many_nodes_of_every_site_and_none_of_the_circuit(pr
 
 
 def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit, tmp_path):
-    card = measure_circuit(model, circuit, TASK, 16)
+    card = measure_circuit(model, circuit, TASK, PAIRS)
     assert card.value("loss of the circuit", "mean") == pytest.approx(
         sj.score(model, TASK, circuit=circuit, pairs=16).loss, abs=1e-6
     )
@@ -191,7 +197,7 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
     assert card.verdict[-1].startswith("Ablation from training text was not measured (vocab_size: 8")
     for figure in card.figures:
         assert figure.interval.low <= figure.interval.value <= figure.interval.high
-    assert measure_circuit(model, circuit, TASK, 16) == card
+    assert measure_circuit(model, circuit, TASK, PAIRS) == card
     card.save(tmp_path / "card.json")
     written = json.loads((tmp_path / "card.json").read_text(), parse_constant=pytest.fail)
     assert written["verdict"] == list(card.verdict) and len(written["figures"]) == len(card.figures)
@@ -205,7 +211,7 @@ def held_in(card):
 
 def test_kinds_of_shift_that_the_circuit_was_trained_on_are_named(model, circuit):
     about = {**circuit.provenance, "pruning": {"shifts": ["other"]}}
-    card = measure_circuit(model, dataclasses.replace(circuit, provenance=about), TASK, 16)
+    card = measure_circuit(model, dataclasses.replace(circuit, provenance=about), TASK, PAIRS)
     names = [figure.name for figure in card.figures if figure.name.startswith("accuracy")]
     assert names == [
         "accuracy of the full model, shifted split",
@@ -227,7 +233,7 @@ def test_a_task_without_shifted_splits_has_no_figure_of_them(model, circuit):
 def test_another_circuit_is_none_of_that(model, values, tmp_path):
     gates = {site: np.zeros(gate.shape) for site, gate in planted_gates().items()}
     gates["mlp_neuron"][0, 5] = 1
-    card = measure_circuit(model, circuit_of(model, values, gates, tmp_path), TASK, 16)
+    card = measure_circuit(model, circuit_of(model, values, gates, tmp_path), TASK, PAIRS)
     assert card.verdict[0] == "Not sufficient under any ablation."
     assert any(said.startswith("Not shown to be necessary") for said in card.verdict)
     assert any(said.startswith("Answers follow its values in 0%") for said in card.verdict)
@@ -256,7 +262,7 @@ def test_wrong_input_is_named(model, circuit, values, tmp_path):
 
 
 def test_faithfulness_is_integrated_over_the_share_of_nodes_the_circuits_first(model, circuit):
-    probe = Probe(model, circuit, TASK.encode("test", 16, 0, model.tokenizer, 8))
+    probe = Probe(model, circuit, TASK.encode("test", PAIRS, 0, model.tokenizer, 8))
     gates = _by_share(probe)
     total = sum(gate[0].size for gate in gates.values())
     opened = np.array([sum(gate[row].sum() for gate in gates.values()) for row in range(len(SHARES))])
@@ -270,7 +276,7 @@ def test_faithfulness_is_integrated_over_the_share_of_nodes_the_circuits_first(m
     for x in (SHARES, np.log(SHARES)):
         assert _mean_over(x, np.asarray, np.ones(len(x))) == pytest.approx(1)
         assert _mean_over(x, np.asarray, x) == pytest.approx((x[0] + x[-1]) / 2)
-    card = measure_circuit(model, circuit, TASK, 16)
+    card = measure_circuit(model, circuit, TASK, PAIRS)
     margins = probe.margins(gates).mean(axis=(1, 2))
     empty, full = (mean_margin(probe, kept) for kept in (0.0, 1.0))
     faithful = (margins - empty) / (full - empty)
@@ -300,22 +306,22 @@ def test_a_part_of_the_only_path_breaks_both_and_a_part_of_nothing_only_the_mode
 
 def test_constants_are_means_over_the_prompts_of_the_circuits_own_values(model, values, probe):
     """By hand: the mean over tokens up to each prompt's end, or at the ends, patched in."""
-    tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.ravel()
+    tokens, last = probe.pairs.tokens.reshape(ENDS, -1), probe.pairs.last.ravel()
     gates = {site: np.asarray(gate, np.float32) for site, gate in probe.nodes.items()}
     hooks = Hooks(gates, {site: values[site] for site in gates}, capture=("mlp_neuron",))
     own = np.asarray(forward(CONFIG, model.params, tokens, hooks)[1]["mlp_neuron"])[0]
     every, ends = (averages["mlp_neuron"][0] for averages in probe.own_averages)
-    held = np.mean([own[row, place] for row in range(12) for place in range(last[row] + 1)], axis=0)
+    held = np.mean([own[row, place] for row in range(ENDS) for place in range(last[row] + 1)], axis=0)
     np.testing.assert_allclose(every, held, atol=1e-5)
-    np.testing.assert_allclose(ends, own[np.arange(12), last].mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(ends, own[np.arange(ENDS), last].mean(axis=0), atol=1e-5)
     masks = {site: np.zeros((2, *gate.shape), bool) for site, gate in gates.items()}
     masks["mlp_neuron"][1, 0, 3] = True
     found = probe.constant_margins(masks, probe.own_averages[0])
     patch = {"mlp_neuron": Patch(masks["mlp_neuron"][1][:, None, None], held[None, None, None])}
     for row, patches in enumerate(({}, patch)):
         hooks = Hooks(gates, {site: values[site] for site in gates}, patches=patches)
-        logits = np.asarray(forward(CONFIG, model.params, tokens, hooks)[0])[np.arange(12), last]
-        right, wrong = logits[np.arange(12)[:, None], probe.pairs.candidates.reshape(12, 2)].T
+        logits = np.asarray(forward(CONFIG, model.params, tokens, hooks)[0])[np.arange(ENDS), last]
+        right, wrong = logits[np.arange(ENDS)[:, None], probe.pairs.candidates.reshape(ENDS, 2)].T
         np.testing.assert_allclose(found[row].ravel(), right - wrong, atol=1e-4)
     assert losses_of(found[0]).mean() < 0.15 and losses_of(found[1]).mean() > 0.6
 
@@ -326,15 +332,15 @@ def test_a_circuits_constants_are_kept_in_parts_of_it_and_not_in_other_sets(mode
     node = Node(0, "mlp_out", 1, mean=9.0)
     others = tuple(one for one in circuit.nodes if one.site != "mlp_out")
     held = dataclasses.replace(circuit, nodes=others, constants=(node,))
-    probe = Probe(model, held, TASK.encode("test", 6, 0, model.tokenizer, 8))
+    probe = Probe(model, held, TASK.encode("test", PAIRS, 0, model.tokenizer, 8))
     gates = {site: np.asarray(gate, np.float32)[None] for site, gate in probe.nodes.items()}
-    tokens, last = probe.pairs.tokens.reshape(12, -1), probe.pairs.last.ravel()
+    tokens, last = probe.pairs.tokens.reshape(ENDS, -1), probe.pairs.last.ravel()
     for keeps, value in ((True, 9.0), (False, values["mlp_out"][0, 1])):
         ablated = {site: np.array(values[site]) for site in gates}
         ablated["mlp_out"][0, 1] = value
         hooks = Hooks({site: gate[0] for site, gate in gates.items()}, ablated)
-        logits = np.asarray(forward(CONFIG, model.params, tokens, hooks)[0])[np.arange(12), last]
-        right, wrong = logits[np.arange(12)[:, None], probe.pairs.candidates.reshape(12, 2)].T
+        logits = np.asarray(forward(CONFIG, model.params, tokens, hooks)[0])[np.arange(ENDS), last]
+        right, wrong = logits[np.arange(ENDS)[:, None], probe.pairs.candidates.reshape(ENDS, 2)].T
         np.testing.assert_allclose(probe.margins(gates, held=keeps).ravel(), right - wrong, atol=1e-4)
     # under every kind of ablation the constant makes the answer 4; resampled, it is sometimes 5
     free = dataclasses.replace(probe, circuit=dataclasses.replace(held, constants=()))
@@ -342,12 +348,12 @@ def test_a_circuits_constants_are_kept_in_parts_of_it_and_not_in_other_sets(mode
         logits = probe.circuit_logits(kind)
         assert (logits[..., 4] > logits[..., 5]).all(), kind
     logits = free.circuit_logits("resample")
-    assert 0 < (logits[..., 4] > logits[..., 5]).sum() < 12
+    assert 0 < (logits[..., 4] > logits[..., 5]).sum() < ENDS
 
 
 @pytest.mark.parametrize("kind", ["resample", "stochastic", "adversarial_shared"])
 def test_a_circuit_of_edges_is_run_under_every_kind_of_ablation(model, circuit, kind):
-    pairs = TASK.encode("test", 6, 0, model.tokenizer, 8)
+    pairs = TASK.encode("test", PAIRS, 0, model.tokenizer, 8)
     whole = dataclasses.replace(circuit, edge_gated=True)
     broken = dataclasses.replace(whole, edges=whole.edges[:1])
     nodes, edges, without = (
@@ -372,8 +378,8 @@ PRUNING = {
     "steps": 100,
     "pairs_per_step": 4,
     "train_pairs": 8,
-    "validation_pairs": 4,
-    "test_pairs": 4,
+    "validation_pairs": 8,
+    "test_pairs": 8,
     "learning_rate": 0.008,
     "k_coef": 0.01,
 }
@@ -385,7 +391,7 @@ def with_settings(circuit):
 
 def test_pruning_again_finds_the_only_path_from_every_seed_and_no_backup(model, circuit, monkeypatch):
     monkeypatch.setattr(again, "SEEDS", 2)
-    card = measure_circuit(model, with_settings(circuit), TASK, 16, again=True)
+    card = measure_circuit(model, with_settings(circuit), TASK, PAIRS, again=True)
     assert card.value("prunings from other seeds within the target on the test split", "mean") == 1
     assert card.value("nodes in common with them", "mean") == 1
     assert card.value("edges of these, geometric mean", "mean") == pytest.approx(2)
@@ -417,7 +423,7 @@ def test_a_second_neuron_that_does_the_same_is_found_as_a_backup(
     probe = Probe(
         twice,
         with_settings(circuit_of(twice, values, planted_gates(), tmp_path)),
-        TASK.encode("test", 8, 0, model.tokenizer, 8),
+        TASK.encode("test", PAIRS, 0, model.tokenizer, 8),
     )
     figures = {figure.name: figure.interval.value for figure in again.pruned_again(probe, TASK)}
     assert figures["backup 1, loss"] <= 0.15 and figures["backup 1, edges"] == 2

@@ -1,5 +1,6 @@
 """A random model of two layers with AbsTopK: nothing in it is known, and everything matters a little."""
 
+import dataclasses
 import functools
 
 import jax
@@ -37,6 +38,14 @@ def noisy():
     means[sites.EMBED_SITE] = np.float32(0.3 * rng.normal(size=CONFIG.d_model))
     candidates = np.tile(np.array([[4, 5], [5, 4]], np.int32), (PAIRS, 1, 1))
     return Judge(CONFIG, params, means, EncodedPairs(tokens, last, candidates))
+
+
+def one_layer(judge):
+    """The judge of a model of the first layer alone, for programs of half the size."""
+    params = {**judge.params, "layers": jax.tree.map(lambda x: x[:1], judge.params["layers"])}
+    ablated = {site: mean[:1] if mean.ndim > 1 else mean for site, mean in judge.ablated.items()}
+    config = dataclasses.replace(judge.config, n_layers=1)
+    return dataclasses.replace(judge, config=config, params=params, ablated=ablated)
 
 
 def random_gates(seed, share=0.7, edges=False):

@@ -1,17 +1,18 @@
 """Rankings against sums and finite differences written out."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import pytest
 
 from sparse_jax.model import sites
-from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.pruning.baselines import attribution, random_scores, weight_magnitudes
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.encode import EncodedPairs
+from tests.compiled import forward
 from tests.pruning.noisy import CONFIG, noisy
 
 TIED = PruneConfig(sites=sites.NODE_SITES)
@@ -27,22 +28,35 @@ def losses(tokens, patches):
     return -jax.nn.log_softmax(logits)[..., 0], -jax.nn.log_softmax(logits)[..., 1]
 
 
+def patch_of(values, row):
+    """Twelve copies of a prompt's values, of which none is patched in."""
+    copies = np.repeat(values[..., row : row + 1, :, :], 12, axis=-3)
+    return Patch(np.zeros(copies.shape, bool), copies)
+
+
+@functools.cache
+def values_of():
+    """Activations of all nodes of the 8 prompts."""
+    hooks = Hooks(capture=sites.NODE_SITES)
+    return jax.device_get(forward(CONFIG, noisy().params, PAIRS.tokens.reshape(8, -1), hooks)[1])
+
+
 def score_by_hand(site, place):
     """|gradient x (activation - mean)| of one node, summed over positions, mean over the 8 prompts."""
     tokens, last = PAIRS.tokens.reshape(8, -1), PAIRS.last.reshape(-1)
     right = PAIRS.candidates.reshape(8, 2)[:, 0] - 4
-    values = forward(CONFIG, noisy().params, tokens, Hooks(capture=(site,)))[1][site]
-    scores = []
+    values, scores = values_of()[site], []
     for row in range(8):
         # every position moved up and down, each in a copy of the prompt of its own
         copies = np.repeat(tokens[row : row + 1], 12, axis=0)
-        where = np.zeros((*np.shape(values)[:-3], 12, *np.shape(values)[-2:]), bool)
-        moved = np.repeat(np.asarray(values)[..., row : row + 1, :, :], 12, axis=-3)
+        # nothing is patched at the other sites: one program serves all of them
+        patches = {name: patch_of(x, row) for name, x in values_of().items()}
+        where, moved = patches[site].where, patches[site].value
         for copy in range(12):
             at = (*place[:-1], copy, copy // 2, place[-1])
             where[at] = True
             moved[at] += STEP if copy % 2 else -STEP
-        found = losses(copies, {site: Patch(where, moved)})[right[row]][:, last[row]]
+        found = losses(copies, patches)[right[row]][:, last[row]]
         gradients = (
             np.diff(np.float64(found).reshape(6, 2))[:, 0] / (2 * STEP) / 2
         )  # a half of its pair's loss

@@ -1,6 +1,7 @@
 """The smallest passing k against every k evaluated by hand, where the loss is not monotone."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -38,10 +39,17 @@ def curve(scores, ks, **options):
     return np.array([losses_of(prefix(scores, k, **options)).mean() for k in ks])
 
 
+@functools.cache
+def whole_curve(seed, tied=False):
+    """The loss of every size, from no node to all, by `scores_of` the same."""
+    scores = scores_of(seed, tied)
+    return curve(scores, range(sum(score.size for score in scores.values()) + 1))
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_smallest_passing_k_for_each_target_from_one_curve(tied):
     scores = scores_of(2, tied)
-    losses = curve(scores, range(sum(score.size for score in scores.values()) + 1))
+    losses = whole_curve(2, tied)
     falls, rises = np.diff(losses) < -1e-3, np.diff(losses) > 1e-3
     assert falls.any() and rises.any()
     records = np.flatnonzero(losses < np.minimum.accumulate(np.append(np.inf, losses))[:-1])
@@ -61,7 +69,7 @@ def test_the_smallest_passing_k_for_each_target_from_one_curve(tied):
 
 def test_a_target_that_nothing_reaches_gets_the_lowest_loss():
     scores = scores_of(2)
-    losses = curve(scores, range(0, sum(score.size for score in scores.values()) + 1))
+    losses = whole_curve(2)
     for targets in ((0.01,), (0.01, float(np.median(losses)))):
         missed = discretize_many(noisy(), scores, targets)[0]
         assert not missed.reached and missed.k == np.argmin(losses)
@@ -149,10 +157,10 @@ def work_of(function, scores, targets):
     return function(judge, scores, targets), run
 
 
-def test_what_misses_a_target_is_run_on_no_more_pairs_than_show_it(monkeypatch):
+def test_what_misses_a_target_is_run_on_no_more_pairs_than_show_it(one_width, monkeypatch):
     monkeypatch.setattr(discretize_module, "VARIANTS", 2)
     scores = scores_of(2)
-    losses = curve(scores, range(sum(score.size for score in scores.values()) + 1))
+    losses = whole_curve(2)
     strict, loose = float(np.sort(losses)[:2].mean()), float(losses.max() + 1)
     both, work = work_of(discretize_many, scores, (loose, strict))
     alone, least = work_of(discretize_many, scores, (strict,))
@@ -171,9 +179,9 @@ def one_after_another(judge, scores, targets):
     return [curves.best((target,))[0].found for target in targets]
 
 
-def test_a_stricter_target_goes_on_where_the_last_one_ended():
+def test_a_stricter_target_goes_on_where_the_last_one_ended(one_width):
     scores = scores_of(2)
-    losses = curve(scores, range(sum(score.size for score in scores.values()) + 1))
+    losses = whole_curve(2)
     records = np.flatnonzero(losses < np.minimum.accumulate(np.append(np.inf, losses))[:-1])
     falling = [float(losses[records[i - 1 : i + 1]].mean()) for i in range(1, len(records))]
     found, work = work_of(one_after_another, scores, falling)
@@ -189,7 +197,7 @@ def test_the_best_lane_has_the_fewest_edges_and_the_others_are_not_followed_much
     monkeypatch.setattr(discretize_module, "VARIANTS", 2)
     lanes = [scores_of(seed, tied=True) for seed in range(4)]
     total = number_units({key: np.ones(np.shape(score)) for key, score in lanes[0].items()}, True).count
-    losses = [curve(scores, range(total + 1)) for scores in lanes]
+    losses = [whole_curve(seed, tied=True) for seed in range(4)]
     ordered = np.sort(np.concatenate(losses))
     targets = [float(ordered[i : i + 2].mean()) for i in (60, 12, 4)]
     # the lane that needs most comes first by its own gates, none of which is open

@@ -57,12 +57,25 @@ def test_the_planted_circuit_is_found_by_smaller_and_smaller_programs(parts):
 SHORT = dataclasses.replace(PRUNE, steps=12, init_scale=0.1, frozen_norms=True)
 
 
+@pytest.fixture
+def two_parts(monkeypatch):
+    """One program less: of the whole width, or of an eighth."""
+    monkeypatch.setattr(rules, "PARTS", (8, 1))
+
+
 @pytest.fixture(scope="module")
-def three():
+def all_three():
     """Three lanes that drop a half, most and nearly all of their gates."""
     lanes = make_lanes(SHORT, 3)
     hyper = dataclasses.replace(lanes.hyper, init_mean=np.float32([0.0, -0.1, -0.25]))
-    return lanes.replace(hyper=hyper), run(SHORT, lanes.replace(hyper=hyper))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "PARTS", (8, 1))
+        return lanes.replace(hyper=hyper), run(SHORT, lanes.replace(hyper=hyper))
+
+
+@pytest.fixture
+def three(all_three, two_parts):
+    return all_three
 
 
 def assert_same(found, expected, chosen, tolerance=0.0):

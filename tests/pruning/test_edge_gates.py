@@ -1,6 +1,7 @@
 """Closed edges against a float64 reference, against closed nodes, and found by training."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,32 +14,35 @@ from sparse_jax.circuits.edge_gates import gate_edges
 from sparse_jax.circuits.edges import edges_between
 from sparse_jax.circuits.gates import partly_open
 from sparse_jax.inputs import InputError
+from sparse_jax.model import forward as model_of
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import forward, initialize
+from sparse_jax.model.forward import initialize, param_shapes
 from sparse_jax.model.hooks import Hooks, check_steady
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
+from tests.compiled import forward
 from tests.planted import CIRCUIT, planted_gates, planted_pairs, planted_params
 from tests.planted import CONFIG as PLANTED
 
 CONFIG = ModelConfig(
     vocab_size=12, context=8, n_layers=2, d_model=8, d_head=4, d_mlp=16, activation_fraction=None
 )
+SOURCES = ("attn_in", "v", "mlp_in", "mlp_neuron")
 
 
 @pytest.fixture(scope="module")
 def model():
-    params = initialize(CONFIG, jax.random.key(0))
-    params = jax.tree.map(lambda x: x * 15 if x.ndim > 2 else x, params)
+    params = jax.device_get(initialize(CONFIG, jax.random.key(0)))
+    params = jax.tree.map(lambda x: x * np.float32(15) if x.ndim > 2 else np.array(x), params)
     # a sink that takes much of every row, and biases that count
-    attn = {**params["layers"]["attn"], "sink": jnp.array([[1.0, -1.0], [2.0, 0.5]])}
-    params = {**params, "layers": {**params["layers"], "attn": attn}}
-    params["layers"]["mlp"]["up"]["bias"] += 0.3
+    params["layers"]["attn"]["sink"] = np.float32([[1.0, -1.0], [2.0, 0.5]])
+    params["layers"]["mlp"]["up"]["bias"] += np.float32(0.3)
+    rng = np.random.default_rng(7)
     means = {
-        site: jax.random.normal(jax.random.key(7), shape) for site, shape in sites.node_shapes(CONFIG).items()
+        site: rng.normal(size=shape).astype(np.float32) for site, shape in sites.node_shapes(CONFIG).items()
     }
-    return params, means, jax.random.randint(jax.random.key(1), (3, 7), 0, 12)
+    return jax.device_put((params, means, rng.integers(0, 12, (3, 7)).astype(np.int32)))
 
 
 def edge_gates(seed=0):
@@ -76,9 +80,16 @@ def ablated_as(kind, means, shape=(3, 7)):
     return values, share
 
 
+@functools.partial(jax.jit, static_argnames="capture")
 def gated(params, gates, values, share, tokens, at=None, capture=()):
     params, carried = gate_edges(CONFIG, params, gates, values, share)
-    return forward(CONFIG, params, tokens, Hooks(carried=carried, capture=capture), at_B=at)
+    return model_of.forward(CONFIG, params, tokens, Hooks(carried=carried, capture=capture), at_B=at)
+
+
+@jax.jit
+def with_nodes(params, gates, values, share, tokens, at):
+    hooks = Hooks(partly_open(gates, share), values)
+    return model_of.forward(CONFIG, params, tokens, hooks, at_B=at)[0]
 
 
 @pytest.mark.parametrize("kind", ["mean", "token", "share"])
@@ -101,20 +112,22 @@ def test_every_closed_edge_carries_its_source_s_ablation(model, kind):
 
 
 @pytest.mark.parametrize("kind", ["mean", "token", "share"])
-@pytest.mark.parametrize("source", ["attn_in", "v", "mlp_in", "mlp_neuron"])
+@pytest.mark.parametrize("source", SOURCES)
 def test_closing_all_edges_of_a_node_is_closing_the_node(model, source, kind):
     params, means, tokens = model
-    node = jnp.ones(sites.node_shapes(CONFIG)[source]).at[:, 2].set(0)
-    edges = {
-        key: jnp.ones(shape).at[:, 2].set(0)
-        for key, shape in sites.edge_shapes(CONFIG).items()
-        if key.startswith(f"{source}->")
-    }
-    at = jnp.array([6, 2, 4])
+    # open gates at the other sources: one program serves all of them
+    shapes = sites.node_shapes(CONFIG)
+    nodes = {site: np.ones(shapes[site], np.float32) for site in SOURCES}
+    edges = {key: np.ones(shape, np.float32) for key, shape in sites.edge_shapes(CONFIG).items()}
+    nodes[source][:, 2] = 0
+    for key, gate in edges.items():
+        if key.startswith(f"{source}->"):
+            gate[:, 2] = 0
+    at = np.array([6, 2, 4])
     values, share = ablated_as(kind, means)
-    hooks = Hooks(partly_open({source: node}, share), {source: values[source]})
     whole = forward(CONFIG, params, tokens, at_B=at)[0]
-    by_node = forward(CONFIG, params, tokens, hooks, at_B=at)[0]
+    node_values, node_share = ({site: x[site] for site in SOURCES if site in x} for x in (values, share))
+    by_node = with_nodes(params, nodes, node_values, node_share, tokens, at)
     by_edge = gated(params, edges, values, share, tokens, at)[0]
     np.testing.assert_allclose(by_edge, by_node, atol=1e-4)
     assert np.abs(by_node - whole).max() > 1e-2
@@ -131,7 +144,7 @@ def test_what_closed_edges_carry_token_by_token_cannot_be_sampled(model):
 
 def test_open_edges_change_nothing(model):
     params, means, tokens = model
-    gates = {key: jnp.ones(shape) for key, shape in sites.edge_shapes(CONFIG).items()}
+    gates = {key: np.ones(shape, np.float32) for key, shape in sites.edge_shapes(CONFIG).items()}
     same = gated(params, gates, means, {}, tokens)[0]
     np.testing.assert_allclose(same, forward(CONFIG, params, tokens)[0], atol=1e-5)
 
@@ -151,7 +164,7 @@ def test_eligible_are_the_nonzero_weights_between_open_nodes():
 )
 def test_training_keeps_the_edges_that_the_task_needs(ablation):
     params, pairs = planted_params(), planted_pairs(8)
-    means = {site: jnp.zeros(shape) for site, shape in sites.node_shapes(PLANTED).items()}
+    means = {site: np.zeros(shape, np.float32) for site, shape in sites.node_shapes(PLANTED).items()}
     # the circuit and other nodes beside it, among which there are edges without use
     nodes = {site: np.array(gate) for site, gate in planted_gates().items()}
     for site in nodes:
@@ -175,8 +188,8 @@ def test_training_keeps_the_edges_that_the_task_needs(ablation):
         }
         assert kept == {("mlp_in->mlp_neuron", 0, 0, 3), ("mlp_neuron->mlp_out", 0, 3, 1)}
         assert found.history["open"][lane, -1] == 2 == len(CIRCUIT) - 1
-    gates = {**nodes, **{key: jnp.asarray(tau[0] >= 0, jnp.float32) for key, tau in found.logits.items()}}
-    logits = last_logits(PLANTED, params, gates, means, pairs)
+    gates = {**nodes, **{key: np.float32(tau[0] >= 0) for key, tau in found.logits.items()}}
+    logits = jax.jit(functools.partial(last_logits, PLANTED))(params, gates, means, pairs)
     assert (logits[:, 0, 4] > logits[:, 0, 5]).all() and (logits[:, 1, 5] > logits[:, 1, 4]).all()
 
 
@@ -196,4 +209,4 @@ def test_gates_that_are_no_edges_of_the_model_are_refused(model, gates, said):
 def test_a_model_without_biases_has_no_place_for_means(model):
     config = dataclasses.replace(CONFIG, bias=False)
     with pytest.raises(InputError, match="model.bias: False"):
-        gate_edges(config, initialize(config, jax.random.key(0)), edge_gates(), model[1])
+        gate_edges(config, param_shapes(config), edge_gates(), model[1])

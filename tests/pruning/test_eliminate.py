@@ -15,7 +15,7 @@ from sparse_jax.pruning.discretize import discretize
 from sparse_jax.pruning.eliminate import eliminate
 from tests.planted import CONFIG as PLANTED
 from tests.planted import planted_gates, planted_pairs, planted_params
-from tests.pruning.noisy import losses_of, noisy, random_gates
+from tests.pruning.noisy import PAIRS, losses_of, noisy, random_gates
 
 
 def loss_without(gates, key, place):
@@ -41,8 +41,10 @@ def check_local_minimum(found, start, target):
 
 
 @pytest.mark.parametrize("many", [128, 4])
-def test_no_single_node_more_can_go(many, monkeypatch):
+def test_no_single_node_more_can_go(many, monkeypatch, request):
     monkeypatch.setattr(module, "MANY", many)
+    if many == 4:
+        request.getfixturevalue("one_width")
     start = random_gates(6)
     target = float(losses_of(start).mean()) + 0.3
     found = eliminate(noisy(), start, start, target)
@@ -50,7 +52,7 @@ def test_no_single_node_more_can_go(many, monkeypatch):
     np.testing.assert_array_equal(found.gates["q"], found.gates["k"])
     tried = check_local_minimum(found, start, target)
     assert tried == count_nodes(found.gates) > 0
-    assert found.standard_error == pytest.approx(losses_of(found.gates).std(ddof=1) / 20**0.5, abs=1e-5)
+    assert found.standard_error == pytest.approx(losses_of(found.gates).std(ddof=1) / PAIRS**0.5, abs=1e-5)
 
 
 def test_nodes_and_edges_can_go_together():
@@ -133,7 +135,7 @@ def test_what_saves_more_edges_goes_first(monkeypatch):
     )
 
 
-def test_long_elimination_and_discretization_show_how_far_they_are(monkeypatch, capsys):
+def test_long_elimination_and_discretization_show_how_far_they_are(one_width, monkeypatch, capsys):
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     judge = dataclasses.replace(noisy(), label="sparse quotes")
     start = random_gates(3)

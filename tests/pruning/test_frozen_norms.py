@@ -15,7 +15,7 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.lanes import make_lanes, optimize_gates
 from sparse_jax.tasks.packing import PackedPairs, pack_pairs
 from tests.compiled import forward
-from tests.pruning.noisy import CONFIG, noisy, random_gates
+from tests.pruning.noisy import CONFIG, noisy, one_layer, random_gates
 
 PRUNE = PruneConfig(
     steps=6, learning_rate=0.1, k_coef=0.1, pairs_per_step=4, train_pairs=20, frozen_norms=True
@@ -54,9 +54,9 @@ def test_what_is_read_is_divided_by_what_the_whole_model_divides_by():
 
 
 def test_pairs_in_any_form_give_the_same_logits_and_open_gates_the_whole_models():
-    judge, gates = noisy(), random_gates(4, 0.6)
+    judge, gates = one_layer(noisy()), {site: gate[:1] for site, gate in random_gates(4, 0.6).items()}
     run = jax.jit(lambda gates, pairs, frozen: last_logits(
-        CONFIG, judge.params, gates, judge.ablated, pairs, frozen
+        judge.config, judge.params, gates, judge.ablated, pairs, frozen
     ), static_argnums=2)  # fmt: skip
     packed = pack_pairs(judge.pairs)
     assert isinstance(packed, PackedPairs)

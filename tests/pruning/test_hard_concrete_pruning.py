@@ -24,9 +24,17 @@ def gates_trained(program, prune, path=None):
     return optimize_gates(model.config, prune, model.params, program.values, train, lanes, "noisy", path)
 
 
-def test_they_find_the_circuit_of_a_program():
-    program = make_program("lookup")
-    found = gates_trained(program, NOISY)
+@pytest.fixture(scope="module")
+def program():
+    return make_program("lookup")
+
+
+@pytest.fixture(scope="module")
+def found(program):
+    return gates_trained(program, NOISY)
+
+
+def test_they_find_the_circuit_of_a_program(program, found):
     (logits,) = working_lanes(found)
     assert ranking_auroc(program, tie(logits)) > 0.95
     assert found.history["open"][0, 0] != found.history["open"][0, -1]
@@ -38,12 +46,11 @@ def test_they_find_the_circuit_of_a_program():
     assert reduced.reached and nodes.f1 == 1
 
 
-def test_noise_follows_from_the_seed(tmp_path):
-    program, short = make_program("copy"), dataclasses.replace(NOISY, steps=5)
-    first, again = (gates_trained(program, short).history["loss"] for _ in range(2))
+def test_noise_follows_from_the_seed(program, found):
+    first, again = found.history["loss"], gates_trained(program, NOISY).history["loss"]
     np.testing.assert_array_equal(first, again)
-    other = gates_trained(program, dataclasses.replace(short, seed=1)).history["loss"]
-    assert np.abs(first - other).max() > 1e-4
+    other = gates_trained(program, dataclasses.replace(NOISY, seed=1)).history["loss"]
+    assert np.abs(first - other)[:, :5].max() > 1e-4
 
 
 def test_wrong_gates_are_refused():

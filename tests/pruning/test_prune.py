@@ -1,6 +1,7 @@
 """From a trained model and tasks to circuits on disk."""
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -19,7 +20,6 @@ from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models import means as text_means
 from sparse_jax.models.means import (
@@ -40,9 +40,13 @@ from sparse_jax.tasks.metrics import binary_loss
 from sparse_jax.tasks.task_data import TaskData, task_data
 from sparse_jax.trees import fingerprint
 from tests import planted
+from tests.compiled import forward
 from tests.planted import CIRCUIT, CONFIG, Planted, planted_model
 
-PRUNE = dataclasses.replace(planted.PRUNE, steps=200, learning_rate=0.004, mean_windows=8)
+# equally many pairs in every split, so that one program serves all of them
+PRUNE = dataclasses.replace(
+    planted.PRUNE, steps=200, learning_rate=0.004, mean_windows=8, validation_pairs=8, test_pairs=8
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +61,17 @@ def corpus(model):
     return Corpus(model.tokenizer, sources, {"a": 0.75, "b": 0.25}, "", {})
 
 
+@pytest.fixture(scope="module")
+def data(model):
+    return task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+
+
 def loss_of(model, pairs, gates, values):
     """The mean loss in nats of these gates on the pairs."""
     return Subject(model, values, Store(None)).loss(pairs, PRUNE, gates)
 
 
-def test_pairs_in_tokens_that_the_model_has_not_are_refused_before_any_work(model, corpus, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+def test_pairs_in_tokens_that_the_model_has_not_are_refused_before_any_work(model, corpus, data, tmp_path):
     other = data._replace(train=data.train._replace(tokens=data.train.tokens + 1))
     with pytest.raises(InputError, match="pairs: 'ids 1 to 8' is not valid; valid: token ids 0 to 7"):
         prune_tasks(model, corpus, [data, other], Recipe(PRUNE), tmp_path / "out")
@@ -76,8 +84,7 @@ def test_windows_come_from_the_sources_by_weight(corpus):
     assert sorted(bool(row.any()) for row in windows) == [False] * 2 + [True] * 6
 
 
-def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path, capsys):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, data, tmp_path, capsys):
     found = prune_tasks(model, corpus, [data], Recipe(PRUNE), tmp_path)[0]
     assert [(node.site, node.index) for node in found.nodes] == list(CIRCUIT)
     assert found.counts["edges"] == 2 and found.provenance["reached"] and found.provenance["kind"] == "sparse"
@@ -112,7 +119,7 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
     assert again.nodes == found.nodes and (tmp_path / "planted.json").stat().st_mtime_ns == stamp
 
     # another pruning, other weights and other pairs under the same name each have a file of their own
-    prune_tasks(model, corpus, [data], Recipe(dataclasses.replace(PRUNE, steps=7)), tmp_path)
+    prune_tasks(model, corpus, [data], Recipe(dataclasses.replace(PRUNE, learning_rate=0.005)), tmp_path)
     moved = dataclasses.replace(model, params=jax.tree.map(lambda x: x * 1.01, model.params))
     prune_tasks(moved, corpus, [data], Recipe(PRUNE), tmp_path)
     edited = data._replace(train=data.train._replace(tokens=data.train.tokens[:, :, ::-1].copy()))
@@ -127,10 +134,9 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, tmp_path
     assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
 
 
-def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(model, corpus, tmp_path):
+def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(model, corpus, data, tmp_path):
     """Only channel 0 carries which token ends the prompt; the others are ablated to their means."""
     prune = dataclasses.replace(PRUNE, sites=(*sites.LAYER_SITES, "embed"))
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, prune.counts)
     found = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)[0]
     assert [(node.site, node.index) for node in found.nodes] == [("embed", 0), *CIRCUIT]
     assert found.provenance["reached"] and found.sites == prune.sites
@@ -181,10 +187,9 @@ def test_published_means_serve_unless_the_embedding_is_gated_and_they_lack_it(
     assert set(ablation_values(model)) == set(old)
 
 
-def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, data, tmp_path):
     rng = np.random.default_rng(0)
-    shapes = sites.node_shapes(CONFIG)
+    shapes = sites.node_shapes(CONFIG, PRUNE.ablation_sites)
     means = {site: rng.normal(size=shape).astype(np.float32) for site, shape in shapes.items()}
     gates = {site: np.ones(shapes[site], np.float32) for site in PRUNE.sites}
     for key, shape in sites.edge_shapes(CONFIG).items():
@@ -199,31 +204,30 @@ def test_a_circuit_of_gated_edges_runs_from_its_file_as_it_was_measured(model, t
     judge = subject.judge(data.test, PRUNE)
     losses = judge.losses(found.gates(CONFIG))
     assert losses.mean() == pytest.approx(found.losses["circuit"], abs=1e-6)
-    assert losses.std(ddof=1) / 2 == pytest.approx(found.losses["circuit_error"], abs=1e-6)
+    assert losses.std(ddof=1) / 8**0.5 == pytest.approx(found.losses["circuit_error"], abs=1e-6)
     open_edges = judge.losses({site: gates[site] for site in PRUNE.sites})
     assert abs(open_edges.mean() - losses.mean()) > 1e-3
 
 
-def test_closed_nodes_are_ablated_to_zero_where_that_was_trained(model, corpus, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
-    prune = dataclasses.replace(PRUNE, ablation="zero", target_loss=0.6)
+def test_closed_nodes_are_ablated_to_zero_where_that_was_trained(model, corpus, data, tmp_path):
+    prune = dataclasses.replace(PRUNE, ablation="zero", target_loss=0.6, swaps=False)
     (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
     gates = circuit.gates(model.config)
     zeros = {site: np.zeros_like(gate) for site, gate in gates.items()}
-    by_hand = pair_losses(model.config, model.params, gates, zeros, data.test)
+    losses_of = jax.jit(functools.partial(pair_losses, model.config, model.params))
+    by_hand = losses_of(gates, zeros, data.test)
     assert circuit.losses["circuit"] == pytest.approx(float(by_hand.mean()), abs=1e-5)
     assert all(node.mean == 0 for node in circuit.nodes)
     # what the means would give is something else, and so is what the file keeps beside it
     means = load_means(tmp_path / "means.npz")
-    with_means = pair_losses(model.config, model.params, gates, means, data.test)
+    with_means = losses_of(gates, {site: means[site] for site in gates}, data.test)
     assert abs(float(with_means.mean()) - circuit.losses["circuit"]) > 1e-4
     again = circuit_logits(model, load_circuit(tmp_path / "planted.json"), data.test)
     np.testing.assert_allclose(binary_loss(again, data.test.candidates), by_hand, atol=1e-5)
 
 
-def test_a_strict_circuit_is_within_the_target_under_every_kind(model, corpus, tmp_path):
+def test_a_strict_circuit_is_within_the_target_under_every_kind(model, corpus, data, tmp_path):
     """Values of other prompts, of the training text too, and errors added: nothing of that is passed over."""
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     kinds = ("mean", "resample", "resample_text")
     prune = dataclasses.replace(PRUNE, ablation="+".join(kinds), draws=2, confidence=2.0, target_loss=0.6)
     (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
@@ -243,28 +247,24 @@ def test_a_strict_circuit_is_within_the_target_under_every_kind(model, corpus, t
     assert circuit.provenance["text"] == fingerprint(text)[:16]
 
 
-def test_a_node_that_holds_a_constant_is_replaced_by_it_and_what_led_to_it_goes(model, corpus, tmp_path):
+def test_a_node_that_holds_a_constant_is_replaced_by_it_and_what_led_to_it_goes(
+    model, corpus, data, tmp_path
+):
     """Neuron 5 reads channel 7, in which only the last tokens of prompts, 1 and 2, are large: at the end of
     a prompt it always adds the same, which its mean over other text is far from."""
-    embed = model.params["embed"]["kernel"].at[:, 7].set(0).at[1:3, 7].set(3.0)
-    mlp, attn = model.params["layers"]["mlp"], model.params["layers"]["attn"]
-    up = mlp["up"]["kernel"].at[:, :, 5].set(0).at[:, 7, 5].set(2.0)
-    up_bias = mlp["up"]["bias"].at[:, 5].set(0)
-    down = mlp["down"]["kernel"].at[:, 5].set(0).at[:, 5, 1].set(2.0)
+    params = jax.tree.map(np.array, model.params)
+    mlp, kernel = params["layers"]["mlp"], "kernel"
+    params["embed"][kernel][:, 7] = 0
+    params["embed"][kernel][1:3, 7] = 3
+    params["layers"]["attn"]["out"][kernel][..., 7] = 0
+    mlp["up"][kernel][:, :, 5] = mlp["up"]["bias"][:, 5] = mlp["down"][kernel][:, 5] = 0
+    mlp["up"][kernel][:, 7, 5] = mlp["down"][kernel][:, 5, 1] = 2
     # without what neuron 5 adds, the answer is 5 in both prompts
     tokens = np.array([[6, 7, 1], [6, 7, 2]])
-    layers = {
-        "attn": {**attn, "out": {**attn["out"], "kernel": attn["out"]["kernel"].at[..., 7].set(0)}},
-        "mlp": {**mlp, "up": {"kernel": up, "bias": up_bias}, "down": {**mlp["down"], "kernel": down}},
-    }
-    params = {**model.params, "embed": {"kernel": embed}, "layers": {**model.params["layers"], **layers}}
     added = forward(CONFIG, params, tokens, Hooks(capture=("mlp_neuron",)))[1]["mlp_neuron"][0, :, 2, 5]
     assert np.ptp(np.asarray(added)) < 0.05 * added.mean() and added.mean() > 0.5
-    bias = mlp["down"]["bias"].at[:, 1].add(-2 * added.mean())
-    layers["mlp"] |= {"down": {"kernel": down, "bias": bias}}
-    params = {**params, "layers": {**model.params["layers"], **layers}}
-    held = dataclasses.replace(model, params=params)
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+    mlp["down"]["bias"][:, 1] -= 2 * added.mean()
+    held = dataclasses.replace(model, params=jax.device_put(params))
     plain, with_constants = (
         prune_tasks(held, corpus, [data], Recipe(prune), tmp_path)[0]
         for prune in (PRUNE, dataclasses.replace(PRUNE, constants=True))
@@ -297,9 +297,8 @@ def test_a_node_that_holds_a_constant_is_replaced_by_it_and_what_led_to_it_goes(
 
 
 def test_forbidden_nodes_are_in_no_circuit_and_wrong_names_are_refused_before_any_work(
-    model, corpus, tmp_path
+    model, corpus, data, tmp_path
 ):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     for names in (("0.mlp_neuron.3",), ("0.q.1", "0.mlp_neuron.5")):
         prune = dataclasses.replace(PRUNE, forbidden=names)
         found = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)[0]
@@ -324,10 +323,9 @@ def test_forbidden_nodes_are_in_no_circuit_and_wrong_names_are_refused_before_an
         dataclasses.replace(PRUNE, pairs_per_step=1, ablation="mean+zero")
 
 
-def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path, capsys):
+def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, data, tmp_path, capsys):
     broken = jax.tree.map(lambda leaf: leaf * 0, model.params)
     weak = dataclasses.replace(model, params=broken)
-    data = task_data(Planted("planted", "tests", "which digit is last"), weak.tokenizer, 8, PRUNE.counts)
     with pytest.raises(TaskBeyondModelError, match="0.15 is below the loss 0.693 of the full model"):
         prune_tasks(weak, corpus, [data], Recipe(PRUNE), None, leave_out=False)
     assert prune_tasks(weak, corpus, [data], Recipe(PRUNE), tmp_path) == [None]
@@ -335,8 +333,7 @@ def test_a_task_beyond_the_model_is_said_so_and_left_out(model, corpus, tmp_path
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_a_control_is_pruned_although_the_model_misses_it(model, corpus, tmp_path, capsys):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+def test_a_control_is_pruned_although_the_model_misses_it(model, corpus, data, tmp_path, capsys):
     wrong = [pairs._replace(candidates=pairs.candidates[..., ::-1].copy()) for pairs in data.splits]
     control = TaskData("planted.control", *wrong, is_control=True)
     assert prune_tasks(model, corpus, [control._replace(is_control=False)], Recipe(PRUNE), tmp_path) == [None]
@@ -346,7 +343,7 @@ def test_a_control_is_pruned_although_the_model_misses_it(model, corpus, tmp_pat
 
 
 def test_a_single_test_pair_has_no_standard_error_and_its_file_is_json(model, corpus, tmp_path):
-    prune = dataclasses.replace(PRUNE, test_pairs=1, validation_pairs=1, steps=2)
+    prune = dataclasses.replace(PRUNE, test_pairs=1, validation_pairs=1, swaps=False)
     data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, prune.counts)
     (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
     assert circuit.losses["circuit_error"] is None and circuit.losses["validation_error"] is None
@@ -355,10 +352,10 @@ def test_a_single_test_pair_has_no_standard_error_and_its_file_is_json(model, co
     assert load_circuit(tmp_path / "planted.json").losses == circuit.losses
 
 
-def test_lanes_search_and_edges_are_one_road_and_go_on_where_they_were(model, corpus, tmp_path, monkeypatch):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
-    quick = dataclasses.replace(PRUNE, steps=60, learning_rate=0.02)
-    recipe = Recipe(quick, SearchConfig(lanes=2, rounds=2), edge_prune=quick, edge_lanes=2)
+def test_lanes_search_and_edges_are_one_road_and_go_on_where_they_were(
+    model, corpus, data, tmp_path, monkeypatch
+):
+    recipe = Recipe(PRUNE, SearchConfig(lanes=2, rounds=2), edge_prune=PRUNE, edge_lanes=2)
     optimize, calls = searching.optimize_gates, []
 
     def stopped(*arguments):
@@ -385,17 +382,14 @@ def test_lanes_search_and_edges_are_one_road_and_go_on_where_they_were(model, co
     assert alone == nodes and len(calls) == 5
 
 
-def test_a_foreign_file_of_the_tasks_name_stays_as_it_is(model, corpus, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+def test_a_foreign_file_of_the_tasks_name_stays_as_it_is(model, corpus, data, tmp_path):
     (tmp_path / "planted.json").write_text("{")
-    recipe = Recipe(dataclasses.replace(PRUNE, steps=2))
-    (circuit,) = prune_tasks(model, corpus, [data], recipe, tmp_path)
+    (circuit,) = prune_tasks(model, corpus, [data], Recipe(PRUNE), tmp_path)
     assert (tmp_path / "planted.json").read_text() == "{"
     assert load_circuit(tmp_path / f"planted-{circuit.provenance['identity']}.json").nodes == circuit.nodes
 
 
-def test_every_pruning_that_breaks_down_is_said(model, corpus, monkeypatch):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+def test_every_pruning_that_breaks_down_is_said(model, corpus, data, monkeypatch):
     optimize = searching.optimize_gates
 
     def broken(*arguments):
@@ -404,11 +398,10 @@ def test_every_pruning_that_breaks_down_is_said(model, corpus, monkeypatch):
 
     monkeypatch.setattr(searching, "optimize_gates", broken)
     with pytest.raises(InputError, match="all 1 lanes broke down"):
-        prune_tasks(model, corpus, [data], Recipe(dataclasses.replace(PRUNE, steps=2)), None)
+        prune_tasks(model, corpus, [data], Recipe(PRUNE), None)
 
 
-def test_a_task_is_the_same_alone_and_beside_a_longer_one(model, corpus, tmp_path):
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+def test_a_task_is_the_same_alone_and_beside_a_longer_one(model, corpus, data, tmp_path):
     longer = TaskData(
         "longer",
         *(
@@ -426,9 +419,8 @@ def test_a_task_is_the_same_alone_and_beside_a_longer_one(model, corpus, tmp_pat
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_means_that_are_not_finite_are_named_before_any_pruning(model, corpus, tmp_path, value):
+def test_means_that_are_not_finite_are_named_before_any_pruning(model, corpus, data, tmp_path, value):
     """By weights that are huge: the model is there and runs, its neurons overflow."""
-    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
     mlp = model.params["layers"]["mlp"]
     bad = {**mlp, "up": {**mlp["up"], "bias": mlp["up"]["bias"].at[0, 2].set(value)}}
     layers = {**model.params["layers"], "mlp": bad}

@@ -20,7 +20,7 @@ from sparse_jax.tasks.task_data import task_data
 from tests import planted
 from tests.planted import CONFIG, Planted, planted_model
 
-PRUNE = dataclasses.replace(planted.PRUNE, mean_windows=8)
+PRUNE = dataclasses.replace(planted.PRUNE, mean_windows=8, validation_pairs=8, test_pairs=8)
 
 
 @pytest.fixture(scope="module")
