@@ -1,5 +1,6 @@
 """Ablation values of a model: the means of its nodes over its training text."""
 
+import functools
 import io
 import os
 import sys
@@ -44,18 +45,18 @@ def node_means(
     """
     check_ids(config, windows_WxT, "windows")
     batch_size = min(batch_size, len(windows_WxT))
-    hooks = Hooks(capture=sites.NODE_SITES)
-
-    @jax.jit
-    def batch_means(tokens):
-        captured = forward(config, params, tokens, hooks)[1]
-        return {site: jnp.mean(x, axis=(-3, -2), dtype=jnp.float32) for site, x in captured.items()}
-
+    params = jax.device_put(params)  # once, not for every batch
     totals, batches = None, len(windows_WxT) // batch_size
     for i in range(batches):
-        means = batch_means(windows_WxT[i * batch_size : (i + 1) * batch_size])
+        means = _batch_means(config, params, windows_WxT[i * batch_size : (i + 1) * batch_size])
         totals = means if totals is None else jax.tree.map(jnp.add, totals, means)
     return jax.tree.map(lambda total: total / batches, totals)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _batch_means(config: ModelConfig, params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
+    captured = forward(config, params, tokens, Hooks(capture=sites.NODE_SITES))[1]
+    return {site: jnp.mean(x, axis=(-3, -2), dtype=jnp.float32) for site, x in captured.items()}
 
 
 def save_means(means: Arrays, path: str | os.PathLike, model: str) -> None:
