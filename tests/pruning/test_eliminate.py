@@ -55,6 +55,43 @@ def test_no_single_node_more_can_go(many, monkeypatch, request):
     assert found.standard_error == pytest.approx(losses_of(found.gates).std(ddof=1) / PAIRS**0.5, abs=1e-5)
 
 
+class Table:
+    """A judge of the neurons A, B, C and D of the noisy model's first layer, with losses written by hand."""
+
+    LOSSES = {"ABCD": 0.0, "ABD": 0.01, "ABC": 0.05, "BD": 0.02, "B": 0.03}
+    label = ""
+
+    @property
+    def params(self):
+        return noisy().params
+
+    def losses(self, gates):
+        left = "".join(name for name, gate in zip("ABCD", gates["mlp_neuron"][0]) if gate > 0)
+        return np.array([self.LOSSES.get(left, 1.0)])
+
+    def variants(self, gates, ranks, closed_Cx2, limit):
+        chosen = [{key: (a <= r) & (r < b) for key, r in ranks.items()} for a, b in closed_Cx2]
+        return np.array([self.losses(close(gates, some)) for some in chosen]).reshape(-1, 1)
+
+    def bound(self, losses_CxM):
+        return losses_CxM.mean(axis=1)
+
+    def summary(self, losses_M):
+        return losses_M.mean(), 0.0
+
+    def hardest_first(self, gates):
+        return self
+
+
+def test_what_was_needed_is_tried_again_once_something_else_has_gone():
+    """C goes first, without which D is needed and A is not; without A, D is not needed any more."""
+    gates = {site: np.zeros_like(gate) for site, gate in random_gates(0).items()}
+    gates["mlp_neuron"][0, :4] = 1
+    found = eliminate(Table(), gates, gates, 0.1)
+    assert found.loss == 0.03
+    assert np.argwhere(found.gates["mlp_neuron"]).tolist() == [[0, 1]] and count_nodes(found.gates) == 1
+
+
 def test_nodes_and_edges_can_go_together():
     start = only_between_open(random_gates(7, edges=True))
     target = float(losses_of(start).mean()) + 0.01
