@@ -10,6 +10,7 @@ import pytest
 from sparse_jax.circuits.gates import tie
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning import drop as rules
 from sparse_jax.pruning import lanes as engine
 from sparse_jax.pruning.config import PruneConfig
@@ -24,6 +25,29 @@ def test_a_gate_is_dropped_that_could_hardly_come_back():
     found = rules.still_alive(logits, np.float32([0.08, 0.16]), 50, 100)
     assert found["q"].tolist() == [[False, True, True], [True, False, True]]
     assert not rules.still_alive(logits, np.float32([0.08, 0.16]), 100, 100)["q"][:, 0].any()
+
+
+def test_a_lane_is_narrowed_as_far_as_its_widest_layer_has_room():
+    """16 channels, 8 heads and 32 neurons have an eighth of 2, 1 and 4, and a quarter of 4, 2 and 8."""
+    config = ModelConfig(vocab_size=8, context=8, n_layers=2, d_model=16, d_head=2, d_mlp=32)
+    cases = [
+        ({"attn_in": 2, "q": 2, "mlp_in": 2, "mlp_neuron": 4}, 8),
+        ({"mlp_neuron": 5}, 4),
+        ({"attn_in": 3}, 4),
+        ({"v": 3}, 4),  # of two heads
+        ({"mlp_in": 4, "mlp_neuron": 8, "q": 4}, 4),
+        ({"mlp_in": 5}, 1),
+        ({"q": 5}, 1),
+        ({"mlp_neuron": 32}, 1),
+        ({}, 8),
+    ]
+    shapes = sites.node_shapes(config, sites.LAYER_SITES)
+    alive = {site: np.zeros((len(cases), *shape), bool) for site, shape in shapes.items()}
+    for lane, (counts, _) in enumerate(cases):
+        for site, count in counts.items():
+            alive[site][lane, 1, :count] = True
+            alive[site][lane, 0, -1] = True  # a layer that has fewer
+    assert rules.smallest_parts(config, alive).tolist() == [part for _, part in cases]
 
 
 PRUNE = PruneConfig(
