@@ -340,7 +340,8 @@ def test_the_main_path_in_a_bucket(bucket, storage):
     done = run_command("quickstart", tiny, f"--config.workdir={bucket}/quick", *sides)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     made = names(storage, bucket, "quick/")
-    assert {"quick/report.html", "quick/table.jsonl", "quick/sparse/circuits/fstring_brace.json"} <= {*made}
+    circuit = "quick/sparse/circuits/while_return_true.json"
+    assert {"quick/report.html", "quick/table.jsonl", circuit} <= {*made}
     model = f"--model={bucket}/quick/sparse"
     prune = [
         "--config=experiments/configs/prune.py",

@@ -62,15 +62,15 @@ def test_the_main_path_writes_circuits_table_and_report(finished):
     assert "Traceback" not in result.stderr and "Warning" not in result.stderr
     assert "train sparse" in result.stderr and "prune dense single_double_quote" in result.stderr
     rows = [json.loads(line) for line in (workdir / "table.jsonl").read_text().splitlines()]
-    assert [row["task"] for row in rows[:2]] == ["single_double_quote", "fstring_brace"]
+    assert [row["task"] for row in rows[:2]] == ["single_double_quote", "while_return_true"]
     assert "single_double_quote" in result.stdout
     for side in ("sparse", "dense"):
-        circuit = json.loads((workdir / side / "circuits" / "fstring_brace.json").read_text())
+        circuit = json.loads((workdir / side / "circuits" / "while_return_true.json").read_text())
         assert circuit["format"] == "sparse_jax.circuit"
         assert circuit["provenance"]["commit"]
         assert len(circuit["nodes"]) == circuit["counts"]["nodes"]
     page = (workdir / "report.html").read_text()
-    assert "fstring_brace" in page and page.rstrip().endswith("</html>")
+    assert "while_return_true" in page and page.rstrip().endswith("</html>")
 
 
 def test_repeating_it_changes_nothing(finished, command):
@@ -328,7 +328,7 @@ def test_a_circuit_gets_a_scorecard_a_file_and_a_page(tmp_path):
 
 def test_a_scorecard_of_nothing_is_refused(finished, command, tmp_path):
     workdir, _, _ = finished
-    file = workdir / "sparse" / "circuits" / "fstring_brace.json"
+    file = workdir / "sparse" / "circuits" / "while_return_true.json"
     for flags, said in (
         ([], "--circuit: None is not valid; valid: one or more files"),
         ([f"--circuit={tmp_path / 'no.json'}"], "no.json"),
