@@ -54,7 +54,7 @@ def test_the_bigram_row_of_the_current_token_is_added(tiny):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def slopes(config, params, tokens):
+def gradients(config, params, tokens):
     return jax.grad(lambda params: forward(config, params, tokens)[0].var())(params)
 
 
@@ -63,7 +63,7 @@ def test_how_layers_are_looped_over_changes_no_number(tiny, changes):
     config, params, tokens = tiny
     other = dataclasses.replace(config, **changes)
 
-    for a, b in zip(*(jax.tree.leaves(slopes(one, params, tokens)) for one in (config, other))):
+    for a, b in zip(*(jax.tree.leaves(gradients(one, params, tokens)) for one in (config, other))):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 

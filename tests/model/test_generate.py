@@ -99,13 +99,10 @@ def steady_hooks(config):
 def test_hooks_act_while_sampling_with_the_cache_and_without(tiny, kind):
     config, params, tokens = tiny
     hooks = steady_hooks(config)
-    if kind == "gates":  # alone they leave the last layer to the last token
-        hooks = hooks.replace(additions={}, patches={})
-    elif kind == "additions":  # and a patch of nothing: the same programs for both kinds
-        nowhere = hooks.patches["q"].replace(where=jnp.zeros(16, bool))
-        hooks = hooks.replace(gates={}, ablated={}, patches={"q": nowhere})
-    else:
-        hooks = hooks.replace(gates={}, ablated={}, additions={"resid_mid": jnp.zeros(16)})
+    dropped = {"gates": {}, "ablated": {}, "additions": {}, "patches": {}}
+    for name in ("gates", "ablated") if kind == "gates" else (kind,):
+        dropped.pop(name)
+    hooks = hooks.replace(**dropped)
     prompt, key = tokens[:, :4], jax.random.key(5)
     cached = generate(config, params, prompt, 8, key, hooks=hooks, temperature=0)
     plain = generate(config, params, prompt, 8, key, hooks=hooks, temperature=0, cached=False)

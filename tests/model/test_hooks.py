@@ -143,6 +143,13 @@ def test_an_addition_is_a_patch_of_the_value_and_more(tiny):
         expected = changed({site: Patch(added != 0, patched)}, {})[0]
         found, captured = changed({}, {site: added})
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=site)
+        if site == "v":
+            for hooks in (
+                Hooks(additions={site: added}),
+                Hooks(patches={site: Patch(added != 0, patched)}),
+            ):
+                alone = forward(config, params, tokens, hooks)[0]
+                np.testing.assert_allclose(alone, expected, atol=1e-5)
         first = captured[site][0] if value.ndim == 4 else captured[site]
         np.testing.assert_allclose(first, patched[0] if value.ndim == 4 else patched, atol=1e-6, err_msg=site)
 

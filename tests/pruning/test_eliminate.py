@@ -41,10 +41,8 @@ def check_local_minimum(found, start, target):
 
 
 @pytest.mark.parametrize("many", [128, 4])
-def test_no_single_node_more_can_go(many, monkeypatch, request):
+def test_no_single_node_more_can_go(many, monkeypatch):
     monkeypatch.setattr(module, "MANY", many)
-    if many == 4:
-        request.getfixturevalue("one_width")
     start = random_gates(6)
     target = float(losses_of(start).mean()) + 0.3
     found = eliminate(noisy(), start, start, target)
