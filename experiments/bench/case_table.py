@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.bench.cases import Row
+from experiments.bench.processor import processor
 from sparse_jax.runtime.processes import code_version
 from sparse_jax.runtime.provenance import provenance
 
 # In the heading instead of the columns.
-_ABOUT = ("devices", "jax", "python", "code")
+_ABOUT = ("devices", "cpu", "jax", "python", "code")
 _NOT_SHOWN = {*_ABOUT, "extent", "part", "key"}
 
 
 def machine(extent: str) -> dict[str, str]:
-    """The devices, versions, a hash of the sources of the library and of the benchmarks, and the extent."""
+    """The devices, the CPU, versions, a hash of the sources of library and benchmarks, and the extent."""
     digest = hashlib.blake2b(code_version()["the sources of sparse_jax"].encode(), digest_size=8)
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     found = provenance()
     about = {name: found[name] for name in ("devices", "jax", "python")}
-    return {**about, "code": digest.hexdigest(), "extent": extent}
+    return {**about, "cpu": processor()["cpu"], "code": digest.hexdigest(), "extent": extent}
 
 
 def format_rows(rows: Sequence[Row]) -> str:

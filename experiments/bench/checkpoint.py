@@ -7,15 +7,14 @@ blocks the loop (the previous one has to be on disk first). written_ms: how long
 is on disk when nothing else runs. The variants run alternately; numbers are medians over the rounds.
 """
 
-import json
 import tempfile
 from pathlib import Path
 
-import jax
 from absl import flags
 
 from experiments import command
 from experiments.bench.saving import measure
+from experiments.bench.timing import print_row
 from experiments.bench.train_steps import SIZES
 from experiments.flag_types import names_flag, path_flag
 from sparse_jax.buckets import BucketPath
@@ -42,9 +41,7 @@ def main() -> None:
     for name in NAMES.value:
         with tempfile.TemporaryDirectory(dir=DIRECTORY.value) as folder:
             for row in measure(SIZES[name], every, STEPS.value, TURNS.value, Path(folder)):
-                shown = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
-                about = {"size": name, **shown, "device": jax.devices()[0].device_kind}
-                print(json.dumps(about), flush=True)
+                print_row({"size": name, **row})
 
 
 if __name__ == "__main__":

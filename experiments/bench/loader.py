@@ -5,12 +5,12 @@ python -m experiments.bench.loader --config=experiments/configs/pretrain.py:size
 The text is prepared first if necessary.
 """
 
-import json
 import time
 
 from absl import flags
 
 from experiments import command
+from experiments.bench.timing import print_row
 from sparse_jax.data.corpus import prepare
 from sparse_jax.data.loader import train_loader
 from sparse_jax.training.config import run_config
@@ -31,7 +31,7 @@ def main() -> None:
     seconds = (time.perf_counter() - began) / BATCHES.value
     row = {"batch_size": rows, "context": context, "ms_per_batch": 1e3 * seconds}
     row["tokens_per_second"] = rows * context / seconds
-    print(json.dumps({name: float(f"{value:.4g}") for name, value in row.items()}))
+    print_row(row)
 
 
 if __name__ == "__main__":

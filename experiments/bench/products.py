@@ -12,13 +12,11 @@ and, for the weights' gradient at the nonzeros alone, `dense_gradient` (the whol
 nonzeros are read) and `ell_gradient`. Medians of several alternating calls. About a minute on 2 CPU cores.
 """
 
-import json
-
 from absl import flags
 
 from experiments import command
 from experiments.bench.sparse_products import products
-from experiments.bench.timing import interleaved
+from experiments.bench.timing import interleaved, print_row
 
 ROWS = flags.DEFINE_integer("rows", 4096, "rows of a product")
 REPEATS = flags.DEFINE_integer("repeats", 7, "timed calls of each")
@@ -32,9 +30,8 @@ def main() -> None:
             each = max(1, round(inputs * fraction))
             seconds, load = interleaved(products(ROWS.value, inputs, outputs, each), REPEATS.value)
             row = {"inputs": inputs, "outputs": outputs, "fraction": each / inputs}
-            row |= {f"{name}_ms": float(f"{1e3 * value:.4g}") for name, value in seconds.items()}
-            row["foreign_load"] = None if load is None else float(f"{load:.2g}")
-            print(json.dumps(row), flush=True)
+            row |= {f"{name}_ms": 1e3 * value for name, value in seconds.items()}
+            print_row({**row, "foreign_load": load})
 
 
 if __name__ == "__main__":

@@ -9,14 +9,11 @@ times, and CPU times of all threads ("cpu"), which are less affected by other wo
 minutes on 2 quiet CPU cores.
 """
 
-import json
-
-import jax
 from absl import flags
 
 from experiments import command
 from experiments.bench.lane_steps import floor_flop, lanes_row, random_task
-from experiments.bench.timing import shown
+from experiments.bench.timing import print_row
 from experiments.flag_types import names_flag
 from sparse_jax.inputs import require
 from sparse_jax.model.config import ModelConfig
@@ -49,8 +46,7 @@ def main() -> None:
     counts = [int(count) for count in LANES.value]
     for count, part in [(count, 1) for count in counts] + [(counts[-1], int(part)) for part in PARTS.value]:
         row = lanes_row(config, prune, task, floor, count, part, STEPS.value, REPEATS.value)
-        row |= {"shared_tokens": SHARED.value, "device": jax.devices()[0].device_kind}
-        print(json.dumps(shown(row)), flush=True)
+        print_row({**row, "shared_tokens": SHARED.value})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from experiments.bench.processor import processor
+
 
 class Seconds(NamedTuple):
     """Seconds of one call: wall time, and CPU time of all threads (more reliable on a busy machine)."""
@@ -32,13 +34,16 @@ def best(call: Callable[[], object], repeats: int) -> Seconds:
 def interleaved(
     calls: Mapping[str, Callable[[], object]], repeats: int
 ) -> tuple[dict[str, float], float | None]:
-    """Median seconds of every call, run alternately, and the number of CPUs busy with other processes."""
-    for call in calls.values():
-        call()
+    """Median seconds of every call, run alternately, and the number of CPUs busy with other processes.
+
+    Each takes its turn twice, and the second time counts: the first one finds the memory and the threads as
+    another call has left them.
+    """
     found = {name: [] for name in calls}
     began, others = time.perf_counter(), _busy_elsewhere()
     for _ in range(repeats):
         for name, call in calls.items():
+            call()
             start = time.perf_counter()
             call()
             found[name].append(time.perf_counter() - start)
@@ -68,8 +73,11 @@ def matmul_gflops(repeats: int = 8, dtype: str = "float32") -> tuple[float, floa
 
 
 def print_row(row: Mapping[str, object]) -> None:
-    """A line of JSON: the row as `shown`, and the device that it was measured on."""
-    print(json.dumps({**shown(row), "device": jax.devices()[0].device_kind}), flush=True)
+    """A line of JSON: the row as `shown`, the device that it was measured on, and the version of JAX."""
+    device = {"device": jax.devices()[0].device_kind}
+    if jax.default_backend() == "cpu":
+        device |= processor()
+    print(json.dumps({**shown(row), **device, "jax": jax.__version__}), flush=True)
 
 
 def shown(row: Mapping[str, object]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -103,25 +103,32 @@ class Runner:
         return self._step.as_text()
 
 
-def step_rows(name: str, size: Size, repeats: int) -> Iterator[dict[str, object]]:
+def step_rows(
+    name: str, size: Size, repeats: int, peers: Mapping[str, Callable[[], object]] = {}
+) -> Iterator[dict[str, object]]:
     """A row for each variant of a size: its time, its share of the speed of products, and its memory.
 
     The variants run alternately; times are medians of `repeats` steps.
+
+    peers: steps of the same size by other libraries, by the library's name. They take their turns too, get
+        rows without memory, and all other rows the ratio to them ("over_torch").
     """
     runners = {variant: Runner(size, variant) for variant in VARIANTS}
     speed = matmul_gflops(dtype=size.compute_dtype)[0]
-    seconds, load = interleaved(runners, repeats)
+    seconds, load = interleaved({**runners, **peers}, repeats)
     speed = max(speed, matmul_gflops(dtype=size.compute_dtype)[0])
-    for variant, runner in runners.items():
-        row = {"size": name, "variant": variant, "ms": 1e3 * seconds[variant]}
-        row["over_dense"] = seconds[variant] / seconds["dense"]
-        row["useful_gflops"] = 1e-9 * size.useful_flop / seconds[variant]
+    for variant, its_seconds in seconds.items():
+        row = {"size": name, "variant": variant, "ms": 1e3 * its_seconds}
+        row["over_dense"] = its_seconds / seconds["dense"]
+        row |= {f"over_{peer}": its_seconds / seconds[peer] for peer in peers}
+        row["useful_gflops"] = 1e-9 * size.useful_flop / its_seconds
         row |= {"matmul_gflops": speed, "of_matmul": row["useful_gflops"] / speed}
-        row["compile_s"] = runner.compile_seconds
-        row["peak_gb"] = 1e-9 * runner.peak_bytes
-        row["peak_over_dense"] = runner.peak_bytes / runners["dense"].peak_bytes
+        if variant in runners:
+            row["compile_s"] = runners[variant].compile_seconds
+            row["peak_gb"] = 1e-9 * runners[variant].peak_bytes
+            row["peak_over_dense"] = runners[variant].peak_bytes / runners["dense"].peak_bytes
         if variant in ("sparse", "annealing"):
             for share, without in (("projection", "activations_only"), ("abs_top_k", "weights_only")):
-                row[f"{share}_share"] = 1 - seconds[without] / seconds[variant]
+                row[f"{share}_share"] = 1 - seconds[without] / its_seconds
         row["foreign_load"] = load
         yield row

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from sparse_jax.bridges.hybrid import locations
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.layers import rows_times_matrix
+from sparse_jax.model.products import rows_times_matrix
 from sparse_jax.topk.rows import abs_top_k
 
 # "encoder" and "decoder", each with a kernel [M, Din, Dout] and a bias [M, Dout], for M locations.

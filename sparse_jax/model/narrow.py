@@ -16,8 +16,9 @@ from flax import struct
 from sparse_jax.model.attention import attend, attention_pattern
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.model.layers import ACTIVATION, block_input, point, rows_times_matrix
+from sparse_jax.model.layers import ACTIVATION, block_input, point
 from sparse_jax.model.positions import Positions, take_tokens
+from sparse_jax.model.products import rows_times_matrix
 from sparse_jax.topk.chunks import in_chunks
 from sparse_jax.topk.rows import abs_top_k_mask
 from sparse_jax.trees import Arrays

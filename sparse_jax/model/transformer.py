@@ -8,9 +8,10 @@ import numpy as np
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.hooks import Hooks
-from sparse_jax.model.layers import INIT_SCALE, Attention, Captured, Mlp, normed, point, rows_times_matrix
+from sparse_jax.model.layers import INIT_SCALE, Attention, Captured, Mlp, normed, point
 from sparse_jax.model.narrow import NarrowAttention, NarrowMlp
 from sparse_jax.model.positions import Positions, take_tokens
+from sparse_jax.model.products import rows_times_matrix
 
 BIGRAM_INIT_SCALE = 0.02
 

@@ -23,7 +23,7 @@ from sparse_jax.training import loop
 
 ROOT = Path(__file__).parents[2]
 ROOT = Path(__file__).parents[2]
-MACHINE = {"devices": "1 x imagined", "code": "a"}
+MACHINE = {"devices": "1 x imagined", "cpu": "x", "code": "a"}
 
 
 class Clock:

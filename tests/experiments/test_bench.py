@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import platform
+import subprocess
 import sys
 
 import jax
@@ -10,9 +12,12 @@ import pytest
 
 from experiments.bench import judging, sparse_products, timing, train_steps
 from experiments.bench.lane_steps import floor_flop
+from experiments.bench.processor import processor
 from experiments.bench.saving import measure
+from experiments.bench.scaling_run import measured
+from experiments.bench.starting import seconds_to_rows
 from experiments.bench.timing import interleaved
-from experiments.bench.torch_step import training_step
+from experiments.bench.torch_gpt2 import training_step
 from experiments.bench.train_steps import SIZES, Runner, Size
 from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
@@ -37,7 +42,7 @@ def test_calls_take_turns_and_the_median_counts(monkeypatch):
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock) ** 2)
     monkeypatch.setattr(timing, "_busy_elsewhere", lambda: None)
     seconds, load = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, 3)
-    assert order == ["a", "b"] * 4  # the first of each is not counted
+    assert order == ["a", "a", "b", "b"] * 3  # the first of two is not counted
     # squares at 1, 2 | 3, 4 | 5, 6 | ... differ by 3, 7, 11, 15, 19, 23, in turns
     assert seconds == {"a": 11, "b": 15}
     assert load is None
@@ -126,3 +131,58 @@ def test_pairs_are_counted_that_are_run_and_that_would_be(monkeypatch):
     assert judging.RUN == judging.OF == {"mean": 2 * PAIRS} and judging.SECONDS["mean"] > 0
     assert np.isinf(judge.variants(gates, {}, two, limit=0.0)).all()
     assert judging.OF == {"mean": 4 * PAIRS} and 2 * PAIRS < judging.RUN["mean"] < 4 * PAIRS
+
+
+CPU_INFO = """processor\t: 0
+cpu family\t: 25
+model\t\t: 1
+model name\t: AMD EPYC
+flags\t\t: fpu avx avx2 sse
+
+processor\t: 1
+"""
+
+
+def test_a_row_says_which_cpu_it_is_of(tmp_path):
+    (tmp_path / "cpuinfo").write_text(CPU_INFO)
+    found = processor(tmp_path / "cpuinfo")
+    assert found["cpu"] == "AMD EPYC, family 25 model 1" and found["features"] == ["avx2"]
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd bf16\n")
+    found = processor(tmp_path / "arm")
+    assert found["cpu"] == platform.machine() and found["features"] == ["asimd", "bf16"]
+    assert processor(tmp_path / "none").keys() == {"cpu", "cpus"}
+
+
+def test_a_peer_takes_its_turn_and_all_are_compared_with_it(monkeypatch):
+    class Fake:
+        compile_seconds, peak_bytes = 1.0, 10
+
+        def __call__(self):
+            pass
+
+    monkeypatch.setattr(train_steps, "Runner", lambda size, variant: Fake())
+    monkeypatch.setattr(train_steps, "matmul_gflops", lambda dtype: (1.0, 1.0))
+    given = {"dense": 4.0, "sparse": 6.0, "annealing": 6.0, "weights_only": 5.0, "activations_only": 3.0}
+    monkeypatch.setattr(
+        train_steps, "interleaved", lambda calls, repeats: ({name: given.get(name, 2.0) for name in calls}, 0)
+    )
+    rows = {row["variant"]: row for row in train_steps.step_rows("S", TINY, 1, {"torch": print})}
+    assert list(rows) == [*train_steps.VARIANTS, "torch"]
+    assert rows["sparse"]["over_torch"] == 3 and rows["torch"]["over_dense"] == 0.5
+    assert "peak_gb" in rows["sparse"] and "peak_gb" not in rows["torch"]
+
+
+@pytest.mark.slow
+def test_work_that_is_split_is_timed_on_devices_and_processes():
+    one, joined = measured("S", 2, 1, 1), measured("S", 1, 2, 1)
+    assert one.keys() == {"train_ms", "lane_step_ms"} and joined.keys() == {"train_ms"}
+    assert all(value > 0 for value in [*one.values(), *joined.values()])
+
+
+@pytest.mark.slow
+def test_a_start_ends_after_its_first_row(tmp_path):
+    arguments = ["--config=experiments/configs/pretrain.py:size=tiny", "--config.training.steps=2"]
+    first, ended = seconds_to_rows(arguments, tmp_path / "run", tmp_path / "cache")
+    assert 0 < first < ended and (tmp_path / "run" / "metrics.jsonl").exists()
+    with pytest.raises(subprocess.CalledProcessError):
+        seconds_to_rows(["--config=none.py"], tmp_path / "other", tmp_path / "cache")

@@ -1,0 +1,28 @@
+"""A training run in a process of its own, timed until it has written its first row."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def seconds_to_rows(arguments: list[str], folder: Path, cache: Path) -> tuple[float, float]:
+    """Seconds until a run of experiments.train has written its first row of metrics, and until it has ended.
+
+    folder: the new run's. cache: the compile cache's. Raises CalledProcessError if the run fails.
+    """
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    command_line = [sys.executable, "-m", "experiments.train", *arguments, f"--workdir={folder}"]
+    began, first = time.perf_counter(), None
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command_line, env=environment, stdout=quiet, stderr=quiet)
+    while process.poll() is None:
+        metrics = folder / "metrics.jsonl"
+        if first is None and metrics.exists() and metrics.stat().st_size:
+            first = time.perf_counter() - began
+        time.sleep(0.02)
+    if process.returncode or first is None:
+        raise subprocess.CalledProcessError(process.returncode, command_line)
+    return first, time.perf_counter() - began
