@@ -1,4 +1,4 @@
-"""A training run in a process of its own, timed until it has written its first row."""
+"""A training run in a process of its own, timed until its first step is done."""
 
 import os
 import subprocess
@@ -6,9 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+from sparse_jax.runtime.writers import read_rows
 
-def seconds_to_rows(arguments: list[str], folder: Path, cache: Path) -> tuple[float, float]:
-    """Seconds until a run of experiments.train has written its first row of metrics, and until it has ended.
+
+def seconds_to_step(arguments: list[str], folder: Path, cache: Path) -> tuple[float, float]:
+    """Seconds until a run of experiments.train has written metrics of a step, and until it has ended.
 
     folder: the new run's. cache: the compile cache's. Raises CalledProcessError if the run fails.
     """
@@ -19,8 +21,8 @@ def seconds_to_rows(arguments: list[str], folder: Path, cache: Path) -> tuple[fl
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command_line, env=environment, stdout=quiet, stderr=quiet)
     while process.poll() is None:
-        metrics = folder / "metrics.jsonl"
-        if first is None and metrics.exists() and metrics.stat().st_size:
+        # the row of step 0 is from before
+        if first is None and any(row["step"] for row in read_rows(folder / "metrics.jsonl")):
             first = time.perf_counter() - began
         time.sleep(0.02)
     if process.returncode or first is None:

@@ -1,4 +1,4 @@
-"""Times the start of a training run: from the command to its first two steps. One JSON line each.
+"""Times the start of a training run: from the command to its first step. One JSON line each.
 
 python -m experiments.bench.startup --size=M
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command
-from experiments.bench.starting import seconds_to_rows
+from experiments.bench.starting import seconds_to_step
 from experiments.bench.timing import print_row
 from experiments.bench.train_steps import FRACTION, SIZES
 
@@ -31,9 +31,9 @@ def main() -> None:
     arguments += [f"--config.sparsity.fraction={max(FRACTION, size.sparsity('constant').fraction)}"]
     with tempfile.TemporaryDirectory() as place:
         for start, cache in (("prepared", "other"), ("cold", "cache"), ("warm", "cache")):
-            first, ended = seconds_to_rows(arguments, Path(place) / start, Path(place) / cache)
+            first, ended = seconds_to_step(arguments, Path(place) / start, Path(place) / cache)
             if start != "prepared":
-                print_row({"size": SIZE.value, "start": start, "first_row_s": first, "ended_s": ended})
+                print_row({"size": SIZE.value, "start": start, "first_step_s": first, "ended_s": ended})
 
 
 if __name__ == "__main__":

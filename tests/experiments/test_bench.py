@@ -10,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.bench import judging, sparse_products, timing, train_steps
+from experiments.bench import judging, precision, sparse_products, timing, train_steps
 from experiments.bench.lane_steps import floor_flop
 from experiments.bench.processor import processor
 from experiments.bench.saving import measure
 from experiments.bench.scaling_run import measured
-from experiments.bench.starting import seconds_to_rows
+from experiments.bench.starting import seconds_to_step
 from experiments.bench.timing import interleaved
 from experiments.bench.torch_gpt2 import training_step
 from experiments.bench.train_steps import SIZES, Runner, Size
@@ -180,9 +180,15 @@ def test_work_that_is_split_is_timed_on_devices_and_processes():
 
 
 @pytest.mark.slow
-def test_a_start_ends_after_its_first_row(tmp_path):
+def test_a_run_ends_after_its_first_step(tmp_path):
     arguments = ["--config=experiments/configs/pretrain.py:size=tiny", "--config.training.steps=2"]
-    first, ended = seconds_to_rows(arguments, tmp_path / "run", tmp_path / "cache")
+    first, ended = seconds_to_step(arguments, tmp_path / "run", tmp_path / "cache")
     assert 0 < first < ended and (tmp_path / "run" / "metrics.jsonl").exists()
     with pytest.raises(subprocess.CalledProcessError):
-        seconds_to_rows(["--config=none.py"], tmp_path / "other", tmp_path / "cache")
+        seconds_to_step(["--config=none.py"], tmp_path / "other", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("factors, result", precision.TYPES)
+def test_a_product_has_the_result_that_its_row_says(factors, result):
+    found = precision.product(factors, result, (4, 8, 2))()
+    assert found.dtype == result and found.shape == (4, 2)
