@@ -2,9 +2,9 @@
 
 python -m experiments.bench.scaling --devices=1,2,4,8 --process_counts=2,4
 
-All devices share the cores of this machine, so ideally each line has the times of the first: `over_one` says
-what splitting costs. A step of training has its batch split over the devices; 8 lanes of pruning are split
-over the devices of one process. With several processes each has one device.
+All devices share the cores of this machine, so ideally each line has the times of the first: `..._over_one`
+is what splitting costs. A step of training has its batch split over the devices; 8 lanes of pruning are
+split over the devices of one process. With several processes each has one device.
 """
 
 from absl import flags
