@@ -1,9 +1,10 @@
 """The CPU that a benchmark ran on, so that rows of several machines can be told apart."""
 
-import os
 import platform
 import re
 from pathlib import Path
+
+from sparse_jax.topk.chunks import usable_cpus
 
 # What decides how fast products of float32 and bfloat16 matrices can be.
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
@@ -15,7 +16,7 @@ def processor(info: Path = Path("/proc/cpuinfo")) -> dict[str, object]:
     info: Linux's description of the CPUs; without it the name is `platform.machine()`, and "features" is
         left out.
     """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = usable_cpus()
     try:
         text = info.read_text()
     except OSError:

@@ -6,11 +6,11 @@ only the logarithm of each row's denominator: the backward pass recomputes the s
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from sparse_jax.topk import chunks
 from sparse_jax.topk.chunks import in_chunks
 
 # queries whose scores are computed at once
@@ -67,33 +67,66 @@ def _forward(q, k, v, sink_H, visible):
 
 def _backward(kept, gradient):
     q, k, v, sink_H, visible, read, logs = kept
-    dq, dk, dv, dsink_BxH = _of_sequences(_gradients, [q, k, v, read, gradient, logs], sink_H, visible)
-    return dq, dk, dv, jnp.sum(dsink_BxH, axis=0), None
+    given = [q, k, v, read, gradient, logs]
+    dq, dk, dv, dsink_Bx1xH = _of_sequences(_gradients, given, sink_H, visible)
+    return dq, dk, dv, jnp.sum(dsink_Bx1xH, axis=(0, 1)), None
 
 
 _attend.defvjp(_forward, _backward)
 
 
 def _of_sequences(function: Callable, arrays: Sequence[jax.Array], sink_H, visible):
-    """function(sink_H, visible, *arrays); on a CPU, for a few sequences at a time."""
-    tokens = arrays[0].shape[1]
-    score_bytes = 4 * len(sink_H) * min(BLOCK, tokens) * tokens
+    """function(sink_H, visible, *arrays); on a CPU, for a few sequences, or some heads of one, at a time.
+
+    Arrays and results are [B, T, H*K], heads side by side, with K of their own.
+    """
+    batch, tokens, heads = *arrays[0].shape[:2], len(sink_H)
+    head_bytes = 4 * min(BLOCK, tokens) * tokens
 
     def of_all(sink_H, visible, *arrays):
         return function(sink_H, visible, *arrays)
 
     def few(sink_H, visible, *arrays):
+        together = heads_at_once(heads, head_bytes)
+        parts = heads // together
+        sinks = jnp.tile(sink_H.reshape(parts, together), (batch, 1))
+        given = [_apart(x, parts) for x in arrays]
         if visible.ndim == 2:
-            return in_chunks(partial(function, sink_H, visible), arrays, score_bytes)
-        return in_chunks(partial(function, sink_H), (visible, *arrays), score_bytes)
+            found = in_chunks(
+                lambda sinks, *given: function(sinks, visible, *given), [sinks, *given], together * head_bytes
+            )
+        else:
+            masks = jnp.repeat(visible, parts, axis=0)
+            found = in_chunks(function, [sinks, masks, *given], together * head_bytes)
+        return tuple(_beside(x, parts) for x in found)
 
     return jax.lax.platform_dependent(sink_H, visible, *arrays, cpu=few, default=of_all)
 
 
-def _read(sink_H, visible, *q_k_v):
-    """The output [B, T, H*K], and the logarithm of every row's denominator [B, H, T, 1]."""
-    q, k, v = (_split(x, len(sink_H)) for x in q_k_v)
-    sink, scale = sink_H[:, None, None], q.shape[-1] ** -0.5
+def heads_at_once(heads: int, head_bytes: int) -> int:
+    """The most heads of a sequence whose scores fit into the cache of a lone CPU device, a divisor of all."""
+    if jax.device_count() > 1:
+        return heads
+    fit = max(1, chunks.CACHE_BYTES // head_bytes)
+    return max(part for part in range(1, heads + 1) if heads % part == 0 and part <= fit)
+
+
+def _apart(x, parts: int) -> jax.Array:
+    """[B, T, N] -> [B*parts, T, N/parts]: parts of the heads as sequences of their own."""
+    batch, tokens, _ = x.shape
+    return x.reshape(batch, tokens, parts, -1).swapaxes(1, 2).reshape(batch * parts, tokens, -1)
+
+
+def _beside(x, parts: int) -> jax.Array:
+    """The inverse of `_apart`."""
+    rows, tokens, _ = x.shape
+    return x.reshape(rows // parts, parts, tokens, -1).swapaxes(1, 2).reshape(rows // parts, tokens, -1)
+
+
+def _read(sinks, visible, *q_k_v):
+    """The output [B, T, H*K], and the logarithm of every row's denominator [B, T, H]; sinks [H] or [B, H]."""
+    q, k, v = (_split(x, sinks.shape[-1]) for x in q_k_v)
+    sink, scale = sinks[..., None, None], q.shape[-1] ** -0.5
     read, logs = [], []
     for rows, end in _blocks(q.shape[2]):
         scores = _product(q[:, :, rows], k[:, :, :end], 3, 3) * scale
@@ -103,13 +136,12 @@ def _read(sink_H, visible, *q_k_v):
         total = jnp.sum(weights, axis=-1, keepdims=True) + jnp.exp(sink - largest)
         read.append((_product(weights.astype(v.dtype), v[:, :, :end], 3, 2) / total).astype(v.dtype))
         logs.append(largest + jnp.log(total))
-    return _joined(jnp.concatenate(read, axis=2)), jnp.concatenate(logs, axis=2)
+    return _joined(jnp.concatenate(read, axis=2)), _joined(jnp.concatenate(logs, axis=2))
 
 
-def _gradients(sink_H, visible, *given):
-    """Gradients of q, k, v [B, T, H*K] and of the sinks [B, H], from that of the output."""
-    *flat, logs = given
-    q, k, v, read, gradient = (_split(x, len(sink_H)) for x in flat)
+def _gradients(sinks, visible, *given):
+    """Gradients of q, k, v [B, T, H*K] and of the sinks [B, 1, H], from that of the output."""
+    q, k, v, read, gradient, logs = (_split(x, sinks.shape[-1]) for x in given)
     # transpose the small operands, so that no product has to transpose a block of weights
     q_T, k_T, v_T, gradient_T = (x.swapaxes(2, 3) for x in (q, k, v, gradient))
     along = jnp.sum((gradient * read).astype(jnp.float32), axis=-1, keepdims=True)
@@ -123,9 +155,9 @@ def _gradients(sink_H, visible, *given):
         dq.append(_product(change, k[:, :, :end], 3, 2).astype(q.dtype))
         dk = dk.at[..., :end].add(_product(q_T[..., rows], change, 3, 2))
         dv = dv.at[..., :end].add(_product(gradient_T[..., rows], weights.astype(v.dtype), 3, 2))
-    dsink_BxH = -jnp.sum(along * jnp.exp(sink_H[:, None, None] - logs), axis=(2, 3))
+    dsinks = -jnp.sum(along * jnp.exp(sinks[..., None, None] - logs), axis=2, keepdims=True)
     dk, dv = (x.swapaxes(2, 3).astype(k.dtype) for x in (dk, dv))
-    return *(_joined(x) for x in (jnp.concatenate(dq, axis=2), dk, dv)), dsink_BxH
+    return tuple(_joined(x) for x in (jnp.concatenate(dq, axis=2), dk, dv, dsinks))
 
 
 def _blocks(tokens: int) -> list[tuple[slice, int]]:

@@ -1,5 +1,6 @@
 """Processes many rows in chunks that fit a CPU's cache, which it reads several times faster than memory."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,10 +10,11 @@ CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _MOST = 1 << 20
 
 
-def cache_bytes(caches: Path = CACHES) -> int:
-    """Bytes of a core's second-level cache as Linux describes it, but at most 1 MB; 1 MB if it does not.
+def cache_bytes(caches: Path, cpus: int) -> int:
+    """Bytes of the second-level caches of some CPUs, which share the work on a chunk, but at most 1 MB.
 
-    More gains nothing where the cache is larger, and virtual machines may claim one that is not there.
+    caches: Linux's description of a CPU's; 1 MB where it says nothing. More than that gains nothing where
+    caches are larger, and virtual machines may claim one that is not there.
     """
     for one in sorted(caches.glob("index*")):
         try:
@@ -20,12 +22,17 @@ def cache_bytes(caches: Path = CACHES) -> int:
         except OSError:
             continue
         if level == "2" and size.endswith("K") and size[:-1].isdecimal():
-            return min(_MOST, int(size[:-1]) << 10)
+            return min(_MOST, cpus * int(size[:-1]) << 10)
     return _MOST
 
 
+def usable_cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 # Bytes of one chunk; arrays that are not several times as large are not split.
-CACHE_BYTES = cache_bytes()
+CACHE_BYTES = cache_bytes(CACHES, usable_cpus())
 
 
 def in_chunks(function: Callable, arrays: Sequence[jax.Array], row_bytes: int):

@@ -95,20 +95,29 @@ def whole(q, k, v, sink, d_head, visible):
     return jnp.einsum("bhts,bshk->bthk", pattern, split).reshape(q.shape)
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 12])
+@pytest.mark.parametrize("at_once", [0.5, 1, 2, 12])
 def test_slopes_are_those_of_the_whole_pattern_however_sequences_take_turns(monkeypatch, lone_cpu, at_once):
     tokens, d_head = 150, 4
     q, k, v, sink = drawn(12, tokens, 8, 2)
-    visible = branches(12, tokens)
-    monkeypatch.setattr(chunks, "CACHE_BYTES", at_once * 4 * 2 * attention.BLOCK * tokens)
+    masks = causal(tokens), branches(12, tokens)
+    monkeypatch.setattr(chunks, "CACHE_BYTES", int(at_once * 4 * 2 * attention.BLOCK * tokens))
 
     def gradients(read):
-        value = jax.grad(lambda *given: jnp.sum(jnp.sin(3 * read(*given))), argnums=(0, 1, 2, 3))
-        return jax.jit(value)(q, k, v, sink)
+        def value(*given):
+            return sum(jnp.sum(jnp.sin(3 * read(*given, d_head, visible))) for visible in masks)
 
-    found = gradients(lambda *given: attend(*given, d_head, visible))
-    for one, other in zip(found, gradients(lambda *given: whole(*given, d_head, visible))):
-        np.testing.assert_allclose(one, other, atol=2e-5)
+        return jax.jit(jax.grad(value, argnums=(0, 1, 2, 3)))(q, k, v, sink)
+
+    for one, other in zip(gradients(attend), gradients(whole)):
+        np.testing.assert_allclose(one, other, atol=4e-5)
+
+
+@pytest.mark.parametrize("fit, together", [(0, 1), (1, 1), (5, 4), (6, 6), (11, 6), (12, 12), (40, 12)])
+def test_as_many_heads_as_fit_divide_all(monkeypatch, lone_cpu, fit, together):
+    monkeypatch.setattr(chunks, "CACHE_BYTES", fit * 100)
+    assert attention.heads_at_once(12, 100) == together
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert attention.heads_at_once(12, 100) == 12
 
 
 def test_slopes_against_finite_differences(monkeypatch):

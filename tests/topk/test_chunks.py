@@ -50,18 +50,21 @@ def test_every_row_gets_its_own_result():
 
 
 @pytest.mark.parametrize(
-    "found, expected",
+    "found, cpus, expected",
     [
-        ({"index0": ("1", "32K"), "index2": ("2", "512K"), "index3": ("3", "32768K")}, 512 << 10),
-        ({"index2": ("2", "2048K")}, 1 << 20),
-        ({"index0": ("1", "32K")}, 1 << 20),
-        ({"index2": ("2", "much")}, 1 << 20),
-        ({}, 1 << 20),
+        ({"index0": ("1", "32K"), "index2": ("2", "512K"), "index3": ("3", "32768K")}, 1, 512 << 10),
+        ({"index2": ("2", "512K")}, 2, 1 << 20),
+        ({"index2": ("2", "256K")}, 3, 768 << 10),
+        ({"index2": ("2", "512K")}, 64, 1 << 20),
+        ({"index2": ("2", "2048K")}, 1, 1 << 20),
+        ({"index0": ("1", "32K")}, 1, 1 << 20),
+        ({"index2": ("2", "much")}, 1, 1 << 20),
+        ({}, 1, 1 << 20),
     ],
 )
-def test_a_chunk_fits_the_second_cache_of_a_core(tmp_path, found, expected):
+def test_a_chunk_fits_the_second_caches_of_the_cpus(tmp_path, found, cpus, expected):
     for name, (level, size) in found.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "level").write_text(f"{level}\n")
         (tmp_path / name / "size").write_text(f"{size}\n")
-    assert chunks.cache_bytes(tmp_path) == expected
+    assert chunks.cache_bytes(tmp_path, cpus) == expected
