@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from experiments.configs import model_size, pretrain, prune, quickstart
+from experiments.configs import faithfulness, model_size, pretrain, prune, quickstart
 from experiments.configs.arguments import parse
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model.config import ModelConfig
@@ -80,3 +80,14 @@ def test_arguments_are_checked():
         parse("sise=big", choices)
     with pytest.raises(InputError, match="config argument 'size=huge': valid: big, small"):
         parse("size=huge", choices)
+
+
+@pytest.mark.parametrize("size, pairs, place", [("full", 256, "confirmed"), ("tiny", 8, "confirmed_tiny")])
+def test_circuits_may_be_confirmed_in_a_study_of_their_own(size, pairs, place):
+    config = faithfulness.get_config(f"size={size},recipes=confirmed")
+    prune = from_mapping(PruneConfig, config.recipes.confirmed.to_dict(), "recipes.confirmed")
+    assert list(config.recipes) == ["confirmed"] and prune.confirmation_pairs == pairs
+    assert prune.kinds == ("mean", "resample", "stochastic") and prune.confidence == 1.64
+    assert config.workdir == f"runs/faithfulness_{place}"
+    both = faithfulness.get_config(f"size={size}")
+    assert list(both.recipes) == ["mean", "strict"] and both.recipes.strict.confirmation_pairs == 0
