@@ -26,8 +26,9 @@ from sparse_jax.tasks.metrics import Estimate
 from sparse_jax.tasks.packing import Pairs, positions_of, shortest
 from sparse_jax.trees import Array, Arrays
 
-# The largest inputs of one call: they bound the memory, and rows can be abandoned only between calls.
-VARIANTS = 16
+# The largest inputs of one call: rows can be abandoned only between calls. What resampled values need is run
+# once in each, however many variants it has; an accelerator runs some of them abreast, as memory allows.
+VARIANTS, ABREAST = 64, 16
 PAIRS = 8
 # Pairs of a call that gives logits. An adversary that is shared chooses for those of one call together.
 TOGETHER = 32
@@ -311,7 +312,7 @@ class Judge:
         widths: Widths | None,
     ) -> np.ndarray:
         """The losses of the variants on a batch; `alive`, what is open in any of them, fits into `widths`."""
-        together = 1 if jax.default_backend() == "cpu" else VARIANTS
+        together = 1 if jax.default_backend() == "cpu" else ABREAST
         how = self._how(gates, batch.kind)
         # only what does not depend on the open nodes can be folded into biases
         widths = widths if is_replaced(how.kind) else None
