@@ -69,6 +69,17 @@ def whole(field: str, value: Any) -> int:
         raise InputError(f"{field}: {shown(value)} is not valid; valid: a whole number") from None
 
 
+def whole_numbers(field: str, value: Any, valid: str) -> np.ndarray:
+    """The value as an array. Raises InputError unless it is one of whole numbers, in rows of one length."""
+    try:
+        found = np.asarray(value)
+    except ValueError:
+        raise InputError(f"{field}: {shown(value)} is not valid; valid: {valid}") from None
+    # an empty list has no numbers that could be whole
+    require(found.size == 0 or np.issubdtype(found.dtype, np.integer), field, str(found.dtype), valid)
+    return found
+
+
 def require_once(field: str, names: Sequence[object]) -> None:
     """Raises InputError naming `field` if one of `names` is there more than once."""
     for name in names:

@@ -31,7 +31,15 @@ from sparse_jax.data.tokenizer import encode_texts, end_of_text
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError, from_mapping, require, require_choice, require_utf8, shown, whole
+from sparse_jax.inputs import (
+    InputError,
+    from_mapping,
+    require,
+    require_choice,
+    require_utf8,
+    whole,
+    whole_numbers,
+)
 from sparse_jax.model import generate as sampling
 from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
@@ -39,6 +47,7 @@ from sparse_jax.model.hooks import Hooks, Patch, array_of, by_site, patches_of
 from sparse_jax.model.nodes import check_layer, close
 from sparse_jax.models.means import ablation_values
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
@@ -158,13 +167,9 @@ def token_ids(model: Model, text: Text) -> jax.Array:
         longest = max(map(len, rows))
         ids = np.array([row + [0] * (longest - len(row)) for row in rows], np.int32)
     else:
-        try:
-            ids = np.atleast_2d(np.asarray(text))
-        except ValueError:
-            valid = "texts, or rows of token ids of one length"
-            raise InputError(f"text: {shown(text)} is not valid; valid: {valid}") from None
+        valid = "texts, or rows of token ids of one length"
+        ids = np.atleast_2d(whole_numbers("text", text, valid))
     require(ids.ndim == 2 and ids.size > 0, "text", np.shape(ids), "a text of at least one token")
-    require(np.issubdtype(ids.dtype, np.integer), "text", str(ids.dtype), "texts, or whole numbers")
     check_ids(model.config, ids, "text")
     return jnp.asarray(ids, jnp.int32)
 
@@ -231,7 +236,7 @@ def score(
     for name, metric in METRICS.items():
         mean, error = summarize(metric(logits, encoded.candidates))
         found[name] = mean, None if math.isnan(error) else error
-    return Score(chosen.name, split, pairs, f"circuit of {len(circuit.edges)} edges{how}", found)
+    return Score(chosen.name, split, pairs, f"circuit of {counted(len(circuit.edges), 'edge')}{how}", found)
 
 
 def prune(

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("inputs", "buckets", "copies", "files", "lease", "trees", "progress", "topk"),
+    ("inputs", "buckets", "copies", "files", "lease", "trees", "progress", "phrases", "topk"),
     ("model", "sparsity", "data", "runtime"),
     ("tasks", "models"),
     ("training", "circuits"),

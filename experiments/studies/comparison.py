@@ -9,6 +9,7 @@ from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.faithfulness.intervals import geometric_mean
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, require
+from sparse_jax.phrases import counted
 
 SIDES = ("sparse", "dense")
 
@@ -199,4 +200,5 @@ def _ratio(rows: Sequence[Row], which: str) -> Iterator[str]:
         sparse, dense = ([max(1.0, getattr(row, name).edges) for row in rows] for name in SIDES)
         ratio = geometric_mean([many / few for few, many in zip(sparse, dense)]).shown(".1f")
         edges = [geometric_mean(one).shown(",.0f") for one in (sparse, dense)]
-        yield f"{len(rows)} tasks {which}: edges sparse {edges[0]}, dense {edges[1]}, dense / sparse {ratio}"
+        over = counted(len(rows), "task")
+        yield f"{over} {which}: edges sparse {edges[0]}, dense {edges[1]}, dense / sparse {ratio}"

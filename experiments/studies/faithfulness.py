@@ -17,6 +17,7 @@ from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.files import json_lines, write_whole
 from sparse_jax.inputs import from_mapping, require
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import find_circuits, reachable
 from sparse_jax.pruning.recipe import Recipe
@@ -218,7 +219,7 @@ def format_rows(rows: Sequence[Row], recipes: Mapping[str, PruneConfig]) -> str:
             for name, prune in recipes.items()
         ),
         "",
-        f"Means over {len(tasks)} tasks that every column has a circuit with edges for:",
+        f"Means over {counted(len(tasks), 'task')} that every column has a circuit with edges for:",
         f"{', '.join(tasks) or 'none yet'}.\n",
         "| | " + " | ".join(named) + " |",
         "|---" * (len(named) + 1) + "|",
@@ -287,7 +288,7 @@ def _ratios(rows: Sequence[Row], chosen: Sequence[tuple[str, str]]) -> Iterator[
             for tasks in (with_edges, reached):
                 pairs = [[edges[side, recipe, task] for side in ("dense", "sparse")] for task in tasks]
                 ratio = geometric_mean([dense / sparse for dense, sparse in pairs])
-                found.append(f"{ratio.shown('.1f')} over {len(tasks)} tasks")
+                found.append(f"{ratio.shown('.1f')} over {counted(len(tasks), 'task')}")
             yield f"Dense over sparse, {recipe}: {found[0]}; {found[1]} if no edge counts as one.  "
 
 

@@ -12,6 +12,7 @@ from sparse_jax.faithfulness.intervals import Interval, geometric_mean
 from sparse_jax.files import json_lines, write_whole
 from sparse_jax.model import sites
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 from sparse_jax.sparsity.statistics import total_nonzero
 
 MARKERS = {"": "o", "activation_fraction": "^", "anneal_end": "v", "dense": "s"}
@@ -77,9 +78,10 @@ def write_rows(rows: Sequence[ModelRow], target: float, directory: Path) -> str:
 def format_rows(rows: Sequence[ModelRow], target: float) -> str:
     """Markdown: a line per model, with the geometric mean of edges over the tasks that all models can do."""
     tasks = common_tasks(rows)
+    over = counted(len(tasks), "task")
     text = [
         "# Size and density of the model, its loss and its circuits\n",
-        f"Circuits at {target:g} nats, gates on nodes; edges: geometric mean over {len(tasks)} tasks",
+        f"Circuits at {target:g} nats, gates on nodes; edges: geometric mean over {over}",
         f"that every model has a circuit for ({', '.join(tasks) or 'none'}), with a bootstrap interval.\n",
         "| model | width | weights | nonzero | share | validation loss | edges | tasks in all |",
         "|---" * 8 + "|",
@@ -112,7 +114,8 @@ def draw_rows(rows: Sequence[ModelRow], target: float, path: Path) -> None:
         said = row.name if row.changed else f"{row.nonzero / 1000:.0f}k nonzero"
         axes.annotate(said, point, textcoords="offset points", xytext=(6, 4), fontsize=7)
     axes.set(xscale="log", ylabel="validation loss (nats a token)")
-    axes.set_xlabel(f"edges of a circuit at {target:g} nats (geometric mean over {len(tasks)} tasks)")
+    over = counted(len(tasks), "task")
+    axes.set_xlabel(f"edges of a circuit at {target:g} nats (geometric mean over {over})")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     save_figure(figure, path)

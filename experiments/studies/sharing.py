@@ -25,6 +25,7 @@ from sparse_jax.circuits.sharing import (
 from sparse_jax.files import json_lines, write_whole
 from sparse_jax.inputs import require
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 
 ITEMS = {"nodes": node_items, "edges": edge_items}
 CHANNELS = 8  # lines of the table, for each model
@@ -126,7 +127,7 @@ def format_sharing(cells: Sequence[Cell]) -> str:
     tasks = common_tasks(cells)
     text = [
         "# What circuits of different tasks share\n",
-        f"Means over all pairs of the {len(tasks)} tasks whose circuits have edges in every column:",
+        f"Means over all pairs of {counted(len(tasks), 'task')} with edges in the circuits of every column:",
         f"{', '.join(tasks) or 'none'}.\n",
         "In brackets: by chance, with as many items in every layer's site or matrix, drawn from all of the",
         "model's. A query and a key with one gate count once.\n",

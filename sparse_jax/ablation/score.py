@@ -14,6 +14,7 @@ from sparse_jax.inputs import require
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 from sparse_jax.progress import Progress
 from sparse_jax.tasks.encode import EncodedPairs, check_pairs
 from sparse_jax.tasks.metrics import METRICS, summarize
@@ -50,12 +51,12 @@ class Score:
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name} {_with_error(*value)}" for name, value in self.values.items())
-        return f"{self.task} ({self.split}, {self.pairs} pairs, {self.of}): {said}"
+        return f"{self.task} ({self.split}, {counted(self.pairs, 'pair')}, {self.of}): {said}"
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in self.values)
         cells = "".join(f"<td>{_with_error(*value)}</td>" for value in self.values.values())
-        about = html.escape(f"{self.task} ({self.split} split, {self.pairs} pairs, {self.of})")
+        about = html.escape(f"{self.task} ({self.split} split, {counted(self.pairs, 'pair')}, {self.of})")
         return f"<table><caption>{about}</caption><tr>{head}</tr><tr>{cells}</tr></table>"
 
 

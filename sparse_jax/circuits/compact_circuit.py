@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from sparse_jax.inputs import InputError, require
+from sparse_jax.inputs import InputError, require, whole_numbers
 from sparse_jax.model import sites
 from sparse_jax.model.attention import attention_pattern
 from sparse_jax.model.config import ModelConfig
@@ -25,6 +25,7 @@ from sparse_jax.model.forward import check_ids
 from sparse_jax.model.hooks import NO_HOOKS
 from sparse_jax.model.layers import ACTIVATION, mixed, norm, point
 from sparse_jax.model.positions import take_tokens
+from sparse_jax.phrases import counted
 from sparse_jax.topk.chunks import in_chunks
 from sparse_jax.topk.rows import abs_top_k
 from sparse_jax.trees import Array
@@ -158,6 +159,8 @@ class CompactCircuit:
         Raises InputError for more tokens than the context, for norms that are missing or not used and, if it
         is not traced, for a token or a place that is not there.
         """
+        if not isinstance(tokens_BxT, jax.core.Tracer):
+            tokens_BxT = whole_numbers("tokens", tokens_BxT, "rows of token ids of one length")
         self._check_tokens(tokens_BxT, at_B)
         length = np.shape(tokens_BxT)[1]
         self._check_norms(norms)
@@ -188,7 +191,7 @@ class CompactCircuit:
         parts = jax.tree.leaves(self.layers, is_leaf=lambda part: isinstance(part, Reads | Computes))
         nodes = sum(len(part.channels) for part in parts if isinstance(part, Reads))
         nodes += sum(len(part.nodes) for part in parts if isinstance(part, Computes))
-        return f"CompactCircuit({nodes} nodes, logits of {len(self.outputs)} tokens)"
+        return f"CompactCircuit({counted(nodes, 'node')}, logits of {counted(len(self.outputs), 'token')})"
 
     def columns(self, tokens: Array) -> np.ndarray:
         """The places of token ids among `outputs`, in the shape of `tokens`.
@@ -231,8 +234,10 @@ class CompactCircuit:
         if not isinstance(tokens, jax.core.Tracer):
             check_ids(self.config, np.asarray(tokens), "tokens")
         if at is not None and not isinstance(at, jax.core.Tracer):
-            there = (np.asarray(at) >= 0) & (np.asarray(at) < shape[1])
-            require(bool(there.all()), "at", np.asarray(at), f"places of tokens, 0 to {shape[1] - 1}")
+            valid = f"a place for each of {counted(shape[0], 'sequence')}, 0 to {shape[1] - 1}"
+            places = whole_numbers("at", at, valid)
+            fits = places.shape == shape[:1] and (places >= 0).all() and (places < shape[1]).all()
+            require(bool(fits), "at", at, valid)
 
     def _check_norms(self, norms: Norms | None) -> None:
         if self.frozen_norms and not set(sites.NORMS) <= set(norms or {}):

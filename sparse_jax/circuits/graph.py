@@ -17,6 +17,7 @@ from sparse_jax.files import user_path, write_whole
 from sparse_jax.inputs import InputError, nearest, require, shown
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
+from sparse_jax.phrases import counted
 
 if TYPE_CHECKING:
     from sparse_jax.circuits.compact_circuit import CompactCircuit
@@ -213,7 +214,8 @@ class Circuit:
         said = ", ".join(f"{name} {value:.3f}" for name, value in self._main_losses().items())
         about = f"{self.provenance.get('task', 'unknown task')} in {self.provenance.get('model', 'a model')}"
         missed = "" if self.provenance.get("reached", True) else ", target missed"
-        return f"Circuit({about}: {len(self.nodes)} nodes, {len(self.edges)} edges{missed}; nats: {said})"
+        size = f"{counted(len(self.nodes), 'node')}, {counted(len(self.edges), 'edge')}"
+        return f"Circuit({about}: {size}{missed}; nats: {said})"
 
     def _repr_html_(self) -> str:
         return f"<div>{html.escape(repr(self))}</div>{circuit_svg(self)}"

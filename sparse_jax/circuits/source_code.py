@@ -28,6 +28,7 @@ from sparse_jax.circuits.source_check import Check
 from sparse_jax.circuits.source_text import WIDTH, token_texts, written
 from sparse_jax.inputs import require
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 from sparse_jax.progress import Progress
 from sparse_jax.tasks.encode import EncodedPairs
 
@@ -50,10 +51,10 @@ def code_of(
     verdict = check.verdict(program)
     assert verdict is not None  # no bound was given
     about = circuit.provenance
-    edges = "1 edge" if len(circuit.edges) == 1 else f"{len(circuit.edges)} edges"
+    edges = counted(len(circuit.edges), "edge")
     title = (
         f"{about.get('task', 'a task')} in {about.get('model', 'a model')} ({model.fingerprint}): "
-        f"{len(circuit.nodes)} nodes, {edges}."
+        f"{counted(len(circuit.nodes), 'node')}, {edges}."
     )
     text = (
         f"Written by sparse_jax from the circuit. On {len(check.prompts)} test prompts it gives "

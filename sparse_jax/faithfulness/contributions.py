@@ -11,6 +11,7 @@ from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.faithfulness.probes import SETS, Probe, losses_of
 from sparse_jax.inputs import require
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 from sparse_jax.progress import Progress
 from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.find import Spec, as_task
@@ -38,7 +39,8 @@ class Contributions:
         return {**kind, "nodes": [node.name for node in self.nodes], **found}
 
     def __repr__(self) -> str:
-        lines = [f"{self.task}: loss {self.best[-1]:.3f} with {len(self.nodes)} nodes; more without"]
+        size = counted(len(self.nodes), "node")
+        lines = [f"{self.task}: loss {self.best[-1]:.3f} with {size}; more without"]
         rows = zip(self.nodes, self.in_circuit, self.in_model)
         lines += [
             f"{node.name}: {own:+.3f} in the circuit, {full:+.3f} in the model" for node, own, full in rows

@@ -9,6 +9,7 @@ from typing import Any
 from sparse_jax.faithfulness.intervals import Interval
 from sparse_jax.files import json_text, write_whole
 from sparse_jax.inputs import InputError
+from sparse_jax.phrases import counted
 
 FORMAT = "sparse_jax.scorecard"
 # A circuit is sufficient under an ablation if its loss is within this many times its target. It leans on the
@@ -79,7 +80,7 @@ class Scorecard:
         write_whole(path, json_text(self.to_json(), indent=1) + "\n")
 
     def __repr__(self) -> str:
-        lines = [f"{self.task}, {self.pairs} pairs, target {self.target:g} nats"]
+        lines = [f"{self.task}, {counted(self.pairs, 'pair')}, target {self.target:g} nats"]
         for one in self.figures:
             low, high = (f"{end:.3f}" for end in one.interval[1:])
             name = f"{one.name}, {one.ablation}" if one.ablation else one.name
@@ -94,7 +95,7 @@ class Scorecard:
             for one in self.figures
         )
         said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.verdict)
-        about = html.escape(f"{self.task}, {self.pairs} pairs, target {self.target:g} nats")
+        about = html.escape(f"{self.task}, {counted(self.pairs, 'pair')}, target {self.target:g} nats")
         head = "<tr><th>figure</th><th>ablation</th><th>value</th><th>95 % interval</th><th>unit</th></tr>"
         return f"<table><caption>{about}</caption>{head}{rows}</table><ul>{said}</ul>"
 

@@ -19,6 +19,7 @@ from sparse_jax.inputs import require
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 from sparse_jax.progress import Progress
 from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.encode import EncodedPairs
@@ -58,7 +59,8 @@ class Bits:
         write_whole(path, json_text(about, indent=1) + "\n")
 
     def __repr__(self) -> str:
-        return f"Bits({len(self.levels)} nodes: {self.bits:.3f} nats, the circuit {self.circuit:.3f})"
+        size = counted(len(self.levels), "node")
+        return f"Bits({size}: {self.bits:.3f} nats, the circuit {self.circuit:.3f})"
 
 
 def binarize(

@@ -16,6 +16,7 @@ from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.model.hooks import Hooks
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.find import Spec, as_task
 
@@ -80,7 +81,8 @@ class Traces:
         return {**kind, **texts, **runs, "heads": heads}
 
     def __repr__(self) -> str:
-        return f"Traces({self.task}: {len(self.in_circuit)} nodes on {len(self.prompts)} prompts)"
+        size, prompts = counted(len(self.in_circuit), "node"), counted(len(self.prompts), "prompt")
+        return f"Traces({self.task}: {size} on {prompts})"
 
 
 def _lower(pattern_TxT: np.ndarray) -> list[list[float]]:

@@ -14,6 +14,7 @@ from sparse_jax.circuits.ranking import number_units
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, from_mapping, require
 from sparse_jax.models.model import Model
+from sparse_jax.phrases import counted
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.extract import carried_values
 from sparse_jax.pruning.logits import allowed_nodes
@@ -57,7 +58,8 @@ class Prunings:
         return {"format": "sparse_jax.prunings", "version": 1, "task": self.task, "prunings": prunings}
 
     def __repr__(self) -> str:
-        sizes = [f"{len(one.edges)} edges at {one.outcome.loss:.3f}" for one in self.found if one.nodes]
+        with_nodes = [one for one in self.found if one.nodes]
+        sizes = [f"{counted(len(one.edges), 'edge')} at {one.outcome.loss:.3f}" for one in with_nodes]
         return f"Prunings({self.task}: {', '.join(sizes) or 'none was judged'})"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sparse_jax.copies import on_this_machine
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, nearest, shown
+from sparse_jax.phrases import counted
 from sparse_jax.tasks.beside import ModulesBeside
 from sparse_jax.tasks.pair import Pair, check_pair
 from sparse_jax.tasks.task import DrawnTask, Member, Task, cut
@@ -100,7 +101,7 @@ def read_task(path: str) -> FileTask:
         pairs.append(pair)
     if not pairs:
         raise InputError(f"{path}: no pairs; valid: a JSON object with {', '.join(_FIELDS)} on each line")
-    return FileTask(file.stem, "own", f"{len(pairs)} pairs of {path}", tuple(pairs))
+    return FileTask(file.stem, "own", f"{counted(len(pairs), 'pair')} of {path}", tuple(pairs))
 
 
 def pairs_task(pairs: Sequence[object], name: str = "pairs") -> FileTask:
@@ -128,7 +129,7 @@ def pairs_task(pairs: Sequence[object], name: str = "pairs") -> FileTask:
         found.append(pair)
     if not found:
         raise InputError("pairs: none; valid: at least one pair")
-    return FileTask(name, "own", f"{len(found)} pairs", tuple(found))
+    return FileTask(name, "own", counted(len(found), "pair"), tuple(found))
 
 
 def load_function(path: str, name: str) -> FunctionTask:

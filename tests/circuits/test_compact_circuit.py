@@ -319,7 +319,11 @@ def test_wrong_tokens_and_places_are_named():
         (np.array([1, 2]), None, r"tokens: \(2,\) is not valid; valid: at least one token each, \[B, T\]"),
         (np.zeros((1, 0), int), None, r"tokens: \(1, 0\) is not valid"),
         ([[1, 11]], None, "tokens: 'ids 1 to 11' is not valid; valid: token ids 0 to 10"),
-        ([[1, 2]], [2], r"at: array\(\[2\]\) is not valid; valid: places of tokens, 0 to 1"),
+        ([[1, 2], [3]], None, r"tokens: \[\[1, 2\], \[3\]\] is not valid; valid: rows of token ids"),
+        ([[1.0, 2.0]], None, "tokens: 'float64' is not valid; valid: rows of token ids"),
+        ([[1, 2]], [2], r"at: \[2\] is not valid; valid: a place for each of 1 sequence, 0 to 1"),
+        ([[1, 2]], [0, 1], r"at: \[0, 1\] is not valid; valid: a place for each of 1 sequence"),
+        ([[1, 2]], [0.5], "at: 'float64' is not valid; valid: a place"),
     ):
         with pytest.raises(InputError, match=f"^{said}"):
             small.forward(tokens, at)

@@ -8,6 +8,7 @@ from experiments.studies.circuit_size.figures import draw_sizes
 from experiments.studies.circuit_size.sizes import MODELS, SizeComparison, SizeRow
 from experiments.studies.circuit_size.tables import comparisons, size_table
 from sparse_jax.files import json_lines, json_text, write_whole
+from sparse_jax.phrases import counted
 
 # what each figure compares; circuits of nodes and of edges are never in the same one
 FIGURES = {
@@ -63,8 +64,9 @@ def say(one: SizeComparison) -> str:
     else:
         edges = ", ".join(f"{model} {getattr(one, model).shown(',.1f')}" for model in MODELS)
         test = ", ".join(f"{model} {one.within_target[model]}" for model in MODELS)
+        over = counted(len(one.tasks), "task")
         text = (
-            f"{name}: dense / sparse {one.ratio.shown(',.1f')} over {len(one.tasks)} tasks (edges: {edges}; "
+            f"{name}: dense / sparse {one.ratio.shown(',.1f')} over {over} (edges: {edges}; "
             f"within the target on the test split: {test} of {len(one.tasks)})"
         )
     zero = {model: names for model, names in one.zero_edges.items() if names}

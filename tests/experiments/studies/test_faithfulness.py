@@ -54,8 +54,8 @@ def test_the_table_compares_what_all_have():
     assert "| tasks that reach the target | 2 of 2 | 2 of 2 | 2 of 2 | 1 of 2 |" in table
     assert "| of these, within it on the test split | 2 of 2 | 1 of 2 | 2 of 2 | 1 of 1 |" in table
     assert "| resample | 0.500 | 0.200 | 0.200 | 0.200 |" in table
-    assert "Dense over sparse, mean: 4.0 [4.0, 4.0] over 1 tasks; " in table
-    assert "Dense over sparse, strict: 16.0 [16.0, 16.0] over 1 tasks; " in table
+    assert "Dense over sparse, mean: 4.0 [4.0, 4.0] over 1 task; " in table
+    assert "Dense over sparse, strict: 16.0 [16.0, 16.0] over 1 task; " in table
     assert "| b | 20 | 24 | 80 | missed (0.10 nats) |" in table
 
 
@@ -63,8 +63,8 @@ def test_ratios_are_over_the_same_tasks_and_count_no_edge_as_one_where_it_is_sai
     given = (("sparse", "mean", 0), ("sparse", "strict", 3), ("dense", "mean", 0), ("dense", "strict", 300))
     table = format_rows([*ROWS, *(row(side, "c", recipe, edges) for side, recipe, edges in given)], RECIPES)
     # of a 40 / 10 and 192 / 12; with c also 1 / 1 and 300 / 3
-    assert "mean: 4.0 [4.0, 4.0] over 1 tasks; 2.0 [1.0, 4.0] over 2 tasks if no edge counts as one" in table
-    assert "strict: 16.0 [16.0, 16.0] over 1 tasks; 40.0 [16.0, 100.0] over 2 tasks if" in table
+    assert "mean: 4.0 [4.0, 4.0] over 1 task; 2.0 [1.0, 4.0] over 2 tasks if no edge counts as one" in table
+    assert "strict: 16.0 [16.0, 16.0] over 1 task; 40.0 [16.0, 100.0] over 2 tasks if" in table
 
 
 def test_results_are_written_and_read_again(tmp_path):
