@@ -11,23 +11,17 @@ tokenizer.json, gets means over generated programs, so that it can be pruned.
 --control writes a control of the model instead (METHOD 8), which every command takes in the model's place.
 """
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag
-from sparse_jax.data.tokenizer import end_of_text
+from experiments.studies.round_trip import difference, sample
 from sparse_jax.files import user_path
 from sparse_jax.inputs import require
 from sparse_jax.model.forward import summary
-from sparse_jax.model.generate import generate
 from sparse_jax.models.control_models import MODEL_CONTROLS
 from sparse_jax.models.formats import OWN, WRITABLE, load_model, save_model
 from sparse_jax.models.means import has_means, publish_means
-from sparse_jax.models.model import Model
-from sparse_jax.trees import named_leaves
 
 FROM = path_flag("from", None, "the model's directory", required=True)
 TO = path_flag("to", None, "a directory that does not exist yet", required=True)
@@ -53,24 +47,6 @@ def main() -> None:
     print(f"size: {size:,} bytes in {TO.value}")
     print(f"sample: {sample(model)!r}")
     print(f"round trip: largest difference of a weight {difference(model, load_model(TO.value)):g}")
-
-
-def sample(model: Model) -> str | list[int]:
-    """What the model writes after the end of a text (after token 0 where its tokenizer has none).
-
-    Token numbers where no tokenizer was given.
-    """
-    count = min(32, model.config.context - 1)
-    first = [] if model.tokenizer is None else end_of_text(model.tokenizer)
-    prompt = jnp.array([first or [0]], jnp.int32)
-    tokens = generate(model.config, model.params, prompt, count, jax.random.key(0), 0.8)[0, 1:].tolist()
-    return tokens if model.tokenizer is None else model.tokenizer.decode(tokens)
-
-
-def difference(before: Model, after: Model) -> float:
-    """The largest difference of a weight; every leaf of one must be a leaf of the other."""
-    pairs = zip(named_leaves(before.params).items(), named_leaves(after.params).items(), strict=True)
-    return max(float(np.max(np.abs(np.asarray(a) - b))) for (_, a), (_, b) in pairs)
 
 
 if __name__ == "__main__":

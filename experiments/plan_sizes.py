@@ -7,17 +7,15 @@ Needs the extra `plan`; a few minutes per row on 2 CPU cores. Existing rows of r
 same command resumes a stopped study; rows of another config are refused.
 """
 
-import dataclasses
-
 from experiments import command
 from experiments.flag_types import names_flag, path_flag
-from experiments.studies.plan_table import config_digest, kept_rows, markdown
+from experiments.studies.plan_table import config_digest, kept_rows, markdown, of_width
 from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.inputs import require
 from sparse_jax.planning.devices import planned_devices
 from sparse_jax.planning.plan import plan_training, plan_update
 from sparse_jax.planning.topologies import find_topology
-from sparse_jax.training.config import RunConfig, run_config
+from sparse_jax.training.config import run_config
 
 # 7.4 M to 1.9 B parameters besides the bigram table
 WIDTHS = ["256", "512", "1024", "2048", "4480"]
@@ -34,7 +32,7 @@ def main() -> None:
         require(each.chip is not None, "--topologies", each.name, "TPUs or GPUs, whose speed is known")
     for width in SIZES.value:
         require(width.isdecimal() and int(width) > 0, "--widths", width, "whole numbers such as 256,1024")
-    runs = [_of_width(base, int(width)) for width in SIZES.value]
+    runs = [of_width(base, int(width)) for width in SIZES.value]
     rows = user_path(OUTPUT.value) / "rows.jsonl"
     require_writable(rows)
     records = kept_rows(rows, base)
@@ -50,15 +48,6 @@ def main() -> None:
                 write_whole(rows, json_lines(records))
     write_whole(rows.with_name("table.md"), markdown(records))
     print(markdown(records))
-
-
-def _of_width(run: RunConfig, width: int) -> RunConfig:
-    """The same run with another width; narrow models keep a larger share of weights, as channels need."""
-    model = dataclasses.replace(run.model, d_model=width, d_mlp=0, n_heads=0)
-    fraction = max(run.sparsity.fraction, run.sparsity.min_per_channel / width)
-    return dataclasses.replace(
-        run, model=model, sparsity=dataclasses.replace(run.sparsity, fraction=fraction)
-    )
 
 
 if __name__ == "__main__":

@@ -39,22 +39,11 @@ def main() -> None:
     }
 
     models = {side: train(runs[side], workdir / side, f"train {side}") for side in SIDES}
-    circuits = {
-        side: prune_tasks(
-            models[side],
-            corpora[side],
-            data[side],
-            Recipe(prune),
-            workdir / side / "circuits",
-            f"prune {side}",
-        )
-        for side in SIDES
-    }
-
-    circuits = {
-        side: {one.name: c for one, c in zip(data[side], found) if c is not None}
-        for side, found in circuits.items()
-    }
+    circuits = {}
+    for side, model in models.items():
+        place = workdir / side / "circuits"
+        found = prune_tasks(model, corpora[side], data[side], Recipe(prune), place, f"prune {side}")
+        circuits[side] = {one.name: c for one, c in zip(data[side], found) if c is not None}
     comparison = compare([task.name for task in tasks], circuits["sparse"], circuits["dense"])
     print(format_table(comparison))
     print(write(workdir, models, circuits, comparison, prune))

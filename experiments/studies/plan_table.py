@@ -1,5 +1,6 @@
-"""The planning study: rows on disk, and their Markdown table."""
+"""The planning study: the runs that are planned, rows on disk, and their Markdown table."""
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,15 @@ from sparse_jax.training.config import RunConfig
 def config_digest(config: RunConfig) -> str:
     """A hash (12 hexadecimal digits) of a config and the JAX version: the "config" of a row."""
     return hashlib.sha256(f"{jax.__version__}\n{config.to_json()}".encode()).hexdigest()[:12]
+
+
+def of_width(run: RunConfig, width: int) -> RunConfig:
+    """The same run with another width; narrow models keep a larger share of weights, as channels need."""
+    model = dataclasses.replace(run.model, d_model=width, d_mlp=0, n_heads=0)
+    fraction = max(run.sparsity.fraction, run.sparsity.min_per_channel / width)
+    return dataclasses.replace(
+        run, model=model, sparsity=dataclasses.replace(run.sparsity, fraction=fraction)
+    )
 
 
 def kept_rows(path: Path, config: RunConfig) -> list[Record]:

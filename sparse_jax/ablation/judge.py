@@ -26,8 +26,8 @@ from sparse_jax.tasks.metrics import Estimate
 from sparse_jax.tasks.packing import Pairs, positions_of, shortest
 from sparse_jax.trees import Array, Arrays
 
-# The largest inputs of one call: rows can be abandoned only between calls. What resampled values need is run
-# once in each, however many variants it has; an accelerator runs some of them abreast, as memory allows.
+# The largest inputs of one call: rows can be abandoned only between calls. Resampled values are drawn once in
+# each, for all of its variants; an accelerator runs some of them abreast, as memory allows.
 VARIANTS, ABREAST = 64, 16
 PAIRS = 8
 # Pairs of a call that gives logits. An adversary that is shared chooses for those of one call together.
@@ -323,10 +323,9 @@ class Judge:
         for start in range(0, len(closed_Cx2), VARIANTS):
             part = np.asarray(closed_Cx2[start : start + VARIANTS], np.int32)
             padded = np.concatenate([part, np.zeros((VARIANTS - len(part), 2), np.int32)])
-            ablated = self.ablated if gates else {}
-            constants = self.constants if gates else {}
+            held = (self.ablated, self.constants) if gates else ({}, {})
             variants = gates, ranks, pairs, draws, padded, len(part)
-            losses = run(self.params, ablated, constants, *variants, alive)
+            losses = run(self.params, *held, *variants, alive)
             found.append(np.asarray(losses, np.float64)[: len(part)])
         return np.concatenate(found)
 
