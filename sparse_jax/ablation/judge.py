@@ -10,25 +10,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.adversary import How, attacked
-from sparse_jax.ablation.constants import hold
-from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs
+from sparse_jax.ablation import compiled
+from sparse_jax.ablation.adversary import How
+from sparse_jax.ablation.draws import Ablated, Draws, draw_pairs
+from sparse_jax.ablation.kept import Kept
 from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, is_replaced, kinds_of
-from sparse_jax.ablation.objective import last_logits
-from sparse_jax.circuits.gates import Gates, only_between_open
-from sparse_jax.circuits.narrowing import Widths, fitting_widths, narrow_model
+from sparse_jax.circuits.gates import Gates
+from sparse_jax.circuits.narrowing import fitting_widths
 from sparse_jax.inputs import require
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
+from sparse_jax.model.narrow import Narrow
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import Estimate
-from sparse_jax.tasks.packing import Pairs, positions_of, shortest
+from sparse_jax.tasks.packing import Pairs, shortest
 from sparse_jax.trees import Array, Arrays
 
-# The largest inputs of one call: rows can be abandoned only between calls. Resampled values are drawn once in
-# each, for all of its variants; an accelerator runs some of them abreast, as memory allows.
-VARIANTS, ABREAST = 64, 16
+# The largest inputs of one call: they bound the memory, and rows can be abandoned only between calls.
+VARIANTS = 16
 PAIRS = 8
 # Pairs of a call that gives logits. An adversary that is shared chooses for those of one call together.
 TOGETHER = 32
@@ -57,6 +57,11 @@ class Batch(NamedTuple):
     places: np.ndarray
     pairs: Pairs
     draws: Draws
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """What tells it from the judge's other batches."""
+        return self.kind, len(self.pairs.tokens), int(self.places[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,8 +176,7 @@ class Judge:
         first m. Losses are never negative, so a row is abandoned as soon as the items so far prove a bound
         above `limit`; it is then set to inf, as it is for NaN.
         """
-        alive = _open_in_any(gates, ranks, closed_Cx2)
-        widths = self._widths(alive)
+        self._make_room(_open_in_any(gates, ranks, closed_Cx2))
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         untouched = {key: np.full(gate.shape, -1, np.int32) for key, gate in gates.items()}
         # on the devices once, not for each batch
@@ -182,7 +186,7 @@ class Judge:
         losses = np.zeros((len(closed_Cx2), len(self.items.kind)))
         left = np.arange(len(closed_Cx2))
         for batch in self._batches(PAIRS):
-            found = self._run(gates, ranks, closed_Cx2[left], batch, alive, widths)[:, : len(batch.places)]
+            found = self._run(gates, ranks, closed_Cx2[left], batch)[:, : len(batch.places)]
             losses[np.ix_(left, batch.places)] = np.where(np.isnan(found), np.inf, found)
             hopeless = self._least_bound(losses[left]) > limit
             losses[left[hopeless]] = np.inf
@@ -258,9 +262,8 @@ class Judge:
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         found = np.zeros((len(self.items.kind), 2, self.config.vocab_size), np.float32)
         for batch in self._batches(TOGETHER):
-            run = _compiled_logits(self._how(gates, batch.kind))
-            drawn = self._drawn(gates, batch)
-            logits = run(self.params, self.ablated, self.constants, gates, batch.pairs, drawn)
+            run = compiled.logits(self._how(gates, batch.kind))
+            logits = run(self.params, gates, batch.pairs, self._carried(gates, batch))
             found[batch.places] = np.asarray(logits)[: len(batch.places)]
         return found
 
@@ -270,8 +273,8 @@ class Judge:
         found = []
         for kind in range(len(self.kinds)):
             batch = next(batch for batch in self._batches(PAIRS) if batch.kind == kind)
-            run = _compiled_gradients(self._how(gates, kind))
-            found.append(run(gates, self.params, self.ablated, self.constants, batch.pairs, batch.draws))
+            run = compiled.gradients(self._how(gates, kind))
+            found.append(run(gates, self.params, batch.pairs, self._carried(gates, batch)))
         return jax.tree.map(lambda *each: np.mean(each, axis=0), *jax.device_get(found))
 
     def _how(self, gates: Gates, kind: int) -> How:
@@ -279,9 +282,37 @@ class Judge:
         kind_of = self.kinds[kind] if gates else "mean"
         return How(self.config, kind_of, self.objective, self.frozen_norms, self.removal)
 
-    def _drawn(self, gates: Gates, batch: Batch) -> Draws:
-        # without gates all kinds are the same, and so is their program
-        return batch.draws if gates else batch.draws._replace(donor=None)
+    def _carried(self, gates: Gates, batch: Batch) -> Ablated:
+        """What closed nodes carry in a batch, the same for all gates."""
+        if not gates:
+            return Ablated({}, {})
+        draw = compiled.drawing(self.config, self.kinds[batch.kind])
+        given = self.params, self.ablated, self.constants, batch.pairs, batch.draws
+        if len(batch.pairs.tokens) > PAIRS:
+            return draw(*given)  # batches of logits are run only once
+        return self._kept.get(("carried", batch.key), lambda: draw(*given))
+
+    def _narrow(self, carried: Ablated, batch: Batch) -> Narrow | None:
+        """The model of the nodes that there is room for, in a batch; None for the full width."""
+        kind, kept = self.kinds[batch.kind], self._kept
+        # only what does not depend on the open nodes can be folded into biases
+        if kept.widths is None or not is_replaced(kind):
+            return None
+        of_batch = not is_constant(kind)
+        fold = compiled.narrowing(self.config, kept.widths, of_batch)
+        given = self.params, carried.values, kept.alive, batch.pairs
+        key = "narrow", batch.key if of_batch else batch.kind
+        return kept.get(key, lambda: fold(*given), of_batch)
+
+    def _make_room(self, alive: Arrays) -> None:
+        """Narrow models have to hold what is `alive`; those of before are kept if it is among their nodes."""
+        nodes_alone = set(sites.LAYER_SITES) <= set(alive) and not any(map(sites.is_edge, alive))
+        is_narrow = nodes_alone and not self.removal
+        self._kept.make_room(fitting_widths(self.config, alive) if is_narrow else None, alive)
+
+    @functools.cached_property
+    def _kept(self) -> Kept:
+        return Kept()
 
     def _batches(self, size: int) -> Iterator[Batch]:
         """Batches of `size` items of one kind, in the order of their first items."""
@@ -297,35 +328,17 @@ class Judge:
             draws = jax.tree.map(operator.itemgetter(chosen), self.items.draws[kind])
             yield Batch(kind, own[start : start + size_here], pairs, draws)
 
-    def _widths(self, alive: Arrays) -> Widths | None:
-        """How narrow a program has room for what is alive; None for the full width."""
-        nodes_alone = set(sites.LAYER_SITES) <= set(alive) and not any(map(sites.is_edge, alive))
-        return fitting_widths(self.config, alive) if nodes_alone and not self.removal else None
-
-    def _run(
-        self,
-        gates: Gates,
-        ranks: Gates,
-        closed_Cx2: np.ndarray,
-        batch: Batch,
-        alive: Arrays,
-        widths: Widths | None,
-    ) -> np.ndarray:
-        """The losses of the variants on a batch; `alive`, what is open in any of them, fits into `widths`."""
-        together = 1 if jax.default_backend() == "cpu" else ABREAST
-        how = self._how(gates, batch.kind)
-        # only what does not depend on the open nodes can be folded into biases
-        widths = widths if is_replaced(how.kind) else None
-        run = _compiled(how, together, widths)
-        alive = alive if widths else {}
-        pairs, draws = batch.pairs, self._drawn(gates, batch)
-        found = [np.zeros((0, len(pairs.tokens)))]
+    def _run(self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Batch) -> np.ndarray:
+        """The losses of the variants on a batch; there is room for what is open in any of them."""
+        together = 1 if jax.default_backend() == "cpu" else VARIANTS
+        run = compiled.variants(self._how(gates, batch.kind), together)
+        carried = self._carried(gates, batch)
+        narrow = self._narrow(carried, batch)
+        found = [np.zeros((0, len(batch.pairs.tokens)))]
         for start in range(0, len(closed_Cx2), VARIANTS):
             part = np.asarray(closed_Cx2[start : start + VARIANTS], np.int32)
             padded = np.concatenate([part, np.zeros((VARIANTS - len(part), 2), np.int32)])
-            held = (self.ablated, self.constants) if gates else ({}, {})
-            variants = gates, ranks, pairs, draws, padded, len(part)
-            losses = run(self.params, *held, *variants, alive)
+            losses = run(self.params, gates, ranks, batch.pairs, carried, narrow, padded, len(part))
             found.append(np.asarray(losses, np.float64)[: len(part)])
         return np.concatenate(found)
 
@@ -338,63 +351,3 @@ def _open_in_any(gates: Gates, ranks: Gates, closed_Cx2: np.ndarray) -> dict[str
         for key, rank in ranks.items():
             found[key] &= ~((start <= np.asarray(rank)) & (np.asarray(rank) < stop))
     return found
-
-
-@functools.cache
-def _compiled(how: How, together: int, widths: Widths | None):
-    """The program; `together` variants are run side by side: 1 on a CPU, where that is no faster."""
-
-    def losses_of(closed_2, params, ablated, gates, ranks, pairs, narrow):
-        chosen = {key: (closed_2[0] <= rank) & (rank < closed_2[1]) for key, rank in ranks.items()}
-        opened = {key: jnp.where(chosen[key], 0.0, gate) for key, gate in gates.items()}
-        gates = how.as_run(only_between_open(opened))
-        worst = attacked(how, params, gates, ablated, pairs)
-        return how.losses(params, gates, worst, pairs, narrow)
-
-    def run(params, means, constants, gates, ranks, pairs, draws, closed_Cx2, count, alive):
-        # once for all variants
-        ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
-        narrow = None
-        if widths:
-            visible = None if is_constant(how.kind) else positions_of(pairs).visible
-            narrow = narrow_model(how.config, params, ablated.values, alive, widths, visible)
-
-        def one(row):
-            return losses_of(row, params, ablated, gates, ranks, pairs, narrow)
-
-        def fill_in(i, found_CxP):
-            rows = jax.lax.dynamic_slice_in_dim(closed_Cx2, i * together, together)
-            # without vmap for one: tracing takes half as long
-            losses = one(rows[0])[None] if together == 1 else jax.vmap(one)(rows)
-            return jax.lax.dynamic_update_slice_in_dim(found_CxP, losses, i * together, axis=0)
-
-        # as many rounds as there are variants to run: padding rows of the array cost nothing
-        start = jnp.zeros((len(closed_Cx2), len(pairs.tokens)))
-        return jax.lax.fori_loop(0, -(-count // together), fill_in, start)
-
-    return jax.jit(run)
-
-
-@functools.cache
-def _compiled_logits(how: How):
-    def run(params, means, constants, gates, pairs, draws):
-        gates = how.as_run(only_between_open(gates))
-        ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
-        worst = attacked(how, params, gates, ablated, pairs)
-        frozen = how.frozen_norms
-        return last_logits(
-            how.config, params, gates, worst.values, pairs, frozen_norms=frozen, share=worst.share
-        )
-
-    return jax.jit(run)
-
-
-@functools.cache
-def _compiled_gradients(how: How):
-    def mean_loss(gates, params, means, constants, pairs, draws):
-        gates = how.as_run(only_between_open(gates))
-        ablated = hold(draw_ablated(how.config, params, how.kind, means, pairs, draws), constants)
-        worst = attacked(how, params, gates, ablated, pairs)
-        return how.losses(params, gates, worst, pairs).mean()
-
-    return jax.jit(jax.grad(mean_loss))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparse_jax.ablation.judge import Judge
+from sparse_jax.ablation.judge import VARIANTS, Judge
 from sparse_jax.circuits.edges import edges_by_size
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import number_units
@@ -20,8 +20,6 @@ FIRST_EDGES = 16
 # by then mostly never is. From there on each size is larger than the one before by this share.
 EXACT_UP_TO = 256
 GROWTH = 1 / 32
-# Sizes that are judged together: enough for an accelerator, and few that are judged in vain.
-TOGETHER = 16
 
 
 class Discretized(NamedTuple):
@@ -138,8 +136,8 @@ class LossCurve:
         label = f"{self._judge.label}: the size of the lowest loss"
         bar = Progress(label, len(self._ks), "sizes", shown=bool(self._judge.label))
         best, place, losses_M = np.inf, 0, np.full(len(self._judge.items.kind), np.inf)
-        for start in range(0, len(self._ks), TOGETHER):
-            closed = self._closed(self._ks[start : start + TOGETHER])
+        for start in range(0, len(self._ks), VARIANTS):
+            closed = self._closed(self._ks[start : start + VARIANTS])
             # a mean above the best bound so far has a larger bound itself, so the best is never abandoned
             losses_KxM = self._judge.variants(self.all_open, self.ranks, closed, best)
             bounds = self._judge.bound(losses_KxM)
@@ -151,7 +149,7 @@ class LossCurve:
 
     def _extend(self, limit: float) -> None:
         start = len(self._losses_KxM)
-        closed = self._closed(self._ks[start : start + TOGETHER])
+        closed = self._closed(self._ks[start : start + VARIANTS])
         losses = self._judge.variants(self.all_open, self.ranks, closed, limit)
         self._losses_KxM = np.concatenate([self._losses_KxM, losses])
         self._bar.update(len(self._losses_KxM))

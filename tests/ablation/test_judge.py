@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from sparse_jax.ablation import compiled, kept
 from sparse_jax.ablation import judge as evaluate
 from sparse_jax.ablation.adversary import How
 from sparse_jax.circuits.gates import close
@@ -197,7 +198,7 @@ def test_the_full_model_is_judged_by_the_program_of_its_circuits():
     judge, gates = strict("mean+resample"), random_gates(1)
     opened = {site: np.ones_like(gate) for site, gate in gates.items()}
     judge.losses(gates)
-    program = evaluate._compiled(How(judge.config, "mean"), 1, None)
+    program = compiled.variants(How(judge.config, "mean"), 1)
     before = program._cache_size()
     full = judge.full_losses(opened)
     assert program._cache_size() == before > 0
@@ -206,6 +207,24 @@ def test_the_full_model_is_judged_by_the_program_of_its_circuits():
     assert program._cache_size() > before
     np.testing.assert_allclose(judge.full_logits(opened), judge.logits({}), atol=1e-4)
     assert np.abs(judge.full_losses(opened) - judge.losses(gates)).max() > 1e-2
+
+
+def test_donors_run_once_for_all_gates_while_there_is_room(monkeypatch):
+    runs, drawing = [], compiled.drawing
+
+    def counting(*given):
+        return lambda *arguments: runs.append(given) or drawing(*given)(*arguments)
+
+    monkeypatch.setattr(compiled, "drawing", counting)
+    judge = strict("mean+resample", draws=2)
+    first, second = judge.losses(random_gates(1)), judge.losses(random_gates(2))
+    batches = len(list(judge._batches(evaluate.PAIRS)))
+    assert len(runs) == batches and {kind for _, kind in runs} == {"mean", "resample"}
+    monkeypatch.setattr(kept, "BYTES", 0)
+    without = dataclasses.replace(judge)
+    np.testing.assert_array_equal(without.losses(random_gates(1)), first)
+    np.testing.assert_array_equal(without.losses(random_gates(2)), second)
+    assert len(runs) == 3 * batches and np.abs(first - second).max() > 1e-2
 
 
 def test_what_does_not_fit_an_ablation_is_named():

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_jax.ablation import judge as judges
-from sparse_jax.ablation.judge import Judge, _compiled
+from sparse_jax.ablation import compiled
+from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.narrowing import Widths, fitting_widths, full_widths, narrow_model, narrowed
 from sparse_jax.inputs import InputError
@@ -181,7 +181,8 @@ def test_a_judge_leaves_out_what_is_closed_in_all_variants(monkeypatch, changes,
     ranks = {site: np.where(gate > 0, np.arange(gate.shape[-1]), -1) for site, gate in gates.items()}
     closed = np.array([[0, 0], [1, 3], [2, 9]])
     widths = []
-    monkeypatch.setattr(judges, "_compiled", lambda *given: widths.append(given[-1]) or _compiled(*given))
+    narrowing = compiled.narrowing
+    monkeypatch.setattr(compiled, "narrowing", lambda *given: widths.append(given[1]) or narrowing(*given))
     losses = judge.variants(gates, ranks, closed)
     assert set(widths) == {fitting_widths(config, alive)} != {None}
     for row, (start, stop) in zip(losses, closed):
@@ -190,6 +191,33 @@ def test_a_judge_leaves_out_what_is_closed_in_all_variants(monkeypatch, changes,
         expected = LOSSES["binary"](judge.logits(left), pairs.candidates)
         np.testing.assert_allclose(row, expected, atol=1e-4)
     assert np.ptp(losses.mean(axis=1)) > 1e-3
+
+
+@pytest.mark.parametrize("ablation", ["mean", "resample"])
+def test_a_narrow_model_is_kept_for_fewer_open_nodes_and_made_anew_for_others(ablation):
+    pairs, alive = pairs_and_alive(BASE, 4, "mlp_out")
+    gates = {site: np.float32(mask) for site, mask in alive.items()}
+    shapes = sites.node_shapes(BASE, sites.LAYER_SITES)
+    rng = np.random.default_rng(4)
+    ablated = {site: jnp.float32(0.5 * rng.normal(size=shape)) for site, shape in shapes.items()}
+    judge = Judge(BASE, with_uneven_attention(BASE), ablated, pairs, ablation=ablation)
+
+    def check(gates):
+        expected = LOSSES["binary"](judge.logits(gates), pairs.candidates)
+        np.testing.assert_allclose(judge.losses(gates), expected, atol=1e-4)
+        return expected, {key: value for key, value in judge._kept.values.items() if key[0] == "narrow"}
+
+    before, made = check(gates)
+    first = tuple(np.argwhere(gates["mlp_neuron"])[0])
+    fewer = {**gates, "mlp_neuron": gates["mlp_neuron"].copy()}
+    fewer["mlp_neuron"][first] = 0
+    _, kept = check(fewer)
+    assert made and all(kept[key] is made[key] for key in made)
+    others = {**fewer, "mlp_neuron": fewer["mlp_neuron"].copy()}
+    others["mlp_neuron"][tuple(np.argwhere(~alive["mlp_neuron"])[0])] = 1
+    after, anew = check(others)
+    assert made.keys() == anew.keys() and all(anew[key] is not made[key] for key in made)
+    assert np.abs(after - before).max() > 1e-3
 
 
 def test_widths_are_the_least_of_a_few_that_everything_alive_fits_into():

@@ -6,13 +6,13 @@ import functools
 import numpy as np
 import pytest
 
-from sparse_jax.ablation.judge import PAIRS, Judge
+from sparse_jax.ablation.judge import PAIRS, VARIANTS, Judge
 from sparse_jax.circuits.edges import count_edges
 from sparse_jax.circuits.gates import only_between_open
 from sparse_jax.circuits.ranking import number_units
 from sparse_jax.model import sites
 from sparse_jax.pruning import discretize as discretize_module
-from sparse_jax.pruning.discretize import TOGETHER, LaneCurves, discretize, discretize_many, sizes_to_try
+from sparse_jax.pruning.discretize import LaneCurves, discretize, discretize_many, sizes_to_try
 from tests.pruning.noisy import CONFIG, losses_of, noisy, random_gates
 
 SHAPES = sites.node_shapes(CONFIG, sites.LAYER_SITES)
@@ -90,7 +90,7 @@ def test_several_targets_that_nothing_reaches_cost_no_more_than_one(monkeypatch)
     assert (
         not any(choice.found.reached for choice in found) and len({choice.found.k for choice in found}) == 1
     )
-    assert sum(evaluated) <= 2 * units + TOGETHER
+    assert sum(evaluated) <= 2 * units + VARIANTS
 
 
 def test_only_what_is_eligible_is_ranked_and_the_rest_stays_fixed():
@@ -158,7 +158,7 @@ def work_of(function, scores, targets):
 
 
 def test_what_misses_a_target_is_run_on_no_more_pairs_than_show_it(one_width, monkeypatch):
-    monkeypatch.setattr(discretize_module, "TOGETHER", 2)
+    monkeypatch.setattr(discretize_module, "VARIANTS", 2)
     scores = scores_of(2)
     losses = whole_curve(2)
     strict, loose = float(np.sort(losses)[:2].mean()), float(losses.max() + 1)
@@ -194,7 +194,7 @@ def test_a_stricter_target_goes_on_where_the_last_one_ended(one_width):
 
 @pytest.mark.slow
 def test_the_best_lane_has_the_fewest_edges_and_the_others_are_not_followed_much_further(monkeypatch):
-    monkeypatch.setattr(discretize_module, "TOGETHER", 2)
+    monkeypatch.setattr(discretize_module, "VARIANTS", 2)
     lanes = [scores_of(seed, tied=True) for seed in range(4)]
     total = number_units({key: np.ones(np.shape(score)) for key, score in lanes[0].items()}, True).count
     losses = [whole_curve(seed, tied=True) for seed in range(4)]

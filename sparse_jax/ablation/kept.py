@@ -1,0 +1,44 @@
+"""What a judge keeps between calls, since it is the same for many gates: it can cost more than a variant."""
+
+import dataclasses
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import numpy as np
+
+from sparse_jax.circuits.narrowing import Widths
+from sparse_jax.trees import Arrays
+
+# What one judge keeps of its batches.
+BYTES = 1 << 30
+
+
+@dataclasses.dataclass
+class Kept:
+    """Values by key, and the nodes that narrow models among them have.
+
+    alive: 0/1 by site, the nodes; widths: how many there is room for, None for the full width.
+    """
+
+    widths: Widths | None = None
+    alive: Arrays = dataclasses.field(default_factory=dict)
+    values: dict[tuple[Hashable, ...], Any] = dataclasses.field(default_factory=dict)
+
+    def get(self, key: tuple[Hashable, ...], compute: Callable[[], Any], of_batch: bool = True) -> Any:
+        """The value of `key`. What is `of_batch` is one of many, and kept only while there is room."""
+        if key in self.values:
+            return self.values[key]
+        found = compute()
+        leaves = jax.tree.leaves([*self.values.values(), found])
+        if not of_batch or sum(leaf.nbytes for leaf in leaves) <= BYTES:
+            self.values[key] = found
+        return found
+
+    def make_room(self, widths: Widths | None, alive: Arrays) -> None:
+        """Drops narrow models of other widths, and those that lack a node which is `alive`."""
+        same = widths == self.widths and alive.keys() <= self.alive.keys()
+        if same and all((np.asarray(self.alive[site]) >= alive[site]).all() for site in alive):
+            return
+        self.widths, self.alive = widths, alive
+        self.values = {key: value for key, value in self.values.items() if key[0] != "narrow"}
