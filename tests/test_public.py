@@ -16,7 +16,7 @@ import pytest
 from tokenizers import processors
 
 import sparse_jax as sj
-from sparse_jax import interactive
+from sparse_jax import interactive, phrases
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.circuits import graph
 from sparse_jax.data.corpus import Corpus, SourceTokens
@@ -70,7 +70,7 @@ def test_importing_is_cheap_and_names_are_what_they_say():
         sj.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("module", [interactive, presets, formats, graph])
+@pytest.mark.parametrize("module", [interactive, presets, formats, graph, phrases])
 def test_the_examples_run(module, monkeypatch):
     monkeypatch.chdir(ROOT)
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
