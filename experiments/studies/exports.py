@@ -14,6 +14,7 @@ from sparse_jax.files import new_directory, write_whole
 from sparse_jax.interactive import token_ids
 from sparse_jax.models.model import Model
 
+# Links of an attribution graph below this share of what reaches a node are left out.
 LEAST = 0.01
 
 
