@@ -13,8 +13,8 @@ from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag
-from experiments.studies.exports import FORMATS, LEAST, Asked
-from sparse_jax.files import require_writable, user_path
+from experiments.studies.exports import FORMATS, SHARE, Asked
+from sparse_jax.files import new_directory, require_writable, user_path, write_whole
 from sparse_jax.inputs import require
 from sparse_jax.interactive import load_circuit
 from sparse_jax.models.formats import load_model
@@ -28,8 +28,8 @@ PROMPT = flags.DEFINE_string("prompt", None, "with --format=circuit-tracer: the 
 TOLERANCE = flags.DEFINE_float(
     "tolerance", None, "with --format=code: share of answers that may change (0); 0.02 is shorter", 0, 1
 )
-SHARE = flags.DEFINE_float(
-    "least", None, f"with --format=circuit-tracer: links below this share of what reaches a node go ({LEAST})"
+LEAST = flags.DEFINE_float(
+    "least", None, f"with --format=circuit-tracer: links below this share of what reaches a node go ({SHARE})"
 )
 
 
@@ -37,16 +37,21 @@ def main() -> None:
     """Checks everything that can be checked at once, then exports."""
     kind, output = FORMAT.value, OUTPUT.value
     require(output is not None or kind == "code", "--output", output, f"a path, with --format={kind}")
-    asked = Asked(TASK.value, PROMPT.value, TOLERANCE.value, SHARE.value)
+    asked = Asked(TASK.value, PROMPT.value, TOLERANCE.value, LEAST.value)
     for name, given in asked._asdict().items():
         is_read = given is None or name in FORMATS[kind].reads
         require(is_read, f"--{name}", given, f"none with --format={kind}")
     model = load_model(MODEL.value)
     circuit = load_circuit(CIRCUIT.value, model)
-    path = None if output is None else user_path(output)
-    if path is not None and kind != "compact":
+    make, path = FORMATS[kind].make, None if output is None else user_path(output)
+    if kind == "compact":
+        with new_directory(path) as directory:
+            make(model, circuit, asked).save(directory)
+        return
+    if path is not None:
         require_writable(path)
-    FORMATS[kind].write(model, circuit, path, asked)
+    text = make(model, circuit, asked)
+    print(text, end="") if path is None else write_whole(path, text)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ OF: collections.Counter = collections.Counter()
 class Counting(Judge):
     """A judge that counts the pairs that it runs, and their seconds, by kind of ablation."""
 
-    def _run(self, gates, ranks, closed_Cx2, batch, *given):
+    def _run(self, gates, ranks, closed_Cx2, batch):
         begun = time.perf_counter()
-        losses = super()._run(gates, ranks, closed_Cx2, batch, *given)
+        losses = super()._run(gates, ranks, closed_Cx2, batch)
         kind = self.kinds[batch.kind]
         SECONDS[kind] += time.perf_counter() - begun
         RUN[kind] += len(closed_Cx2) * len(batch.places)  # without the copies that fill a batch

@@ -1,21 +1,20 @@
-"""The forms that a circuit is exported in: what each writes, and which flags it reads."""
+"""The forms that a circuit is exported in: what each is, and which flags it reads."""
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from sparse_jax.circuits.applied import values_of
 from sparse_jax.circuits.attribution_graph import attribution_graph
+from sparse_jax.circuits.compact_circuit import CompactCircuit
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.picture import circuit_svg
 from sparse_jax.circuits.source_check import pairs_of_test
-from sparse_jax.files import new_directory, write_whole
 from sparse_jax.interactive import token_ids
 from sparse_jax.models.model import Model
 
 # Links of an attribution graph below this share of what reaches a node are left out.
-LEAST = 0.01
+SHARE = 0.01
 
 
 class Asked(NamedTuple):
@@ -28,39 +27,33 @@ class Asked(NamedTuple):
 
 
 class Format(NamedTuple):
-    """A form. write: the circuit of the model, to the path. reads: the fields of `Asked` that it reads."""
+    """A form. make: the circuit of the model as text, or as a model. reads: the fields of `Asked` for it."""
 
-    write: Callable[[Model, Circuit, Path | None, Asked], None]
+    make: Callable[[Model, Circuit, Asked], str | CompactCircuit]
     reads: tuple[str, ...] = ()
 
 
-def _code(model: Model, circuit: Circuit, output: Path | None, asked: Asked) -> None:
-    text = circuit.code(model, asked.task, asked.tolerance or 0.0)
-    print(text, end="") if output is None else write_whole(output, text)
+def _code(model: Model, circuit: Circuit, asked: Asked) -> str:
+    return circuit.code(model, asked.task, asked.tolerance or 0.0)
 
 
-def _compact(model: Model, circuit: Circuit, output: Path | None, asked: Asked) -> None:
-    assert output is not None  # the command has asked for it
-    outputs = _outputs(pairs_of_test(model, circuit, asked.task))
-    with new_directory(output) as directory:
-        circuit.compact(model, outputs).save(directory)
+def _compact(model: Model, circuit: Circuit, asked: Asked) -> CompactCircuit:
+    return circuit.compact(model, _outputs(pairs_of_test(model, circuit, asked.task)))
 
 
-def _circuit_tracer(model: Model, circuit: Circuit, output: Path | None, asked: Asked) -> None:
-    assert output is not None  # the command has asked for it
+def _circuit_tracer(model: Model, circuit: Circuit, asked: Asked) -> str:
     pairs = pairs_of_test(model, circuit, asked.task)
     tokens = pairs.tokens[0, 0, : pairs.last[0, 0] + 1]
     if asked.prompt is not None:
         tokens = token_ids(model, asked.prompt)[0]
-    least = LEAST if asked.least is None else asked.least
+    least = SHARE if asked.least is None else asked.least
     values = values_of(model, circuit)
     graph = attribution_graph(model, circuit, values, tokens.tolist(), _outputs(pairs), least)
-    write_whole(output, json.dumps(graph, allow_nan=False))
+    return json.dumps(graph, allow_nan=False)
 
 
-def _svg(model: Model, circuit: Circuit, output: Path | None, asked: Asked) -> None:
-    assert output is not None  # the command has asked for it
-    write_whole(output, circuit_svg(circuit, background="#ffffff"))
+def _svg(model: Model, circuit: Circuit, asked: Asked) -> str:
+    return circuit_svg(circuit, background="#ffffff")
 
 
 def _outputs(pairs) -> list[int]:

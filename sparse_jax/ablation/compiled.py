@@ -7,12 +7,13 @@ import jax.numpy as jnp
 
 from sparse_jax.ablation.adversary import How, attacked
 from sparse_jax.ablation.constants import hold
-from sparse_jax.ablation.draws import draw_ablated
+from sparse_jax.ablation.draws import Ablated, draw_ablated
 from sparse_jax.ablation.objective import last_logits
-from sparse_jax.circuits.gates import only_between_open
+from sparse_jax.circuits.gates import Gates, only_between_open
 from sparse_jax.circuits.narrowing import Widths, narrow_model
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.tasks.packing import positions_of
+from sparse_jax.model.forward import Params
+from sparse_jax.tasks.packing import Pairs, positions_of
 
 
 @functools.cache
@@ -47,8 +48,7 @@ def variants(how: How, together: int):
     def losses_of(closed_2, params, ablated, gates, ranks, pairs, narrow):
         chosen = {key: (closed_2[0] <= rank) & (rank < closed_2[1]) for key, rank in ranks.items()}
         opened = {key: jnp.where(chosen[key], 0.0, gate) for key, gate in gates.items()}
-        gates = how.as_run(only_between_open(opened))
-        worst = attacked(how, params, gates, ablated, pairs)
+        gates, worst = _as_run(how, params, opened, ablated, pairs)
         return how.losses(params, gates, worst, pairs, narrow)
 
     def run(params, gates, ranks, pairs, ablated, narrow, closed_Cx2, count):
@@ -73,8 +73,7 @@ def logits(how: How):
     """The logits [P, 2, V] of both members of each pair."""
 
     def run(params, gates, pairs, ablated):
-        gates = how.as_run(only_between_open(gates))
-        worst = attacked(how, params, gates, ablated, pairs)
+        gates, worst = _as_run(how, params, gates, ablated, pairs)
         frozen = how.frozen_norms
         return last_logits(
             how.config, params, gates, worst.values, pairs, frozen_norms=frozen, share=worst.share
@@ -88,8 +87,13 @@ def gradients(how: How):
     """The gradient of the mean loss by the gates."""
 
     def mean_loss(gates, params, pairs, ablated):
-        gates = how.as_run(only_between_open(gates))
-        worst = attacked(how, params, gates, ablated, pairs)
+        gates, worst = _as_run(how, params, gates, ablated, pairs)
         return how.losses(params, gates, worst, pairs).mean()
 
     return jax.jit(jax.grad(mean_loss))
+
+
+def _as_run(how: How, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs) -> tuple[Gates, Ablated]:
+    """The gates that the model is run with, and what closed nodes carry once an adversary has chosen."""
+    gates = how.as_run(only_between_open(gates))
+    return gates, attacked(how, params, gates, ablated, pairs)

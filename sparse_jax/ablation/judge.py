@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from sparse_jax.model.narrow import Narrow
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import Estimate
 from sparse_jax.tasks.packing import Pairs, shortest
-from sparse_jax.trees import Array, Arrays
+from sparse_jax.trees import Array
 
 # The largest inputs of one call: they bound the memory, and rows can be abandoned only between calls.
 VARIANTS = 16
@@ -304,7 +304,7 @@ class Judge:
         key = "narrow", batch.key if of_batch else batch.kind
         return kept.get(key, lambda: fold(*given), of_batch)
 
-    def _make_room(self, alive: Arrays) -> None:
+    def _make_room(self, alive: Mapping[str, np.ndarray]) -> None:
         """Narrow models have to hold what is `alive`; those of before are kept if it is among their nodes."""
         nodes_alone = set(sites.LAYER_SITES) <= set(alive) and not any(map(sites.is_edge, alive))
         is_narrow = nodes_alone and not self.removal

@@ -157,10 +157,8 @@ class CompactCircuit:
         differentiate it, also by the arrays of the pytree.
 
         Raises InputError for more tokens than the context, for norms that are missing or not used and, if it
-        is not traced, for a token or a place that is not there.
+        is not traced, for what is no row of whole numbers, and a token or a place that is not there.
         """
-        if not isinstance(tokens_BxT, jax.core.Tracer):
-            tokens_BxT = whole_numbers("tokens", tokens_BxT, "rows of token ids of one length")
         self._check_tokens(tokens_BxT, at_B)
         length = np.shape(tokens_BxT)[1]
         self._check_norms(norms)
@@ -228,11 +226,13 @@ class CompactCircuit:
         return logits if self.bigram is None else logits + jnp.asarray(self.bigram)[tokens]
 
     def _check_tokens(self, tokens: Array, at: Array | None) -> None:
-        shape = np.shape(tokens)
+        is_known = not isinstance(tokens, jax.core.Tracer)
+        ids = whole_numbers("tokens", tokens, "rows of token ids of one length") if is_known else tokens
+        shape = np.shape(ids)
         require(len(shape) == 2 and 0 not in shape, "tokens", shape, "at least one token each, [B, T]")
         require(shape[1] <= self.config.context, "tokens", shape[1], f"at most context {self.config.context}")
-        if not isinstance(tokens, jax.core.Tracer):
-            check_ids(self.config, np.asarray(tokens), "tokens")
+        if is_known:
+            check_ids(self.config, ids, "tokens")
         if at is not None and not isinstance(at, jax.core.Tracer):
             valid = f"a place for each of {counted(shape[0], 'sequence')}, 0 to {shape[1] - 1}"
             places = whole_numbers("at", at, valid)
