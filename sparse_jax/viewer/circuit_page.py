@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.inputs import require
+from sparse_jax.inputs import InputError, require
+from sparse_jax.tasks.task_data import Counts
 from sparse_jax.viewer.drawing import TaskCircuit
 from sparse_jax.viewer.page import render, write_report
 from sparse_jax.viewer.payload import gather
@@ -54,7 +55,7 @@ def report(
     where heads look. contributions: from `sj.contributions`, the loss against the number of nodes, and
     without each. prunings: from `sj.prunings`, all of the search that found it.
 
-    Raises InputError if there is no circuit, and for what belongs to another task.
+    Raises InputError if there is no circuit, for what belongs to another task, and for two tasks of one name.
     """
     found = (scorecards, meanings, code, traces, contributions, prunings)
     write_report(path, payload_of(circuits, *found))
@@ -91,6 +92,7 @@ def payload_of(
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
     for one in circuits:
         require(isinstance(one, Circuit), "circuits", one, "circuits")
+    _require_tasks_with_names_of_their_own(circuits)
     given = {"scorecards": scorecards, "meanings": meanings, "traces": traces}
     given |= {"contributions": contributions, "prunings": prunings}
     measured = {field: _of_each(found, field, len(circuits)) for field, found in given.items()}
@@ -131,6 +133,26 @@ def _of_each(given: Measured | Sequence[Measured], field: str, count: int) -> li
     for one in found:
         require(one is None or isinstance(one, Mapping), field, given, "what sj.findings gives")
     return found
+
+
+def _require_tasks_with_names_of_their_own(circuits: Sequence[Circuit]) -> None:
+    """A page calls tasks by their names, so two of one name would share a row and a picture.
+
+    Which pairs a task has depends on the tokenizer and on how many were drawn, so this compares circuits that
+    were found with the same of both.
+    """
+    first: dict[object, tuple[int, str]] = {}
+    for number, one in enumerate(circuits):
+        about = one.provenance
+        if not {"task", "weights", "pairs", "pruning"} <= set(about):
+            continue
+        alike = about["task"], about["weights"], Counts.of(about["pruning"])
+        before, pairs = first.setdefault(alike, (number, about["pairs"]))
+        if about["pairs"] != pairs:
+            raise InputError(
+                f"circuits[{number}]: its task {about['task']!r} has other pairs than that of "
+                f"circuits[{before}]; valid: tasks with names of their own"
+            )
 
 
 def _kind(circuit: Circuit) -> str:

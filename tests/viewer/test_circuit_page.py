@@ -126,6 +126,21 @@ def test_circuits_of_one_task_are_told_apart_by_what_people_vary(circuit):
     assert [d["model"] for d in payload_of(three)["circuits"]] == [f"dense, k coef {k}" for k in (1, 2, 3)]
 
 
+def test_two_tasks_of_one_name_are_refused(circuit):
+    counts = {"train_pairs": 8, "validation_pairs": 4, "test_pairs": 4}
+    one, other = (pruned(circuit, "mine", seed=0, **counts) for _ in range(2))
+    for circuit_of, pairs in ((one, "aa"), (other, "bb")):
+        circuit_of.provenance.update(weights="w", pairs=pairs)
+    with pytest.raises(InputError, match=r"^circuits\[1\]: its task 'mine' has other .* of circuits\[0\]"):
+        payload_of([one, other])
+    # more pairs of one task have another hash, and so have the tokens of another tokenizer
+    other.provenance["pruning"]["train_pairs"] = 16
+    assert len(payload_of([one, other])["circuits"]) == 2
+    other.provenance["pruning"]["train_pairs"] = 8
+    other.provenance["weights"] = "of another model"
+    assert len(payload_of([one, other])["circuits"]) == 2
+
+
 def test_a_circuit_says_whether_its_model_is_sparse_also_without_a_run(named):
     told = dataclasses.replace(named, provenance={"task": "mine", "kind": "sparse", "config": {"model": {}}})
     assert payload_of(told)["circuits"][0]["model"] == "sparse"
