@@ -19,11 +19,10 @@ from experiments.studies.circuit_size.report import write_report
 from experiments.studies.circuit_size.sizes import MODELS, SizeRows
 from experiments.studies.circuit_size.study import describe_model, run_study
 from experiments.studies.figure import require_figures
-from experiments.studies.publish import require_equal_loss
+from experiments.studies.pair import load_pair
 from experiments.studies.times import read_times, recorded
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require, require_sections
-from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.subject import prepare_subject
 from sparse_jax.tasks.find import find_task
 from sparse_jax.tasks.task_data import task_data
@@ -43,8 +42,7 @@ def main() -> None:
     if len(plan.study.targets) > 1:
         require_figures()
     places = {name: user_path(place.value) for name, place in PLACES.items()}
-    require_equal_loss(places)
-    models = {name: load_model(place) for name, place in places.items()}
+    models = load_pair(places)
     weights = {name: model.fingerprint for name, model in models.items()}
     counts = plan.prune.counts
     data = {

@@ -12,6 +12,7 @@ from experiments.flag_types import names_flag, path_flag
 from experiments.studies.comparison import SIDES, compare, format_ratios, format_table, read_circuits
 from experiments.studies.edges_figure import draw_edges
 from experiments.studies.figure import require_figures
+from experiments.studies.pair import loss_of_model, require_equal, shown
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require_choice
 
@@ -29,6 +30,10 @@ def main() -> None:
         require_figures()
         require_writable(user_path(FIGURE.value))
     sparse, dense = read_circuits({side: place.value for side, place in PLACES.items()})
+    losses = {
+        side: loss_of_model(next(iter(circuits.values()))) for side, circuits in zip(SIDES, (sparse, dense))
+    }
+    require_equal(losses)
     known = sorted({*sparse, *dense})
     for name in TASKS.value or ():
         require_choice("--tasks", name, known)
@@ -36,6 +41,7 @@ def main() -> None:
     target = next(iter(sparse.values())).losses["target"]
     print(format_table(comparison))
     print(format_ratios(comparison, target))
+    print(f"validation losses of the models, nats a token: {shown(losses)}")
     if FIGURE.value:
         sides = [(name, row.task, getattr(row, name)) for row in comparison.rows for name in SIDES]
         edges = {(name, "", task): one.edges if one.reached else None for name, task, one in sides if one}

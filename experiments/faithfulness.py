@@ -11,10 +11,9 @@ from experiments import command
 from experiments.flag_types import path_flag
 from experiments.studies.faithfulness import measured_rows, target_of, write_results
 from experiments.studies.figure import require_figures
-from experiments.studies.publish import require_equal_loss
+from experiments.studies.pair import load_pair
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import from_mapping, require_sections
-from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.find import find_task
 
@@ -35,9 +34,7 @@ def main() -> None:
     workdir, table = user_path(config["workdir"], "workdir"), ""
     output = user_path(OUTPUT.value or workdir / "report")
     require_writable(output / "rows.jsonl")
-    places = {side: user_path(path) for side, path in config["models"].items()}
-    require_equal_loss(places)
-    models = {side: load_model(place) for side, place in places.items()}
+    models = load_pair(config["models"])
     for rows in measured_rows(models, tasks, recipes, workdir, config["pairs"], output / "circuits"):
         table = write_results(rows, recipes, output)
     print(table)

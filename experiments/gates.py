@@ -10,9 +10,9 @@ from experiments import command
 from experiments.flag_types import path_flag
 from experiments.studies.figure import require_figures
 from experiments.studies.gates import measured_gates, write_gates
+from experiments.studies.pair import load_pair
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import from_mapping, require_choice, require_sections
-from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import GATES, PruneConfig
 from sparse_jax.tasks.find import find_task
 
@@ -35,7 +35,7 @@ def main() -> None:
     workdir, table = user_path(config["workdir"], "workdir"), ""
     output = user_path(OUTPUT.value or workdir / "report")
     require_writable(output / "rows.jsonl")
-    models = {side: load_model(path) for side, path in config["models"].items()}
+    models = load_pair(config["models"])
     published = user_path(config["published"], "published")
     for rows in measured_gates(models, tasks, recipes, workdir, published):
         table = write_gates(rows, output)

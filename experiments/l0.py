@@ -10,7 +10,7 @@ from experiments import command
 from experiments.flag_types import path_flag
 from experiments.studies.figure import require_figures
 from experiments.studies.l0 import l0_row, write_l0
-from experiments.studies.publish import validation_loss
+from experiments.studies.pair import validation_loss
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require_sections
 from sparse_jax.training.config import run_config

@@ -10,7 +10,7 @@ from experiments import command
 from experiments.flag_types import path_flag
 from experiments.studies.figure import require_figures
 from experiments.studies.model_size import model_row, write_rows
-from experiments.studies.publish import validation_loss
+from experiments.studies.pair import validation_loss
 from sparse_jax.data.corpus import prepare
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import from_mapping, require_sections

@@ -9,6 +9,7 @@ sparse/ and dense/ (checkpoints, metrics, circuits as JSON), table.jsonl and rep
 from experiments import command
 from experiments.report import write
 from experiments.studies.comparison import SIDES, compare, format_table
+from experiments.studies.pair import EQUAL, unequal, validation_loss
 from sparse_jax.data.corpus import prepare
 from sparse_jax.files import user_path
 from sparse_jax.inputs import from_mapping, require_sections
@@ -46,6 +47,8 @@ def main() -> None:
         circuits[side] = {one.name: c for one, c in zip(data[side], found) if c is not None}
     comparison = compare([task.name for task in tasks], circuits["sparse"], circuits["dense"])
     print(format_table(comparison))
+    if said := unequal({side: validation_loss(workdir / side) for side in SIDES}):
+        print(f"{said}: more than {EQUAL:g} nats apart, so the sizes above are not quite comparable")
     print(write(workdir, models, circuits, comparison, prune))
 
 

@@ -8,10 +8,10 @@ that the config's workdir has are not measured again.
 
 from experiments import command
 from experiments.flag_types import path_flag
+from experiments.studies.pair import load_pair
 from experiments.studies.removal import measured_removals, write_removals
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import from_mapping, require_sections
-from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.recipe import require_targets
 from sparse_jax.tasks.find import find_task
@@ -29,7 +29,7 @@ def main() -> None:
     workdir, table = user_path(config["workdir"], "workdir"), ""
     output = user_path(OUTPUT.value or workdir / "report")
     require_writable(output / "rows.jsonl")
-    models = {side: load_model(path) for side, path in config["models"].items()}
+    models = load_pair(config["models"])
     kept = user_path(config["kept"], "kept")
     for rows in measured_removals(models, tasks, prune, config["targets"], kept, workdir):
         table = write_removals(rows, output)

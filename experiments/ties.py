@@ -11,7 +11,7 @@ import itertools
 
 from experiments import command
 from experiments.flag_types import path_flag
-from experiments.studies.publish import validation_loss
+from experiments.studies.pair import validation_loss
 from experiments.studies.ties import RULES, TiesRow, ties, write_ties
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require, require_choice, require_sections

@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.bench.cases import Case
 from experiments.configs import circuit_size
 from experiments.studies.comparison import SIDES, side
-from experiments.studies.publish import METRICS, validation_loss
+from experiments.studies.pair import METRICS, validation_loss
 from sparse_jax.files import write_whole
 from sparse_jax.inputs import from_mapping
 from sparse_jax.models.compact import write_compact

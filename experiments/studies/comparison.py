@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -73,12 +74,13 @@ class Comparison:
 
 
 def side(circuit: Circuit) -> Side:
-    """The figures of one circuit."""
+    """The figures of one circuit; its loss on test pairs is after calibration if the one that chose it is."""
     losses = circuit.losses
+    tested = "calibrated" if circuit.provenance.get("calibrated") else "circuit"
     return Side(
         losses["unpruned"],
         losses["validation"],
-        losses["circuit"],
+        losses[tested],
         losses["calibrated"],
         circuit.counts["nodes"],
         circuit.counts["edges"],
@@ -98,14 +100,16 @@ def read_circuits(places: Mapping[str, str]) -> list[dict[str, Circuit]]:
     they were found, and for those that cannot be compared: of several models in one directory, or judged in
     different ways.
     """
-    found = [_circuits_in(user_path(place, f"--{side}"), f"--{side}") for side, place in places.items()]
+    found = [circuits_in(user_path(place, f"--{side}"), f"--{side}") for side, place in places.items()]
     everything = [circuit for circuits in found for circuit in circuits.values()]
     judged = {_judged(circuit) for circuit in everything}
-    require(len(judged) == 1, "circuits", sorted(judged), "one target, objective, ablation and confidence")
+    valid = "one target, objective, ablation and confidence, all or none calibrated"
+    require(len(judged) == 1, "circuits", sorted(judged), valid)
     return found
 
 
-def _circuits_in(place, name: str) -> dict[str, Circuit]:
+def circuits_in(place: Path, name: str) -> dict[str, Circuit]:
+    """The circuits of one model in a directory, by task. Raises InputError naming the flag `name`."""
     circuits: dict[str, Circuit] = {}
     for path in sorted(place.glob("*.json")):
         circuit = load_circuit(path)
@@ -124,7 +128,8 @@ def _circuits_in(place, name: str) -> dict[str, Circuit]:
 def _judged(circuit: Circuit) -> str:
     settings = circuit.provenance["pruning"]
     names = ("target_loss", "objective", "ablation", "confidence")
-    return ", ".join(f"{name}={settings[name]}" for name in names)
+    said = [f"{name}={settings[name]}" for name in names]
+    return ", ".join([*said, f"calibrated={bool(circuit.provenance.get('calibrated'))}"])
 
 
 def _side_of(circuits: Mapping[str, Circuit], name: str) -> Side | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.studies.edges_figure import draw_edges
 from experiments.studies.figure import new_figure, save_figure
+from experiments.studies.pair import keep_models
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.intervals import geometric_mean
 from sparse_jax.faithfulness.measure import measure_circuit
@@ -102,8 +103,9 @@ def measured_rows(
     Circuits are kept in `workdir`, rows in rows.jsonl there; what was there is not made again. Each circuit
     is also written to `circuits`, as SIDE/RECIPE/TASK.json, for whoever wants to look at it. A task that a
     model misses at the target has no row for it. Controls of tasks are pruned by the strict recipes alone,
-    and get no scorecard.
+    and get no scorecard. Raises InputError if `workdir` has results of other models.
     """
+    keep_models(models, workdir)
     path = workdir / "rows.jsonl"
     rows = [from_mapping(Row, row, "row") for row in read_rows(path)]
     sides = sorted(models, reverse=True)  # the sparse one first

@@ -4,17 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments.studies.pair import EQUAL, METRICS, unequal, validation_loss
 from sparse_jax.ablation.score import TARGET, Row
 from sparse_jax.files import json_lines, write_whole
-from sparse_jax.inputs import InputError
 from sparse_jax.models.compact import write_compact
 from sparse_jax.models.model import Model
-from sparse_jax.runtime.writers import read_rows
-
-METRICS = "metrics.jsonl"
-MIXTURE = "validation/mixture"
-# Validation losses of a pair may differ by so much, in nats a token, where sizes of circuits are compared.
-EQUAL = 0.01
 
 
 def publish(
@@ -35,30 +29,10 @@ def publish(
     write_whole(output / "tasks.jsonl", json_lines(found))
     validation = {name: validation_loss(workdirs[name]) for name in models}
     tables = "\n\n".join(format_models(by_name, validation) for by_name in rows.values())
+    if said := unequal(validation):
+        tables += f"\n\n{said}: more than {EQUAL:g} nats apart, so sizes of their circuits are not comparable"
     write_whole(output / "table.txt", tables + "\n")
     return tables
-
-
-def validation_loss(workdir: Path) -> float:
-    """The loss on the mixture at the end of training, in nats a token, from the run's metrics."""
-    found = read_rows(workdir / METRICS)
-    return [row[MIXTURE] for row in found if MIXTURE in row][-1]
-
-
-def known_loss(place: Path) -> float | None:
-    """`validation_loss` of a model; None if no metrics are beside it."""
-    return validation_loss(place) if (place / METRICS).exists() else None
-
-
-def require_equal_loss(places: Mapping[str, Path]) -> None:
-    """Raises InputError if the models at `places` are known to predict text unequally well.
-
-    The circuits of a worse model are smaller, or larger, for that alone.
-    """
-    losses = {name: loss for name, place in places.items() if (loss := known_loss(place)) is not None}
-    if losses and max(losses.values()) - min(losses.values()) > EQUAL:
-        said = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-        raise InputError(f"models: validation losses {said}; valid: at most {EQUAL:g} nats apart")
 
 
 def format_models(rows: Mapping[str, Sequence[Row]], validation: Mapping[str, float]) -> str:

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from experiments.studies.pair import keep_models
 from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.faithfulness.intervals import geometric_mean
 from sparse_jax.faithfulness.removal import find_removals
@@ -51,7 +52,11 @@ def measured_removals(
     kept: Path,
     workdir: Path,
 ) -> Iterator[list[RemovalRow]]:
-    """All rows so far, after each task and model. kept: a folder with SIDE/mean/TASK.json."""
+    """All rows so far, after each task and model. kept: a folder with SIDE/mean/TASK.json.
+
+    Raises InputError if `workdir` has results of other models.
+    """
+    keep_models(models, workdir)
     path = workdir / "rows.jsonl"
     rows = [from_mapping(RemovalRow, row, "row") for row in read_rows(path)]
     subjects = {side: prepare_subject(model, prune, workdir / side) for side, model in models.items()}

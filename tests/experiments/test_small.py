@@ -8,7 +8,7 @@ import pytest
 
 from experiments.configs import small
 from experiments.studies.comparison import SIDES
-from experiments.studies.publish import validation_loss
+from experiments.studies.pair import validation_loss
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.data.simple_python import programs
 from sparse_jax.data.tokenizer import END_OF_TEXT

@@ -412,6 +412,7 @@ def test_two_models_circuits_are_compared_and_drawn(command, tmp_path):
     assert result.returncode == 0, result.stderr
     # as in the table of the study that found them
     assert "18 tasks where both need an edge: " in result.stdout and "sparse 24.9 [" in result.stdout
+    assert result.stdout.endswith("of the models, nats a token: sparse 1.747, dense 1.742\n")
     assert (tmp_path / "edges.png").read_bytes().startswith(b"\x89PNG")
     two = command("compare", *flags[:1], f"--dense={circuits}/dense/strict", "--tasks=for_while,with_open")
     # 721 edges over 34, and 698 over 37
@@ -420,6 +421,9 @@ def test_two_models_circuits_are_compared_and_drawn(command, tmp_path):
     assert unknown.returncode == 2 and "--tasks: 'for_wile' is unknown; did you mean" in unknown.stderr
     wrong = command("compare", *flags, f"--dense={circuits}/dense/mean")
     assert wrong.returncode == 2 and "valid: one target, objective, ablation and confidence" in wrong.stderr
+    wider = "--sparse=experiments/results/wider_pair/circuits/sparse/strict"
+    unequal = command("compare", wider, f"--dense={circuits}/dense/strict")
+    assert unequal.returncode == 2 and "validation losses sparse 1.877, dense 1.742; valid" in unequal.stderr
 
 
 PROGRAMS = (ROOT / "experiments").glob("*.py")

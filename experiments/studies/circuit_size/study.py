@@ -8,7 +8,7 @@ from typing import NamedTuple
 from experiments.studies.circuit_size.plan import Plan
 from experiments.studies.circuit_size.rows import learned_row, ranked_rows
 from experiments.studies.circuit_size.sizes import BEYOND, SizeRow, SizeRows
-from experiments.studies.publish import known_loss
+from experiments.studies.pair import known_loss
 from sparse_jax.models.model import Model
 from sparse_jax.progress import Progress
 from sparse_jax.pruning.prune import find_circuits, reachable

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,13 +102,16 @@ def test_controls_are_pruned_strictly_alone_and_get_no_scorecard(tmp_path, monke
     monkeypatch.setattr(faithfulness, "prepare_subject", lambda *given: None)
     monkeypatch.setattr(faithfulness, "_circuit", found)
     monkeypatch.setattr(faithfulness, "measure_circuit", lambda *given: pytest.fail("a scorecard"))
-    models = {"sparse": None}
+    models = {"sparse": SimpleNamespace(fingerprint="aa")}
     task = ControlTask.of(Planted("planted", "tests", "which digit"), "hashed")
     *_, rows = faithfulness.measured_rows(models, [task], RECIPES, tmp_path, 8, tmp_path / "circuits")
     assert asked == ["sparse planted.hashed strict"]
     (one,) = rows
     assert load_circuit(tmp_path / "circuits" / "sparse" / "strict" / "planted.hashed.json").nodes
     assert one.control and one.figures == [] and one.verdict == []
+    other = {"sparse": SimpleNamespace(fingerprint="bb")}
+    with pytest.raises(InputError, match=r"results of another sparse model \(aa there, bb here\)"):
+        next(faithfulness.measured_rows(other, [task], RECIPES, tmp_path, 8, tmp_path / "circuits"))
 
 
 RESULTS = Path(faithfulness.__file__).parents[1] / "results" / "faithfulness"

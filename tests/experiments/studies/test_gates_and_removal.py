@@ -1,12 +1,16 @@
 """Tables of the studies of gates, removal and L0 say what their rows say."""
 
 import dataclasses
+from types import SimpleNamespace
+
+import pytest
 
 from experiments.configs import gates, l0, removal
+from experiments.studies import removal as removal_study
 from experiments.studies.gates import GateRow, write_gates
 from experiments.studies.l0 import L0Row, write_l0
-from experiments.studies.removal import RemovalRow, write_removals
-from sparse_jax.inputs import from_mapping
+from experiments.studies.removal import RemovalRow, measured_removals, write_removals
+from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.pruning.config import GATES, PruneConfig
 from sparse_jax.training.config import run_config
 
@@ -31,6 +35,14 @@ def test_removals_stand_beside_what_suffices(tmp_path):
     assert "| one | dense | 0.05 | 2 | 5 | 1 | 18 | 1.500 |" in table
     assert "| three | dense | 0.05 | missed (2) | 5 | - | - | 1.500 |" in table
     assert "| dense | 0.05 | 2 | 4.0 | 6.0 |" in table  # geometric means of 2 and 8, of 18 and 2
+
+
+def test_removals_of_other_models_are_not_mixed(tmp_path, monkeypatch):
+    monkeypatch.setattr(removal_study, "prepare_subject", lambda *given: None)
+    given = [], PruneConfig(), (0.05,), tmp_path, tmp_path
+    assert list(measured_removals({"dense": SimpleNamespace(fingerprint="aa")}, *given)) == [[]]
+    with pytest.raises(InputError, match=r"results of another dense model \(aa there, bb here\)"):
+        next(measured_removals({"dense": SimpleNamespace(fingerprint="bb")}, *given))
 
 
 def test_models_of_both_methods_are_listed(tmp_path):

@@ -1,0 +1,73 @@
+"""How small circuits get where the loss is that after calibration, a scale and a shift of the logits."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from sparse_jax.ablation.judge import Judge
+from sparse_jax.circuits.applied import own_ablation, values_of
+from sparse_jax.circuits.calibration import Calibration, calibrate
+from sparse_jax.circuits.graph import Circuit
+from sparse_jax.inputs import InputError, from_mapping
+from sparse_jax.model.forward import Params
+from sparse_jax.models.model import Model
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.pruning.eliminate import eliminate
+from sparse_jax.pruning.extract import circuit_of, reduced_of
+from sparse_jax.pruning.reduce import Reduced
+from sparse_jax.pruning.store import Store
+from sparse_jax.pruning.subject import Subject
+from sparse_jax.tasks.task import Task
+from sparse_jax.tasks.task_data import task_data
+
+
+def reduce_calibrated(model: Model, circuit: Circuit, task: Task, label: str = "") -> Circuit:
+    """The circuit without what it does not need once its logits are calibrated.
+
+    Elimination and calibration take turns: nodes go while the loss with the present scale and shift is within
+    the circuit's target, then both are fitted again. Each circuit on the way is judged with a fit of its own,
+    on all training pairs; the last one within the target is returned, with "calibrated" in its provenance,
+    and "validation" among its losses is after calibration. Raises InputError for a model with tied
+    embeddings, and for a circuit of another model or with gates on edges.
+    """
+    if circuit.edge_gated or circuit.constants:
+        raise InputError(f"circuit: {circuit!r} has gated edges or constants; valid: a circuit of nodes")
+    prune = from_mapping(PruneConfig, dict(circuit.provenance["pruning"]), "pruning")
+    subject = Subject(model, values_of(model, circuit), Store(None))
+    data = task_data(task, model.require_tokenizer(), model.config.context, prune.counts)
+    fit = subject.judge(data.train, dataclasses.replace(prune, ablation=own_ablation(circuit)))
+    judge = dataclasses.replace(subject.judge(data.validation, prune), label=label)
+    reduced = _in_turns(fit, judge, reduced_of(circuit, model.config), prune)
+    about = {"calibrated": True, "identity": circuit.provenance["identity"]}
+    return circuit_of(subject, data, prune, reduced, about)
+
+
+def _in_turns(fit: Judge, judge: Judge, start: Reduced, prune: PruneConfig) -> Reduced:
+    best, gates = start._replace(reached=False), start.gates
+    while True:
+        calibration = calibrate(fit.logits(gates), fit.candidates, prune.calibration_steps, prune.judged_by)
+        judge = dataclasses.replace(judge, params=calibrated_params(fit.params, calibration))
+        losses_M = judge.losses(gates)
+        reached = bool(judge.bound(losses_M[None])[0] <= start.target)
+        if reached or gates is start.gates:
+            loss, error = judge.summary(losses_M)
+            best = best._replace(gates=gates, loss=loss, standard_error=error, reached=reached)
+        if not reached:
+            return best
+        smaller = eliminate(judge, gates, gates, start.target, prune.tied_qk).gates
+        if all(np.array_equal(smaller[site], gates[site]) for site in gates):
+            return best
+        gates = smaller
+
+
+def calibrated_params(params: Params, calibration: Calibration) -> Params:
+    """Parameters of the model whose logits are calibrated. Raises InputError for tied embeddings."""
+    if "unembed" not in params:
+        raise InputError("model.tied_embedding: True is not valid; valid: False, for a scale of the logits")
+    scaled = {"unembed": jax.tree.map(lambda weight: weight * calibration.scale, params["unembed"])}
+    if "bigram" in params:
+        # of a table that is a product, one factor
+        factors, tree = jax.tree.flatten(params["bigram"])
+        scaled["bigram"] = jax.tree.unflatten(tree, [factors[0] * calibration.scale, *factors[1:]])
+    return {**params, **scaled, "logit_bias": calibration.apply(params["logit_bias"])}

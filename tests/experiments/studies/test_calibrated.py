@@ -1,0 +1,71 @@
+"""Circuits judged after calibration, in a model whose circuit is known and whose logits are too small."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.studies.calibrated import calibrated_params, reduce_calibrated
+from experiments.studies.comparison import side
+from sparse_jax.circuits.calibration import Calibration
+from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.model.forward import initialize
+from sparse_jax.models.means import save_means
+from sparse_jax.pruning.extract import circuit_of
+from sparse_jax.pruning.reduce import Reduced
+from sparse_jax.pruning.store import Store
+from sparse_jax.pruning.subject import Subject
+from sparse_jax.tasks.task_data import task_data
+from tests import planted
+from tests.compiled import forward
+from tests.planted import CIRCUIT, CONFIG, Planted, planted_model
+
+PRUNE = dataclasses.replace(planted.PRUNE, validation_pairs=8, test_pairs=8)
+TASK = Planted("planted", "tests", "which digit is last")
+
+
+LEARNED = {"bigram": "learned"}
+
+
+@pytest.mark.parametrize("changes", [{}, LEARNED, {**LEARNED, "bigram_table_rank": 3}])
+def test_logits_of_calibrated_params_are_calibrated_logits(changes):
+    config = dataclasses.replace(CONFIG, **changes)
+    params = jax.tree.map(lambda x: x + 0.1, initialize(config, jax.random.key(0)))
+    calibration = Calibration(np.float32(2.5), np.arange(8, dtype=np.float32))
+    tokens = np.arange(16).reshape(2, 8) % 8
+    found = forward(config, calibrated_params(params, calibration), tokens)[0]
+    expected = calibration.apply(forward(config, params, tokens)[0])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match=r"^model\.tied_embedding: True"):
+        calibrated_params({k: v for k, v in params.items() if k != "unembed"}, calibration)
+
+
+def test_the_known_circuit_is_left_and_within_the_target_that_only_calibration_reaches(tmp_path):
+    model = planted_model()
+    model.params["unembed"]["kernel"] = model.params["unembed"]["kernel"] * 0.05
+    data = task_data(TASK, model.tokenizer, 8, PRUNE.counts)
+    shapes = sites.node_shapes(CONFIG, PRUNE.ablation_sites)
+    values = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
+    save_means(values, tmp_path / "means_8.npz", model.fingerprint)
+    gates = {site: np.ones(shapes[site], np.float32) for site in PRUNE.sites}
+    subject = Subject(model, values, Store(None))
+    whole = Reduced(0.15, gates, gates, {"nodes": 1, "edges": 1}, 0.6, 0.0, False)
+    given = circuit_of(subject, data, PRUNE, whole, {"identity": "whole"})
+    given = dataclasses.replace(given, folder=str(tmp_path))
+    assert subject.loss(data.validation, PRUNE, gates) > 0.5
+
+    found = reduce_calibrated(model, given, TASK)
+    assert {(node.site, node.index) for node in found.nodes} == set(CIRCUIT) and len(found.edges) == 2
+    assert found.provenance["reached"] and found.provenance["calibrated"]
+    assert found.losses["validation"] <= 0.15 and found.losses["calibrated"] <= 0.15
+    assert found.losses["circuit"] > 0.5  # as it is
+    assert side(found).circuit == found.losses["calibrated"]  # in tables of circuits
+
+    without = tuple(node for node in given.nodes if (node.site, node.index) not in CIRCUIT)
+    missed = reduce_calibrated(model, dataclasses.replace(given, nodes=without, edges=()), TASK)
+    assert missed.nodes == without and not missed.provenance["reached"]  # nothing is taken from it
+    assert missed.losses["validation"] == pytest.approx(np.log(2), abs=1e-3)
+    with pytest.raises(InputError, match="valid: a circuit of nodes"):
+        reduce_calibrated(model, dataclasses.replace(given, edge_gated=True), TASK)
