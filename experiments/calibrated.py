@@ -29,15 +29,19 @@ def main() -> None:
     for name in TASKS.value or ():
         require_choice("--tasks", name, sorted(circuits))
     output = user_path(OUTPUT.value)
-    require_writable(output)
-    model, places = load_model(user_path(MODEL.value)), {}
-    for name in TASKS.value or circuits:
-        places[name] = output / f"{name}.json"
-        kept = load_circuit(places[name]) if places[name].exists() else None
-        if kept and kept.provenance.get("identity") != circuits[name].provenance["identity"]:
-            raise InputError(f"--output: {places[name]} comes from another circuit; valid: a new directory")
-        found = kept or reduce_calibrated(model, circuits[name], find_task(name), f"{name}, calibrated")
-        found.save(places[name])
+    places = {name: output / f"{name}.json" for name in TASKS.value or circuits}
+    kept = {}
+    for name, place in places.items():
+        require_writable(place)
+        kept[name] = load_circuit(place) if place.exists() else None
+        if kept[name] and kept[name].provenance.get("identity") != circuits[name].provenance["identity"]:
+            raise InputError(f"--output: {place} comes from another circuit; valid: a new directory")
+    model = load_model(user_path(MODEL.value))
+    for name, place in places.items():
+        found = kept[name]
+        if found is None:
+            found = reduce_calibrated(model, circuits[name], find_task(name), f"{name}, calibrated")
+            found.save(place)
         before, after, loss = len(circuits[name].edges), len(found.edges), found.losses["calibrated"]
         print(f"{name}: {before} edges, {after} if calibrated; loss on test pairs {loss:.3f}")
 

@@ -18,6 +18,7 @@ from sparse_jax.pruning.extract import circuit_of, reduced_of
 from sparse_jax.pruning.reduce import Reduced
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
+from sparse_jax.pruning.swap import swap
 from sparse_jax.tasks.task import Task
 from sparse_jax.tasks.task_data import task_data
 
@@ -25,11 +26,12 @@ from sparse_jax.tasks.task_data import task_data
 def reduce_calibrated(model: Model, circuit: Circuit, task: Task, label: str = "") -> Circuit:
     """The circuit without what it does not need once its logits are calibrated.
 
-    Elimination and calibration take turns: nodes go while the loss with the present scale and shift is within
-    the circuit's target, then both are fitted again. Each circuit on the way is judged with a fit of its own,
-    on all training pairs; the last one within the target is returned, with "calibrated" in its provenance,
-    and "validation" among its losses is after calibration. Raises InputError for a model with tied
-    embeddings, and for a circuit of another model or with gates on edges.
+    Elimination (with swaps, if the circuit was found with swaps) and calibration take turns: nodes go while
+    the loss with the present scale and shift is within the circuit's target, then both are fitted again. Each
+    circuit on the way is judged with a fit of its own, on all training pairs; the last one within the target
+    is returned, with "calibrated" in its provenance, and "validation" among its losses is after calibration.
+    Raises InputError for a model with tied embeddings, and for a circuit of another model or with gates on
+    edges.
     """
     if circuit.edge_gated or circuit.constants:
         raise InputError(f"circuit: {circuit!r} has gated edges or constants; valid: a circuit of nodes")
@@ -55,10 +57,12 @@ def _in_turns(fit: Judge, judge: Judge, start: Reduced, prune: PruneConfig) -> R
             best = best._replace(gates=gates, loss=loss, standard_error=error, reached=reached)
         if not reached:
             return best
-        smaller = eliminate(judge, gates, gates, start.target, prune.tied_qk).gates
-        if all(np.array_equal(smaller[site], gates[site]) for site in gates):
+        smaller = eliminate(judge, gates, gates, start.target, prune.tied_qk)
+        if prune.swaps:
+            smaller = swap(judge, smaller, None, start.target, prune.tied_qk)
+        if all(np.array_equal(smaller.gates[site], gates[site]) for site in gates):
             return best
-        gates = smaller
+        gates = smaller.gates
 
 
 def calibrated_params(params: Params, calibration: Calibration) -> Params:
