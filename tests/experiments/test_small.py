@@ -1,4 +1,4 @@
-"""The pair of models that the repository holds is what its tables say it is."""
+"""The pairs of models that the repository holds are what their tables say they are."""
 
 import json
 from pathlib import Path
@@ -20,25 +20,33 @@ from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.training.config import difference, run_config
 from sparse_jax.trees import named_leaves
 
-FOLDER = Path(__file__).parents[2] / "experiments" / "results" / "small"
-ROWS = [json.loads(line) for line in (FOLDER / "tasks.jsonl").read_text().splitlines()]
+RESULTS = Path(__file__).parents[2] / "experiments" / "results"
+FOLDERS = {"small": RESULTS / "small", "wide": RESULTS / "wider_pair"}
+ROWS = {
+    size: [json.loads(line) for line in (folder / "tasks.jsonl").read_text().splitlines()]
+    for size, folder in FOLDERS.items()
+}
 
 
 @pytest.fixture(scope="module", params=SIDES)
 def model(request):
-    return request.param, load_model(FOLDER / request.param)
+    return request.param, load_model(FOLDERS["small"] / request.param)
 
 
-def test_it_is_the_model_of_the_config(model):
-    side, model = model
-    assert difference(run_config(model.run), run_config(small.get_config().to_dict()[side])) is None
+@pytest.mark.parametrize("size", FOLDERS)
+@pytest.mark.parametrize("side", SIDES)
+def test_they_are_the_models_of_the_config(size, side):
+    run = json.loads((FOLDERS[size] / side / "config.json").read_text())
+    assert difference(run_config(run), run_config(small.get_config(f"size={size}").to_dict()[side])) is None
 
 
 @pytest.mark.slow
 def test_it_does_a_task_as_well_as_the_table_says(model):
     side, model = model
     row = next(
-        row for row in ROWS if (row["model"], row["task"], row["split"]) == (side, "lambda_func", "test")
+        row
+        for row in ROWS["small"]
+        if (row["model"], row["task"], row["split"]) == (side, "lambda_func", "test")
     )
     pairs = TASKS["lambda_func"].encode("test", row["pairs"], 0, model.tokenizer, model.config.context)
     (found,) = measure_tasks(model, {"lambda_func": pairs}, "test")
@@ -62,8 +70,9 @@ def test_it_can_be_pruned_without_its_text(model, monkeypatch):
         assert np.corrcoef(mean.ravel(), np.asarray(found[site]).ravel())[0, 1] > 0.8, site
 
 
-def test_the_sparse_one_is_as_sparse_as_it_should_be():
-    model = load_model(FOLDER / "sparse")
+@pytest.mark.parametrize("size", FOLDERS)
+def test_the_sparse_one_is_as_sparse_as_it_should_be(size):
+    model = load_model(FOLDERS[size] / "sparse")
     leaves = named_leaves(model.params)
     sparse = sparse_leaves(run_config(model.run).sparsity, model.params)
     assert len(sparse) == 8  # six kernels and two embeddings
@@ -72,10 +81,11 @@ def test_the_sparse_one_is_as_sparse_as_it_should_be():
             assert np.count_nonzero(matrix) == leaf.target, name
 
 
-def test_both_are_about_equally_good_and_do_nearly_all_tasks():
-    losses = [validation_loss(FOLDER / side) for side in SIDES]
+@pytest.mark.parametrize("size", FOLDERS)
+def test_both_are_about_equally_good_and_do_nearly_all_tasks(size):
+    losses = [validation_loss(FOLDERS[size] / side) for side in SIDES]
     assert abs(losses[0] - losses[1]) < 0.01
     for side in SIDES:
-        found = [row["loss"] for row in ROWS if (row["model"], row["split"]) == (side, "test")]
+        found = [row["loss"] for row in ROWS[size] if (row["model"], row["split"]) == (side, "test")]
         assert len(found) == len(TASKS)
         assert sum(loss < 0.15 for loss in found) >= 18
