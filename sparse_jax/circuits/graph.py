@@ -221,7 +221,9 @@ class Circuit:
         return f"<div>{html.escape(repr(self))}</div>{circuit_svg(self)}"
 
     def _main_losses(self) -> dict[str, float]:
-        names = ("target", "unpruned", "validation", "circuit")
+        names = ["target", "unpruned", "validation", "circuit"]
+        if self.provenance.get("calibrated"):
+            names.append("calibrated")  # the loss that its size was chosen by
         return {name: self.losses[name] for name in names if self.losses.get(name) is not None}
 
     def to_json(self) -> str:

@@ -62,6 +62,7 @@ def test_the_known_circuit_is_left_and_within_the_target_that_only_calibration_r
     assert found.losses["validation"] <= 0.15 and found.losses["calibrated"] <= 0.15
     assert found.losses["circuit"] > 0.5  # as it is
     assert side(found).circuit == found.losses["calibrated"]  # in tables of circuits
+    assert "calibrated 0." in repr(found) and "calibrated" not in repr(given)
 
     without = tuple(node for node in given.nodes if (node.site, node.index) not in CIRCUIT)
     missed = reduce_calibrated(model, dataclasses.replace(given, nodes=without, edges=()), TASK)
