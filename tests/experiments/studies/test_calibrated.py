@@ -19,6 +19,7 @@ from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
 from sparse_jax.tasks.task_data import task_data
 from tests import planted
+from tests.commands import ROOT
 from tests.compiled import forward
 from tests.planted import CIRCUIT, CONFIG, Planted, planted_model
 
@@ -70,3 +71,20 @@ def test_the_known_circuit_is_left_and_within_the_target_that_only_calibration_r
     assert missed.losses["validation"] == pytest.approx(np.log(2), abs=1e-3)
     with pytest.raises(InputError, match="valid: a circuit of nodes"):
         reduce_calibrated(model, dataclasses.replace(given, edge_gated=True), TASK)
+
+
+def test_the_command_keeps_what_is_there_and_refuses_what_comes_from_elsewhere(command, tmp_path):
+    pair = "experiments/results/wider_pair"
+    of_mean = f"--circuits={pair}/circuits/dense/mean"
+    flags = [f"--model={pair}/dense", f"--output={tmp_path}"]
+    kept = tmp_path / "indent_for.json"
+    kept.write_text((ROOT / pair / "calibrated" / "dense" / "indent_for.json").read_text())
+    stamp = kept.stat().st_mtime_ns
+    result = command("calibrated", *flags, of_mean, "--tasks=indent_for")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "indent_for: 24 edges, 16 if calibrated; loss on test pairs 0.000\n"
+    assert kept.stat().st_mtime_ns == stamp
+    other = command("calibrated", *flags, of_mean.replace("/mean", "/strict"), "--tasks=indent_for")
+    assert other.returncode == 2 and "comes from another circuit; valid: a new directory" in other.stderr
+    unknown = command("calibrated", *flags, of_mean, "--tasks=indent")
+    assert unknown.returncode == 2 and "--tasks: 'indent' is unknown" in unknown.stderr
