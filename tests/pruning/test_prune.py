@@ -238,8 +238,9 @@ def test_a_strict_circuit_is_within_the_target_under_every_kind(model, corpus, d
         for kind in kinds:
             judge = Judge(CONFIG, model.params, values, split, ablation=kind, draws=2, text=text)
             found[kind] = judge.by_kind(judge.losses(gates))[kind]
-            if figure == "circuit":
-                assert losses[f"circuit, {kind}"] == pytest.approx(found[kind].mean, abs=1e-5)
+            assert losses[f"{figure}, {kind}"] == pytest.approx(found[kind].mean, abs=1e-5)
+            error = losses[f"{figure}, {kind}_error"]
+            assert error == pytest.approx(found[kind].standard_error, abs=1e-5)
         worst = max(found.values(), key=lambda one: one.mean + 2 * one.standard_error)
         assert losses[figure] == pytest.approx(worst.mean, abs=1e-5)
     assert circuit.provenance["reached"]
