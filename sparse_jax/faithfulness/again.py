@@ -93,7 +93,7 @@ def _backups(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure
         if not found.provenance["reached"]:
             return
         size = float(found.counts["edges"])
-        yield Figure(f"{BACKUP} {number}{EDGES}", Interval(size, size, size), "edges", how)
+        yield Figure(f"{BACKUP} {number}{EDGES}", Interval(size), "edges", how)
         if number == 1:
             yield from _growth(probe, found)
         latest = found

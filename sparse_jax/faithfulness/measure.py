@@ -11,7 +11,7 @@ from sparse_jax.ablation.objective import kl_from_full
 from sparse_jax.circuits.applied import check_circuit, check_task
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.again import pruned_again
-from sparse_jax.faithfulness.intervals import mean_interval, share_interval
+from sparse_jax.faithfulness.intervals import answers_interval, mean_interval
 from sparse_jax.faithfulness.probes import Probe, inner
 from sparse_jax.faithfulness.runs import constants, in_both_runs
 from sparse_jax.faithfulness.scorecard import Figure, Scorecard, verdict_of
@@ -110,12 +110,9 @@ def _agreement(probe: Probe) -> Iterator[Figure]:
     divergence = mean_interval(np.asarray(kl_from_full(jnp.asarray(circuit), jnp.asarray(full_log))))
     yield Figure("KL from the full model's distribution", divergence, "nats", probe.ablation)
     own, wanted = (_signs(logits, probe.pairs) for logits in (circuit, full))
-    yield Figure(
-        "same answer as the full model", mean_interval((own == wanted).mean(axis=1)), "share", probe.ablation
-    )
-    errs = ~wanted
-    if errs.any():
-        same = share_interval(int((~own & errs).sum()), int(errs.sum()))
+    yield Figure("same answer as the full model", answers_interval(own == wanted), "share", probe.ablation)
+    if not wanted.all():
+        same = answers_interval(~own, ~wanted)
         yield Figure("same answer where the full model errs", same, "share", probe.ablation)
 
 
@@ -135,7 +132,7 @@ def _interchange(probe: Probe) -> Iterator[Figure]:
         flipped = probe.swapped_margins(inner(probe.nodes, inverted)) < 0
         yield Figure(
             f"answers flipped by swapping {name} q, k, v and neurons",
-            mean_interval(flipped.mean(axis=1)),
+            answers_interval(flipped),
             "share",
         )
 
@@ -148,5 +145,5 @@ def _shift(probes: Mapping[str, Probe]) -> Iterator[Figure]:
             ("full model", probe.full_logits, "", ""),
             ("circuit", probe.circuit_logits(), probe.ablation, " (trained on)" if trained else ""),
         ):
-            accuracy = mean_interval(METRICS["accuracy"](logits, probe.pairs.candidates))
+            accuracy = answers_interval(_signs(logits, probe.pairs))
             yield Figure(f"accuracy of the {name}, {split} split{known}", accuracy, "share", how)

@@ -20,8 +20,10 @@ MARGIN, UNDER_ATTACK = 1.1, 2.0
 NECESSARY, DECISIVE, UNMOVED = 0.95, 0.9, 0.25
 # At most so many nodes are named in a sentence.
 NAMED = 8
-# Names of figures that a rule reads: constants, prunings from other seeds, and backups by number.
+# Names of figures that a rule or a table reads; backups have their number after the name.
 CONSTANTS = "nodes that only hold a constant"
+ROLES = "kept nodes, in the circuit against in the model"
+QUARTILES = {"lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75}
 OTHER_SEEDS = "prunings from other seeds within the target on the test split"
 BACKUP, LOSS, EDGES = "backup", ", loss", ", edges"
 
@@ -29,6 +31,8 @@ BACKUP, LOSS, EDGES = "backup", ", loss", ", edges"
 @dataclasses.dataclass(frozen=True)
 class Figure:
     """One measurement: its name, its value with a 95 % interval, and what closed nodes carry meanwhile.
+
+    P-values and sizes of single circuits have no interval.
 
     unit: "nats", "share", "ratio", "correlation" and the like. nodes: those that it counts, by name, if a
     reader wants to know which.
@@ -82,15 +86,15 @@ class Scorecard:
     def __repr__(self) -> str:
         lines = [f"{self.task}, {counted(self.pairs, 'pair')}, target {self.target:g} nats"]
         for one in self.figures:
-            low, high = (f"{end:.3f}" for end in one.interval[1:])
             name = f"{one.name}, {one.ablation}" if one.ablation else one.name
-            lines.append(f"  {name:<58}{one.interval.value:>8.3f}  [{low}, {high}] {one.unit}")
+            ends = f"{one.interval.ends('.3f')} ".lstrip()
+            lines.append(f"  {name:<58}{one.interval.value:>8.3f}  {ends}{one.unit}")
         return "\n".join([*lines, *(f"- {sentence}" for sentence in self.verdict)])
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{html.escape(one.name)}</td><td>{html.escape(one.ablation)}</td>"
-            f"<td>{one.interval.value:.3f}</td><td>{one.interval.low:.3f} to {one.interval.high:.3f}</td>"
+            f"<td>{one.interval.value:.3f}</td><td>{one.interval.ends('.3f')}</td>"
             f"<td>{one.unit}</td></tr>"
             for one in self.figures
         )

@@ -62,7 +62,7 @@ def beside_other_sets(probe: Probe, few: Probe, seed: int) -> Iterator[Figure]:
         "no node that a random one could replace": better_than_share(larger, len(effects)),
     }
     for name, p in holm(tests).items():
-        yield Figure(f"test: {name}", Interval(p, p, p), "p-value", how)
+        yield Figure(f"test: {name}", Interval(p), "p-value", how)
 
 
 def _over_shares(probe: Probe, empty: np.ndarray, full: np.ndarray) -> Iterator[Figure]:
