@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from sparse_jax.ablation.judged import circuit_judge
 from sparse_jax.circuits.graph import Node
 from sparse_jax.faithfulness.probes import Probe, inner, losses_of, matched_sets
 from sparse_jax.model import sites
@@ -175,3 +176,16 @@ def test_a_circuit_of_edges_is_run_under_every_kind_of_ablation(model, circuit, 
     # all weights between its nodes are its edges, so gates on them change nothing
     np.testing.assert_allclose(edges, nodes, atol=1e-4)
     assert np.abs(without - nodes).max() > 0.3
+
+
+@pytest.mark.parametrize("kind", ["resample", "stochastic"])
+def test_losses_of_several_draws_are_by_draw_and_pair(model, circuit, probe, kind):
+    """By the pair that each of the judge's items names; of a part of the circuit, so that draws differ."""
+    part = dataclasses.replace(circuit, nodes=circuit.nodes[:1], edges=())
+    judge = circuit_judge(model, part, probe.pairs, kind, draws=3)
+    losses = judge.losses(part.gates(CONFIG))
+    found = dataclasses.replace(probe, circuit=part).circuit_losses(kind, 3)
+    assert found.shape == (3, PAIRS)
+    for pair in range(PAIRS):
+        np.testing.assert_allclose(found[:, pair], losses[judge.items.pair == pair], atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 1e-2 and np.ptp(found, axis=1).max() > 1e-2
