@@ -29,6 +29,7 @@ from sparse_jax.circuits.node_list import is_node_list, read_node_list
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
 from sparse_jax.copies import on_this_machine
 from sparse_jax.data.tokenizer import encode_texts, end_of_text
+from sparse_jax.faithfulness.again import ROUNDS
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard
 from sparse_jax.files import user_path
@@ -303,18 +304,21 @@ def scorecard(
     pairs: int = 128,
     seed: int = 0,
     again: bool = False,
+    rounds: int = ROUNDS,
 ) -> Scorecard:
     """Is the circuit what the model uses? Figures with 95 % intervals, and a verdict in words.
 
     Sufficiency under every kind of ablation; necessity against random nodes; answers flipped by swapping
     values with the counterfactual's; how far kept nodes behave as in the model; shifted splits (METHOD 8).
-    again: also prunes again, from other seeds and without the circuit's nodes, as long as that takes. The
-    model's training text is needed, and prepared if it is not there. Raises InputError for a circuit of
-    another model or task, and fewer than two pairs.
+    again: also prunes again, as long as that takes: from other seeds, for a control with arbitrary answers,
+    and up to `rounds` times without the nodes found so far (backups). The model's training text is needed,
+    and prepared if it is not there. Raises InputError for a circuit of another model or task, fewer than two
+    pairs, and rounds without `again`.
     """
     require_settings()
     advise()
-    return measure_circuit(model, circuit, as_task(task), whole("pairs", pairs), whole("seed", seed), again)
+    numbers = whole("pairs", pairs), whole("seed", seed)
+    return measure_circuit(model, circuit, as_task(task), *numbers, again, whole("rounds", rounds))
 
 
 def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:

@@ -10,7 +10,7 @@ from sparse_jax.ablation.kinds import ABLATIONS, is_constant, is_drawn
 from sparse_jax.ablation.objective import kl_from_full
 from sparse_jax.circuits.applied import check_circuit, check_task
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.faithfulness.again import pruned_again
+from sparse_jax.faithfulness.again import ROUNDS, pruned_again
 from sparse_jax.faithfulness.intervals import answers_interval, mean_interval
 from sparse_jax.faithfulness.probes import Probe, inner
 from sparse_jax.faithfulness.runs import constants, in_both_runs
@@ -32,17 +32,24 @@ FEW, SET_PAIRS = 32, 16
 
 
 def measure_circuit(
-    model: Model, circuit: Circuit, task: Task, pairs: int = 128, seed: int = 0, again: bool = False
+    model: Model,
+    circuit: Circuit,
+    task: Task,
+    pairs: int = 128,
+    seed: int = 0,
+    again: bool = False,
+    rounds: int = ROUNDS,
 ) -> Scorecard:
     """The scorecard of a circuit on `pairs` pairs of the task's test split, and of its shifted splits.
 
     Definitions are those of METHOD 8. What is run many times is run on the first 32 pairs, or the first 16.
-    again: also prune again, from other seeds and without the circuit's nodes (`again.py`), which takes
-    several times as long as finding the circuit did.
+    again: also prune again, from other seeds, for a control and up to `rounds` times without the nodes found
+    so far (`again.py`), which takes several times as long as finding the circuit did.
 
-    Raises InputError for a circuit of another model or task, fewer than two pairs, and a circuit of no node,
-    of all nodes or without a target.
+    Raises InputError for a circuit of another model or task, fewer than two pairs, rounds without `again`,
+    and a circuit of no node, of all nodes or without a target.
     """
+    require(again or rounds == ROUNDS, "rounds", rounds, f"{ROUNDS}, or again=True")
     check_circuit(model, circuit)
     check_task(model, circuit, task)
     require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
@@ -69,7 +76,9 @@ def measure_circuit(
         lambda: iter([constants(_first(few, SET_PAIRS), float(target), seed)]),
         lambda: _shift(probes),
     )
-    repeated = pruned_again(few, task) if again else None  # a generator: checked here, before all work
+    repeated = (
+        pruned_again(few, task, rounds) if again else None
+    )  # a generator: checked here, before all work
     figures: list[Figure] = []
     bar = Progress(f"scorecard {task.name}", len(parts), "parts")
     for number, part in enumerate(parts, start=1):

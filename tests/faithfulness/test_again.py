@@ -2,13 +2,18 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 import sparse_jax as sj
 from sparse_jax.faithfulness import again
+from sparse_jax.faithfulness.intervals import mean_interval
 from sparse_jax.faithfulness.measure import measure_circuit
-from sparse_jax.faithfulness.probes import Probe
+from sparse_jax.faithfulness.probes import Probe, losses_of
+from sparse_jax.faithfulness.scorecard import _of_prunings
 from sparse_jax.inputs import InputError
+from sparse_jax.pruning.config import PruneConfig
+from sparse_jax.tasks.controls import ControlTask
 from tests.faithfulness.hand_made import PAIRS, TASK, circuit_of
 from tests.planted import planted_gates
 
@@ -36,15 +41,23 @@ def test_pruning_again_finds_the_only_path_from_every_seed_and_no_backup(model, 
     assert card.value("backup 1, loss", "mean") > 0.5
     assert "Of prunings from other seeds, 100% reach the target on the test split." in card.verdict
     assert "Without its q, k, v and neurons no circuit reaches the target." in card.verdict
+    # the last digit decides, so that the hash of a whole prompt is beyond this model
+    assert card.value("control hashed, loss", "mean") > 0.3
+    said = "Beyond its control hashed: no circuit with arbitrary answers reaches the target."
+    assert said in card.verdict
     with pytest.raises(InputError, match="circuit: it does not say how it was found"):
         sj.scorecard(model, circuit, TASK, again=True)
+    with pytest.raises(InputError, match="rounds: 0 is not valid; valid: at least 1"):
+        sj.scorecard(model, with_settings(circuit), TASK, again=True, rounds=0)
+    with pytest.raises(InputError, match="rounds: 3 is not valid; valid: 2, or again=True"):
+        sj.scorecard(model, circuit, TASK, rounds=3)
 
 
 @pytest.mark.parametrize(("told", "swaps"), [({}, False), ({"swaps": True}, True)])
 def test_a_circuit_of_before_there_were_swaps_is_pruned_again_without(probe, told, swaps, monkeypatch):
     about = {**probe.circuit.provenance, "pruning": {**PRUNING, **told}}
     probe = dataclasses.replace(probe, circuit=dataclasses.replace(probe.circuit, provenance=about))
-    monkeypatch.setattr(again, "_figures", lambda probe, task, settings: settings)
+    monkeypatch.setattr(again, "_figures", lambda probe, task, settings, rounds: settings)
     assert again.pruned_again(probe, TASK).swaps is swaps
 
 
@@ -63,12 +76,77 @@ def test_a_second_neuron_that_does_the_same_is_found_as_a_backup(
         with_settings(circuit_of(twice, values, planted_gates(), tmp_path)),
         TASK.encode("test", PAIRS, 0, model.tokenizer, 8),
     )
-    figures = {figure.name: figure.interval.value for figure in again.pruned_again(probe, TASK)}
+    found = {figure.name: figure for figure in again.pruned_again(probe, TASK)}
+    figures = {name: figure.interval.value for name, figure in found.items()}
     assert figures["backup 1, loss"] <= 0.15 and figures["backup 1, edges"] == 2
-    assert figures["growth of a backup node's effect once the circuit is gone (median, quartiles)"] > 0.3
+    growth = "backup 1, growth of its nodes' effects once all before are gone"
+    assert figures[f"{growth}: median"] > 0.3
+    # by hand: neuron 5 ablated in the full model, and beside neuron 3
+    gate = np.zeros((3, *probe.nodes["mlp_neuron"].shape))
+    gate[[0, 2], 0, 5] = gate[1:, 0, 3] = 1
+    sets = {site: np.zeros((3, *mask.shape)) for site, mask in probe.nodes.items()} | {"mlp_neuron": gate}
+    alone, gone, both = losses_of(probe.margins_without(sets))
+    (whole,) = losses_of(probe.margins_without({site: 0 * mask[:1] for site, mask in sets.items()}))
+    (node,) = found[f"{growth}: median"].by_node
+    each = (both - gone) - (alone - whole)
+    assert node == "0.mlp_neuron.5"
+    assert found[f"{growth}: median"].by_node[node] == pytest.approx(each.mean(), abs=1e-5)
+    assert found[f"{growth}: median"].interval == pytest.approx(mean_interval(each), abs=1e-5)
+    assert figures[f"{growth}: lower quartile"] == pytest.approx(figures[f"{growth}: median"])
     assert figures["backup 2, loss"] > 0.5
     # a circuit that has neither of them leaves nothing to forbid
     empty = dataclasses.replace(probe.circuit, nodes=probe.circuit.nodes[:1], edges=())
     assert probe.circuit.nodes[0].site == "mlp_in"
     bare = dataclasses.replace(probe, circuit=empty)
-    assert not list(again._backups(bare, TASK, again.from_mapping(again.PruneConfig, PRUNING, "pruning")))
+    settings = again.from_mapping(again.PruneConfig, PRUNING, "pruning")
+    assert not list(again._backups(bare, TASK, settings, 2))
+    assert not [
+        name for name in rounds_of(again._backups(probe, TASK, settings, 1)) if name[:8] == "backup 2"
+    ]
+
+
+def rounds_of(figures):
+    return [figure.name for figure in figures]
+
+
+def test_a_circuit_is_beyond_its_control_if_arbitrary_answers_are_not_reached_or_take_ten_times_the_edges(
+    probe, monkeypatch
+):
+    about = {"reached": True}
+    losses = {"circuit": 0.1, "circuit_error": 0.01}
+    edge = probe.circuit.edges[0]
+    asked = []
+
+    def found(count, reached=True):
+        def pruned(probe, task, settings, label):
+            asked.append(task.name)
+            return dataclasses.replace(
+                probe.circuit,
+                edges=(edge,) * count,
+                losses=losses,
+                provenance={**about, "reached": reached},
+            )
+
+        monkeypatch.setattr(again, "_pruned", pruned)
+        figures = tuple(again._control(probe, ControlTask.of(TASK, "hashed"), PruneConfig()))
+        values = {figure.name: figure.interval for figure in figures}
+        return values, list(_of_prunings(values))
+
+    own = len(probe.circuit.edges)
+    values, said = found(10 * own)
+    assert values == {
+        "control hashed, loss": pytest.approx((0.1, 0.0804, 0.1196)),
+        "control hashed, edges": (10 * own, None, None),
+        "control hashed, times the circuit's edges": (10, None, None),
+    }
+    assert said == ["Beyond its control hashed: arbitrary answers take 10 times its edges."]
+    assert found(3 * own)[1] == ["Not beyond its control hashed: arbitrary answers take 3.0 times its edges."]
+    values, said = found(0, reached=False)
+    assert list(values) == ["control hashed, loss"]
+    assert said == ["Beyond its control hashed: no circuit with arbitrary answers reaches the target."]
+    assert set(asked) == {"planted.hashed"}
+    # of a control there is no control
+    monkeypatch.setattr(again, "_seeds", lambda *given: iter(()))
+    monkeypatch.setattr(again, "_backups", lambda *given: iter(()))
+    assert not list(again._figures(probe, ControlTask.of(TASK, "hashed"), PruneConfig(), 1))
+    assert len(list(again._figures(probe, TASK, PruneConfig(), 1))) == 1
