@@ -46,7 +46,8 @@ def pruned_again(probe: Probe, task: Task, rounds: int = ROUNDS) -> Iterator[Fig
     """Figures of SEEDS prunings from other seeds, of one for a control, and of up to `rounds` backups.
 
     Each is one pruning of nodes with the settings that the circuit was found with, judged on the test split;
-    one that breaks down, or whose pairs the full model misses, counts as a miss. A backup is found while the
+    one that breaks down, or whose pairs the full model misses, counts as a miss (a control that breaks down
+    has no figures). A backup is found while the
     q, k, v and neurons of the circuit, and of backups before it, are forbidden. The control of a control is
     left out.
     Raises InputError for a circuit that does not say how it was found, and without a round.
@@ -100,11 +101,8 @@ def _seeds(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure]:
 
 
 def _control(probe: Probe, control: ControlTask, settings: PruneConfig) -> Iterator[Figure]:
-    found, name, how = (
-        _pruned(probe, control, settings, "control"),
-        f"{CONTROL} {ARBITRARY}",
-        settings.ablation,
-    )
+    name, how = f"{CONTROL} {control.control}", settings.ablation
+    found = _pruned(probe, control, settings, "control")
     if found is None:
         return
     yield Figure(f"{name}{LOSS}", _loss(found), "nats", how)

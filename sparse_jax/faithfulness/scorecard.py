@@ -20,8 +20,8 @@ MARGIN, UNDER_ATTACK = 1.1, 2.0
 # It is necessary if this share of random sets of as many nodes does less harm, and decisive if this share of
 # answers follows its values when they are swapped, but not when all others are.
 NECESSARY, DECISIVE, UNMOVED = 0.95, 0.9, 0.25
-# It is beyond its control if that does not reach the target, or takes at least this many times the edges.
-BEYOND = 10.0
+# A control with arbitrary answers should not reach the target, or take at least this many times the edges.
+APART = 10.0
 # At most so many nodes are named in a sentence.
 NAMED = 8
 # Names of figures that a rule or a table reads; backups have their number after the name.
@@ -162,11 +162,14 @@ def _of_prunings(by_name: dict[str, Interval]) -> Iterator[str]:
     for control in controls:
         times = by_name.get(f"{control}{TIMES}")
         if times is None:
-            yield f"Beyond its {control}: no circuit with arbitrary answers reaches the target."
-        elif times.value >= BEYOND:
-            yield f"Beyond its {control}: arbitrary answers take {times.value:.0f} times its edges."
+            yield f"No circuit gives arbitrary answers to its prompts ({control})."
+        elif times.value >= APART:
+            yield f"Arbitrary answers to its prompts ({control}) take {times.value:.0f} times its edges."
         else:
-            yield f"Not beyond its {control}: arbitrary answers take {times.value:.1f} times its edges."
+            yield (
+                f"Arbitrary answers to its prompts ({control}) take only {times.value:.1f} times its edges, "
+                "so that such a circuit says little about the model."
+            )
     rounds = [name for name in by_name if name.startswith(BACKUP)]
     if rounds:
         found = [name for name in rounds if name.endswith(EDGES)]

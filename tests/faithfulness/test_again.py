@@ -43,8 +43,7 @@ def test_pruning_again_finds_the_only_path_from_every_seed_and_no_backup(model, 
     assert "Without its q, k, v and neurons no circuit reaches the target." in card.verdict
     # the last digit decides, so that the hash of a whole prompt is beyond this model
     assert card.value("control hashed, loss", "mean") > 0.3
-    said = "Beyond its control hashed: no circuit with arbitrary answers reaches the target."
-    assert said in card.verdict
+    assert "No circuit gives arbitrary answers to its prompts (control hashed)." in card.verdict
     with pytest.raises(InputError, match="circuit: it does not say how it was found"):
         sj.scorecard(model, circuit, TASK, again=True)
     with pytest.raises(InputError, match="rounds: 0 is not valid; valid: at least 1"):
@@ -109,9 +108,7 @@ def rounds_of(figures):
     return [figure.name for figure in figures]
 
 
-def test_a_circuit_is_beyond_its_control_if_arbitrary_answers_are_not_reached_or_take_ten_times_the_edges(
-    probe, monkeypatch
-):
+def test_arbitrary_answers_should_not_be_reached_or_take_ten_times_the_edges(probe, monkeypatch):
     about = {"reached": True}
     losses = {"circuit": 0.1, "circuit_error": 0.01}
     edge = probe.circuit.edges[0]
@@ -139,11 +136,14 @@ def test_a_circuit_is_beyond_its_control_if_arbitrary_answers_are_not_reached_or
         "control hashed, edges": (10 * own, None, None),
         "control hashed, times the circuit's edges": (10, None, None),
     }
-    assert said == ["Beyond its control hashed: arbitrary answers take 10 times its edges."]
-    assert found(3 * own)[1] == ["Not beyond its control hashed: arbitrary answers take 3.0 times its edges."]
+    assert said == ["Arbitrary answers to its prompts (control hashed) take 10 times its edges."]
+    (said,) = found(3 * own)[1]
+    assert said.startswith(
+        "Arbitrary answers to its prompts (control hashed) take only 3.0 times its edges, "
+    )
     values, said = found(0, reached=False)
     assert list(values) == ["control hashed, loss"]
-    assert said == ["Beyond its control hashed: no circuit with arbitrary answers reaches the target."]
+    assert said == ["No circuit gives arbitrary answers to its prompts (control hashed)."]
     assert set(asked) == {"planted.hashed"}
     # of a control there is no control
     monkeypatch.setattr(again, "_seeds", lambda *given: iter(()))
