@@ -49,7 +49,7 @@ def measure_circuit(
     Raises InputError for a circuit of another model or task, fewer than two pairs, rounds without `again`,
     and a circuit of no node, of all nodes or without a target.
     """
-    require(again or rounds == ROUNDS, "rounds", rounds, f"{ROUNDS}, or again=True")
+    require(again or rounds == ROUNDS, "rounds", rounds, f"{ROUNDS}, or again=True (--all)")
     check_circuit(model, circuit)
     check_task(model, circuit, task)
     require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")

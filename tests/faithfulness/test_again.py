@@ -48,7 +48,7 @@ def test_pruning_again_finds_the_only_path_from_every_seed_and_no_backup(model, 
         sj.scorecard(model, circuit, TASK, again=True)
     with pytest.raises(InputError, match="rounds: 0 is not valid; valid: at least 1"):
         sj.scorecard(model, with_settings(circuit), TASK, again=True, rounds=0)
-    with pytest.raises(InputError, match="rounds: 3 is not valid; valid: 2, or again=True"):
+    with pytest.raises(InputError, match="rounds: 3 is not valid; valid: 2, or again=True .--all."):
         sj.scorecard(model, circuit, TASK, rounds=3)
 
 
