@@ -11,6 +11,7 @@ from absl import flags
 from experiments import command
 from experiments.flag_types import path_flag, paths_flag
 from experiments.studies.given import given_circuits, names_of_results
+from sparse_jax.faithfulness import again
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.tasks.find import FORMS
@@ -21,8 +22,11 @@ CIRCUITS = paths_flag("circuit", "the JSON file of a circuit, or several, separa
 TASKS = flags.DEFINE_list("tasks", [], f"a task for each circuit, {FORMS} (default: as the files say)")
 PAIRS = flags.DEFINE_integer("pairs", 128, "pairs of the test split and of each shifted split", 2)
 AGAIN = flags.DEFINE_bool(
-    "all", False, "also prune again, from other seeds and without the circuit's nodes; takes several prunings"
+    "all",
+    False,
+    "also prune again: from other seeds, for a control, without the circuit's nodes; takes several prunings",
 )
+ROUNDS = flags.DEFINE_integer("rounds", again.ROUNDS, "with --all, the most backups that are looked for", 1)
 REPORT = path_flag("report", None, "an HTML page of the circuits with their scorecards")
 OUTPUT = path_flag("output", None, "a folder for <name of the circuit's file>.json each")
 
@@ -38,7 +42,9 @@ def main() -> None:
         require_writable(user_path(REPORT.value))
     cards = []
     for name, circuit, task in zip(names, circuits, tasks):
-        cards.append(measure_circuit(model, circuit, task, PAIRS.value, again=AGAIN.value))
+        cards.append(
+            measure_circuit(model, circuit, task, PAIRS.value, again=AGAIN.value, rounds=ROUNDS.value)
+        )
         print(cards[-1])
         if OUTPUT.value:
             cards[-1].save(user_path(OUTPUT.value) / f"{name}.json")

@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.judged import circuit_logits
+from sparse_jax.ablation.judged import circuit_scores
 from sparse_jax.ablation.score import Score, measure_tasks
 from sparse_jax.circuits.applied import (
     calibration_of,
     check_circuit,
     circuit_hooks,
+    found_for,
     values_of,
 )
 from sparse_jax.circuits.graph import Circuit
@@ -28,6 +29,7 @@ from sparse_jax.circuits.node_list import is_node_list, read_node_list
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
 from sparse_jax.copies import on_this_machine
 from sparse_jax.data.tokenizer import encode_texts, end_of_text
+from sparse_jax.faithfulness.again import ROUNDS
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.scorecard import Scorecard
 from sparse_jax.files import user_path
@@ -55,7 +57,7 @@ from sparse_jax.runtime.pages import advise
 from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.find import Spec, as_task
-from sparse_jax.tasks.metrics import METRICS, summarize
+from sparse_jax.tasks.metrics import METRICS
 from sparse_jax.tasks.task import Task
 from sparse_jax.tasks.task_data import task_data
 from sparse_jax.training.config import RunConfig
@@ -203,19 +205,24 @@ def score(
     *,
     circuit: Circuit | None = None,
     ablation: str | None = None,
+    draws: int = 1,
     split: str = "test",
     pairs: int = 256,
     seed: int = 0,
 ) -> Score:
     """Scores the model on a task or, with `circuit`, that circuit (without its calibration).
 
+    The circuit may be one of another task; the score then says of which.
+
     ablation: what the nodes outside the circuit carry, a kind of `ablation/kinds.py`: "mean", "zero",
     "resample" (their value in another pair's prompt), "resample_position", "resample_text", "stochastic" (a
     random share of their own value), "adversarial" or "adversarial_shared" (the worst such share); default:
-    "zero" if the circuit was found with that, else "mean".
+    "zero" if the circuit was found with that, else "mean". Of several, joined as in "mean+resample", the
+    score is that under the kind with the largest loss. draws: how often a random kind is drawn for each pair,
+    which gets the mean of them.
 
-    Raises InputError for a task that the model's tokenizer cannot represent, and for a circuit of another
-    model.
+    Raises InputError for a task that the model's tokenizer cannot represent, for a circuit of another model,
+    and for draws of what is not random.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -226,17 +233,19 @@ def score(
     chosen = as_task(task)
     encoded = chosen.encode(split, pairs, seed, model.require_tokenizer(), model.config.context)
     require(ablation is None or circuit is not None, "ablation", ablation, "None without a circuit")
+    draws = whole("draws", draws)
     if circuit is None:
+        require(draws == 1, "draws", draws, "1 without a circuit")
         (row,) = measure_tasks(model, {chosen.name: encoded}, split)
         of_all = {name: (row[name], row[f"{name}_error"]) for name in METRICS}
         return Score(chosen.name, split, pairs, "full model", of_all)
-    logits = circuit_logits(model, circuit, encoded, ablation, seed)
-    how = "" if ablation is None else f", {ablation} ablation"
-    found = {}
-    for name, metric in METRICS.items():
-        mean, error = summarize(metric(logits, encoded.candidates))
-        found[name] = mean, None if math.isnan(error) else error
-    return Score(chosen.name, split, pairs, f"circuit of {counted(len(circuit.edges), 'edge')}{how}", found)
+    kind, scores = circuit_scores(model, circuit, encoded, ablation, seed, draws)
+    found = {name: (mean, None if math.isnan(error) else error) for name, (mean, error) in scores.items()}
+    other = found_for(model, circuit, chosen)
+    said = [f"circuit of {counted(len(circuit.edges), 'edge')}", f"found for {other}" if other else ""]
+    if ablation is not None:
+        said.append(f"{kind} ablation" + (f" (the worst of {ablation})" if kind != ablation else ""))
+    return Score(chosen.name, split, pairs, ", ".join(filter(None, said)), found, other)
 
 
 def prune(
@@ -295,18 +304,21 @@ def scorecard(
     pairs: int = 128,
     seed: int = 0,
     again: bool = False,
+    rounds: int = ROUNDS,
 ) -> Scorecard:
     """Is the circuit what the model uses? Figures with 95 % intervals, and a verdict in words.
 
     Sufficiency under every kind of ablation; necessity against random nodes; answers flipped by swapping
     values with the counterfactual's; how far kept nodes behave as in the model; shifted splits (METHOD 8).
-    again: also prunes again, from other seeds and without the circuit's nodes, as long as that takes. The
-    model's training text is needed, and prepared if it is not there. Raises InputError for a circuit of
-    another model or task, and fewer than two pairs.
+    again: also prunes again, as long as that takes: from other seeds, for a control with arbitrary answers,
+    and up to `rounds` times without the nodes found so far (backups). The model's training text is needed,
+    and prepared if it is not there. Raises InputError for a circuit of another model or task, fewer than two
+    pairs, and rounds without `again`.
     """
     require_settings()
     advise()
-    return measure_circuit(model, circuit, as_task(task), whole("pairs", pairs), whole("seed", seed), again)
+    numbers = whole("pairs", pairs), whole("seed", seed)
+    return measure_circuit(model, circuit, as_task(task), *numbers, again, whole("rounds", rounds))
 
 
 def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit:

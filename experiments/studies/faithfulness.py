@@ -15,6 +15,7 @@ from experiments.studies.pair import keep_models
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.intervals import geometric_mean
 from sparse_jax.faithfulness.measure import measure_circuit
+from sparse_jax.faithfulness.scorecard import CONSTANTS, ROLES, VERSION
 from sparse_jax.files import json_lines, write_whole
 from sparse_jax.inputs import from_mapping, require
 from sparse_jax.models.model import Model
@@ -38,26 +39,66 @@ FIGURES = (
     ("training text", "loss of the circuit", "resample_text"),
     ("stochastic", "loss of the circuit", "stochastic"),
     ("adversary, shared", "loss of the circuit", "adversarial_shared"),
+    ("adversary, each prompt", "loss of the circuit", "adversarial"),
     ("worst of 16 draws", "loss of the circuit, worst of 16 draws a pair", "resample"),
+    ("KL from the full model", "KL from the full model's distribution", "mean"),
+    ("same answer as the model", "same answer as the full model", "mean"),
+    ("same answer where the model errs", "same answer where the full model errs", "mean"),
+    ("faithfulness", "faithfulness of the logit difference", "mean"),
+    ("CPR over share", "CPR over the share of nodes", "mean"),
     ("CPR over log share", "CPR over the logarithm of the share", "mean"),
+    ("CMD over share", "CMD over the share of nodes", "mean"),
+    ("CMD over log share", "CMD over the logarithm of the share", "mean"),
     ("incompleteness", "incompleteness, up to 5 nodes chosen greedily", "mean"),
+    ("nodes that matter", "nodes that matter more than 9 in 10 added at random", "mean"),
+    ("nodes that hold a constant", CONSTANTS, "mean"),
     ("circuit ablated", "loss with the circuit ablated", "mean"),
     ("random ablated", "loss with random nodes ablated, 100 sets", "mean"),
+    ("random sets that do less harm", "random sets that do less harm", "mean"),
+    ("random circuits that are worse", "random circuits that are worse", "mean"),
     ("answers follow it", "answers flipped by swapping the circuit's q, k, v and neurons", ""),
     ("answers follow the rest", "answers flipped by swapping all other q, k, v and neurons", ""),
-    ("role correlation", "kept nodes, in the circuit against in the model (median, quartiles)", "mean"),
+    ("role correlation", f"{ROLES}: median", "mean"),
+    ("role correlation, lower quartile", f"{ROLES}: lower quartile", "mean"),
+    ("role correlation, upper quartile", f"{ROLES}: upper quartile", "mean"),
     (
         "unexplained, model with circuit's values",
         "unexplained variance of the model with kept nodes as in the circuit",
         "mean",
     ),
+    (
+        "unexplained, circuit with model's values",
+        "unexplained variance of the circuit with kept nodes as in the model",
+        "mean",
+    ),
     ("attention moved", "attention moved between model and circuit", "mean"),
+    ("attention's entropy / log n, model", "evenness of attention in the model", "mean"),
+    ("attention's entropy / log n, circuit", "evenness of attention in the circuit", "mean"),
     ("shifted accuracy, model", "accuracy of the full model, shifted split", ""),
     ("shifted accuracy, circuit", "accuracy of the circuit, shifted split", "mean"),
+    ("other words, model", "accuracy of the full model, words split", ""),
     ("other words, circuit", "accuracy of the circuit, words split", "mean"),
+    ("deeper nesting, model", "accuracy of the full model, nesting split", ""),
     ("deeper nesting, circuit", "accuracy of the circuit, nesting split", "mean"),
+    ("distractors, model", "accuracy of the full model, distractors split", ""),
     ("distractors, circuit", "accuracy of the circuit, distractors split", "mean"),
 )
+# Tests whose null hypothesis is rejected below this p-value, corrected as the scorecard does.
+LEVEL = 0.05
+TESTS = (
+    ("equivalent to the model", "not equivalent to the model"),
+    ("the rest is independent of the model", "the rest still knows what the model knows"),
+    ("beats at most 9 in 10 random circuits", "better than 9 in 10 random circuits"),
+    ("ablated, worse than at most 9 in 10 random sets", "ablated, worse than 9 in 10 random sets"),
+    ("a random node could replace one", "no node that a random one could replace"),
+)
+# What figures were called in version 1 of the scorecard, and under which key their value stands there.
+_OLD_ROLES = f"{ROLES} (median, quartiles)"
+EARLIER = {
+    f"{ROLES}: median": (_OLD_ROLES, "value"),
+    f"{ROLES}: lower quartile": (_OLD_ROLES, "low"),
+    f"{ROLES}: upper quartile": (_OLD_ROLES, "high"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +107,8 @@ class Row:
 
     identity: of the circuit, in its provenance. pairs: of the test split, that its scorecard took. reached:
     whether the target was reached on the validation split. losses: as in `Circuit.losses`. figures: the
-    scorecard's; none for the control of a task. The row is made again if identity or pairs change.
+    scorecard's; none for the control of a task. version: of the scorecard; rows without one are of the first.
+    The row is made again if identity, pairs or version change.
     """
 
     model: str
@@ -81,12 +123,14 @@ class Row:
     figures: Sequence[Mapping[str, Any]]
     verdict: Sequence[str]
     control: bool = False
+    version: int = 1
 
     def value(self, name: str, ablation: str) -> float | None:
         """A figure of the scorecard; None if it was not measured."""
+        name, key = EARLIER.get(name, (name, "value")) if self.version == 1 else (name, "value")
         for figure in self.figures:
             if (figure["name"], figure["ablation"]) == (name, ablation):
-                return figure["value"]
+                return figure[key]
         return None
 
 
@@ -123,7 +167,7 @@ def measured_rows(
             continue
         circuit.save(circuits / side / name / f"{task.name}.json")
         about = side, task.name, name, circuit.provenance["identity"], pairs
-        if any((row.model, row.task, row.recipe, row.identity, row.pairs) == about for row in rows):
+        if any(_about(row) == about and row.version == VERSION for row in rows):
             continue
         rows = [row for row in rows if (row.model, row.task, row.recipe) != about[:3]]
         rows.append(_row(models[side], task, circuit, about, is_control))
@@ -145,6 +189,10 @@ def _circuit(subject: Subject, task: Task, prune: PruneConfig, label: str) -> Ci
     return found.circuit
 
 
+def _about(row: Row) -> tuple[str, str, str, str, int]:
+    return row.model, row.task, row.recipe, row.identity, row.pairs
+
+
 def _row(
     model: Model, task: Task, circuit: Circuit, about: tuple[str, str, str, str, int], is_control: bool
 ) -> Row:
@@ -159,6 +207,7 @@ def _row(
         card.to_json()["figures"] if card else [],
         card.verdict if card else said,
         is_control,
+        VERSION,
     )
 
 
@@ -207,7 +256,10 @@ def common_tasks(rows: Sequence[Row], chosen: Sequence[tuple[str, str]], fewest:
 
 
 def format_rows(rows: Sequence[Row], recipes: Mapping[str, PruneConfig]) -> str:
-    """Markdown: what circuits cost, and the mean of every figure over the tasks that all cells have."""
+    """Markdown: what circuits cost, and the mean of every figure over the tasks that all cells have.
+
+    Of figures that some circuits lack, the number of those that have it is given.
+    """
     target = target_of(recipes)
     controls, rows = [row for row in rows if row.control], [row for row in rows if not row.control]
     chosen = cells(rows)
@@ -238,6 +290,9 @@ def format_rows(rows: Sequence[Row], recipes: Mapping[str, PruneConfig]) -> str:
         for heading, name, ablation in FIGURES:
             values = [_mean(common[cell], name, ablation) for cell in chosen]
             text.append(f"| {heading} | " + " | ".join(values) + " |")
+        for heading, name in TESTS:
+            counts = [_rejected(common[cell], f"test: {name}") for cell in chosen]
+            text.append(f"| rejected: {heading} | " + " | ".join(counts) + " |")
         text += ["", *_ratios(rows, chosen)]
     text += [
         "",
@@ -270,7 +325,13 @@ def _share_within(rows: Sequence[Row], target: float) -> str:
 
 def _mean(rows: Sequence[Row], name: str, ablation: str) -> str:
     values = [value for row in rows if (value := row.value(name, ablation)) is not None]
-    return f"{np.mean(values):.3f}" if values else "-"
+    some = f" ({len(values)} of {len(rows)})" if len(values) < len(rows) else ""
+    return f"{np.mean(values):.3f}{some}" if values else "-"
+
+
+def _rejected(rows: Sequence[Row], name: str) -> str:
+    values = [value for row in rows if (value := row.value(name, "mean")) is not None]
+    return f"{sum(value < LEVEL for value in values)} of {len(values)}"
 
 
 def _edges(row: Row | None) -> str:

@@ -5,44 +5,51 @@ import dataclasses
 import numpy as np
 
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.kinds import ABLATIONS, ADVERSARIAL, kinds_of
+from sparse_jax.ablation.kinds import ADVERSARIAL, is_drawn, kinds_of
 from sparse_jax.circuits.applied import check_circuit, has_frozen_norms, mean_windows, own_ablation, values_of
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.inputs import require, require_choice
+from sparse_jax.inputs import require
 from sparse_jax.models.means import text_windows
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs, check_pairs
+from sparse_jax.tasks.metrics import METRICS, Estimate
 
 
-def circuit_logits(
+def circuit_scores(
     model: Model,
     circuit: Circuit,
     pairs: EncodedPairs,
     ablation: str | None = None,
     seed: int = 0,
-    values: Gates | None = None,
-    text: np.ndarray | None = None,
-) -> np.ndarray:
-    """Logits [P, 2, V] of the circuit, not calibrated, after the last token of every pair's members.
+    draws: int = 1,
+) -> tuple[str, dict[str, Estimate]]:
+    """The kind of ablation under which the circuit's loss is largest, and every metric under that kind.
 
-    ablation: what closed nodes carry, a single kind; None for zero if the circuit was found with that, else
-    the mean. Random kinds draw once for each pair from `seed`; an adversary that is shared chooses for 32
-    pairs together. values: what `values_of` gives, text: what `text_windows` gives, if they are at hand.
-    Raises InputError for a circuit of another model, for pairs in tokens that the model has not, and for an
-    adversary against a circuit of all nodes, who has nothing to choose.
+    The circuit is not calibrated. ablation: what closed nodes carry, a kind or several joined with "+"; None
+    for zero if the circuit was found with that, else the mean. draws: of every random kind from `seed`, over
+    which a pair's values are averaged. An adversary that is shared chooses for 32 pairs together.
+    Raises InputError for a circuit of another model, for pairs in tokens that the model has not, for draws of
+    kinds that are not random, and for an adversary against a circuit of all nodes, who has nothing to choose.
     """
     check_circuit(model, circuit)
     check_pairs(model.config, pairs)
-    kind = own_ablation(circuit) if ablation is None else ablation
-    require_choice("ablation", kind, ABLATIONS)
-    judge = circuit_judge(model, circuit, pairs, kind, seed, values, text)
-    gates = circuit.gates(model.config)
+    joined = own_ablation(circuit) if ablation is None else ablation
+    kinds, gates = kinds_of("ablation", joined), circuit.gates(model.config)
+    require(draws >= 1, "draws", draws, "at least 1")
+    may_draw = draws == 1 or any(map(is_drawn, kinds))
+    require(may_draw, "draws", draws, f"1 with ablation {joined!r}, which is not random")
     closed = any((np.asarray(gate) == 0).any() for gate in gates.values())
-    require(
-        closed or kind not in ADVERSARIAL, "ablation", kind, "a kind without an adversary: no gate is closed"
-    )
-    return judge.logits(gates)
+    valid = "kinds without an adversary: no gate is closed"
+    require(closed or not set(kinds) & set(ADVERSARIAL), "ablation", joined, valid)
+    judge = circuit_judge(model, circuit, pairs, joined, seed, draws=draws)
+    logits = judge.logits(gates)
+    by_metric = {
+        name: judge.by_kind(np.asarray(metric(logits, judge.candidates), np.float64))
+        for name, metric in METRICS.items()
+    }
+    worst = max(kinds, key=lambda kind: by_metric["loss"][kind].mean)
+    return worst, {name: found[worst] for name, found in by_metric.items()}
 
 
 def circuit_judge(
@@ -55,7 +62,10 @@ def circuit_judge(
     text: np.ndarray | None = None,
     draws: int = 1,
 ) -> Judge:
-    """A judge of the model's circuits on these pairs; the arguments are those of `circuit_logits`."""
+    """A judge of the model's circuits on these pairs, under a kind of ablation or several joined with "+".
+
+    values: what `values_of` gives, text: what `text_windows` gives, if they are at hand.
+    """
     kinds = kinds_of("ablation", ablation)
     values = values_of(model, circuit) if values is None else values
     if "resample_text" in kinds and text is None:

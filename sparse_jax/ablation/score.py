@@ -30,7 +30,7 @@ class Score:
     """Scores of a model, or of a circuit in it, on a task: means over pairs with standard errors.
 
     values: by name, (mean, standard error; None for a single pair): loss in nats, accuracy, logit_difference,
-    full_vocabulary_loss.
+    full_vocabulary_loss. found_for: the task that the circuit was found for, if it is another one.
     """
 
     task: str
@@ -38,6 +38,7 @@ class Score:
     pairs: int
     of: str
     values: Mapping[str, tuple[float, float | None]]
+    found_for: str = ""
 
     @property
     def loss(self) -> float:

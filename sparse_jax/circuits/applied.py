@@ -56,6 +56,16 @@ def check_task(model: Model, circuit: Circuit, task: Task) -> None:
         )
 
 
+def found_for(model: Model, circuit: Circuit, task: Task) -> str:
+    """The task that the circuit was found for if that is another than `task`; empty if not, or not known."""
+    own = circuit.provenance.get("task")
+    try:
+        check_task(model, circuit, task)
+    except InputError:
+        return f"other pairs of {own}" if own == task.name else str(own)
+    return ""
+
+
 def values_of(model: Model, circuit: Circuit) -> Gates:
     """The means, by site, that the circuit was found with.
 

@@ -1,37 +1,58 @@
-"""Prunes again: from other seeds, and without the nodes that were found (backups)."""
+"""Prunes again: from other seeds, for a control, and without the nodes that were found (backups)."""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.faithfulness.intervals import Interval, geometric_mean, mean_interval, share_interval
-from sparse_jax.faithfulness.probes import INNER_SITES, Probe, inner, losses_of
-from sparse_jax.faithfulness.scorecard import BACKUP, EDGES, LOSS, OTHER_SEEDS, Figure
-from sparse_jax.inputs import InputError, from_mapping
+from sparse_jax.faithfulness.intervals import (
+    Interval,
+    geometric_mean,
+    mean_interval,
+    share_interval,
+    statistic_interval,
+)
+from sparse_jax.faithfulness.probes import INNER_SITES, Probe, losses_of
+from sparse_jax.faithfulness.scorecard import (
+    BACKUP,
+    CONTROL,
+    EDGES,
+    LOSS,
+    OTHER_SEEDS,
+    QUARTILES,
+    TIMES,
+    Figure,
+)
+from sparse_jax.inputs import InputError, from_mapping, require
 from sparse_jax.model.nodes import select
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import find_circuits, reachable
 from sparse_jax.pruning.recipe import Recipe
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
+from sparse_jax.tasks.controls import ControlTask
 from sparse_jax.tasks.task import Task
 from sparse_jax.tasks.task_data import task_data
 
-# Prunings from other seeds; the most circuits that are found after one another without the nodes of all
-# before.
+# Prunings from other seeds; unless told otherwise, the most backups that are looked for.
 SEEDS, ROUNDS = 4, 2
+# The control of the task (a name in CONTROLS) that is pruned like it.
+ARBITRARY = "hashed"
 
 
-def pruned_again(probe: Probe, task: Task) -> Iterator[Figure]:
-    """Figures of SEEDS prunings from other seeds, and of up to ROUNDS backups.
+def pruned_again(probe: Probe, task: Task, rounds: int = ROUNDS) -> Iterator[Figure]:
+    """Figures of SEEDS prunings from other seeds, of one for a control, and of up to `rounds` backups.
 
     Each is one pruning of nodes with the settings that the circuit was found with, judged on the test split;
-    one that breaks down, or whose pairs the full model misses, counts as a miss. A backup is found while the
-    q, k, v and neurons of the circuit, and of backups before it, are forbidden.
-    Raises InputError for a circuit that does not say how it was found.
+    one that breaks down, or whose pairs the full model misses, counts as a miss (a control that breaks down
+    has no figures). A backup is found while the
+    q, k, v and neurons of the circuit, and of backups before it, are forbidden. The control of a control is
+    left out.
+    Raises InputError for a circuit that does not say how it was found, and without a round.
     """
+    require(rounds >= 1, "rounds", rounds, "at least 1")
     if "pruning" not in probe.circuit.provenance:
         raise InputError(
             "circuit: it does not say how it was found; valid: one found by sparse_jax, or no pruning again"
@@ -39,12 +60,14 @@ def pruned_again(probe: Probe, task: Task) -> Iterator[Figure]:
     # of before there were swaps, none are told
     given = {"swaps": False, **probe.circuit.provenance["pruning"]}
     settings = from_mapping(PruneConfig, given, "pruning")
-    return _figures(probe, task, settings)
+    return _figures(probe, task, settings, rounds)
 
 
-def _figures(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure]:
+def _figures(probe: Probe, task: Task, settings: PruneConfig, rounds: int) -> Iterator[Figure]:
     yield from _seeds(probe, task, settings)
-    yield from _backups(probe, task, settings)
+    if not isinstance(task, ControlTask):
+        yield from _control(probe, ControlTask.of(task, ARBITRARY), settings)
+    yield from _backups(probe, task, settings, rounds)
 
 
 def _pruned(probe: Probe, task: Task, settings: PruneConfig, label: str) -> Circuit | None:
@@ -77,25 +100,39 @@ def _seeds(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure]:
         yield Figure("edges of these, geometric mean", geometric_mean(edges), "edges", how)
 
 
-def _backups(probe: Probe, task: Task, settings: PruneConfig) -> Iterator[Figure]:
-    how, forbidden, latest = settings.ablation, set(settings.forbidden), probe.circuit
-    for number in range(1, ROUNDS + 1):
+def _control(probe: Probe, control: ControlTask, settings: PruneConfig) -> Iterator[Figure]:
+    name, how = f"{CONTROL} {control.control}", settings.ablation
+    found = _pruned(probe, control, settings, "control")
+    if found is None:
+        return
+    yield Figure(f"{name}{LOSS}", _loss(found), "nats", how)
+    if found.provenance["reached"]:
+        size, own = len(found.edges), len(probe.circuit.edges)
+        yield Figure(f"{name}{EDGES}", Interval(float(size)), "edges", how)
+        yield Figure(f"{name}{TIMES}", Interval(size / max(1, own)), "ratio", how)
+
+
+def _loss(found: Circuit) -> Interval:
+    loss, error = found.losses["circuit"], found.losses["circuit_error"]
+    return Interval(loss) if error is None else Interval(loss, loss - 1.96 * error, loss + 1.96 * error)
+
+
+def _backups(probe: Probe, task: Task, settings: PruneConfig, rounds: int) -> Iterator[Figure]:
+    how, before, latest = settings.ablation, set[str](), probe.circuit
+    for number in range(1, rounds + 1):
         if not _inner_names(latest):
             return  # nothing to forbid: the same circuit would be found again
-        forbidden |= _inner_names(latest)
-        given = dataclasses.replace(settings, forbidden=tuple(sorted(forbidden)), compact=False)
+        before |= _inner_names(latest)
+        forbidden = tuple(sorted(before | set(settings.forbidden)))
+        given = dataclasses.replace(settings, forbidden=forbidden, compact=False)
         found = _pruned(probe, task, given, f"backup {number},")
         if found is None:
             return
-        loss, error = found.losses["circuit"], found.losses["circuit_error"] or 0.0
-        interval = Interval(loss, loss - 1.96 * error, loss + 1.96 * error)
-        yield Figure(f"{BACKUP} {number}{LOSS}", interval, "nats", how)
+        yield Figure(f"{BACKUP} {number}{LOSS}", _loss(found), "nats", how)
         if not found.provenance["reached"]:
             return
-        size = float(found.counts["edges"])
-        yield Figure(f"{BACKUP} {number}{EDGES}", Interval(size, size, size), "edges", how)
-        if number == 1:
-            yield from _growth(probe, found)
+        yield Figure(f"{BACKUP} {number}{EDGES}", Interval(float(found.counts["edges"])), "edges", how)
+        yield from _growth(probe, sorted(_inner_names(found)), sorted(before), f"{BACKUP} {number}")
         latest = found
 
 
@@ -103,25 +140,23 @@ def _inner_names(circuit: Circuit) -> set[str]:
     return {node.name for node in circuit.nodes if node.site in INNER_SITES}
 
 
-def _growth(probe: Probe, backup: Circuit) -> Iterator[Figure]:
-    """How much more a node of the backup matters, ablated alone, once the circuit's inner nodes are gone."""
+def _growth(probe: Probe, names: Sequence[str], before: Sequence[str], of: str) -> Iterator[Figure]:
+    """How much more each of the nodes `names` matters, ablated alone, once those of `before` are gone."""
     config = probe.model.config
-    gone = {site: np.zeros(np.shape(gate), np.float32) for site, gate in probe.nodes.items()}
-    gone |= {site: mask.astype(np.float32) for site, mask in inner(probe.nodes).items()}
-    names = sorted(_inner_names(backup))
+    nothing = {site: np.zeros(np.shape(gate), np.float32) for site, gate in probe.nodes.items()}
     if not names:
         return
+    gone = {**nothing, **select(config, before)}
     each = [select(config, [name]) for name in names]
-    alone = {
-        site: np.stack([0 * mask, *(one.get(site, 0 * mask) for one in each)]) for site, mask in gone.items()
-    }
+    alone = {site: np.stack([zero, *(one.get(site, zero) for one in each)]) for site, zero in nothing.items()}
     effects = []
-    for base in ({}, gone):
-        masks = {site: np.maximum(mask, base.get(site, 0)) for site, mask in alone.items()}
-        losses = losses_of(probe.margins_without(masks)).mean(axis=1)
-        effects.append(losses[1:] - losses[0])
-    low, middle, high = np.quantile(effects[1] - effects[0], [0.25, 0.5, 0.75])
-    # the quartiles over nodes stand where other figures have an interval
-    growth = Interval(float(middle), float(low), float(high))
-    name = "growth of a backup node's effect once the circuit is gone (median, quartiles)"
-    yield Figure(name, growth, "nats", probe.ablation)
+    for base in (nothing, gone):
+        masks = {site: np.maximum(mask, base[site]) for site, mask in alone.items()}
+        losses_CxP = losses_of(probe.margins_without(masks))
+        effects.append(losses_CxP[1:] - losses_CxP[0])
+    growth_PxN = (effects[1] - effects[0]).T
+    for name, share in QUARTILES.items():
+        interval = statistic_interval(growth_PxN, functools.partial(np.quantile, q=share, axis=-1))
+        by_node = dict(zip(names, growth_PxN.mean(axis=0).tolist())) if name == "median" else {}
+        title = f"{of}, growth of its nodes' effects once all before are gone: {name}"
+        yield Figure(title, interval, "nats", probe.ablation, by_node=by_node)

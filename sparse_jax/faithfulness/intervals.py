@@ -1,5 +1,6 @@
 """Means, shares and geometric means with 95 % intervals."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,19 +15,23 @@ SAMPLES = 10_000
 
 
 class Interval(NamedTuple):
-    """A value and the ends of its 95 % interval."""
+    """A value and the ends of its 95 % interval; without ends, of what has no interval."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
     def shown(self, form: str) -> str:
         """As text, each number in that format.
 
-        >>> Interval(12.84, 6.4, 21.27).shown(".1f")
-        '12.8 [6.4, 21.3]'
+        >>> Interval(12.84, 6.4, 21.27).shown(".1f"), Interval(0.03).shown(".2f")
+        ('12.8 [6.4, 21.3]', '0.03')
         """
-        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+        return " ".join(filter(None, [f"{self.value:{form}}", self.ends(form)]))
+
+    def ends(self, form: str) -> str:
+        """The ends as text, empty if there are none."""
+        return "" if self.low is None else f"[{self.low:{form}}, {self.high:{form}}]"
 
 
 def mean_interval(values_P: Array, samples: int = SAMPLES, seed: int = 0) -> Interval:
@@ -62,6 +67,28 @@ def share_interval(hits: int, total: int) -> Interval:
     low = 0.0 if hits == 0 else float(stats.beta.ppf(tail, hits, total - hits + 1))
     high = 1.0 if hits == total else float(stats.beta.ppf(1 - tail, hits + 1, total - hits))
     return Interval(hits / total, low, high)
+
+
+def answers_interval(hits_Px2: Array, counted_Px2: Array | None = None) -> Interval:
+    """The share of hits among the answers of P pairs, two each, with an exact binomial interval.
+
+    counted: which answers count; all by default. The two answers of a pair may depend on each other, so the
+    interval is that of as many trials as there are pairs with an answer that counts: as if both answers of a
+    pair were always the same, the most that they can depend. Between whole numbers of hits the low end is
+    that of the next lower and the high end that of the next higher number.
+
+    Raises InputError if no answer counts.
+
+    >>> answers_interval([[True, True], [True, False]]).value
+    0.75
+    """
+    hits = np.asarray(hits_Px2, bool)
+    counted = np.ones_like(hits) if counted_Px2 is None else np.asarray(counted_Px2, bool)
+    require(bool(counted.any()), "answers", [], "at least one that counts")
+    share, trials = float(hits[counted].mean()), int(counted.any(axis=1).sum())
+    expected = round(share * trials, 9)  # a whole number stays one
+    low = share_interval(math.floor(expected), trials).low
+    return Interval(share, low, share_interval(math.ceil(expected), trials).high)
 
 
 def geometric_mean(values: Sequence[float], samples: int = SAMPLES, seed: int = 0) -> Interval:

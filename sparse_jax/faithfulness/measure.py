@@ -10,8 +10,8 @@ from sparse_jax.ablation.kinds import ABLATIONS, is_constant, is_drawn
 from sparse_jax.ablation.objective import kl_from_full
 from sparse_jax.circuits.applied import check_circuit, check_task
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.faithfulness.again import pruned_again
-from sparse_jax.faithfulness.intervals import mean_interval, share_interval
+from sparse_jax.faithfulness.again import ROUNDS, pruned_again
+from sparse_jax.faithfulness.intervals import answers_interval, mean_interval
 from sparse_jax.faithfulness.probes import Probe, inner
 from sparse_jax.faithfulness.runs import constants, in_both_runs
 from sparse_jax.faithfulness.scorecard import Figure, Scorecard, verdict_of
@@ -32,17 +32,24 @@ FEW, SET_PAIRS = 32, 16
 
 
 def measure_circuit(
-    model: Model, circuit: Circuit, task: Task, pairs: int = 128, seed: int = 0, again: bool = False
+    model: Model,
+    circuit: Circuit,
+    task: Task,
+    pairs: int = 128,
+    seed: int = 0,
+    again: bool = False,
+    rounds: int = ROUNDS,
 ) -> Scorecard:
     """The scorecard of a circuit on `pairs` pairs of the task's test split, and of its shifted splits.
 
     Definitions are those of METHOD 8. What is run many times is run on the first 32 pairs, or the first 16.
-    again: also prune again, from other seeds and without the circuit's nodes (`again.py`), which takes
-    several times as long as finding the circuit did.
+    again: also prune again, from other seeds, for a control and up to `rounds` times without the nodes found
+    so far (`again.py`), which takes several times as long as finding the circuit did.
 
-    Raises InputError for a circuit of another model or task, fewer than two pairs, and a circuit of no node,
-    of all nodes or without a target.
+    Raises InputError for a circuit of another model or task, fewer than two pairs, rounds without `again`,
+    and a circuit of no node, of all nodes or without a target.
     """
+    require(again or rounds == ROUNDS, "rounds", rounds, f"{ROUNDS}, or again=True (--all)")
     check_circuit(model, circuit)
     check_task(model, circuit, task)
     require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
@@ -69,7 +76,9 @@ def measure_circuit(
         lambda: iter([constants(_first(few, SET_PAIRS), float(target), seed)]),
         lambda: _shift(probes),
     )
-    repeated = pruned_again(few, task) if again else None  # a generator: checked here, before all work
+    repeated = (
+        pruned_again(few, task, rounds) if again else None
+    )  # a generator: checked here, before all work
     figures: list[Figure] = []
     bar = Progress(f"scorecard {task.name}", len(parts), "parts")
     for number, part in enumerate(parts, start=1):
@@ -110,12 +119,9 @@ def _agreement(probe: Probe) -> Iterator[Figure]:
     divergence = mean_interval(np.asarray(kl_from_full(jnp.asarray(circuit), jnp.asarray(full_log))))
     yield Figure("KL from the full model's distribution", divergence, "nats", probe.ablation)
     own, wanted = (_signs(logits, probe.pairs) for logits in (circuit, full))
-    yield Figure(
-        "same answer as the full model", mean_interval((own == wanted).mean(axis=1)), "share", probe.ablation
-    )
-    errs = ~wanted
-    if errs.any():
-        same = share_interval(int((~own & errs).sum()), int(errs.sum()))
+    yield Figure("same answer as the full model", answers_interval(own == wanted), "share", probe.ablation)
+    if not wanted.all():
+        same = answers_interval(~own, ~wanted)
         yield Figure("same answer where the full model errs", same, "share", probe.ablation)
 
 
@@ -135,7 +141,7 @@ def _interchange(probe: Probe) -> Iterator[Figure]:
         flipped = probe.swapped_margins(inner(probe.nodes, inverted)) < 0
         yield Figure(
             f"answers flipped by swapping {name} q, k, v and neurons",
-            mean_interval(flipped.mean(axis=1)),
+            answers_interval(flipped),
             "share",
         )
 
@@ -148,5 +154,5 @@ def _shift(probes: Mapping[str, Probe]) -> Iterator[Figure]:
             ("full model", probe.full_logits, "", ""),
             ("circuit", probe.circuit_logits(), probe.ablation, " (trained on)" if trained else ""),
         ):
-            accuracy = mean_interval(METRICS["accuracy"](logits, probe.pairs.candidates))
+            accuracy = answers_interval(_signs(logits, probe.pairs))
             yield Figure(f"accuracy of the {name}, {split} split{known}", accuracy, "share", how)

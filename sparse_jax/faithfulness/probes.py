@@ -96,7 +96,7 @@ class Probe:
         judge = self._judge(ablation, draws)
         logits = judge.logits(self.circuit.gates(self.model.config))
         losses_M = np.asarray(binary_loss(logits, judge.candidates))
-        return losses_M.reshape(len(self.pairs.tokens), -1).T  # items are pairs, each with its draws
+        return losses_M.reshape(-1, len(self.pairs.tokens))  # items are draws, each of all pairs
 
     def margins(self, gates_C: Gates, held: bool = True) -> np.ndarray:
         """Right minus wrong logit [C, P, 2] under each of C sets of gates of nodes, [C, L, N] by site.

@@ -1,27 +1,24 @@
 """The pruned run beside the full run: do kept nodes and heads do the same, and which hold only a constant?"""
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
-from sparse_jax.faithfulness.intervals import Interval, mean_interval, share_interval
+from sparse_jax.faithfulness.intervals import mean_interval, share_interval, statistic_interval
 from sparse_jax.faithfulness.probes import Probe, Runs, losses_of, places_of
-from sparse_jax.faithfulness.scorecard import CONSTANTS, Figure
+from sparse_jax.faithfulness.scorecard import CONSTANTS, QUARTILES, ROLES, Figure
 from sparse_jax.faithfulness.sets import REMOVED
 from sparse_jax.model import sites
+
+# Draws of pairs for the intervals of correlations, of which there is one a node.
+ROLE_SAMPLES = 1000
 
 
 def in_both_runs(probe: Probe) -> Iterator[Figure]:
     """What the pruned run and the full run have in common: roles of nodes, their exchange, attention."""
     runs, how = probe.runs(), probe.ablation
-    found = list(_correlations(probe, runs))
-    if found:
-        low, middle, high = np.quantile(found, [0.25, 0.5, 0.75])
-        # the quartiles over nodes stand where other figures have an interval
-        roles = Interval(float(middle), float(low), float(high))
-        yield Figure(
-            "kept nodes, in the circuit against in the model (median, quartiles)", roles, "correlation", how
-        )
+    yield from _roles(probe, runs)
     for name, run, own in (
         ("the model with kept nodes as in the circuit", "into full", "full"),
         ("the circuit with kept nodes as in the model", "into pruned", "pruned"),
@@ -33,15 +30,44 @@ def in_both_runs(probe: Probe) -> Iterator[Figure]:
     yield from _attention(probe, runs)
 
 
-def _correlations(probe: Probe, runs: Runs) -> Iterator[float]:
-    """Of every kept node's value at the last token, over prompts; what the first layer reads is left out."""
+def _roles(probe: Probe, runs: Runs) -> Iterator[Figure]:
+    """Of every kept node's value at the last token, the correlation over prompts of the two runs: quartiles.
+
+    Their intervals are about the pairs that might have been drawn; the nodes are all that there are.
+    """
+    kept = np.array(list(_both_values(probe, runs)))  # [N, 2, B]
+    if not len(kept):
+        return
+    kept = (kept - kept.mean(axis=-1, keepdims=True)) / kept.std(axis=-1, keepdims=True)
+    x, y = np.moveaxis(kept, 1, 0)
+    moments_5xNxP = np.stack([x, y, x * x, y * y, x * y]).reshape(5, len(kept), -1, 2).mean(axis=-1)
+    moments_Px5N = np.moveaxis(moments_5xNxP, -1, 0).reshape(moments_5xNxP.shape[-1], -1)
+    for name, share in QUARTILES.items():
+        statistic = functools.partial(_correlation_quantile, share)
+        interval = statistic_interval(moments_Px5N, statistic, ROLE_SAMPLES)
+        yield Figure(f"{ROLES}: {name}", interval, "correlation", probe.ablation)
+
+
+def _both_values(probe: Probe, runs: Runs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every kept node's values [B] in the full and the pruned run, without those that do not vary."""
     for site in runs.values["full"]:
         for layer, index in np.argwhere(probe.nodes[site] > 0):
             if site == "attn_in" and layer == 0:
                 continue  # the embedding, the same in both
             a, b = (runs.values[name][site][layer, :, index] for name in ("full", "pruned"))
             if a.std() > 1e-6 and b.std() > 1e-6:
-                yield float(np.corrcoef(a, b)[0, 1])
+                yield a.astype(np.float64), b.astype(np.float64)
+
+
+def _correlation_quantile(share: float, means: np.ndarray) -> np.ndarray:
+    """A quantile over N nodes of their correlations [...], from means [..., 5 N] of x, y, xx, yy and xy.
+
+    In a draw of pairs where one does not vary, its correlation is 0.
+    """
+    x, y, xx, yy, xy = np.moveaxis(means.reshape(*means.shape[:-1], 5, -1), -2, 0)
+    spread = (xx - x * x) * (yy - y * y)
+    correlation = np.where(spread > 1e-12, (xy - x * y) / np.sqrt(np.maximum(spread, 1e-12)), 0)
+    return np.quantile(correlation, share, axis=-1)
 
 
 def _attention(probe: Probe, runs: Runs) -> Iterator[Figure]:

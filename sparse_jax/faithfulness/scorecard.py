@@ -3,7 +3,7 @@
 import dataclasses
 import html
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sparse_jax.faithfulness.intervals import Interval
@@ -12,23 +12,31 @@ from sparse_jax.inputs import InputError
 from sparse_jax.phrases import counted
 
 FORMAT = "sparse_jax.scorecard"
+# Raised whenever a figure gets another name or definition, or a rule of the verdict changes.
+VERSION = 2
 # A circuit is sufficient under an ablation if its loss is within this many times its target. It leans on the
 # mean if it is sufficient under that alone. It withstands an adversary within a greater multiple.
 MARGIN, UNDER_ATTACK = 1.1, 2.0
 # It is necessary if this share of random sets of as many nodes does less harm, and decisive if this share of
 # answers follows its values when they are swapped, but not when all others are.
 NECESSARY, DECISIVE, UNMOVED = 0.95, 0.9, 0.25
+# A control with arbitrary answers should not reach the target, or take at least this many times the edges.
+APART = 10.0
 # At most so many nodes are named in a sentence.
 NAMED = 8
-# Names of figures that a rule reads: constants, prunings from other seeds, and backups by number.
+# Names of figures that a rule or a table reads; backups have their number after the name.
 CONSTANTS = "nodes that only hold a constant"
+ROLES = "kept nodes, in the circuit against in the model"
+QUARTILES = {"lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75}
 OTHER_SEEDS = "prunings from other seeds within the target on the test split"
-BACKUP, LOSS, EDGES = "backup", ", loss", ", edges"
+BACKUP, CONTROL, LOSS, EDGES, TIMES = "backup", "control", ", loss", ", edges", ", times the circuit's edges"
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
     """One measurement: its name, its value with a 95 % interval, and what closed nodes carry meanwhile.
+
+    P-values and sizes of single circuits have no interval.
 
     unit: "nats", "share", "ratio", "correlation" and the like. nodes: those that it counts, by name, if a
     reader wants to know which.
@@ -39,6 +47,7 @@ class Figure:
     unit: str
     ablation: str = ""
     nodes: tuple[str, ...] = ()
+    by_node: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -70,10 +79,11 @@ class Scorecard:
         figures = [
             {"name": one.name, "ablation": one.ablation, "unit": one.unit, **one.interval._asdict()}
             | ({"nodes": one.nodes} if one.nodes else {})
+            | ({"by_node": one.by_node} if one.by_node else {})
             for one in self.figures
         ]
         about = {"task": self.task, "model": self.model, "pairs": self.pairs, "target": self.target}
-        return {"format": FORMAT, "version": 1, **about, "verdict": self.verdict, "figures": figures}
+        return {"format": FORMAT, "version": VERSION, **about, "verdict": self.verdict, "figures": figures}
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes it as JSON, whole or not at all."""
@@ -82,15 +92,15 @@ class Scorecard:
     def __repr__(self) -> str:
         lines = [f"{self.task}, {counted(self.pairs, 'pair')}, target {self.target:g} nats"]
         for one in self.figures:
-            low, high = (f"{end:.3f}" for end in one.interval[1:])
             name = f"{one.name}, {one.ablation}" if one.ablation else one.name
-            lines.append(f"  {name:<58}{one.interval.value:>8.3f}  [{low}, {high}] {one.unit}")
+            ends = f"{one.interval.ends('.3f')} ".lstrip()
+            lines.append(f"  {name:<58}{one.interval.value:>8.3f}  {ends}{one.unit}")
         return "\n".join([*lines, *(f"- {sentence}" for sentence in self.verdict)])
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{html.escape(one.name)}</td><td>{html.escape(one.ablation)}</td>"
-            f"<td>{one.interval.value:.3f}</td><td>{one.interval.low:.3f} to {one.interval.high:.3f}</td>"
+            f"<td>{one.interval.value:.3f}</td><td>{one.interval.ends('.3f')}</td>"
             f"<td>{one.unit}</td></tr>"
             for one in self.figures
         )
@@ -146,6 +156,20 @@ def _of_prunings(by_name: dict[str, Interval]) -> Iterator[str]:
     seeds = by_name.get(OTHER_SEEDS)
     if seeds is not None:
         yield f"Of prunings from other seeds, {seeds.value:.0%} reach the target on the test split."
+    controls = [
+        name.removesuffix(LOSS) for name in by_name if name.startswith(CONTROL) and name.endswith(LOSS)
+    ]
+    for control in controls:
+        times = by_name.get(f"{control}{TIMES}")
+        if times is None:
+            yield f"No circuit gives arbitrary answers to its prompts ({control})."
+        elif times.value >= APART:
+            yield f"Arbitrary answers to its prompts ({control}) take {times.value:.0f} times its edges."
+        else:
+            yield (
+                f"Arbitrary answers to its prompts ({control}) take only {times.value:.1f} times its edges, "
+                "so that such a circuit says little about the model."
+            )
     rounds = [name for name in by_name if name.startswith(BACKUP)]
     if rounds:
         found = [name for name in rounds if name.endswith(EDGES)]

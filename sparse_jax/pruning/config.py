@@ -5,7 +5,7 @@ import functools
 
 from flax import struct
 
-from sparse_jax.ablation.kinds import OBJECTIVES, REMOVAL, is_constant, kinds_of
+from sparse_jax.ablation.kinds import OBJECTIVES, REMOVAL, RESAMPLED, is_constant, kinds_of
 from sparse_jax.inputs import require, require_choice
 from sparse_jax.model import sites
 from sparse_jax.models.means import MEAN_WINDOWS
@@ -139,6 +139,7 @@ class PruneConfig:
             require(getattr(self, name) >= 0, f"pruning.{name}", getattr(self, name), "at least 0")
         for name in ("steps", "pairs_per_step", "validation_pairs", "test_pairs", "mean_windows", "draws"):
             require(getattr(self, name) >= 1, f"pruning.{name}", getattr(self, name), "at least 1")
+        self._require_donors()
         shared = f"at least {len(self.kinds)}, one for each kind in pruning.ablation"
         enough = self.pairs_per_step >= len(self.kinds)
         require(enough, "pruning.pairs_per_step", self.pairs_per_step, shared)
@@ -155,6 +156,16 @@ class PruneConfig:
         fewest = min(self.train_pairs, self.validation_pairs)
         valid = f"fewer kinds than pairs of a split, {fewest}"
         require(len(self.shifts) < fewest, "pruning.shifts", self.shifts, valid)
+
+    def _require_donors(self) -> None:
+        """Resampled values come from another pair of the same split, so each split needs two."""
+        if not set(self.kinds) & set(RESAMPLED):
+            return
+        valid = f"at least 2 with pruning.ablation {self.ablation!r}"
+        for name in ("train_pairs", "validation_pairs", "test_pairs"):
+            require(getattr(self, name) > 1, f"pruning.{name}", getattr(self, name), valid)
+        fresh = self.confirmation_pairs
+        require(fresh != 1, "pruning.confirmation_pairs", fresh, f"{valid}, or 0")
 
     @property
     def judged_by(self) -> str:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from sparse_jax.ablation.draws import constant_ablated
+from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.kinds import is_constant
 from sparse_jax.circuits.calibration import calibrate
 from sparse_jax.circuits.edges import find_edges, kept_nodes, other_counts
@@ -19,7 +20,7 @@ from sparse_jax.model.config import ModelConfig
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.reduce import Reduced
 from sparse_jax.pruning.subject import Subject
-from sparse_jax.tasks.metrics import LOSSES
+from sparse_jax.tasks.metrics import LOSSES, Estimate
 from sparse_jax.tasks.task_data import TaskData
 
 
@@ -35,8 +36,8 @@ def circuit_of(
     Its `losses`: "unpruned" and "circuit" (test split), "validation" (the loss that chose the size),
     "confirmation" (on fresh pairs, if there were any), "calibrated" (test split, after the fit), each with
     its standard error over pairs as "<name>_error", and "target". Under several ablations they are those of
-    the worst, and "circuit, <kind>" is that of each. Its provenance says whether the target was reached, and
-    the sizes before elimination.
+    the worst, and "circuit, <kind>", "validation, <kind>", "confirmation, <kind>" are those of each. Its
+    provenance says whether the target was reached, and the sizes before elimination.
     """
     model = subject.model
     losses, calibration = _measure(subject, data, prune, reduced)
@@ -130,9 +131,17 @@ def _measure(
     if reduced.confirmation is not None:
         figures["confirmation"] = reduced.confirmation
     if len(prune.kinds) > 1:
-        figures |= {f"circuit, {kind}": found for kind, found in test.by_kind(losses_M).items()}
+        figures |= _by_kind(test, losses_M, "circuit")
+        for name, pairs in (("validation", data.validation), ("confirmation", data.confirmation)):
+            if name in figures and pairs is not None:
+                chose = dataclasses.replace(subject.judge(pairs, prune), constants=reduced.constants)
+                figures |= _by_kind(chose, chose.losses(reduced.gates), name)
     losses: dict[str, Any] = {"target": reduced.target}
     for name, (mean, error) in figures.items():
         # a single pair has no standard error
         losses |= {name: mean, f"{name}_error": error if math.isfinite(error) else None}
     return losses, calibration.to_json()
+
+
+def _by_kind(judge: Judge, losses_M: np.ndarray, name: str) -> dict[str, Estimate]:
+    return {f"{name}, {kind}": found for kind, found in judge.by_kind(losses_M).items()}

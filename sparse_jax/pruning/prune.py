@@ -192,6 +192,7 @@ def prune_tasks(
 
     They are kept in `directory` (see `Store`), as `<task>.json`; without one nothing is kept. None for a task
     that the full model cannot do, which is said; if not `leave_out`, TaskBeyondModelError is raised then.
+    Of a target that no circuit reaches it is said how near the closest one comes (`missed`).
     Raises InputError, before any pruning, if there is no task, `corpus` is not the model's or pairs are in
     tokens that the model has not, and if every pruning of a task broke down.
     """
@@ -220,8 +221,31 @@ def prune_tasks(
             if not leave_out:
                 raise
             print(f"{data.name}: left out: {error}")
+        if circuit is not None and not circuit.provenance["reached"]:
+            print(missed(circuit))
         circuits.append(circuit)
     return circuits
+
+
+def missed(circuit: Circuit) -> str:
+    """A line that says by how much a circuit misses its target, on which pairs and under which ablation."""
+    losses, settings = circuit.losses, circuit.provenance["pruning"]
+    confidence, ablation = settings["confidence"], settings["ablation"]
+
+    def bound(name: str) -> float:
+        return losses[name] + confidence * (losses[f"{name}_error"] or 0.0)
+
+    # what was confirmed was within the target on the validation pairs
+    confirmed = "confirmation" in losses and bound("confirmation") > losses["target"]
+    pairs = "confirmation" if confirmed else "validation"
+    # circuits of a single kind, and of earlier versions, do not tell kinds apart
+    kinds = {f"{pairs}, {kind}": kind for kind in ablation.split("+") if f"{pairs}, {kind}" in losses}
+    worst = max(kinds, key=bound, default=pairs)
+    added = f" ({bound(worst):.3f} with {confidence:g} standard errors)" if confidence else ""
+    return (
+        f"{circuit.provenance['task']}: target {losses['target']:g} not reached; the closest circuit has "
+        f"{losses[worst]:.3f} nats{added} under {kinds.get(worst, ablation)} ablation, on the {pairs} pairs"
+    )
 
 
 def _require_ability(subject: Subject, data: TaskData, recipe: Recipe) -> None:

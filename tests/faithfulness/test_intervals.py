@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sparse_jax.faithfulness.intervals import geometric_mean, mean_interval, share_interval
+from sparse_jax.faithfulness.intervals import answers_interval, geometric_mean, mean_interval, share_interval
 from sparse_jax.inputs import InputError
 
 
@@ -57,6 +57,39 @@ def test_a_mean_has_the_bootstrap_interval_of_scipy():
 def test_a_share_has_the_exact_interval_of_scipy(hits, total):
     theirs = stats.binomtest(hits, total).proportion_ci(method="exact")
     assert share_interval(hits, total) == pytest.approx((hits / total, *theirs))
+
+
+def test_answers_of_a_pair_count_as_one_trial():
+    """They can depend on each other wholly; then this is the exact interval of the pairs."""
+    for hits, pairs in ((0, 16), (5, 16), (16, 16)):
+        answers = np.repeat(np.arange(pairs)[:, None] < hits, 2, axis=1)
+        theirs = stats.binomtest(hits, pairs).proportion_ci(method="exact")
+        assert answers_interval(answers) == pytest.approx((hits / pairs, *theirs))
+    # 7 of 8 answers are 3.5 of 4 pairs
+    found = answers_interval(np.arange(8).reshape(4, 2) < 7)
+    ends = [stats.binomtest(hits, 4).proportion_ci(method="exact") for hits in (3, 4)]
+    assert found == pytest.approx((7 / 8, ends[0].low, ends[1].high))
+
+
+def test_only_answers_that_count_and_their_pairs_do():
+    hits = np.array([[True, False], [True, True], [False, True]])
+    counted = np.array([[True, True], [False, False], [False, True]])
+    # 2 of 3 answers, of 2 pairs: 1 1/3 of 2
+    ends = [stats.binomtest(number, 2).proportion_ci(method="exact") for number in (1, 2)]
+    assert answers_interval(hits, counted) == pytest.approx((2 / 3, ends[0].low, ends[1].high))
+    with pytest.raises(InputError, match="answers"):
+        answers_interval(hits, counted & False)
+
+
+def test_a_share_of_answers_covers_the_truth_although_those_of_a_pair_go_together():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(1000):
+        first = rng.random(32) < 0.9
+        second = np.where(rng.random(32) < 0.8, first, rng.random(32) < 0.9)
+        found = answers_interval(np.stack([first, second], axis=1))
+        covered.append(found.low <= 0.9 <= found.high)
+    assert np.mean(covered) > 0.95
 
 
 def test_values_that_are_none_are_named():

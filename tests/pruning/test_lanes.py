@@ -292,3 +292,16 @@ def test_settings_that_cannot_work_are_named(fields, said):
     with pytest.raises(InputError) as error:
         from_mapping(PruneConfig, fields, "pruning")
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("ablation", ["resample", "mean+resample_position", "zero+resample_text"])
+@pytest.mark.parametrize("name", ["train_pairs", "validation_pairs", "test_pairs", "confirmation_pairs"])
+def test_a_single_pair_of_a_split_has_nothing_to_be_resampled_from(ablation, name):
+    """It is refused with the settings, not by the judge of that split after the training."""
+    fields = {"pairs_per_step": ablation.count("+") + 1, name: 1}
+    PruneConfig(**{**fields, name: 2}, ablation=ablation)
+    PruneConfig(**{**fields, "pairs_per_step": 1}, ablation="mean")
+    with pytest.raises(InputError) as error:
+        PruneConfig(**fields, ablation=ablation)
+    valid = f"at least 2 with pruning.ablation '{ablation}'" + (", or 0" if name[0] == "c" else "")
+    assert str(error.value) == f"pruning.{name}: 1 is not valid; valid: {valid}"

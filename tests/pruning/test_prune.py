@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, models
 
 import sparse_jax as sj
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.ablation.judged import circuit_logits
+from sparse_jax.ablation.judged import circuit_judge
 from sparse_jax.ablation.objective import pair_losses
-from sparse_jax.circuits.applied import values_of
+from sparse_jax.circuits.applied import own_ablation, values_of
 from sparse_jax.circuits.edges import count_edges
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.corpus import Corpus, SourceTokens
@@ -69,6 +69,12 @@ def data(model):
 def loss_of(model, pairs, gates, values):
     """The mean loss in nats of these gates on the pairs."""
     return Subject(model, values, Store(None)).loss(pairs, PRUNE, gates)
+
+
+def circuit_logits(model, circuit, pairs, kind=None):
+    """The circuit's logits [P, 2, V] under its own ablation or another kind."""
+    judge = circuit_judge(model, circuit, pairs, kind or own_ablation(circuit))
+    return judge.logits(circuit.gates(model.config))
 
 
 def test_pairs_in_tokens_that_the_model_has_not_are_refused_before_any_work(model, corpus, data, tmp_path):
@@ -238,8 +244,9 @@ def test_a_strict_circuit_is_within_the_target_under_every_kind(model, corpus, d
         for kind in kinds:
             judge = Judge(CONFIG, model.params, values, split, ablation=kind, draws=2, text=text)
             found[kind] = judge.by_kind(judge.losses(gates))[kind]
-            if figure == "circuit":
-                assert losses[f"circuit, {kind}"] == pytest.approx(found[kind].mean, abs=1e-5)
+            assert losses[f"{figure}, {kind}"] == pytest.approx(found[kind].mean, abs=1e-5)
+            error = losses[f"{figure}, {kind}_error"]
+            assert error == pytest.approx(found[kind].standard_error, abs=1e-5)
         worst = max(found.values(), key=lambda one: one.mean + 2 * one.standard_error)
         assert losses[figure] == pytest.approx(worst.mean, abs=1e-5)
     assert circuit.provenance["reached"]

@@ -9,7 +9,7 @@ function scorecardDetails(card) {
       element("th", { scope: "row" }, name),
       element("td", {}, ablation),
       element("td", { class: "number" }, asLoss(value)),
-      element("td", { class: "number" }, `${asLoss(low)} to ${asLoss(high)}`),
+      element("td", { class: "number" }, isMissing(low) ? MISSING : `${asLoss(low)} to ${asLoss(high)}`),
       element("td", {}, unit),
     ),
   );

@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from experiments.configs.faithfulness import get_config
 from experiments.studies import edges_figure, faithfulness
 from experiments.studies.faithfulness import Row, cells, common_tasks, format_rows, write_results
 from sparse_jax.circuits.graph import Circuit, Node, load_circuit
-from sparse_jax.inputs import InputError
+from sparse_jax.faithfulness.scorecard import ROLES, VERSION, Scorecard
+from sparse_jax.files import json_lines
+from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model import sites
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.runtime.writers import read_rows
@@ -129,9 +132,90 @@ def test_the_published_circuits_are_those_of_the_published_rows():
 
 def test_every_figure_of_the_table_is_one_of_a_scorecard():
     """By the rows of the committed study, which are scorecards' figures."""
+    rows = [from_mapping(Row, one, "row") for one in read_rows(RESULTS / "rows.jsonl")]
+    tests = [(heading, f"test: {name}", "mean") for heading, name in faithfulness.TESTS]
+    for _, name, ablation in (*faithfulness.FIGURES, *tests):
+        assert any(one.value(name, ablation) is not None for one in rows), name
+
+
+def test_every_figure_of_a_scorecard_is_in_the_table():
+    """Unfavorable ones too, but not those that differ in the number of parts, nor the worst draws."""
     rows = read_rows(RESULTS / "rows.jsonl")
     there = {(figure["name"], figure["ablation"]) for one in rows for figure in one["figures"]}
-    assert {(name, ablation) for _, name, ablation in faithfulness.FIGURES} <= there
+    told = {(name, ablation) for _, name, ablation in faithfulness.FIGURES}
+    told |= {(f"test: {name}", "mean") for _, name in faithfulness.TESTS}
+    told |= {
+        (old, ablation) for name, ablation in told for old, _ in [faithfulness.EARLIER.get(name, ("", ""))]
+    }
+    left = {
+        (name, ablation)
+        for name, ablation in there - told
+        if not name.startswith(("incompleteness, largest of", "loss of the circuit, worst of"))
+    }
+    assert not left
+
+
+def test_a_table_is_made_of_the_committed_rows():
+    """Of the study's settings, without a run."""
+    for part, argument in ((".", ""), ("confirmed", "recipes=confirmed")):
+        rows = [from_mapping(Row, one, "row") for one in read_rows(RESULTS / part / "rows.jsonl")]
+        recipes = {
+            name: from_mapping(PruneConfig, given, name)
+            for name, given in get_config(argument).recipes.to_dict().items()
+        }
+        assert format_rows(rows, recipes) == (RESULTS / part / "table.md").read_text()
+
+
+def test_figures_of_the_first_version_are_found_under_their_later_names():
+    old = {"name": f"{ROLES} (median, quartiles)", "ablation": "mean", "value": 0.9, "low": 0.7, "high": 0.95}
+    first = dataclasses.replace(ROWS[0], figures=[old])
+    found = [
+        first.value(f"{ROLES}: {name}", "mean") for name in ("lower quartile", "median", "upper quartile")
+    ]
+    assert found == [0.7, 0.9, 0.95]
+    later = dataclasses.replace(first, figures=[{**old, "name": f"{ROLES}: median", "value": 0.8}], version=2)
+    assert later.value(f"{ROLES}: median", "mean") == 0.8
+
+
+def test_the_table_tells_how_many_have_a_figure_and_how_many_tests_reject():
+    name = "same answer where the full model errs"
+    figure = {"name": name, "ablation": "mean", "value": 0.25}
+    p_values = [
+        {"name": "test: not equivalent to the model", "ablation": "mean", "value": p} for p in (0.04, 0.06)
+    ]
+    both = [row("sparse", task, "mean", 10) for task in "ab"]
+    rows = [dataclasses.replace(one, figures=[*one.figures, p]) for one, p in zip(both, p_values)]
+    rows[0] = dataclasses.replace(rows[0], figures=[*rows[0].figures, figure])
+    table = format_rows(rows, RECIPES)
+    assert "| same answer where the model errs | 0.250 (1 of 2) |" in table
+    assert "| rejected: equivalent to the model | 1 of 2 |" in table
+    assert "| mean | 0.100 |" in table
+
+
+def test_rows_of_an_earlier_scorecard_are_made_again(tmp_path, monkeypatch):
+    made = []
+
+    def found(subject, task, prune, label):
+        losses, about = {"circuit": 0.1, "validation": 0.1}, {"identity": label, "reached": True}
+        return Circuit((Node(0, "q", 1),), (), sites.LAYER_SITES, {"nodes": 1, "edges": 0}, losses, {}, about)
+
+    def measured(model, circuit, task, pairs):
+        made.append(task.name)
+        return Scorecard(task.name, "small", pairs, 0.15, (), (f"said {len(made)}",))
+
+    monkeypatch.setattr(faithfulness, "prepare_subject", lambda *given: None)
+    monkeypatch.setattr(faithfulness, "_circuit", found)
+    monkeypatch.setattr(faithfulness, "measure_circuit", measured)
+    task, recipes = Planted("planted", "tests", "which digit"), {"mean": PruneConfig()}
+    given = {"sparse": None}, [task], recipes, tmp_path, 8, tmp_path / "circuits"
+    *_, rows = faithfulness.measured_rows(*given)
+    assert [one.verdict for one in rows] == [("said 1",)] and rows[0].version == VERSION
+    *_, rows = faithfulness.measured_rows(*given)  # they are there
+    assert len(made) == 1
+    without = [{k: v for k, v in one.items() if k != "version"} for one in read_rows(tmp_path / "rows.jsonl")]
+    (tmp_path / "rows.jsonl").write_text(json_lines(without))
+    *_, rows = faithfulness.measured_rows(*given)
+    assert [one.verdict for one in rows] == [("said 2",)] and len(made) == 2
 
 
 def test_the_picture_has_a_circle_for_every_circuit_that_reaches_the_target(tmp_path, monkeypatch):

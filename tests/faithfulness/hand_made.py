@@ -1,0 +1,27 @@
+"""A circuit of given gates in the planted model, as if it had been found."""
+
+import numpy as np
+
+from sparse_jax.circuits.applied import values_hash
+from sparse_jax.circuits.edges import find_edges, kept_nodes
+from sparse_jax.circuits.graph import Circuit, load_circuit
+from sparse_jax.model import sites
+from sparse_jax.models.means import save_means
+from tests.planted import Planted
+
+# equally many in all tests, so that one program serves them; each has two prompts
+PAIRS, ENDS = 16, 32
+TASK = Planted("planted", "tests", "which digit is last")
+
+
+def circuit_of(model, values, gates, folder):
+    """A circuit of these gates, as if it had been found, with its ablation values beside it."""
+    gates = {site: np.asarray(gate, np.float32) for site, gate in gates.items()}
+    nodes = kept_nodes(gates, values, gates, 1)
+    edges = find_edges(model.params, nodes, gates)
+    kept = {site: value for site, value in values.items() if site != "embed"}
+    save_means(kept, folder / "means.npz", model.fingerprint)
+    about = {"weights": model.fingerprint, "values": values_hash(kept), "task": "planted"}
+    circuit = Circuit(nodes, edges, sites.LAYER_SITES, {"edges": len(edges)}, {"target": 0.15}, {}, about)
+    circuit.save(folder / "circuit.json")
+    return load_circuit(folder / "circuit.json")
