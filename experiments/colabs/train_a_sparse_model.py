@@ -13,7 +13,7 @@
 #
 # # Train a sparse model
 #
-# Train a weight-sparse transformer on text of your own: ten minutes on one CPU core, less on a GPU. All weights are there at first;
+# Train a weight-sparse transformer on text of your own: some five minutes on a CPU, less on a GPU. All weights are there at first;
 # then fewer and fewer are left, the largest of every matrix, until 5 % are. You watch the loss and the number of weights while it
 # trains, sample from it, and go on after a disconnect.
 
@@ -34,7 +34,7 @@ os.chdir(checkout)
 installed = subprocess.run(["bash", "launch/colab.sh", sys.executable], check=True)
 
 # %% tags=["parameters"]
-STEPS = 1500
+STEPS = 800
 WIDTH = 128
 DATA = "sparse_jax"  # folders of Python and files of text, with commas between them: here, this project's own code
 WORKDIR = "runs/colab"

@@ -28,12 +28,14 @@ TINY = {
     "look_at_a_circuit": """
 import json
 
-found = json.loads(open(CODE).read())
-found["provenance"]["pruning"]["test_pairs"] = PAIRS = 4
-del found["provenance"]["pairs"]  # fewer are others
-CODE = "few_pairs.json"
-with open(CODE, "w") as file:
-    file.write(json.dumps(found))
+for side, name in (("sparse", TASK), ("sparse", READ), ("dense", TASK)):
+    found = json.loads(open(f"{CIRCUITS}/{side}/mean/{name}.json").read())
+    found["provenance"]["pruning"]["test_pairs"] = PAIRS = 4
+    del found["provenance"]["pairs"]  # fewer are others
+    os.makedirs(f"few_pairs/{side}/mean", exist_ok=True)
+    with open(f"few_pairs/{side}/mean/{name}.json", "w") as file:
+        file.write(json.dumps(found))
+CIRCUITS = "few_pairs"
 """,
     "find_a_circuit": "STEPS, PAIRS, TARGET = 20, 8, 0.5",
     "is_it_real": "STEPS, PAIRS = 10, 4",
@@ -46,7 +48,12 @@ SHOWN = {
     "find_a_circuit": ["image/png"],
     "is_it_real": ["ufficient under"],
     "train_a_sparse_model": ["the same: True", "image/png"],
-    "bring_your_model": ["the same: True"],
+    "bring_your_model": [
+        "the same: True",
+        "CompactCircuit(17 nodes",
+        "transcoder_list",
+        "path in experiments",
+    ],
     "plan_a_pod": ["peak per device", "gcloud"],
 }
 
@@ -82,7 +89,7 @@ def test_all_begin_alike_with_a_badge_that_opens_them_from_the_repository_of_set
     assert f'"{url}"' in start
 
 
-QUICK = ("look_at_a_circuit",)
+QUICK = ("plan_a_pod",)
 EACH = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
 
 
