@@ -2,8 +2,9 @@
 
 python -m experiments.small --config=experiments/configs/small.py --output=runs/small/published
 
-Safe to repeat: stopped training resumes. `--output` gets sparse/ and dense/ (nonzero weights,
-means, config, tokenizer, metrics; every command's --model takes such a folder), tasks.jsonl and table.txt.
+Safe to repeat: stopped training resumes. `--output` gets sparse/ and dense/ (nonzero weights, means,
+windows of the training text, config, tokenizer, metrics; every command's --model takes such a folder),
+tasks.jsonl and table.txt.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from experiments.studies.publish import publish
 from sparse_jax.ablation.score import measure_tasks
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require_sections
-from sparse_jax.models.means import publish_means
+from sparse_jax.models.means import publish_means, publish_text
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
@@ -42,6 +43,7 @@ def main() -> None:
         rows[split][side] = measure_tasks(model, encoded, split, label=f"{split} {side}")
     for side in SIDES:
         publish_means(models[side], output / side)
+        publish_text(models[side], output / side)
     print(publish(models, rows, {side: workdir / side for side in SIDES}, output))
 
 

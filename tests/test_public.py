@@ -174,6 +174,7 @@ def test_sites_outside_the_layers_may_be_named_with_their_layer(model):
         (lambda m: sj.score(m, "for_while", pairs=32.0), "count: 32.0 is not valid; valid: a whole number"),
         (lambda m: sj.score(m, "for_while", seed=True), "seed: True is not valid; valid: a whole number"),
         (lambda m: sj.presets.tiny(**{"training.stps": 3}), "did you mean 'training.steps'"),
+        (lambda m: sj.presets.tiny(data="mine"), "data: 'mine' is not valid; valid: a list of folders"),
         (lambda m: sj.generate(m, "x", 5000), "tokens: 5000 is not valid"),
         (
             lambda m: sj.generate(m, ["for x", "while y"], 3),
@@ -190,6 +191,16 @@ def test_sites_outside_the_layers_may_be_named_with_their_layer(model):
 def test_wrong_input_is_named(model, call, said):
     with pytest.raises(sj.InputError, match=said):
         call(model)
+
+
+def test_a_preset_trains_on_other_text(tmp_path):
+    (tmp_path / "notes.txt").write_text("text")
+    data = sj.presets.small("dense", data=[str(tmp_path), str(tmp_path / "notes.txt")]).data
+    assert {name: (source.kind, source.paths) for name, source in data.sources.items()} == {
+        "code": ("python_source", (str(tmp_path),)),
+        "text": ("text", (str(tmp_path / "notes.txt"),)),
+    }
+    assert data.directory == sj.presets.small().data.directory
 
 
 def test_without_a_prompt_a_new_text_begins(model):

@@ -13,7 +13,7 @@ from sparse_jax.files import write_whole
 from sparse_jax.inputs import from_mapping
 from sparse_jax.models.compact import write_compact
 from sparse_jax.models.formats import load_model
-from sparse_jax.models.means import publish_means
+from sparse_jax.models.means import publish_means, publish_text
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
@@ -55,11 +55,12 @@ class Pair:
         return min(dense, key=lambda one: abs(one[1] - sparse[1]))[0]
 
     def _train(self, name: str) -> list[dict[str, object]]:
-        """Also writes the model to models/NAME, with its means and metrics, as `experiments.small` does."""
+        """Also writes the model to models/NAME, with what `experiments.small` writes beside it."""
         run, workdir, output = self.runs[name], self.folder / "runs" / name, self.folder / "models" / name
         model = train(run, workdir, f"train {name}")
         write_compact(model, output)
         publish_means(model, output)
+        publish_text(model, output)
         write_whole(output / METRICS, (workdir / METRICS).read_text())
         speeds = [row["tokens_per_second"] for row in read_rows(workdir / METRICS) if "loss" in row]
         return [

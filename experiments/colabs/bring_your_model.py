@@ -40,8 +40,11 @@ STEPS = 300  # of that small one
 import shutil
 import warnings
 
+import jax
+
 import sparse_jax as sj
 
+jax.config.update("jax_default_matmul_precision", "highest")  # GPUs and TPUs would round what they multiply
 model = sj.load("experiments/results/small/sparse")
 model
 
@@ -59,6 +62,51 @@ print(sorted(path.name for path in Path("runs/released").rglob("*") if path.is_f
 print("the same:", again.fingerprint == model.fingerprint)
 
 # %% [markdown]
+# ## A circuit, exported
+#
+# A circuit is a file of nodes and edges that finds its model by fingerprint. From it come a program to read, a small model with the
+# same logits that needs nothing else, and the attribution graph of a prompt for the viewers of circuit-tracer and Neuronpedia.
+
+# %%
+FILE = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+circuit = sj.load_circuit(FILE, again)  # of the model that was exported and read again
+circuit.save("runs/quotes.json")
+print("the same:", sj.load_circuit("runs/quotes.json", model) == circuit)
+print(circuit.code(model))
+
+# %%
+shutil.rmtree("runs/quotes", ignore_errors=True)
+circuit.compact(model).save("runs/quotes")
+small = sj.load_compact("runs/quotes", of=circuit)
+prompt = "print('abc"
+logits, _ = sj.run(model, prompt, circuit=circuit)
+alone = small.forward([model.tokenizer.encode(prompt).ids])
+for name, token in (
+    ("in the model", logits[0, -1].argmax()),
+    ("alone", small.outputs[alone[0, -1].argmax()]),
+):
+    print(f"{name:<14}{model.tokenizer.decode([int(token)])!r}")
+small
+
+# %%
+export = [sys.executable, "-m", "experiments.export", "--model=experiments/results/small/sparse"]
+export += [f"--circuit={FILE}", "--format=circuit-tracer", "--output=runs/quotes_graph.json"]
+exported = subprocess.run(export, check=True)
+print(Path("runs/quotes_graph.json").read_text()[:400])
+
+# %% [markdown]
+# ## A released circuit
+#
+# `sj.load_circuit` also opens what was released beside the weight-sparse PyTorch models: a `viz_data.pt`, or a list of nodes beside a
+# list of edges. Here is such a list, written by hand: a path of the circuit above, under the names of the release.
+
+# %%
+Path("runs/path_nodes.txt").write_text("0.attn.act_in:49 0.attn.v:161 0.attn.resid_delta:128\n")
+edges = ["0.attn.act_in:49,0.attn.v:161,0.4", "0.attn.v:161,0.attn.resid_delta:128,1.5"]
+Path("runs/path_edges.csv").write_text("\n".join(["source,target,value", *edges, ""]))
+sj.load_circuit("runs/path_nodes.txt", model)
+
+# %% [markdown]
 # ## A GPT-2
 #
 # Its layer norms, learned positions and tied embedding are read as they are; dropout is not, since it does nothing outside of training.
@@ -73,10 +121,11 @@ def fetched():
             from huggingface_hub import snapshot_download
 
         wanted = ["config.json", "model.safetensors", "tokenizer.json"]
-        return sj.load(snapshot_download(GPT2, allow_patterns=wanted))
+        folder = snapshot_download(GPT2, allow_patterns=wanted)
     except Exception as error:
         print(f"{GPT2} cannot be fetched here ({type(error).__name__}); a small GPT-2 is made instead")
         return None
+    return sj.load(folder)
 
 
 def made():

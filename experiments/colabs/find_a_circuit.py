@@ -13,8 +13,8 @@
 #
 # # Find a circuit
 #
-# Prune a built-in task, then one of your own, in a weight-sparse and in a dense model that predict text equally well. Five minutes on
-# two CPU cores; the numbers below are set for that, and more steps find smaller circuits.
+# Prune a built-in task, then one of your own, in a weight-sparse and in a dense model that predict text equally well. Some ten
+# minutes on two CPU cores; the numbers below are set for that, and more steps find smaller circuits.
 
 # %% tags=["setup"]
 """A notebook. This cell finds the project, or fetches it, and installs it into the runtime."""
@@ -39,11 +39,13 @@ STEPS = 100
 PAIRS = 32  # to choose a circuit's size on; more are slower and more certain
 
 # %%
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
 import sparse_jax as sj
 
+jax.config.update("jax_default_matmul_precision", "highest")  # GPUs and TPUs would round what they multiply
 models = {side: sj.load(f"experiments/results/small/{side}") for side in ("sparse", "dense")}
 {side: sj.score(model, TASK, pairs=64) for side, model in models.items()}
 
@@ -78,8 +80,8 @@ circuits["dense"]
 # %% [markdown]
 # ## Loss against size
 #
-# Every node has a score, the logit of its gate. What do the best 1, 2, 3, ... nodes of the sparse circuit do by themselves? (Removal has
-# already taken what the whole circuit can spare, so the loss falls late.)
+# Every node has a score, the logit of its gate. What do the best 1, 2, 3, ... nodes of a circuit do by themselves? (Removal has already
+# taken what the circuit as a whole can spare, so the loss falls late.)
 
 # %%
 import dataclasses
@@ -101,14 +103,16 @@ def best(circuit, count):
     )
 
 
-whole = circuits["sparse"]
-sizes = sorted({round(size) for size in np.linspace(0, len(whole.nodes), 12)})
-losses = [sj.score(models["sparse"], TASK, circuit=best(whole, size), pairs=64).loss for size in sizes]
 plt.figure(figsize=(6, 3.5))
-plt.plot(sizes, losses, "o-")
+for side, circuit in circuits.items():
+    sizes = sorted({round(size) for size in np.geomspace(1, len(circuit.nodes), 12)})
+    scores = [sj.score(models[side], TASK, circuit=best(circuit, size), pairs=64) for size in sizes]
+    plt.plot(sizes, [score.loss for score in scores], "o-", label=side)
 plt.axhline(TARGET, color="gray", linestyle=":")
+plt.xscale("log")
 plt.xlabel("nodes")
 plt.ylabel("task loss, nats")
+plt.legend()
 plt.show()
 
 # %% [markdown]
@@ -140,14 +144,20 @@ random = Random(0)
 pairs = list({pair["prompt"]: pair for pair in (mine(random) for _ in range(2000))}.values())
 own = sj.task(pairs)
 print(len(pairs), "pairs;", pairs[0])
-sj.score(models["sparse"], own, pairs=32)
+{side: sj.score(model, own, pairs=32) for side, model in models.items()}
 
 # %%
 few = {**settings, "train_pairs": 64, "validation_pairs": 32, "test_pairs": 32, "pairs_per_step": 8}
-circuit = sj.prune(models["sparse"], own, **few)
-circuit
+found = {side: sj.prune(model, own, **few) for side, model in models.items()}
+for side, circuit in found.items():
+    print(f"{side:<7} {circuit}")
+    circuit.save(f"runs/my_circuit_{side}.json")
 
 # %%
-circuit.save("runs/my_circuit.json")
-sj.report([circuit], "runs/my_circuit.html")  # one page, which needs no network
-circuit
+found["sparse"]
+
+# %%
+found["dense"]
+
+# %%
+sj.report(list(found.values()), "runs/my_circuits.html")  # one page with both, which needs no network

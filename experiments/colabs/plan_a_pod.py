@@ -35,33 +35,21 @@ installed = subprocess.run(["bash", "launch/colab.sh", sys.executable], check=Tr
 # %% tags=["parameters"]
 SIZE = "paper"  # of experiments/configs/pretrain.py
 TOPOLOGY = "v5e-16"
-CHANGES = ["model.d_model=1024", "model.remat=True", "training.mesh_fsdp=8"]
+CHANGES = {"model.d_model": 1024, "model.remat": True, "training.mesh_fsdp": 8}
 
 # %% [markdown]
 # ## A config, and changes to it
 #
 # Every experiment is a file in `experiments/configs/`, and every field of it can be changed on the command line (`--config.model.d_model=1024`)
-# or here. A name or value that does not fit is refused before any work.
-
-# %%
-import ast
-
-from experiments.configs import pretrain
-from sparse_jax.training.config import run_config
-
-config = pretrain.get_config(f"size={SIZE},kind=sparse")
-for change in CHANGES:
-    name, _, value = change.partition("=")
-    section, field = name.split(".")
-    config[section][field] = ast.literal_eval(value)
-run = run_config(config.to_dict())
-print(config.model)
+# or in a preset, which is the same config in Python. A name or value that does not fit is refused before any work.
 
 # %%
 import sparse_jax as sj
 
+preset = getattr(sj.presets, SIZE)
+print(preset(kind="sparse", **CHANGES).model)
 try:
-    sj.presets.paper(d_modle=1024)
+    preset(d_modle=1024)
 except sj.InputError as error:
     print(error)
 
@@ -70,16 +58,33 @@ except sj.InputError as error:
 #
 # The compilers for TPUs come with the extra `plan`, a few hundred megabytes.
 
+
 # %%
 import importlib.util
 
-if importlib.util.find_spec("libtpu") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-e", ".[plan]"], check=True)
-command = [sys.executable, "-m", "experiments.plan", f"--topology={TOPOLOGY}", "--programs=training"]
-command += [f"--config=experiments/configs/pretrain.py:size={SIZE},kind=sparse"]
-command += [f"--config.{change}" for change in CHANGES]
-plan = subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
-print(plan.stdout or plan.stderr)
+
+def call(command, **environment):
+    """Runs a command, prints what it says while it says it, and raises if it fails."""
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        print(line, end="")
+    if process.wait() != 0:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+config = [f"--config=experiments/configs/pretrain.py:size={SIZE},kind=sparse"]
+config += [f"--config.{field}={value}" for field, value in CHANGES.items()]
+if TOPOLOGY.startswith("v") and importlib.util.find_spec("libtpu") is None:
+    call([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[plan]"])
+print(f"compiling the training step for {TOPOLOGY}")
+command = [sys.executable, "-m", "experiments.plan", f"--topology={TOPOLOGY}", "--programs=training", *config]
+call(command, JAX_PLATFORMS="cpu")
 
 # %% [markdown]
 # ## What the launch script would do
@@ -96,9 +101,5 @@ slice = {
     "VERSION": "v2-alpha-tpuv5-lite",
     "REPOSITORY": "https://github.com/sparse-jax/sparse_jax",
 }
-command = ["bash", "launch/tpu_pod.sh", "--dry-run", "experiments.train"]
-command += [f"--config=experiments/configs/pretrain.py:size={SIZE},kind=sparse"]
-command += [f"--config.{change}" for change in CHANGES]
-command += ["--workdir=gs://my-bucket/run1", "--config.data.directory=gs://my-bucket/data"]
-dry = subprocess.run(command, env={**os.environ, **slice}, capture_output=True, text=True)
-print(dry.stdout or dry.stderr)
+buckets = ["--workdir=gs://my-bucket/run1", "--config.data.directory=gs://my-bucket/data"]
+call(["bash", "launch/tpu_pod.sh", "--dry-run", "experiments.train", *config, *buckets], **slice)

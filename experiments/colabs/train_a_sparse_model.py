@@ -13,7 +13,7 @@
 #
 # # Train a sparse model
 #
-# Train a weight-sparse transformer on text of your own: ten minutes on one CPU core, less on a GPU. All weights are there at first;
+# Train a weight-sparse transformer on text of your own: some five minutes on a CPU, less on a GPU. All weights are there at first;
 # then fewer and fewer are left, the largest of every matrix, until 5 % are. You watch the loss and the number of weights while it
 # trains, sample from it, and go on after a disconnect.
 
@@ -34,15 +34,15 @@ os.chdir(checkout)
 installed = subprocess.run(["bash", "launch/colab.sh", sys.executable], check=True)
 
 # %% tags=["parameters"]
-STEPS = 1500
+STEPS = 800
 WIDTH = 128
 DATA = "sparse_jax"  # folders of Python and files of text, with commas between them: here, this project's own code
 WORKDIR = "runs/colab"
 
 # %% [markdown]
 # On Colab, what is on the machine is lost with it. Mount a folder of your Drive and keep the run there: after a disconnect, run the
-# notebook again from the top, and training goes on from its last checkpoint, with the same bits as if nothing had happened.
-# Other settings need another `WORKDIR`: a run is never continued as another.
+# notebook again from the top, and training goes on from its last checkpoint, on the same kind of device with the same bits as if nothing
+# had happened. Other settings need another `WORKDIR`: a run is never continued as another.
 
 # %%
 MOUNT = False  # True: keep the run in your Google Drive
@@ -54,20 +54,33 @@ if MOUNT:
 
 # %%
 import json
+import shutil
 import threading
 
-import matplotlib.pyplot as plt
 from IPython.display import display
+from matplotlib.figure import Figure
 
 import sparse_jax as sj
-from sparse_jax.data.config import sources_of
+
+
+def kept(path):
+    """A copy of the text beside the run, made once: it stays as it is when the text at `path` changes."""
+    copy = Path(WORKDIR) / "text" / path.strip("/").replace("/", "_")
+    if not copy.exists():
+        unfinished = copy.parent / "unfinished" / copy.name
+        shutil.rmtree(unfinished.parent, ignore_errors=True)
+        unfinished.parent.mkdir(parents=True)
+        (shutil.copytree if Path(path).is_dir() else shutil.copy)(path, unfinished)
+        unfinished.rename(copy)
+    return str(copy)
+
 
 config = sj.presets.quickstart(
     kind="sparse",
     d_model=WIDTH,
+    data=[kept(path) for path in DATA.split(",")],
     **{
         "data.directory": f"{WORKDIR}/data",
-        "data.sources": sources_of(DATA.split(",")),
         "training.steps": STEPS,
         "training.evaluate_every": max(1, STEPS // 6),
         "training.checkpoint_every": max(1, STEPS // 6),
@@ -76,7 +89,8 @@ config = sj.presets.quickstart(
 config.sparsity
 
 # %% [markdown]
-# Training runs in a thread, so that the plot below can follow it. The same run from a shell would be `python -m experiments.train
+# A thread draws the plot below while training goes on. The stop button ends training after the current step, which is saved; run the
+# cell again to go on. The same run from a shell would be `python -m experiments.train
 # --config=experiments/configs/pretrain.py:size=quickstart --data=... --workdir=...`.
 
 
@@ -84,7 +98,8 @@ config.sparsity
 def metrics():
     """The rows that training has written so far."""
     path = Path(WORKDIR) / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().split("\n") if path.exists() else []
+    return [json.loads(line) for line in lines[:-1]]  # the last one may not be whole
 
 
 def draw(figure, rows):
@@ -102,29 +117,27 @@ def draw(figure, rows):
     figure.tight_layout()
 
 
-result = {}
-
-
-def train():
-    """Keeps the model, or what went wrong."""
-    try:
-        result["model"] = sj.train(config, WORKDIR)
-    except BaseException as error:
-        result["error"] = error
-
-
-thread = threading.Thread(target=train)
-thread.start()
-figure = plt.figure(figsize=(9, 3.2))
+figure = Figure(figsize=(9, 3.2))
 picture = display(figure, display_id=True)
-while thread.is_alive():
-    thread.join(timeout=5)
+done = threading.Event()
+
+
+def follow():
+    """Draws anew every five seconds."""
+    while not done.wait(timeout=5):
+        draw(figure, metrics())
+        picture.update(figure)
+
+
+thread = threading.Thread(target=follow, daemon=True)
+thread.start()
+try:
+    model = sj.train(config, WORKDIR)
+finally:
+    done.set()
+    thread.join()
     draw(figure, metrics())
     picture.update(figure)
-plt.close(figure)
-if "error" in result:
-    raise result["error"]
-model = result["model"]
 model
 
 # %% [markdown]
@@ -150,5 +163,6 @@ for part, matrices in (("attn", ("q", "k", "v", "out")), ("mlp", ("up", "down"))
 
 # %%
 # nonzero weights, config and tokenizer: small enough to send to somebody
+shutil.rmtree(f"{WORKDIR}/compact", ignore_errors=True)  # of an earlier call
 sj.save(model, f"{WORKDIR}/compact")
 print("the same:", sj.load(f"{WORKDIR}/compact").fingerprint == model.fingerprint)

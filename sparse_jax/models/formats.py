@@ -14,7 +14,7 @@ from sparse_jax.files import new_directory, user_path
 from sparse_jax.inputs import InputError, require, require_choice
 from sparse_jax.models.compact import is_compact, read_compact, write_compact
 from sparse_jax.models.hugging_face import is_hugging_face, read_hugging_face, write_hugging_face
-from sparse_jax.models.means import copy_means
+from sparse_jax.models.means import copy_published
 from sparse_jax.models.model import Model
 from sparse_jax.models.released import is_released, read_released, write_released
 from sparse_jax.models.workdir import is_workdir, read_workdir
@@ -96,4 +96,4 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
     with new_directory(directory) as unfinished:
         write(model, unfinished)
         if format in OWN:
-            copy_means(model, unfinished)
+            copy_published(model, unfinished)

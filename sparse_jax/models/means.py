@@ -1,11 +1,11 @@
-"""Ablation values of a model: the means of its nodes over its training text."""
+"""Ablation values of a model: the means of its nodes over its training text, and windows of that text."""
 
 import functools
 import io
 import os
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +72,43 @@ def load_means(path: str | os.PathLike, model: str | None = None) -> dict[str, n
 
     Raises InputError for a missing or invalid file and, if `model` is given, for means of another model.
     """
-    try:
-        with np.load(io.BytesIO(user_path(path).read_bytes())) as arrays:
-            means = dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"means: {path} cannot be read ({error})") from None
-    found = str(means.pop("model", "unknown"))
+    means, found = _arrays(path, "means")
     if set(means) | {sites.EMBED_SITE} != set(sites.NODE_SITES):
         raise InputError(f"means: {path} contains {sorted(means)}; valid: {', '.join(sites.NODE_SITES)}")
     if model is not None and found != model:
         raise InputError(f"means: {path} belongs to model {found}; valid: means of model {model}")
     return means
+
+
+def save_windows(windows_WxT: np.ndarray, path: str | os.PathLike, model: str) -> None:
+    """Writes windows of token ids, with the fingerprint of their model, to an npz file, atomically."""
+    buffer = io.BytesIO()
+    smallest = np.min_scalar_type(windows_WxT.max())
+    np.savez_compressed(buffer, model=model, windows=windows_WxT.astype(smallest))
+    write_whole(path, buffer.getvalue())
+
+
+def load_windows(path: str | os.PathLike, model: str) -> np.ndarray:
+    """Reads the token ids [W, T], int32, that `save_windows` wrote.
+
+    Raises InputError for a missing or invalid file, and for windows of another model than `model`.
+    """
+    arrays, found = _arrays(path, "text")
+    if list(arrays) != ["windows"] or arrays["windows"].ndim != 2:
+        raise InputError(f"text: {path} contains {sorted(arrays)}; valid: windows, of shape [W, T]")
+    if found != model:
+        raise InputError(f"text: {path} belongs to model {found}; valid: text of model {model}")
+    return arrays["windows"].astype(np.int32)
+
+
+def _arrays(path: str | os.PathLike, field: str) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of a file, and the fingerprint of the model that they belong to."""
+    try:
+        with np.load(io.BytesIO(user_path(path).read_bytes())) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{field}: {path} cannot be read ({error})") from None
+    return arrays, str(arrays.pop("model", "unknown"))
 
 
 def ablation_values(
@@ -97,12 +123,10 @@ def ablation_values(
     read, or its text is prepared if they are not there, not those of all sites, or those of another model.
     Raises InputError if the text is not what the model was trained on, and for means that are not finite.
     """
-    means: Arrays = {} if corpus is not None else _published(model, windows)
+    means: Arrays = (_published(model, _means_name(windows), load_means) if corpus is None else None) or {}
     missing = sorted(set(names) - means.keys())
     if missing:
-        instead = (
-            f", or with the means of {', '.join(missing)} in {_published_name(windows)} in its directory"
-        )
+        instead = f", or with the means of {', '.join(missing)} in {_means_name(windows)} in its directory"
         corpus = corpus or training_corpus(model, instead)
         means = node_means(model.config, model.params, text_windows(model, windows, corpus))
     chosen = {site: means[site] for site in names}
@@ -124,8 +148,21 @@ def require_finite(values: Arrays) -> None:
 def text_windows(model: Model, windows: int = MEAN_WINDOWS, corpus: Corpus | None = None) -> np.ndarray:
     """About `windows` windows [W, T] of the model's training text.
 
-    corpus: that text, prepared, if it is at hand. Raises InputError if the text is unknown or has changed.
+    corpus: that text, prepared, if it is at hand; without it, the windows that a published model has beside
+    it are read, or its text is prepared if they are not there. Raises InputError if the text is unknown or
+    has changed, and for published windows of another length than the model's context.
     """
+    if corpus is None:
+        found = _published(model, _text_name(windows), load_windows)
+        if found is not None:
+            check_ids(model.config, found, "text")
+            require(
+                found.shape[1] == model.config.context,
+                "text: tokens of a window",
+                found.shape[1],
+                f"{model.config.context}, the model's context",
+            )
+            return found
     corpus = corpus or training_corpus(model)
     check_corpus(model, corpus)
     return training_windows(corpus, windows, model.config.context)
@@ -144,18 +181,19 @@ def training_corpus(model: Model, instead: str = "") -> Corpus:
     return prepare(data_config(model.run["data"]), model.config.vocab_size)
 
 
-def _published(model: Model, windows: int) -> dict[str, np.ndarray]:
-    path = user_path(model.origin, "model") / _published_name(windows)
+def _published(model: Model, name: str, load: Callable[[Path, str], Any]) -> Any:
+    """What `load` reads from the file beside the model, or None if it is not there or of another model."""
+    path = user_path(model.origin, "model") / name
     if not path.exists():
-        return {}
+        return None
     try:
-        return load_means(path, model.fingerprint)
+        return load(path, model.fingerprint)
     except InputError as error:
         if model.run is None:
             raise
         finish_line()
-        print(f"{error}; measured again on the training text", file=sys.stderr)
-        return {}
+        print(f"{error}; the training text is used instead", file=sys.stderr)
+        return None
 
 
 def check_corpus(model: Model, corpus: Corpus) -> None:
@@ -182,17 +220,28 @@ def publish_means(model: Model, directory: Path, programs: bool = False) -> None
     else:
         means = ablation_values(model, sites.NODE_SITES)
     require_finite(means)
-    save_means(means, directory / _published_name(MEAN_WINDOWS), model.fingerprint)
+    save_means(means, directory / _means_name(MEAN_WINDOWS), model.fingerprint)
 
 
-def copy_means(model: Model, directory: Path) -> None:
-    """Copies the means that were published beside `model`, and are of its weights, into `directory`."""
-    for path in sorted(user_path(model.origin, "model").glob(_published_name("*"))):
-        try:
-            load_means(path, model.fingerprint)
-        except InputError:
-            continue  # means of something else
-        write_whole(directory / path.name, path.read_bytes())
+def publish_text(model: Model, directory: Path) -> None:
+    """Writes MEAN_WINDOWS windows of the training text next to the model in `directory`.
+
+    With them, circuits can be judged on that text, and nodes explained, where it cannot be prepared: the
+    standard library of another Python is another text.
+    """
+    save_windows(text_windows(model), directory / _text_name(MEAN_WINDOWS), model.fingerprint)
+
+
+def copy_published(model: Model, directory: Path) -> None:
+    """Copies the means and the text published beside `model`, and of its weights, into `directory`."""
+    beside = user_path(model.origin, "model")
+    for pattern, load in ((_means_name("*"), load_means), (_text_name("*"), load_windows)):
+        for path in sorted(beside.glob(pattern)):
+            try:
+                load(path, model.fingerprint)
+            except InputError:
+                continue  # of something else
+            write_whole(directory / path.name, path.read_bytes())
 
 
 def program_windows(tokenizer: Tokenizer, count: int, context: int) -> np.ndarray:
@@ -221,8 +270,12 @@ def training_windows(corpus: Corpus, count: int, context: int) -> np.ndarray:
 
 def has_means(directory: Path) -> bool:
     """Whether there are means in `directory` with which its model can be pruned."""
-    return (directory / _published_name(MEAN_WINDOWS)).exists()
+    return (directory / _means_name(MEAN_WINDOWS)).exists()
 
 
-def _published_name(windows: int | str) -> str:
+def _means_name(windows: int | str) -> str:
     return f"means_{windows}.npz"
+
+
+def _text_name(windows: int | str) -> str:
+    return f"text_{windows}.npz"

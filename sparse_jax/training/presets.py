@@ -8,49 +8,51 @@ paper       the 8-layer, 2048-wide model of the paper on 32 billion tokens, for 
 """
 
 import dataclasses
+from collections.abc import Sequence
 
-from sparse_jax.data.config import DataConfig
-from sparse_jax.inputs import InputError, nearest, require_choice
+from sparse_jax.data.config import DataConfig, sources_of
+from sparse_jax.inputs import InputError, nearest, require, require_choice
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.config import RunConfig, TrainConfig, run_config
 from sparse_jax.training.optimizer import OptimizerConfig
 
 KINDS = ("sparse", "dense")
+Paths = Sequence[str] | None
 
 
-def tiny(kind: str = "sparse", **changes: object) -> RunConfig:
+def tiny(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
     """Trains in seconds, to check that everything works. Arguments as in `quickstart`."""
-    return _preset("tiny", kind, changes)
+    return _preset("tiny", kind, data, changes)
 
 
-def quickstart(kind: str = "sparse", **changes: object) -> RunConfig:
+def quickstart(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
     """Trains in minutes on 2 CPU cores: the models of `bash launch/quickstart.sh`.
 
-    kind: "sparse" or "dense". changes: fields of the model by name, those of other sections as
-    `**{"section.field": value}`. Raises InputError for an unknown kind, section or field, and for values
-    that do not fit.
+    kind: "sparse" or "dense". data: folders of Python and files of text to train on, in place of the preset's
+    text. changes: fields of the model by name, those of other sections as `**{"section.field": value}`.
+    Raises InputError for an unknown kind, section or field, and for values that do not fit.
 
     >>> config = quickstart(kind="sparse", d_model=64, **{"training.steps": 500})
     >>> config.model.d_model, config.training.steps, config.sparsity.fraction
     (64, 500, 0.05)
     """
-    return _preset("quickstart", kind, changes)
+    return _preset("quickstart", kind, data, changes)
 
 
-def small(kind: str = "sparse", **changes: object) -> RunConfig:
+def small(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
     """The models under experiments/results/small. Arguments as in `quickstart`."""
-    return _preset("small", kind, changes)
+    return _preset("small", kind, data, changes)
 
 
-def wide(kind: str = "sparse", **changes: object) -> RunConfig:
+def wide(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
     """The models under experiments/results/wider_pair. Arguments as in `quickstart`."""
-    return _preset("wide", kind, changes)
+    return _preset("wide", kind, data, changes)
 
 
-def paper(kind: str = "sparse", **changes: object) -> RunConfig:
+def paper(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
     """The paper's model and budget, for a pod. Arguments as in `quickstart`."""
-    return _preset("paper", kind, changes)
+    return _preset("paper", kind, data, changes)
 
 
 def sections(size: str, kind: str) -> dict[str, dict[str, object]]:
@@ -60,8 +62,12 @@ def sections(size: str, kind: str) -> dict[str, dict[str, object]]:
     return _SIZES[size](sparse=kind == "sparse")
 
 
-def _preset(size: str, kind: str, changes: dict[str, object]) -> RunConfig:
+def _preset(size: str, kind: str, data: Paths, changes: dict[str, object]) -> RunConfig:
     config = sections(size, kind)
+    if data is not None:
+        are_several = not isinstance(data, str) and len(data) > 0
+        require(are_several, "data", data, "a list of folders and files")
+        config["data"]["sources"] = sources_of(data)
     for name, value in changes.items():
         section, _, field = name.rpartition(".")
         section = section or "model"

@@ -14,7 +14,7 @@ from sparse_jax.model.forward import param_shapes
 from sparse_jax.models import workdir
 from sparse_jax.models.compact import WEIGHTS
 from sparse_jax.models.formats import OWN, WRITABLE, load_model, save_model
-from sparse_jax.models.means import ablation_values, save_means
+from sparse_jax.models.means import ablation_values, save_means, save_windows
 from sparse_jax.models.model import Model
 from sparse_jax.training.config import run_config
 from sparse_jax.trees import map_named, named_leaves
@@ -48,14 +48,17 @@ def test_there_and_back(tmp_path, model, config, kind, run_known):
 
 
 @pytest.mark.parametrize("kind", WRITABLE)
-def test_our_own_formats_get_the_means_beside_the_model(tmp_path, model, kind):
+def test_our_own_formats_get_the_means_and_the_text_beside_the_model(tmp_path, model, kind):
     save_model(model, tmp_path / "model")
     means = {site: np.full(shape, 0.5) for site, shape in sites.node_shapes(model.config).items()}
     save_means(means, tmp_path / "model" / "means_128.npz", model.fingerprint)
     save_means(means, tmp_path / "model" / "means_64.npz", "0" * 16)  # of another model
+    for count, owner in ((2, model.fingerprint), (4, "0" * 16)):
+        windows = np.ones((count, model.config.context), int)
+        save_windows(windows, tmp_path / "model" / f"text_{count}.npz", owner)
     save_model(load_model(tmp_path / "model"), tmp_path / "out", kind)
-    found = [path.name for path in (tmp_path / "out").glob("means_*.npz")]
-    assert found == (["means_128.npz"] if kind in OWN else [])
+    found = sorted(path.name for path in (tmp_path / "out").glob("*.npz"))
+    assert found == (["means_128.npz", "text_2.npz"] if kind in OWN else [])
     if found:
         values = ablation_values(load_model(tmp_path / "out"), sites.NODE_SITES)
         assert all((value == 0.5).all() for value in values.values())

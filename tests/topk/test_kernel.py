@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -148,3 +149,12 @@ def test_several_tpus_go_the_plain_way(monkeypatch):
     assert takes(256, jnp.float32, "tpu") == (jax.device_count() == 1)
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     assert not takes(256, jnp.float32, "tpu")
+
+
+@pytest.mark.parametrize(("capability", "can"), [("7.5", False), ("8.0", True), ("12.0", True)])
+def test_gpus_without_triton_go_the_plain_way(monkeypatch, capability, can):
+    """A T4 has 7.5. One old GPU of several is enough."""
+    gpus = [SimpleNamespace(compute_capability=each) for each in ("9.0", capability)]
+    monkeypatch.setattr(jax, "local_devices", lambda backend: gpus if backend == "cuda" else [])
+    assert takes(256, jnp.float32, "cuda") == can
+    assert takes(256, jnp.float32, "interpret")
