@@ -47,9 +47,8 @@ def pruned_again(probe: Probe, task: Task, rounds: int = ROUNDS) -> Iterator[Fig
 
     Each is one pruning of nodes with the settings that the circuit was found with, judged on the test split;
     one that breaks down, or whose pairs the full model misses, counts as a miss (a control that breaks down
-    has no figures). A backup is found while the
-    q, k, v and neurons of the circuit, and of backups before it, are forbidden. The control of a control is
-    left out.
+    has no figures, nor has the control of a control). A backup is found while the q, k, v and neurons of the
+    circuit, and of backups before it, are forbidden.
     Raises InputError for a circuit that does not say how it was found, and without a round.
     """
     require(rounds >= 1, "rounds", rounds, "at least 1")

@@ -76,9 +76,8 @@ def measure_circuit(
         lambda: iter([constants(_first(few, SET_PAIRS), float(target), seed)]),
         lambda: _shift(probes),
     )
-    repeated = (
-        pruned_again(few, task, rounds) if again else None
-    )  # a generator: checked here, before all work
+    # a generator: checked here, before all work
+    repeated = pruned_again(few, task, rounds) if again else None
     figures: list[Figure] = []
     bar = Progress(f"scorecard {task.name}", len(parts), "parts")
     for number, part in enumerate(parts, start=1):
