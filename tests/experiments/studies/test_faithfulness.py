@@ -207,7 +207,7 @@ def test_rows_of_an_earlier_scorecard_are_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(faithfulness, "_circuit", found)
     monkeypatch.setattr(faithfulness, "measure_circuit", measured)
     task, recipes = Planted("planted", "tests", "which digit"), {"mean": PruneConfig()}
-    given = {"sparse": None}, [task], recipes, tmp_path, 8, tmp_path / "circuits"
+    given = {"sparse": SimpleNamespace(fingerprint="aa")}, [task], recipes, tmp_path, 8, tmp_path / "circuits"
     *_, rows = faithfulness.measured_rows(*given)
     assert [one.verdict for one in rows] == [("said 1",)] and rows[0].version == VERSION
     *_, rows = faithfulness.measured_rows(*given)  # they are there
