@@ -1,11 +1,13 @@
 """A circuit in its model: the ablation values that it was found with, its hooks, norms and calibration."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tokenizers import Tokenizer
 
 from sparse_jax.circuits.calibration import Calibration
 from sparse_jax.circuits.edge_gates import gate_edges
@@ -46,7 +48,7 @@ def check_task(model: Model, circuit: Circuit, task: Task) -> None:
         return
     counts = Counts.of(about["pruning"])
     try:
-        found = task_data(task, model.require_tokenizer(), model.config.context, counts).fingerprint
+        found = _pairs_hash(task, model.require_tokenizer(), model.config.context, counts)
     except InputError as error:
         found = str(error)
     if found != about["pairs"]:
@@ -54,6 +56,12 @@ def check_task(model: Model, circuit: Circuit, task: Task) -> None:
             f"task: {task.name!r} has other pairs than the circuit was found on ({found}); "
             f"valid: {own!r} with the pairs of then ({about['pairs']})"
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _pairs_hash(task: Task, tokenizer: Tokenizer, context: int, counts: Counts) -> str:
+    """A second or so to draw the pairs, and scores of one circuit are asked for again and again."""
+    return task_data(task, tokenizer, context, counts).fingerprint
 
 
 def found_for(model: Model, circuit: Circuit, task: Task) -> str:
