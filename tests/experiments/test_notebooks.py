@@ -37,7 +37,7 @@ for side, name in (("sparse", TASK), ("sparse", READ), ("dense", TASK)):
         file.write(json.dumps(found))
 CIRCUITS = "few_pairs"
 """,
-    "find_a_circuit": "STEPS, PAIRS, TARGET = 60, 8, 0.5",
+    "find_a_circuit": "STEPS, PAIRS, TARGET = 60, 8, 0.34",
     "is_it_real": "STEPS, PAIRS = 10, 4",
     "train_a_sparse_model": 'STEPS, WIDTH, DATA = 30, 80, "sparse_jax/tasks"',
     "bring_your_model": 'STEPS, GPT2 = 5, "no/such-model"',
