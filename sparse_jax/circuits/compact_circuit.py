@@ -157,7 +157,7 @@ class CompactCircuit:
         differentiate it, also by the arrays of the pytree.
 
         Raises InputError for more tokens than the context, for norms that are missing or not used and, if it
-        is not traced, for what is no row of whole numbers, and a token or a place that is not there.
+        is not traced, for what is not a row of whole numbers, and a token or a place that is not there.
         """
         self._check_tokens(tokens_BxT, at_B)
         length = np.shape(tokens_BxT)[1]

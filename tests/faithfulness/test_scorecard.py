@@ -51,7 +51,7 @@ def test_the_planted_circuit_is_sufficient_necessary_and_decisive(model, circuit
     assert held_in(card) == () and card.value("nodes that only hold a constant", "mean") == 0
     assert card.verdict[-1].startswith("Ablation from training text was not measured (vocab_size: 8")
     for figure in card.figures:
-        if figure.name.startswith("test: "):  # a p-value is no estimate of anything
+        if figure.name.startswith("test: "):  # a p-value is not an estimate of anything
             assert figure.interval == (figure.interval.value, None, None) and figure.unit == "p-value"
         else:
             assert figure.interval.low <= figure.interval.value <= figure.interval.high
