@@ -210,9 +210,10 @@ def score(
     pairs: int = 256,
     seed: int = 0,
 ) -> Score:
-    """Scores the model on a task or, with `circuit`, that circuit (without its calibration).
+    """Scores the model on a task or, with `circuit`, that circuit.
 
-    The circuit may be one of another task; the score then says of which.
+    It is calibrated only if its size was chosen by the loss after calibration. It may be the circuit of
+    another task; the score then says of which.
 
     ablation: what the nodes outside the circuit carry, a kind of `ablation/kinds.py`: "mean", "zero",
     "resample" (their value in another pair's prompt), "resample_position", "resample_text", "stochastic" (a

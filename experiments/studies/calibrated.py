@@ -2,15 +2,13 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.circuits.applied import own_ablation, values_of
-from sparse_jax.circuits.calibration import Calibration, calibrate
+from sparse_jax.circuits.applied import calibrated_params, own_ablation, values_of
+from sparse_jax.circuits.calibration import calibrate
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import InputError, from_mapping
-from sparse_jax.model.forward import Params
 from sparse_jax.models.model import Model
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.eliminate import eliminate
@@ -63,15 +61,3 @@ def _in_turns(fit: Judge, judge: Judge, start: Reduced, prune: PruneConfig) -> R
         if all(np.array_equal(smaller.gates[site], gates[site]) for site in gates):
             return best
         gates = smaller.gates
-
-
-def calibrated_params(params: Params, calibration: Calibration) -> Params:
-    """Parameters of the model whose logits are calibrated. Raises InputError for tied embeddings."""
-    if "unembed" not in params:
-        raise InputError("model.tied_embedding: True is not valid; valid: False, for a scale of the logits")
-    scaled = {"unembed": jax.tree.map(lambda weight: weight * calibration.scale, params["unembed"])}
-    if "bigram" in params:
-        # of a table that is a product, one factor
-        factors, tree = jax.tree.flatten(params["bigram"])
-        scaled["bigram"] = jax.tree.unflatten(tree, [factors[0] * calibration.scale, *factors[1:]])
-    return {**params, **scaled, "logit_bias": calibration.apply(params["logit_bias"])}

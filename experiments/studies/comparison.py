@@ -76,7 +76,7 @@ class Comparison:
 def side(circuit: Circuit) -> Side:
     """The figures of one circuit; its loss on test pairs is after calibration if the one that chose it is."""
     losses = circuit.losses
-    tested = "calibrated" if circuit.provenance.get("calibrated") else "circuit"
+    tested = "calibrated" if circuit.calibrated else "circuit"
     return Side(
         losses["unpruned"],
         losses["validation"],
@@ -129,7 +129,7 @@ def _judged(circuit: Circuit) -> str:
     settings = circuit.provenance["pruning"]
     names = ("target_loss", "objective", "ablation", "confidence")
     said = [f"{name}={settings[name]}" for name in names]
-    return ", ".join([*said, f"calibrated={bool(circuit.provenance.get('calibrated'))}"])
+    return ", ".join([*said, f"calibrated={circuit.calibrated}"])
 
 
 def _side_of(circuits: Mapping[str, Circuit], name: str) -> Side | None:

@@ -6,7 +6,15 @@ import numpy as np
 
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.ablation.kinds import ADVERSARIAL, is_drawn, kinds_of
-from sparse_jax.circuits.applied import check_circuit, has_frozen_norms, mean_windows, own_ablation, values_of
+from sparse_jax.circuits.applied import (
+    calibrated_params,
+    calibration_of,
+    check_circuit,
+    has_frozen_norms,
+    mean_windows,
+    own_ablation,
+    values_of,
+)
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import require
@@ -26,9 +34,11 @@ def circuit_scores(
 ) -> tuple[str, dict[str, Estimate]]:
     """The kind of ablation under which the circuit's loss is largest, and every metric under that kind.
 
-    The circuit is not calibrated. ablation: what closed nodes carry, a kind or several joined with "+"; None
-    for zero if the circuit was found with that, else the mean. draws: of every random kind from `seed`, over
-    which a pair's values are averaged. An adversary that is shared chooses for 32 pairs together.
+    The circuit is calibrated if its size was chosen after calibration. ablation: what closed nodes carry, a
+    kind or several joined with "+"; None for zero if the circuit was found with that, else the mean. draws:
+    of every random kind from `seed`, over which a pair's values are averaged. An adversary that is shared
+    chooses for 32 pairs together.
+
     Raises InputError for a circuit of another model, for pairs in tokens that the model has not, for draws of
     kinds that are not random, and for an adversary against a circuit of all nodes, who has nothing to choose.
     """
@@ -61,16 +71,21 @@ def circuit_judge(
     values: Gates | None = None,
     text: np.ndarray | None = None,
     draws: int = 1,
+    calibrated: bool = True,
 ) -> Judge:
     """A judge of the model's circuits on these pairs, under a kind of ablation or several joined with "+".
 
-    values: what `values_of` gives, text: what `text_windows` gives, if they are at hand.
+    values: what `values_of` gives, text: what `text_windows` gives, if they are at hand. calibrated: whether
+    logits are calibrated if the circuit's size was chosen so; False where the full model is judged.
     """
     kinds = kinds_of("ablation", ablation)
     values = values_of(model, circuit) if values is None else values
     if "resample_text" in kinds and text is None:
         text = text_windows(model, mean_windows(circuit))
-    found = Judge(model.config, model.params, values, pairs, "binary", has_frozen_norms(circuit))
+    params = model.params
+    if calibrated and circuit.calibrated:
+        params = calibrated_params(params, calibration_of(circuit, model.config.vocab_size))
+    found = Judge(model.config, params, values, pairs, "binary", has_frozen_norms(circuit))
     constants = circuit.held(model.config)
     return dataclasses.replace(
         found, ablation=ablation, draws=draws, text=text, seed=seed, constants=constants

@@ -161,3 +161,15 @@ def calibration_of(circuit: Circuit, vocab_size: int) -> Calibration:
         require(int(token) < vocab_size, "circuit.calibration.shift", token, valid)
         shift[int(token)] = value
     return Calibration(jnp.float32(circuit.calibration.get("scale", 1.0)), jnp.asarray(shift))
+
+
+def calibrated_params(params: Params, calibration: Calibration) -> Params:
+    """Parameters of the model whose logits are calibrated. Raises InputError for tied embeddings."""
+    if "unembed" not in params:
+        raise InputError("model.tied_embedding: True is not valid; valid: False, for a scale of the logits")
+    scaled = {"unembed": jax.tree.map(lambda weight: weight * calibration.scale, params["unembed"])}
+    if "bigram" in params:
+        # of a table that is a product, one factor
+        factors, tree = jax.tree.flatten(params["bigram"])
+        scaled["bigram"] = jax.tree.unflatten(tree, [factors[0] * calibration.scale, *factors[1:]])
+    return {**params, **scaled, "logit_bias": calibration.apply(params["logit_bias"])}

@@ -125,6 +125,11 @@ class Circuit:
         """A hash of its content: 16 hexadecimal digits."""
         return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether its size was chosen by the loss after calibration (`experiments/calibrated.py`)."""
+        return bool(self.provenance.get("calibrated", False))
+
     def held(self, config: ModelConfig) -> dict[str, np.ndarray]:
         """Its constants by site, [L, N] ([N] outside the layers), NaN for all other nodes; {} without any.
 
@@ -222,7 +227,7 @@ class Circuit:
 
     def _main_losses(self) -> dict[str, float]:
         names = ["target", "unpruned", "validation", "circuit"]
-        if self.provenance.get("calibrated"):
+        if self.calibrated:
             names.append("calibrated")  # the loss that its size was chosen by
         return {name: self.losses[name] for name in names if self.losses.get(name) is not None}
 

@@ -85,7 +85,7 @@ class Probe:
     @functools.cached_property
     def full_logits(self) -> np.ndarray:
         """The full model's logits [P, 2, V]."""
-        return self._judge(self.ablation).logits({})
+        return self._judge(self.ablation, calibrated=False).logits({})
 
     def circuit_logits(self, ablation: str | None = None) -> np.ndarray:
         """The circuit's logits [P, 2, V], with everything else ablated so (one draw of a random kind)."""
@@ -187,10 +187,9 @@ class Probe:
             found.append(np.concatenate(parts, axis=1)[:count, : len(self.pairs.tokens)])
         return np.concatenate(found)
 
-    def _judge(self, ablation: str, draws: int = 1):
-        return circuit_judge(
-            self.model, self.circuit, self.pairs, ablation, values=self.means, text=self.text, draws=draws
-        )
+    def _judge(self, ablation: str, draws: int = 1, calibrated: bool = True):
+        given = self.model, self.circuit, self.pairs, ablation
+        return circuit_judge(*given, values=self.means, text=self.text, draws=draws, calibrated=calibrated)
 
 
 def _batches(pairs: P) -> Iterator[P]:

@@ -2,45 +2,28 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
-from experiments.studies.calibrated import calibrated_params, reduce_calibrated
+from experiments.studies.calibrated import reduce_calibrated
 from experiments.studies.comparison import side
-from sparse_jax.circuits.calibration import Calibration
+from sparse_jax.ablation.judged import circuit_scores
+from sparse_jax.faithfulness.probes import Probe
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.model.forward import initialize
 from sparse_jax.models.means import save_means
 from sparse_jax.pruning.extract import circuit_of
 from sparse_jax.pruning.reduce import Reduced
 from sparse_jax.pruning.store import Store
 from sparse_jax.pruning.subject import Subject
+from sparse_jax.tasks.metrics import binary_loss
 from sparse_jax.tasks.task_data import task_data
 from tests import planted
 from tests.commands import ROOT
-from tests.compiled import forward
 from tests.planted import CIRCUIT, CONFIG, Planted, planted_model
 
 PRUNE = dataclasses.replace(planted.PRUNE, validation_pairs=8, test_pairs=8)
 TASK = Planted("planted", "tests", "which digit is last")
-
-
-LEARNED = {"bigram": "learned"}
-
-
-@pytest.mark.parametrize("changes", [{}, LEARNED, {**LEARNED, "bigram_table_rank": 3}])
-def test_logits_of_calibrated_params_are_calibrated_logits(changes):
-    config = dataclasses.replace(CONFIG, **changes)
-    params = jax.tree.map(lambda x: x + 0.1, initialize(config, jax.random.key(0)))
-    calibration = Calibration(np.float32(2.5), np.arange(8, dtype=np.float32))
-    tokens = np.arange(16).reshape(2, 8) % 8
-    found = forward(config, calibrated_params(params, calibration), tokens)[0]
-    expected = calibration.apply(forward(config, params, tokens)[0])
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(InputError, match=r"^model\.tied_embedding: True"):
-        calibrated_params({k: v for k, v in params.items() if k != "unembed"}, calibration)
 
 
 def test_the_known_circuit_is_left_and_within_the_target_that_only_calibration_reaches(tmp_path):
@@ -62,6 +45,13 @@ def test_the_known_circuit_is_left_and_within_the_target_that_only_calibration_r
     assert found.provenance["reached"] and found.provenance["calibrated"]
     assert found.losses["validation"] <= 0.15 and found.losses["calibrated"] <= 0.15
     assert found.losses["circuit"] > 0.5  # as it is
+    found = dataclasses.replace(found, folder=str(tmp_path))
+    assert circuit_scores(model, found, data.test)[1]["loss"][0] == pytest.approx(found.losses["calibrated"])
+    probe, answers = Probe(model, found, data.test), data.test.candidates
+    loss = binary_loss(probe.circuit_logits(), answers).mean()
+    np.testing.assert_allclose(loss, found.losses["calibrated"], rtol=1e-5)
+    unpruned = binary_loss(probe.full_logits, answers).mean()  # the model stays as it is
+    np.testing.assert_allclose(unpruned, found.losses["unpruned"], rtol=1e-5)
     assert side(found).circuit == found.losses["calibrated"]  # in tables of circuits
     assert "calibrated 0." in repr(found) and "calibrated" not in repr(given)
 
