@@ -17,9 +17,9 @@ from sparse_jax.bridges.train import train_bridges
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.data.corpus import prepare
 from sparse_jax.files import require_writable, user_path
-from sparse_jax.inputs import require_once, require_sections
+from sparse_jax.inputs import require_sections
 from sparse_jax.models.formats import load_model
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import find_tasks
 from sparse_jax.training.config import run_config
 
 OUTPUT = path_flag("output", None, "where rows, table and figures go (default: report in the workdir)")
@@ -31,8 +31,7 @@ def main() -> None:
     config = require_sections(command.config().to_dict(), sections)
     run = run_config({name: config[name] for name in BridgeRun.SECTIONS}, BridgeRun)
     steering = config["steering"]
-    require_once("steering.tasks", steering["tasks"])
-    tasks = [find_task(name) for name in steering["tasks"]]
+    tasks = find_tasks(steering["tasks"], "steering.tasks")
     folder = user_path(steering["circuits"], "steering.circuits")
     circuits = {task.name: load_circuit(folder / f"{task.name}.json") for task in tasks}
     require_figures()

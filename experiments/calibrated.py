@@ -11,6 +11,7 @@ from experiments import command
 from experiments.flag_types import names_flag, path_flag
 from experiments.studies.calibrated import reduce_calibrated
 from experiments.studies.comparison import circuits_in
+from sparse_jax.circuits.applied import check_circuit, check_task
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import InputError, require_choice
@@ -37,10 +38,14 @@ def main() -> None:
         if kept[name] and kept[name].provenance.get("identity") != circuits[name].provenance["identity"]:
             raise InputError(f"--output: {place} comes from another circuit; valid: a new directory")
     model = load_model(user_path(MODEL.value))
+    tasks = {name: find_task(name) for name in places}
+    for name, task in tasks.items():
+        check_circuit(model, circuits[name])
+        check_task(model, circuits[name], task)
     for name, place in places.items():
         found = kept[name]
         if found is None:
-            found = reduce_calibrated(model, circuits[name], find_task(name), f"{name}, calibrated")
+            found = reduce_calibrated(model, circuits[name], tasks[name], f"{name}, calibrated")
             found.save(place)
         before, after, loss = len(circuits[name].edges), len(found.edges), found.losses["calibrated"]
         print(f"{name}: {before} edges, {after} if calibrated; loss on test pairs {loss:.3f}")

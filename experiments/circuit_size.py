@@ -24,7 +24,7 @@ from experiments.studies.times import read_times, recorded
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import require, require_sections
 from sparse_jax.pruning.subject import prepare_subject
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import find_tasks
 from sparse_jax.tasks.task_data import task_data
 
 RESULTS = "experiments/results"
@@ -38,7 +38,7 @@ def main() -> None:
     sections = ("study", "search", "pruning", "edge_pruning", "tasks", "workdir")
     config = require_sections(command.config().to_dict(), sections)
     plan, workdir = read_plan(config), user_path(config["workdir"], "workdir")
-    tasks = [find_task(name) for name in config["tasks"]]
+    tasks = find_tasks(config["tasks"])
     if len(plan.study.targets) > 1:
         require_figures()
     places = {name: user_path(place.value) for name, place in PLACES.items()}

@@ -14,7 +14,7 @@ from experiments.studies.pair import load_pair
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import from_mapping, require_choice, require_sections
 from sparse_jax.pruning.config import GATES, PruneConfig
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import find_tasks
 
 OUTPUT = path_flag("output", None, "where rows, table and figure go (default: report in the workdir)")
 
@@ -30,7 +30,7 @@ def main() -> None:
         for k_coef in config["k_coefs"]
         for gate in config["gates"]
     ]
-    tasks = [find_task(name) for name in config["tasks"]]
+    tasks = find_tasks(config["tasks"])
     require_figures()
     workdir, table = user_path(config["workdir"], "workdir"), ""
     output = user_path(OUTPUT.value or workdir / "report")

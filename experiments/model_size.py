@@ -17,7 +17,7 @@ from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import find_tasks
 from sparse_jax.tasks.task_data import task_data
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
@@ -34,7 +34,7 @@ def main() -> None:
     workdir, rows = user_path(config["workdir"], "workdir"), []
     runs = {name: run_config(given) for name, given in config["models"].items()}
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
-    tasks = [find_task(name) for name in config["tasks"]]
+    tasks = find_tasks(config["tasks"])
     require_figures()
     for name, run in runs.items():
         check_workdir(workdir / name, run)

@@ -16,7 +16,7 @@ from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import find_tasks
 from sparse_jax.tasks.task_data import task_data
 from sparse_jax.training.config import run_config
 from sparse_jax.training.loop import train
@@ -29,7 +29,7 @@ def main() -> None:
     workdir = user_path(config["workdir"], "workdir")
     runs = {side: run_config(config[side]) for side in SIDES}
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
-    tasks = [find_task(name) for name in config["tasks"]]
+    tasks = find_tasks(config["tasks"])
     for side in SIDES:
         check_workdir(workdir / side, runs[side])
     corpora = {side: prepare(runs[side].data, runs[side].model.vocab_size) for side in SIDES}

@@ -14,7 +14,7 @@ from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import from_mapping, require_sections
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.recipe import require_targets
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import find_tasks
 
 OUTPUT = path_flag("output", None, "where rows and table go (default: report in the workdir)")
 
@@ -25,7 +25,7 @@ def main() -> None:
     config = require_sections(command.config().to_dict(), sections)
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
     require_targets("targets", config["targets"])
-    tasks = [find_task(name) for name in config["tasks"]]
+    tasks = find_tasks(config["tasks"])
     workdir, table = user_path(config["workdir"], "workdir"), ""
     output = user_path(OUTPUT.value or workdir / "report")
     require_writable(output / "rows.jsonl")

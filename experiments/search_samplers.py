@@ -19,7 +19,7 @@ from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.proposals import require_optuna
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
 from sparse_jax.pruning.subject import prepare_subject
-from sparse_jax.tasks.find import find_task
+from sparse_jax.tasks.find import find_tasks
 from sparse_jax.tasks.task_data import task_data
 
 OUTPUT = path_flag("output", None, "where rows, table and figure go (default: report in the workdir)")
@@ -33,7 +33,7 @@ def main() -> None:
         require_choice("samplers", name, tuple(SAMPLERS))
     prune = from_mapping(PruneConfig, config["pruning"], "pruning")
     recipe = Recipe(prune, from_mapping(SearchConfig, config["search"], "search"))
-    tasks = [find_task(name) for name in config["tasks"]]
+    tasks = find_tasks(config["tasks"])
     require_figures()
     require_optuna()
     workdir, table = user_path(config["workdir"], "workdir"), ""

@@ -15,14 +15,18 @@ SHORT = {"steps": 20, "pairs_per_step": 4, "train_pairs": 16, "validation_pairs"
 TASK = Planted("planted", "tests", "which digit is last")
 
 
+@dataclasses.dataclass
 class Card:
     """In place of a scorecard, which takes long and has its own tests."""
 
+    of: str
+
     def to_json(self):
-        return {"task": "planted", "verdict": ["Enough."], "pairs": 8, "figures": []}
+        return {"task": "planted", "of": self.of, "verdict": ["Enough."], "pairs": 8, "figures": []}
 
 
-CARD = Card()
+def card_of(model, circuit, task):
+    return Card(circuit.fingerprint)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def found(tmp_path_factory):
     corpus = Corpus(model.tokenizer, {"s": SourceTokens(tokens, tokens)}, {"s": 1.0}, "", {})
     with pytest.MonkeyPatch.context() as patch:  # its text would have to be made
         patch.setattr(text_means, "prepare", lambda *_: corpus)
-        patch.setattr("sparse_jax.gathering.measure_circuit", lambda *_: CARD)
+        patch.setattr("sparse_jax.gathering.measure_circuit", card_of)
         search = {"target_loss": 0.5, "k_coef": 3e-3, "learning_rate": 0.05, "lanes": 2, "search": 1}
         sj.prune(model, TASK, directory=folder, **search, **SHORT)
         circuit = load_circuit(folder / "planted.json")
@@ -47,7 +51,7 @@ def test_everything_is_of_the_circuit_and_goes_on_its_page(found):
     assert set(shown["traces"].in_circuit) == {node.name for node in shown["contributions"].nodes} == names
     assert len(shown["traces"].prompts) == 6
     assert len(shown["prunings"].found) == 2  # of the search beside its file
-    assert "def logits(tokens):" in shown["code"] and shown["scorecard"] is CARD
+    assert "def logits(tokens):" in shown["code"] and shown["scorecard"].of == circuit.fingerprint
     text = sj.view(circuit, **shown).text
     assert '"prunings":[{"number":0,' in text and "def logits(tokens):" in text and "Enough." in text
 

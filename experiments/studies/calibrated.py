@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.circuits.applied import calibrated_params, own_ablation, values_of
+from sparse_jax.circuits.applied import calibrated_params, check_circuit, check_task, own_ablation, values_of
 from sparse_jax.circuits.calibration import calibrate
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import InputError, from_mapping
@@ -28,11 +28,13 @@ def reduce_calibrated(model: Model, circuit: Circuit, task: Task, label: str = "
     the loss with the present scale and shift is within the circuit's target, then both are fitted again. Each
     circuit on the way is judged with a fit of its own, on all training pairs; the last one within the target
     is returned, with "calibrated" in its provenance, and "validation" among its losses is after calibration.
-    Raises InputError for a model with tied embeddings, and for a circuit of another model or with gates on
-    edges.
+    Raises InputError for a model with tied embeddings, and for a circuit of another model or task or with
+    gates on edges.
     """
     if circuit.edge_gated or circuit.constants:
         raise InputError(f"circuit: {circuit!r} has gated edges or constants; valid: a circuit of nodes")
+    check_circuit(model, circuit)
+    check_task(model, circuit, task)
     prune = from_mapping(PruneConfig, dict(circuit.provenance["pruning"]), "pruning")
     subject = Subject(model, values_of(model, circuit), Store(None))
     data = task_data(task, model.require_tokenizer(), model.config.context, prune.counts)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experiments.studies.pair import keep_models
+from sparse_jax.circuits.applied import check_circuit, check_task
 from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.faithfulness.intervals import geometric_mean
 from sparse_jax.faithfulness.removal import find_removals
@@ -54,8 +55,13 @@ def measured_removals(
 ) -> Iterator[list[RemovalRow]]:
     """All rows so far, after each task and model. kept: a folder with SIDE/mean/TASK.json.
 
-    Raises InputError if `workdir` has results of other models.
+    Raises InputError if `workdir` has results of other models, and, before any work, for a circuit in `kept`
+    of another model or task.
     """
+    circuits = {
+        (side, task.name): _circuit(kept / side / "mean" / f"{task.name}.json", models[side], task)
+        for side, task in itertools.product(models, tasks)
+    }
     keep_models(models, workdir)
     path = workdir / "rows.jsonl"
     rows = [from_mapping(RemovalRow, row, "row") for row in read_rows(path)]
@@ -68,8 +74,8 @@ def measured_removals(
         identity = fingerprint(about)[:16]
         if any((row.model, row.task, row.identity) == (side, task.name, identity) for row in rows):
             continue
-        file = kept / side / "mean" / f"{task.name}.json"
-        names = units_of(load_circuit(file), prune.tied_qk) if file.exists() else None
+        circuit = circuits[side, task.name]
+        names = None if circuit is None else units_of(circuit, prune.tied_qk)
         rows = [row for row in rows if (row.model, row.task) != (side, task.name)]
         for found in find_removals(subject, data, prune, targets, label=f"{side} {task.name}"):
             removed = [node.name for node in found.nodes if not (prune.tied_qk and node.site == "k")]
@@ -92,6 +98,16 @@ def measured_removals(
         write_whole(path, json_lines(map(dataclasses.asdict, rows)))
         yield rows
     yield rows
+
+
+def _circuit(file: Path, model: Model, task: Task) -> Circuit | None:
+    """The circuit in `file`, if there is one; one of another model or task is refused."""
+    if not file.exists():
+        return None
+    circuit = load_circuit(file)
+    check_circuit(model, circuit)
+    check_task(model, circuit, task)
+    return circuit
 
 
 def units_of(circuit: Circuit, tied_qk: bool) -> set[str]:

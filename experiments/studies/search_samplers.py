@@ -165,7 +165,7 @@ class _Eliminated:
         if outcome.loss is None or outcome.loss > target:
             return None
         logits = trials.logits(best)
-        identity = fingerprint({"task": data.name, "prune": repr(prune), **logits})[:16]
+        identity = fingerprint({**subject.about(data, prune), "prune": repr(prune), **logits})[:16]
         if identity not in self._known:
             judge = subject.judge(data.validation, prune)
             (reduced,) = reduce_nodes(judge, [logits], (target,), prune)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.studies.figure import new_figure, save_figure
+from sparse_jax.circuits.applied import check_circuit
 from sparse_jax.circuits.graph import Circuit, load_circuit
 from sparse_jax.circuits.sharing import (
     Items,
@@ -85,12 +86,14 @@ def load_cells(
 ) -> list[Cell]:
     """The circuits in SIDE/RECIPE/TASK.json that reach their target, for every model and recipe.
 
-    Raises InputError where fewer than two tasks have one.
+    Raises InputError where fewer than two tasks have one, and for a circuit of another model.
     """
     cells = []
     for side, recipe in itertools.product(sorted(models, reverse=True), recipes):
         files = {task: folder / side / recipe / f"{task}.json" for task in tasks}
         loaded = {task: load_circuit(file) for task, file in files.items() if file.exists()}
+        for one in loaded.values():
+            check_circuit(models[side], one)
         found = {task: one for task, one in loaded.items() if one.provenance["reached"]}
         require(len(found) > 1, f"circuits of {side}, {recipe}", sorted(found), f"two or more in {folder}")
         cells.append(Cell(side, recipe, models[side], found))

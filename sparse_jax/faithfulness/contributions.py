@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_jax.circuits.applied import check_circuit
+from sparse_jax.circuits.applied import check_circuit, check_task
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.faithfulness.probes import SETS, Probe, losses_of
 from sparse_jax.inputs import require
@@ -21,11 +21,12 @@ from sparse_jax.tasks.find import Spec, as_task
 class Contributions:
     """Losses in nats, means over `pairs` test pairs, of N nodes ordered by their scores, the best first.
 
-    best: [N + 1], of the first k nodes alone. in_circuit, in_model: [N], how much the loss grows if a node is
-    ablated, in the circuit and in the full model.
+    circuit: its fingerprint. best: [N + 1], of the first k nodes alone. in_circuit, in_model: [N], how much
+    the loss grows if a node is ablated, in the circuit and in the full model.
     """
 
     task: str
+    circuit: str
     pairs: int
     nodes: tuple[Node, ...]
     best: np.ndarray
@@ -35,8 +36,8 @@ class Contributions:
     def to_json(self) -> dict[str, Any]:
         """All of it, for a page."""
         found = {name: getattr(self, name).tolist() for name in ("best", "in_circuit", "in_model")}
-        kind = {"format": "sparse_jax.contributions", "version": 1, "task": self.task, "pairs": self.pairs}
-        return {**kind, "nodes": [node.name for node in self.nodes], **found}
+        kind = {"format": "sparse_jax.contributions", "version": 1, "task": self.task, "of": self.circuit}
+        return {**kind, "pairs": self.pairs, "nodes": [node.name for node in self.nodes], **found}
 
     def __repr__(self) -> str:
         size = counted(len(self.nodes), "node")
@@ -56,7 +57,7 @@ def contributions(
     For a page: `sj.view(circuit, contributions=sj.contributions(model, circuit, task))`. Everything else is
     ablated as when the circuit was found; all edges between open nodes are open, and nothing is calibrated.
     Three forward passes of the pairs for each node. Raises InputError for a circuit of another model or
-    without a node, and fewer than two pairs.
+    task or without a node, and fewer than two pairs.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -69,6 +70,7 @@ def contributions(
     check_circuit(model, circuit)
     require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
     chosen = as_task(task)
+    check_task(model, circuit, chosen)
     encoded = chosen.encode("test", pairs, seed, model.require_tokenizer(), model.config.context)
     probe = Probe(model, circuit, encoded)
     nodes = tuple(sorted(circuit.nodes, key=lambda node: -node.score))
@@ -79,7 +81,8 @@ def contributions(
     ]
     best, without, model_without = _losses(probe, sets)
     in_model = model_without[1:] - model_without[0]
-    return Contributions(chosen.name, len(encoded.last), nodes, best, without - best[-1], in_model)
+    about = chosen.name, circuit.fingerprint, len(encoded.last)
+    return Contributions(*about, nodes, best, without - best[-1], in_model)
 
 
 def _losses(probe: Probe, sets: Sequence[tuple[Callable, Sequence[Sequence[Node]]]]) -> list[np.ndarray]:

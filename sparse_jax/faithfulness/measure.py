@@ -85,7 +85,8 @@ def measure_circuit(
         bar.update(number)
     bar.close()
     figures += repeated or ()
-    card = Scorecard(task.name, model.origin, pairs, float(target), tuple(figures), ())
+    about = task.name, model.origin, circuit.fingerprint, pairs, float(target)
+    card = Scorecard(*about, tuple(figures), ())
     return dataclasses.replace(card, verdict=(*verdict_of(card), *missing))
 
 

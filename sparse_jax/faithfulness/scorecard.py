@@ -54,11 +54,13 @@ class Figure:
 class Scorecard:
     """All figures of a circuit for a task, and what they come to.
 
-    target: the loss in nats that the circuit was to reach. verdict: a sentence a rule.
+    circuit: its fingerprint. target: the loss in nats that the circuit was to reach. verdict: a sentence a
+    rule.
     """
 
     task: str
     model: str
+    circuit: str
     pairs: int
     target: float
     figures: tuple[Figure, ...]
@@ -82,8 +84,17 @@ class Scorecard:
             | ({"by_node": one.by_node} if one.by_node else {})
             for one in self.figures
         ]
-        about = {"task": self.task, "model": self.model, "pairs": self.pairs, "target": self.target}
-        return {"format": FORMAT, "version": VERSION, **about, "verdict": self.verdict, "figures": figures}
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "task": self.task,
+            "model": self.model,
+            "of": self.circuit,
+            "pairs": self.pairs,
+            "target": self.target,
+            "verdict": self.verdict,
+            "figures": figures,
+        }
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes it as JSON, whole or not at all."""

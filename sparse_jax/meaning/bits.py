@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sparse_jax.circuits.applied import circuit_hooks, has_frozen_norms, values_of
+from sparse_jax.circuits.applied import check_circuit, check_task, circuit_hooks, has_frozen_norms, values_of
 from sparse_jax.circuits.compact_circuit import AttentionPart, CompactCircuit, Levels, MlpPart
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import json_text, write_whole
@@ -80,13 +80,15 @@ def binarize(
     their level; thresholds are started at 1/4, 1/2 and 3/4 of each node's range, and the best start on the
     validation split is kept (METHOD 8). Half a minute to a minute for circuits of the small pair.
 
-    Raises InputError for a circuit of another model, and one with frozen norms.
+    Raises InputError for a circuit of another model or task, and one with frozen norms.
     """
     require_settings()
     require(steps >= 1, "steps", steps, "at least 1")
     frozen = has_frozen_norms(circuit)
     require(not frozen, "circuit", "frozen norms", "a circuit with norms of its own")
+    check_circuit(model, circuit)
     chosen, tokenizer = as_task(task), model.require_tokenizer()
+    check_task(model, circuit, chosen)
     counts = {"train": train_pairs, "validation": validation_pairs, "test": test_pairs}
     splits = {
         split: chosen.encode(split, count, 0, tokenizer, model.config.context)

@@ -125,7 +125,8 @@ class Meanings:
             }
             for one in self.nodes
         ]
-        return {"format": FORMAT, "version": 1, "task": self.circuit.provenance.get("task"), "nodes": nodes}
+        about = {"task": self.circuit.provenance.get("task"), "of": self.circuit.fingerprint}
+        return {"format": FORMAT, "version": 1, **about, "nodes": nodes}
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes them as JSON, whole or not at all."""

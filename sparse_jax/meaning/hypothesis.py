@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.circuits.applied import carried, check_circuit, circuit_hooks, values_of
+from sparse_jax.circuits.applied import carried, check_circuit, check_task, circuit_hooks, values_of
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.circuits.source_text import token_texts
 from sparse_jax.inputs import InputError, nearest, require
@@ -76,7 +76,8 @@ def test_hypothesis(
     over the others. node: by name, "0.v.166". predicate: one of `meaning/predicates.py`, "token is ' in'" or
     "previous token is ' in'".
 
-    Raises InputError for an unknown node or predicate, with the nearest, and a circuit of another model.
+    Raises InputError for an unknown node or predicate, with the nearest, and a circuit of another model or
+    task.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -88,9 +89,10 @@ def test_hypothesis(
     """
     require_settings()
     check_circuit(model, circuit)
-    chosen = node_of(circuit, node)
+    chosen, found_task = node_of(circuit, node), as_task(task)
+    check_task(model, circuit, found_task)
     context, tokenizer = model.config.context, model.require_tokenizer()
-    encoded = as_task(task).encode("test", pairs, 0, tokenizer, context)
+    encoded = found_task.encode("test", pairs, 0, tokenizer, context)
     tokens, last, _ = encoded.flat()
     texts = token_texts(tokenizer, model.config.vocab_size)
     rows = [[texts[token] for token in row] for row in tokens]

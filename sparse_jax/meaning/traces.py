@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.circuits.applied import check_circuit, circuit_hooks, values_of
+from sparse_jax.circuits.applied import check_circuit, check_task, circuit_hooks, values_of
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.source_text import token_texts
 from sparse_jax.meaning.explain import of_node
@@ -47,12 +47,13 @@ class Head:
 class Traces:
     """The values of nodes at every token of some prompts, and the attention of the heads that have nodes.
 
-    prompts: each as the texts of its tokens; a pair's members follow each other. answers: the right one after
-    each. in_circuit, in_model: by node's name, an array [T] for each prompt. heads: those with a query, key
-    or value channel in the circuit.
+    circuit: its fingerprint. prompts: each as the texts of its tokens; a pair's members follow each other.
+    answers: the right one after each. in_circuit, in_model: by node's name, an array [T] for each prompt.
+    heads: those with a query, key or value channel in the circuit.
     """
 
     task: str
+    circuit: str
     prompts: tuple[tuple[str, ...], ...]
     answers: tuple[str, ...]
     in_circuit: Mapping[str, Sequence[np.ndarray]]
@@ -77,7 +78,7 @@ class Traces:
             }
             for head in self.heads
         ]
-        kind = {"format": "sparse_jax.traces", "version": 2, "task": self.task}
+        kind = {"format": "sparse_jax.traces", "version": 2, "task": self.task, "of": self.circuit}
         return {**kind, **texts, **runs, "heads": heads}
 
     def __repr__(self) -> str:
@@ -94,7 +95,7 @@ def trace(model: Model, circuit: Circuit, task: Spec, *, pairs: int = 1, seed: i
     """What nodes carry and where heads look on `pairs` test pairs, in the circuit and in the full model.
 
     For a page: `sj.view(circuit, traces=sj.trace(model, circuit, task))`. Raises InputError for a circuit of
-    another model.
+    another model or task.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -105,6 +106,7 @@ def trace(model: Model, circuit: Circuit, task: Spec, *, pairs: int = 1, seed: i
     require_settings()
     check_circuit(model, circuit)
     chosen = as_task(task)
+    check_task(model, circuit, chosen)
     encoded = chosen.encode("test", pairs, seed, model.require_tokenizer(), model.config.context)
     tokens, last, candidates = encoded.flat()
     texts = token_texts(model.require_tokenizer(), model.config.vocab_size)
@@ -129,4 +131,5 @@ def trace(model: Model, circuit: Circuit, task: Spec, *, pairs: int = 1, seed: i
     heads = tuple(Head(*at, patterns("circuit", *at), patterns("model", *at)) for at in places)
     prompts = tuple(tuple(texts[t] for t in row[: end + 1]) for row, end in zip(tokens, last))
     answers = tuple(texts[token] for token in candidates[:, 0])
-    return Traces(chosen.name, prompts, answers, values("circuit"), values("model"), heads)
+    about = chosen.name, circuit.fingerprint, prompts, answers
+    return Traces(*about, values("circuit"), values("model"), heads)

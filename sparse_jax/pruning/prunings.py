@@ -38,9 +38,13 @@ class Pruning:
 
 @dataclasses.dataclass(frozen=True)
 class Prunings:
-    """The judged prunings of a search for a task, in the order in which they were made."""
+    """The judged prunings of a search for a task, in the order in which they were made.
+
+    circuit: the fingerprint of the one that the search found.
+    """
 
     task: str
+    circuit: str
     found: tuple[Pruning, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +59,8 @@ class Prunings:
             }
             for one in self.found
         ]
-        return {"format": "sparse_jax.prunings", "version": 1, "task": self.task, "prunings": prunings}
+        about = {"task": self.task, "of": self.circuit}
+        return {"format": "sparse_jax.prunings", "version": 1, **about, "prunings": prunings}
 
     def __repr__(self) -> str:
         with_nodes = [one for one in self.found if one.nodes]
@@ -105,7 +110,7 @@ def prunings(model: Model, circuit: Circuit, folder: str | os.PathLike | None = 
                     f"edges, but {len(nodes)} and {len(edges)} in this model; valid: a search in this model"
                 )
         found.append(Pruning(trial, outcome, nodes, edges))
-    return Prunings(task, tuple(found))
+    return Prunings(task, circuit.fingerprint, tuple(found))
 
 
 def _best(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sparse_jax.circuits.edges import count_edges, count_nodes
+from sparse_jax.inputs import require_once
 from sparse_jax.pruning.discretize import discretize_many
 from sparse_jax.pruning.lanes import Optimized, optimize_gates, repeated
 from sparse_jax.pruning.logits import allowed_nodes
@@ -57,8 +58,9 @@ def search_tasks(
     are judged at; the full model must reach them. propose_round: chooses the hyperparameters of a round;
     searches that differ in it need stores of their own. Every finished round is saved to the subject's store,
     under a hash of its inputs. A stopped search resumes where it was, even within a round, and a search with
-    more rounds continues one with fewer.
+    more rounds continues one with fewer. Raises InputError for two tasks of one name.
     """
+    require_once("tasks", [data.name for data in tasks])
     if recipe.search.rounds > 1:
         require_optuna()  # otherwise only the second round would notice that it is missing
     searches = [_open_search(subject, data, tuple(targets[data.name]), recipe) for data in tasks]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from sparse_jax.files import user_path
-from sparse_jax.inputs import InputError, require
+from sparse_jax.inputs import InputError, require, require_once
 from sparse_jax.tasks.built_in import get_task
 from sparse_jax.tasks.controls import CONTROLS, ControlTask
 from sparse_jax.tasks.own import load_function, pairs_task, read_task
@@ -28,6 +28,23 @@ def as_task(spec: Spec) -> Task:
         return find_task(os.fspath(spec))
     require(isinstance(spec, Iterable), "task", spec, f"{FORMS}, or pairs")
     return pairs_task(spec)
+
+
+def find_tasks(specs: Sequence[str], field: str = "tasks") -> list[Task]:
+    """The tasks that `specs` name; each has a name of its own, by which a study keeps what it finds.
+
+    Raises InputError as `find_task` does, and naming `field` for a task that is given twice and for two tasks
+    of one name.
+    """
+    require_once(field, specs)
+    found: dict[str, tuple[str, Task]] = {}
+    for spec in specs:
+        task = find_task(spec)
+        if task.name in found:
+            both = f"{found[task.name][0]!r} and {spec!r}"
+            raise InputError(f"{field}: {both} are both named {task.name!r}; valid: tasks of different names")
+        found[task.name] = spec, task
+    return [task for _, task in found.values()]
 
 
 def find_task(spec: str) -> Task:

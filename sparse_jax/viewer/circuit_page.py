@@ -16,7 +16,7 @@ class Measured(Protocol):
     """What is found about a circuit: a scorecard, meanings, traces, contributions or prunings."""
 
     def to_json(self) -> Mapping[str, Any]:
-        """All of it, with the "task"."""
+        """All of it, with the "task" and, as "of", the fingerprint of the circuit."""
 
 
 class Page:
@@ -55,7 +55,8 @@ def report(
     where heads look. contributions: from `sj.contributions`, the loss against the number of nodes, and
     without each. prunings: from `sj.prunings`, all of the search that found it.
 
-    Raises InputError if there is no circuit, for what belongs to another task, and for two tasks of one name.
+    Raises InputError if there is no circuit, for what belongs to another circuit or task, and for two tasks
+    of one name.
     """
     found = (scorecards, meanings, code, traces, contributions, prunings)
     write_report(path, payload_of(circuits, *found))
@@ -105,8 +106,10 @@ def payload_of(
         task = str(one.provenance.get("task", told[0] if told else "task"))
         for field, of_circuit in found.items():
             if of_circuit is not None:
-                found_task = of_circuit["task"]
+                found_task, of = of_circuit["task"], of_circuit["of"]
                 require(found_task == task, f"{field}[{number}]", found_task, f"that of {task!r}")
+                valid = f"what is of circuits[{number}], {one.fingerprint}"
+                require(of == one.fingerprint, f"{field}[{number}]", f"of circuit {of}", valid)
         del found["scorecards"]
         entries.append(TaskCircuit(task, labels[number], one, scorecard=card, code=texts[number], **found))
     tasks = list(dict.fromkeys(entry.task for entry in entries))

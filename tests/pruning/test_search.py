@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from sparse_jax.inputs import InputError
 from sparse_jax.model.sites import node_shapes
 from sparse_jax.pruning import search as searching
 from sparse_jax.pruning.proposals import search_space
@@ -74,3 +75,9 @@ def test_a_round_is_proposed_from_all_before_and_no_others(model, tmp_path):
         assert found == next_round(space, told, search, (0.15,))
         proposed.append(found)
     assert proposed[0] != proposed[1]
+
+
+def test_two_tasks_of_one_name_are_not_searched_together(model):
+    data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, PRUNE.counts)
+    with pytest.raises(InputError, match="^tasks: 'planted' is given 2 times"):
+        search_tasks(Subject(model, {}, Store(None)), [data, data], {"planted": (0.15,)}, Recipe(PRUNE))

@@ -9,7 +9,7 @@ import pytest
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import encode_pairs
-from sparse_jax.tasks.find import as_task, find_task
+from sparse_jax.tasks.find import as_task, find_task, find_tasks
 from sparse_jax.tasks.own import load_function, pairs_task, read_task
 from sparse_jax.tasks.pair import Pair
 
@@ -225,3 +225,16 @@ def test_a_file_that_ends_the_program_is_named(tmp_path):
     (tmp_path / "mine.py").write_text("import sys\nsys.exit(0)\n")
     with pytest.raises(InputError, match="mine.py:2: SystemExit"):
         find_task(f"{tmp_path}/mine.py:f")
+
+
+def test_studies_refuse_two_tasks_of_one_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "mine.jsonl", *(record(n) for n in range(20)))
+    assert [task.name for task in find_tasks(["a/mine.jsonl", "for_while"])] == ["mine", "for_while"]
+    both = "^tasks: 'a/mine.jsonl' and 'b/mine.jsonl' are both named 'mine'; valid: tasks of different names$"
+    with pytest.raises(InputError, match=both):
+        find_tasks(["a/mine.jsonl", "for_while", "b/mine.jsonl"])
+    with pytest.raises(InputError, match="^of: 'for_while' is given 2 times; valid: each once$"):
+        find_tasks(["for_while", "for_while"], "of")

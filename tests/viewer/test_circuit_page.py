@@ -21,12 +21,15 @@ class Given:
 
 def meanings(circuit, task):
     one = {"said": None, "excited_by": [["a", 1.23456]], "moves": [], "answers": {"b": 2.0}, "contexts": []}
-    return Given({"task": task, "nodes": [{"node": node.name, **one} for node in circuit.nodes]})
+    about = {"task": task, "of": circuit.fingerprint}
+    return Given({**about, "nodes": [{"node": node.name, **one} for node in circuit.nodes]})
 
 
 @pytest.fixture
 def named(circuit):
-    return dataclasses.replace(circuit, provenance={**circuit.provenance, "task": "mine"})
+    """A circuit of a task, all of whose numbers can be saved."""
+    nodes = tuple(dataclasses.replace(node, mean=0.5) for node in circuit.nodes)
+    return dataclasses.replace(circuit, nodes=nodes, provenance={**circuit.provenance, "task": "mine"})
 
 
 def test_meanings_and_code_are_with_their_circuit(named):
@@ -43,6 +46,7 @@ def test_meanings_and_code_are_with_their_circuit(named):
 def test_traces_are_with_their_circuit(named):
     values = {node.name: [[0.123456, -2.0]] for node in named.nodes}
     traces = {"prompts": [["a", "b"]], "answers": ["c"], "circuit": values, "model": values, "task": "mine"}
+    traces["of"] = named.fingerprint
     patterns = {"circuit": [[[0.5], [0.125, 0.336]]], "model": [[[1.0]]]}
     traces["heads"] = [{"layer": 0, "number": 3, "uniform": True, **patterns}]
     (drawn,) = payload_of(named, traces=Given(traces))["circuits"]
@@ -57,15 +61,16 @@ def test_traces_are_with_their_circuit(named):
 def test_contributions_are_with_their_circuit(named):
     names = [node.name for node in named.nodes]
     losses = {"best": [0.7, 0.123456], "in_circuit": [0.5], "in_model": [-0.25]}
-    found = Given({"task": "mine", "pairs": 4, "nodes": names, **losses})
+    about = {"task": "mine", "of": named.fingerprint}
+    found = Given({**about, "pairs": 4, "nodes": names, **losses})
     (drawn,) = payload_of(named, contributions=found)["circuits"]
     assert drawn["contributions"] == {"pairs": 4, "nodes": names, **losses, "best": [0.7, 0.1235]}
     with pytest.raises(InputError, match=r"^contributions\[0\]: 'mine' is not valid; valid: that of 'other'"):
         payload_of(dataclasses.replace(named, provenance={"task": "other"}), contributions=found)
 
 
-def test_a_circuit_without_a_task_takes_that_of_what_was_found(circuit):
-    nameless = dataclasses.replace(circuit, provenance={})
+def test_a_circuit_without_a_task_takes_that_of_what_was_found(named):
+    nameless = dataclasses.replace(named, provenance={})
     (drawn,) = payload_of(nameless, meanings=meanings(nameless, "mine"))["circuits"]
     assert drawn["task"] == "mine"
 
@@ -75,7 +80,7 @@ def test_prunings_are_with_their_circuit_each_with_its_best_nodes(named, monkeyp
     one = {"number": 3, "parameters": {"k_coef": 0.25}, "loss": 0.123456, "nodes": nodes}
     one["edges"] = [[0, 1, 1.0], [2, 1, -2.0]]
     failed = {"number": 4, "parameters": {}, "loss": None, "nodes": [], "edges": []}
-    found = Given({"task": "mine", "prunings": [one, failed]})
+    found = Given({"task": "mine", "of": named.fingerprint, "prunings": [one, failed]})
     (drawn,) = payload_of(named, prunings=found)["circuits"]
     q, k, v = (drawing.sites.NODE_SITES.index(site) for site in "qkv")
     facts = {"number": 3, "loss": 0.1235, "facts": [["k_coef", "0.25"]], "size": {"nodes": 3, "edges": 2}}
@@ -93,7 +98,11 @@ def test_a_page_of_one_circuit_holds_them(named):
     assert "forty = 42" in page.text and "1.235" in page.text
 
 
-def test_what_is_of_another_task_or_number_is_refused(named):
+def test_what_is_of_another_task_circuit_or_number_is_refused(named):
+    other = dataclasses.replace(named, losses={**named.losses, "circuit": 0.5})
+    refused = rf"^meanings\[0\]: 'of circuit {other.fingerprint}' is not valid; valid: what is of circuits"
+    with pytest.raises(InputError, match=refused):
+        payload_of(named, meanings=meanings(other, "mine"))
     with pytest.raises(InputError, match=r"^meanings\[0\]: 'other' is not valid; valid: that of 'mine'"):
         payload_of(named, meanings=meanings(named, "other"))
     with pytest.raises(InputError, match=r"^code: 2 is not valid; valid: none, or one for each of 1"):

@@ -76,5 +76,9 @@ def test_the_command_keeps_what_is_there_and_refuses_what_comes_from_elsewhere(c
     assert kept.stat().st_mtime_ns == stamp
     other = command("calibrated", *flags, of_mean.replace("/mean", "/strict"), "--tasks=indent_for")
     assert other.returncode == 2 and "comes from another circuit; valid: a new directory" in other.stderr
+    elsewhere = [f"--model={pair}/sparse", f"--output={tmp_path / 'new'}", of_mean]
+    of_another = command("calibrated", *elsewhere, "--tasks=indent_for")
+    assert of_another.returncode == 2 and "circuit: it belongs to model" in of_another.stderr
+    assert not list((tmp_path / "new").iterdir())
     unknown = command("calibrated", *flags, of_mean, "--tasks=indent")
     assert unknown.returncode == 2 and "--tasks: 'indent' is unknown" in unknown.stderr

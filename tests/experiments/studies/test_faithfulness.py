@@ -201,7 +201,7 @@ def test_rows_of_an_earlier_scorecard_are_made_again(tmp_path, monkeypatch):
 
     def measured(model, circuit, task, pairs):
         made.append(task.name)
-        return Scorecard(task.name, "small", pairs, 0.15, (), (f"said {len(made)}",))
+        return Scorecard(task.name, "small", "aa", pairs, 0.15, (), (f"said {len(made)}",))
 
     monkeypatch.setattr(faithfulness, "prepare_subject", lambda *given: None)
     monkeypatch.setattr(faithfulness, "_circuit", found)

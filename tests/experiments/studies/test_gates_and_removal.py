@@ -10,8 +10,10 @@ from experiments.studies import removal as removal_study
 from experiments.studies.gates import GateRow, write_gates
 from experiments.studies.l0 import L0Row, write_l0
 from experiments.studies.removal import RemovalRow, measured_removals, write_removals
+from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.pruning.config import GATES, PruneConfig
+from sparse_jax.tasks.built_in import get_task
 from sparse_jax.training.config import run_config
 
 
@@ -43,6 +45,18 @@ def test_removals_of_other_models_are_not_mixed(tmp_path, monkeypatch):
     assert list(measured_removals({"dense": SimpleNamespace(fingerprint="aa")}, *given)) == [[]]
     with pytest.raises(InputError, match=r"results of another dense model \(aa there, bb here\)"):
         next(measured_removals({"dense": SimpleNamespace(fingerprint="bb")}, *given))
+
+
+def test_removals_are_not_compared_with_circuits_of_another_model_or_task(tmp_path):
+    (tmp_path / "dense" / "mean").mkdir(parents=True)
+    circuit = Circuit((), (), (), {}, {}, {}, {"weights": "bb", "task": "other"})
+    circuit.save(tmp_path / "dense" / "mean" / "for_while.json")
+    given = [get_task("for_while")], PruneConfig(), (0.05,), tmp_path
+    refusals = {"aa": "circuit: it belongs to model bb", "bb": "task: 'for_while' is not valid"}
+    for weights, said in refusals.items():
+        model = SimpleNamespace(fingerprint=weights, origin="here")
+        with pytest.raises(InputError, match=f"^{said}"):
+            next(measured_removals({"dense": model}, *given, tmp_path / weights))
 
 
 def test_models_of_both_methods_are_listed(tmp_path):

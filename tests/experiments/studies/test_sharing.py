@@ -1,5 +1,7 @@
 """The table of what circuits share says what the circuits say, and missing circuits are named."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -39,3 +41,17 @@ def test_rows_and_table_have_the_overlap_that_was_counted_by_hand(cell):
 def test_missing_circuits_are_named(cell, tmp_path):
     with pytest.raises(InputError, match=r"circuits of sparse, mean: \[\] is not valid; valid: two or more"):
         load_cells({"sparse": cell.model}, tmp_path, ["mean"], ["for_while"])
+
+
+def test_circuits_of_another_model_are_refused(cell, tmp_path):
+    (tmp_path / "sparse" / "mean").mkdir(parents=True)
+    about = {"reached": True, "weights": "bb"}
+    for task in ("one", "other"):
+        circuit = dataclasses.replace(ONE, provenance={**ONE.provenance, **about})
+        circuit.save(tmp_path / "sparse" / "mean" / f"{task}.json")
+    cell.model.fingerprint, cell.model.origin = "bb", "small"
+    (loaded,) = load_cells({"sparse": cell.model}, tmp_path, ["mean"], ["one", "other"])
+    assert set(loaded.circuits) == {"one", "other"}
+    cell.model.fingerprint = "aa"
+    with pytest.raises(InputError, match=r"^circuit: it belongs to model bb .*; valid: circuits of aa"):
+        load_cells({"sparse": cell.model}, tmp_path, ["mean"], ["one", "other"])
