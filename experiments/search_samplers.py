@@ -1,4 +1,4 @@
-"""Hyperparameter searches that propose in different ways, compared on equal prunings.
+"""Hyperparameter searches that choose the next prunings in different ways, compared on equal prunings.
 
 python -m experiments.search_samplers --config=experiments/configs/search_samplers.py \
     --output=experiments/results/search_samplers
