@@ -4,7 +4,7 @@ python -m experiments.search_samplers --config=experiments/configs/search_sample
     --output=experiments/results/search_samplers
 
 --output gets rows.jsonl with a line per pruning, best.jsonl with the best one of each search, table.md and
-the figure, made anew after each round. Prunings are kept in the config's workdir, and found again there.
+the figure, rewritten after each round. Prunings are kept in the config's workdir, and found again there.
 """
 
 from experiments import command
