@@ -3,8 +3,8 @@
 python -m experiments.calibrated --model=experiments/results/wider_pair/sparse \
     --circuits=experiments/results/wider_pair/circuits/sparse/mean --output=runs/calibrated/sparse
 
---circuits is a directory of one model's circuits, as experiments.prune writes them; --output gets those that
-are left of them, which experiments.compare puts side by side. What is there already is not made again.
+--circuits is a directory of one model's circuits, as experiments.prune writes them; --output gets the smaller
+ones, which experiments.compare puts side by side. Those that it has already are not made again.
 """
 
 from experiments import command

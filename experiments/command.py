@@ -48,8 +48,8 @@ def run(main: Callable[[], None], several: bool = False) -> None:
 
     Exit status 1: a mistake in the code, with its traceback; 2: a wrong input, or a disk that cannot be read
     or written, or too much for the memory; 3: a loss that is not finite, both also because another process
-    ends with it; 4: another process is lost, or has ended otherwise; 75: told to make room (SIGTERM), to be
-    started again; 130: interrupted; 141: nobody reads what is printed any more.
+    ends with it; 4: another process is lost, or has ended otherwise; 75: stopped by SIGTERM, to be started
+    again; 130: interrupted; 141: nobody reads what is printed any more.
     """
     signal.signal(signal.SIGTERM, _make_room)
     sys.unraisablehook = _leave_out_closed_loops

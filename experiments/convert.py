@@ -6,8 +6,8 @@ python -m experiments.convert --from=DIR --to=DIR --format=compact --control=ran
 --from is a released PyTorch model (beeg_config.json, final_model.pt, or its upload for Hugging Face), a
 Hugging Face GPT-2, or a model of this library. --to becomes a new directory in the released format (openai),
 in the Hugging Face format (hf), or in our own: only nonzero weights (compact) or all of them (safetensors).
-Our own also gets the means that are beside the model; a model of unknown training text that has none, but a
-tokenizer.json, gets means over generated programs, so that it can be pruned.
+Our own also get the means that are beside the model. A model without means whose training text is unknown
+gets means over generated programs if it has a tokenizer.json, so that it can be pruned.
 --control writes a control of the model instead (METHOD 8), which every command takes in the model's place.
 """
 

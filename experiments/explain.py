@@ -3,7 +3,7 @@
 python -m experiments.explain --model=experiments/results/small/sparse --circuit=FILE,FILE --output=DIR
 
 --output gets NAME.json with what every node does, and bits.jsonl with a line per circuit: its loss, and its
-loss with two levels for every node. The model's training text is needed, and prepared if it is not there.
+loss with two levels for every node. The model's training text is needed, and prepared if necessary.
 About a minute a circuit on one CPU core; --report takes a few more.
 """
 

@@ -3,9 +3,9 @@
 python -m experiments.faithfulness --config=experiments/configs/faithfulness.py
 
 Every task is pruned in both models by both recipes, and every circuit gets a scorecard. It may be stopped at
-any time; the same command continues, and makes rows of an earlier version of the scorecard anew. --output
-gets rows.jsonl with a line per circuit, the table and two figures, made anew after each circuit, and
-circuits/ the circuits themselves.
+any time; the same command continues, and measures again what has an earlier version of the scorecard.
+--output gets rows.jsonl with a line per circuit, the table and two figures, rewritten after each circuit, and
+the circuits themselves in circuits/.
 """
 
 from experiments import command

@@ -2,7 +2,7 @@
 
 python -m experiments.gates --config=experiments/configs/gates.py --output=experiments/results/gates
 
---output gets rows.jsonl with a line per circuit, table.md and the figure, made anew after each circuit.
+--output gets rows.jsonl with a line per circuit, table.md and the figure, rewritten after each circuit.
 Circuits are kept in the config's workdir, and found again there.
 """
 

@@ -3,7 +3,7 @@
 python -m experiments.l0 --config=experiments/configs/l0.py --output=experiments/results/l0
 
 All models are trained in the config's workdir, and finished ones are kept. --output gets rows.jsonl with a
-line per model, table.md and the figure, made anew after each model.
+line per model, table.md and the figure, rewritten after each model.
 """
 
 from experiments import command

@@ -3,7 +3,7 @@
 python -m experiments.predictions --output=experiments/results/predictions
 
 --output gets rows.jsonl, table.md and losses.png. The training text of the models is needed, and prepared if
-it is not there. A minute on one CPU core.
+necessary. A minute on one CPU core.
 """
 
 from absl import flags

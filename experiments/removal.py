@@ -2,7 +2,7 @@
 
 python -m experiments.removal --config=experiments/configs/removal.py --output=experiments/results/removal
 
---output gets rows.jsonl with a line per model, task and target, and table.md, made anew after each task. Rows
+--output gets rows.jsonl with a line per model, task and target, and table.md, rewritten after each task. Rows
 that the config's workdir has are not measured again.
 """
 

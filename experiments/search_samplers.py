@@ -1,10 +1,10 @@
-"""Hyperparameter searches that propose in different ways, compared on equal prunings.
+"""Hyperparameter searches that choose the next prunings in different ways, compared on equal prunings.
 
 python -m experiments.search_samplers --config=experiments/configs/search_samplers.py \
     --output=experiments/results/search_samplers
 
 --output gets rows.jsonl with a line per pruning, best.jsonl with the best one of each search, table.md and
-the figure, made anew after each round. Prunings are kept in the config's workdir, and found again there.
+the figure, rewritten after each round. Prunings are kept in the config's workdir, and found again there.
 """
 
 from experiments import command

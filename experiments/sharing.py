@@ -2,9 +2,9 @@
 
 python -m experiments.sharing --config=experiments/configs/sharing.py --output=experiments/results/sharing
 
---output gets pairs.jsonl (a line per pair of tasks), uses.jsonl (how many items so many tasks use),
-channels.jsonl (a line per residual channel), table.md and the figure. Chance is exact: as many items in every
-layer's site (or matrix), drawn from all that the model has.
+--output gets pairs.jsonl (a line per pair of tasks), uses.jsonl (how many nodes and edges 1, 2, 3 ... tasks
+use), channels.jsonl (a line per residual channel), table.md and the figure. Chance is exact: as many items in
+every layer's site (or matrix), drawn from all that the model has.
 """
 
 from experiments import command

@@ -3,7 +3,7 @@
 python -m experiments.ties --config=experiments/configs/ties.py --output=experiments/results/ties
 
 All models are trained in the config's workdir, and finished ones are kept. --output gets rows.jsonl with a
-line per model and table.md, made anew after each model.
+line per model and table.md, rewritten after each model.
 """
 
 import dataclasses

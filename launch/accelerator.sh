@@ -4,12 +4,12 @@
 # bash launch/accelerator.sh wheels FOLDER             where there is a network: downloads them (100 MB)
 # bash launch/accelerator.sh run FOLDER [FLAG...]      on the machine: python -m experiments.bench.accelerator FLAG...
 #
-# The machine's jax stays, with its plugins, and whatever else fits: an environment of its own sees all of the machine's
-# packages and gets those that are missing. A repeated call installs nothing.
+# The machine's jax stays, with its plugins and whatever else fits: a separate environment sees all of the machine's
+# packages, and only what is missing is installed into it. A repeated call installs nothing.
 #
 # SPARSE_JAX_PYTHON   run: the Python that has jax (default: python3); wheels: the one whose pip downloads
 # SPARSE_JAX_VENV     run: where the environment is (default: build/accelerator beside setup.cfg)
-# SPARSE_JAX_HAS      wheels: a file with what "python3 -m pip freeze" prints on the machine, of which nothing is kept
+# SPARSE_JAX_HAS      wheels: a file with what "python3 -m pip freeze" prints on the machine; these are left out
 # SPARSE_JAX_TARGET   wheels: the machine's version of Python, on Linux and x86-64 (default: 3.12)
 set -euo pipefail
 verb="${1:-}" folder="${2:-}"

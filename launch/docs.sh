@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes static pages: the notebooks of experiments/colabs/, executed from top to bottom, and the public functions. A warning
-# is an error.
+# Makes static pages: the notebooks of experiments/colabs/, executed from top to bottom, and the public functions.
+# Warnings count as errors.
 #
 # bash launch/docs.sh [FOLDER]        pages in FOLDER (default: runs/docs), about an hour on one CPU core
 #

@@ -16,7 +16,7 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (
   exit 2
 fi
 
-# Prints which accelerator this machine has. What may be one, but need not, is not passed over.
+# Prints which accelerator this machine has; an error if it cannot tell whether a device is one.
 accelerator() {
   local found
   found="$(compgen -G '/dev/vfio/[0-9]*' || compgen -G '/dev/nvidia[0-9]*')" || true
@@ -56,7 +56,7 @@ installed() {
   [ "$(head -n 1 "$stamp" 2>/dev/null)" = "$wanted" ] && usable
 }
 
-# The environment's Python may be gone, or be another by now, and its programs name the folder that it was made in.
+# The environment's Python may be missing or changed, and its programs contain the path of the folder it was made in.
 usable() {
   local folder
   "$venv/bin/python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pip") is None)' \
@@ -67,7 +67,7 @@ usable() {
   done
 }
 
-# Waits while another shell does this; the system ends a lock with the last process that has the file open.
+# Waits while another shell sets up; the lock ends with the last process that has the file open.
 lock() {
   "$python" -c 'if True:
     import fcntl, signal, sys
@@ -78,7 +78,7 @@ lock() {
         print(f"waiting until another shell has set up {sys.argv[1]}", file=sys.stderr, flush=True)
         fcntl.flock(9, fcntl.LOCK_EX)
     except OSError as error:
-        print(f"setup.cfg cannot be locked ({error.strerror}); set up in no other shell now", file=sys.stderr)
+        print(f"setup.cfg cannot be locked ({error.strerror}); do not set up in two shells at once", file=sys.stderr)
   ' "$venv"
 }
 
@@ -89,11 +89,11 @@ set_up() {
   if [ -e "$venv/bin/python" ] || [ -L "$venv/bin/python" ] && ! usable; then
     # only what these scripts have made, where nobody else would put anything
     if [ -n "${SPARSE_JAX_VENV:-}" ] || ! compgen -G "$venv/installed-*" >/dev/null; then
-      echo "error: SPARSE_JAX_VENV: $venv has no pip, or its Python is gone or another; valid: a new folder and a" \
+      echo "error: SPARSE_JAX_VENV: $venv has no pip, or its Python is missing or changed; valid: a new folder and a" \
         "Python with venv (Debian: apt install python3-venv)" >&2
       exit 2
     fi
-    echo "$venv is made anew: its Python is gone or another, or it was made in another folder" >&2
+    echo "rebuilding $venv: its Python is missing or changed, or it was made in another folder" >&2
     again=--clear
   fi
   echo "installing into $venv, jax for $chosen (a minute or two)" >&2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A slice of TPUs in Google Kubernetes Engine as a JobSet (launch/jobset.yaml). If a worker is lost, or was
-# told to stop and has saved, all start again, and the run goes on; a wrong input or a loss that is not finite
-# ends it. JAX finds the other workers by itself.
+# A slice of TPUs in Google Kubernetes Engine as a JobSet (launch/jobset.yaml). If a worker is lost, or saves because it
+# was told to stop, all workers start again and the run continues; a wrong input or a loss that is not finite ends it.
+# The workers find each other through JAX.
 #
 # NAME=run1 IMAGE=... ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=8x8 HOSTS=16 \
 #   bash launch/jobset.sh [--dry-run] experiments.train --config=... --workdir=gs://BUCKET/run1 \

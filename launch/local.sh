@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# One process on this machine, with all of its devices. When it was told to stop and has saved, it goes on;
-# when this script is told to stop, it is too, and ends.
+# One process on this machine, with all of its devices. When the run gets SIGTERM, it saves and is started again. When
+# this script gets SIGTERM or Ctrl-C, it passes SIGTERM on, waits until the run has saved, and ends.
 #
 # bash launch/local.sh [--dry-run] experiments.train --config=... --workdir=...
 #
-# RESTARTS   how often it goes on (default: 100)
+# RESTARTS   how often the run is started again (default: 100)
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail
 source "$(dirname "$0")/command.sh"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Several processes on this machine that work as one, as they would on several machines: to try that out.
-# If one fails, the others are ended. When they were told to stop and have saved, all go on; when this script
-# is told to stop, they are too, and it ends when they have saved.
+# Several processes on this machine that work as one, to try out what several machines would do. If one fails, the
+# others are told to stop. When the run gets SIGTERM, it saves and is started again. When this script gets SIGTERM or
+# Ctrl-C, it passes SIGTERM on, waits until all processes have saved, and ends.
 #
 # PROCESSES=4 bash launch/processes.sh [--dry-run] experiments.train --config=... --workdir=...
 #
 # PROCESSES   how many (default: 2)
 # PORT        where they find each other (default: 12321)
 # LOGS        the folder of what they print, process_0.log and so on (default: runs/logs)
-# RESTARTS    how often they go on (default: 100)
+# RESTARTS    how often the run is started again (default: 100)
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail
 source "$(dirname "$0")/command.sh"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A SLURM job on machines with GPUs, one process a GPU; JAX finds the others by itself. Before the time is up
-# the processes are told to stop; then, and when the job is preempted, it is queued again and goes on.
+# A SLURM job on machines with GPUs, with one process per GPU, which find each other through JAX. Five minutes before the
+# time limit, or if the job is preempted, the processes get SIGTERM and save; the job is then queued again and continues.
 #
 # NODES=2 GPUS=8 HOURS=24 PARTITION=gpu bash launch/slurm.sh [--dry-run] experiments.train --config=... --workdir=...
 #
 # NODES       how many machines (default: 1)
 # GPUS        GPUs of each (default: 8)
 # CPUS        CPU cores for each process (default: 8)
-# HOURS       time limit of one stretch (default: 24)
+# HOURS       time limit of the job, each time that it is queued (default: 24)
 # PARTITION   where the job is queued (default: the cluster's own)
 # ACCOUNT     who pays (default: your own)
 # NAME        of the job (default: sparse_jax); what it prints goes to NAME-JOB.log

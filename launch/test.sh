@@ -2,10 +2,10 @@
 # Sets up and runs the linter, the type checker and the tests. Arguments go to pytest: bash launch/test.sh tests/model -k sink
 #
 # bash launch/test.sh        what every change must pass
-# bash launch/test.sh --all  also the tests that need minutes (marked slow), all with programs as users have them
+# bash launch/test.sh --all  also the tests that need minutes (marked slow), all with XLA's optimizations, as users have
 #
-# Without other arguments, the folders whose code does otherwise on a lone device are run a second time with one, as
-# most users have. Tests of one file stay in one worker, which makes their fixtures once and compiles nothing twice.
+# Without other arguments, tests of code that treats a single device differently run a second time on one, as most users
+# have it. The tests of a file stay in one worker, which makes their fixtures and compiles their programs only once.
 #
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail
@@ -17,7 +17,7 @@ if [ "${1:-}" = --all ]; then
   export SPARSE_JAX_TEST_OPTIMIZED=1
   shift
 fi
-# else each of the processes that tests start would compile these sources again
+# otherwise every process that a test starts would compile these sources again
 unset PYTHONDONTWRITEBYTECODE
 ruff check .
 ruff format --check --quiet .

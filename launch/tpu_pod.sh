@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A slice of a TPU pod, from the first request to the end of the run: asks for the slice as a queued resource,
-# waits for it, installs this checkout on every worker and starts the command on all of them. A slice that is
-# taken away, or fails, is asked for again, and the run goes on from its last checkpoint. The slice is given
-# back when the command has ended. If this script is ended itself, the slice stays: the same command takes it up.
+# A slice of a TPU pod, from the first request to the end of the run: requests the slice as a queued resource, waits for
+# it, installs this checkout on every worker and starts the command on all of them. A slice that is preempted or fails is
+# requested again, and the run continues from its last checkpoint. The slice is deleted when the command has ended. If
+# this script itself is stopped, the slice stays, and the same command uses it again.
 #
 # PROJECT=p ZONE=us-west4-a NAME=run1 ACCELERATOR=v5litepod-64 VERSION=v2-alpha-tpuv5-lite REPOSITORY=https://... \
 #   bash launch/tpu_pod.sh [--dry-run] experiments.train --config=... --workdir=gs://BUCKET/run1 \
@@ -17,12 +17,12 @@
 # SHARE        ADDRESS:/FOLDER of a disk (NFS, such as Filestore) that all workers may write, if there is one
 # MOUNT        where they see it
 # PYTHON       python3.11, python3.12 (default) or python3.13; installed where the workers' image lacks it
-# SPOT         true: cheaper, and may be taken away (default: false)
-# POLL         seconds between looks at the request (default: 60)
-# RESTARTS     how often a slice is asked for again, and how often the command is started again (default: 100)
+# SPOT         true: cheaper, and may be preempted (default: false)
+# POLL         seconds between checks of the request (default: 60)
+# RESTARTS     how often a slice is requested again, and how often the command is started again (default: 100)
 # The disks of a slice are lost with it: --workdir and --output have to be in a bucket, gs://..., or in MOUNT, and
 # data.directory should be. Credentials are those of gcloud; the bucket is used as the service account of the slice.
-# JAX finds the other workers by itself.
+# The workers find each other through JAX.
 set -euo pipefail
 source "$(dirname "$0")/command.sh"
 for variable in PROJECT ZONE NAME ACCELERATOR VERSION REPOSITORY; do

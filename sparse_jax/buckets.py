@@ -300,9 +300,7 @@ def _ask(bucket: str) -> None:
     try:
         client.get_bucket(bucket, timeout=FIRST_SECONDS, retry=DEFAULT_RETRY.with_timeout(FIRST_SECONDS))
     except exceptions.NotFound:
-        raise InputError(
-            f"the bucket {bucket!r} does not exist; valid: a bucket that you have made"
-        ) from None
+        raise InputError(f"the bucket {bucket!r} does not exist; valid: an existing bucket") from None
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:
         valid = "the roles Storage Object User and Storage Bucket Viewer"
         raise InputError(f"no permission ({first_line(error)}); valid: {valid}") from None

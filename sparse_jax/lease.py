@@ -44,7 +44,7 @@ class Lease:
         if self._lost:
             raise InputError(
                 f"{self._path}: taken over by {holder(self._path) or 'another process'}, as this one did not "
-                f"write it for {LEASE_SECONDS:g} s; valid: to let that one go on"
+                f"write it for {LEASE_SECONDS:g} s; valid: let that process finish"
             )
 
     def end(self) -> None:

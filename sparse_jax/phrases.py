@@ -1,4 +1,4 @@
-"""Numbers of things in sentences."""
+"""Counts in messages: 1 edge, 2 edges."""
 
 
 def counted(number: int, noun: str) -> str:

@@ -10,9 +10,10 @@ from tests.test_imports import FLOOR
 ROOT = Path(__file__).parents[1]
 METHOD = ROOT / "sparse_jax" / "METHOD.md"
 MAP = ROOT / "sparse_jax" / "README.md"
+COMMANDS = ROOT / "experiments" / "README.md"
 SOURCES = sorted([*ROOT.glob("sparse_jax/**/*.py"), *ROOT.glob("experiments/**/*.py")])
 TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("sparse_jax/*.md"), *ROOT.glob("launch/*.md")])
-TEXTS += sorted(ROOT.glob("experiments/results/*.md"))
+TEXTS += sorted([*ROOT.glob("experiments/*.md"), *ROOT.glob("experiments/results/*.md")])
 
 
 def test_every_cited_section_of_the_method_is_there():
@@ -32,6 +33,15 @@ def test_links_of_a_text_lead_somewhere(path):
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
     links = [link for link in links if link and not link.startswith("https://")]
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_map_of_experiments_has_every_command_and_no_other():
+    told = set(re.findall(r"\bexperiments\.((?:bench\.)?[a-z0-9_]+)", COMMANDS.read_text()))
+    scripts = {path.stem for path in COMMANDS.parent.glob("*.py") if "command.run(" in path.read_text()}
+    assert len(scripts) > 20
+    assert scripts - told == set()
+    missing = [name for name in told if not (COMMANDS.parent / f"{name.replace('.', '/')}.py").exists()]
+    assert missing == []
 
 
 def test_the_map_has_every_room_on_its_floor():

@@ -1,4 +1,4 @@
-"""Measures what only an accelerator can tell, some minutes at a time. The same command goes on.
+"""Measures what only an accelerator can tell, some minutes at a time. The same command continues.
 
 python -m experiments.bench.accelerator --minutes=9 --out=runs/accelerator --part=kernel,steps
 

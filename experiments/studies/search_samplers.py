@@ -1,4 +1,4 @@
-"""Searches that propose in different ways, on equal prunings (`search_samplers_report` shows them)."""
+"""Searches that choose in different ways, on equal prunings (`search_samplers_report` shows them)."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Rows, table and figure of searches that propose in different ways."""
+"""Rows, table and figure of searches that choose in different ways."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -39,8 +39,9 @@ def circuit_scores(
     of every random kind from `seed`, over which a pair's values are averaged. An adversary that is shared
     chooses for 32 pairs together.
 
-    Raises InputError for a circuit of another model, for pairs in tokens that the model has not, for draws of
-    kinds that are not random, and for an adversary against a circuit of all nodes, who has nothing to choose.
+    Raises InputError for a circuit of another model, for pairs with tokens that the model does not have, for
+    draws of kinds that are not random, and for an adversary against a circuit of all nodes, which leaves
+    nothing to choose.
     """
     check_circuit(model, circuit)
     check_pairs(model.config, pairs)

@@ -74,7 +74,7 @@ def measure_tasks(
     `<name>_error` (None for a single pair). The pairs of all tasks run as one list, padded to one length, in
     batches of `batch`, so that one compiled program serves them all.
 
-    Raises InputError if there is no task, and for pairs in tokens that the model has not.
+    Raises InputError if there is no task, and for pairs with tokens that the model does not have.
     """
     require(len(encoded) > 0, "tasks", [], "at least one task")
     together = _concatenate(list(encoded.values()))

@@ -45,7 +45,7 @@ def _linear(maps: Mapping[str, jax.Array], number: int, x: jax.Array) -> jax.Arr
 
 
 def check_bridges(bridges: Bridges, sparse: ModelConfig, dense: ModelConfig) -> None:
-    """Raises InputError for a map that is missing, or has not one matrix of the right size per location."""
+    """Raises InputError for a map that is missing, or is not one matrix of the right size per location."""
     count = len(locations(sparse))
     widths = {"encoder": (dense.d_model, sparse.d_model), "decoder": (sparse.d_model, dense.d_model)}
     for name, (width_in, width_out) in widths.items():

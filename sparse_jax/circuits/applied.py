@@ -54,7 +54,7 @@ def check_task(model: Model, circuit: Circuit, task: Task) -> None:
     if found != about["pairs"]:
         raise InputError(
             f"task: {task.name!r} has other pairs than the circuit was found on ({found}); "
-            f"valid: {own!r} with the pairs of then ({about['pairs']})"
+            f"valid: {own!r} with the pairs that it was found on ({about['pairs']})"
         )
 
 

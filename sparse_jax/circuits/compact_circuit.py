@@ -157,7 +157,7 @@ class CompactCircuit:
         differentiate it, also by the arrays of the pytree.
 
         Raises InputError for more tokens than the context, for norms that are missing or not used and, if it
-        is not traced, for what is not a row of whole numbers, and a token or a place that is not there.
+        is not traced, for what is not a row of whole numbers, and a token or position that does not exist.
         """
         self._check_tokens(tokens_BxT, at_B)
         length = np.shape(tokens_BxT)[1]
@@ -192,7 +192,7 @@ class CompactCircuit:
         return f"CompactCircuit({counted(nodes, 'node')}, logits of {counted(len(self.outputs), 'token')})"
 
     def columns(self, tokens: Array) -> np.ndarray:
-        """The places of token ids among `outputs`, in the shape of `tokens`.
+        """The columns of token ids in the logits, as ordered in `outputs`, in the shape of `tokens`.
 
         Raises InputError for a token that is not among them.
         """
@@ -234,9 +234,9 @@ class CompactCircuit:
         if is_known:
             check_ids(self.config, ids, "tokens")
         if at is not None and not isinstance(at, jax.core.Tracer):
-            valid = f"a place for each of {counted(shape[0], 'sequence')}, 0 to {shape[1] - 1}"
-            places = whole_numbers("at", at, valid)
-            fits = places.shape == shape[:1] and (places >= 0).all() and (places < shape[1]).all()
+            valid = f"a position for each of {counted(shape[0], 'sequence')}, 0 to {shape[1] - 1}"
+            at_B = whole_numbers("at", at, valid)
+            fits = at_B.shape == shape[:1] and (at_B >= 0).all() and (at_B < shape[1]).all()
             require(bool(fits), "at", at, valid)
 
     def _check_norms(self, norms: Norms | None) -> None:

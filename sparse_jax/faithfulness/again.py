@@ -54,7 +54,8 @@ def pruned_again(probe: Probe, task: Task, rounds: int = ROUNDS) -> Iterator[Fig
     require(rounds >= 1, "rounds", rounds, "at least 1")
     if "pruning" not in probe.circuit.provenance:
         raise InputError(
-            "circuit: it does not say how it was found; valid: one found by sparse_jax, or no pruning again"
+            "circuit: it does not say how it was found; valid: one found by sparse_jax, or again=False "
+            "(without --all)"
         )
     # of before there were swaps, none are told
     given = {"swaps": False, **probe.circuit.provenance["pruning"]}

@@ -67,7 +67,7 @@ class Scorecard:
     verdict: tuple[str, ...]
 
     def value(self, name: str, ablation: str = "") -> float:
-        """One of the figures. Raises InputError for a name that it has not."""
+        """One of the figures. Raises InputError for a name that it does not have."""
         for figure in self.figures:
             if (figure.name, figure.ablation) == (name, ablation):
                 return figure.interval.value

@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 
 def places_of(tokens: Sequence[str]) -> list[Place]:
-    """The places of a text, given as the texts of its tokens.
+    """What stands at each position of a text, given as the texts of its tokens.
 
     >>> places = places_of(["print", "('", "a", "'", ")"])
     >>> [(place.string, place.brackets) for place in places]

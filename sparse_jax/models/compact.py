@@ -88,7 +88,7 @@ def _read_nonzero(tensors: dict[str, Source], config: ModelConfig, path: Path) -
 def unpacked(tensors: dict[str, Source], name: str, shape: tuple[int, ...], origin: str) -> np.ndarray:
     """Takes the leaf of this name, as `pack_weights` stores it, out of `tensors`.
 
-    Raises InputError beginning with `origin` if it is not there, or not of this shape.
+    Raises InputError beginning with `origin` if it is missing, or not of this shape.
     """
     size = math.prod(shape)
     bits, places, values = (_taken(tensors, f"{name}.{part}") for part in ("nonzero", "places", "values"))
@@ -101,7 +101,7 @@ def unpacked(tensors: dict[str, Source], name: str, shape: tuple[int, ...], orig
     if values.size != places.size:
         raise InputError(f"{origin} has {values.size} values of {name}; valid: one for each of {places.size}")
     if places.size and places.max() >= size:
-        raise InputError(f"{origin} has place {places.max()} in {name}; valid: below its size {size}")
+        raise InputError(f"{origin} has index {places.max()} in {name}; valid: below its size {size}")
     flat = np.zeros(size, np.float32)
     flat[places] = values
     return flat.reshape(shape)

@@ -90,7 +90,7 @@ def _config(fields: Mapping[str, Any]) -> ModelConfig:
     )
 
 
-# What every GPT-2 has, and has not.
+# What every GPT-2 has, and what it does not have.
 DENSE: dict[str, Any] = {
     "norm": "layer",
     "norm_bias": True,

@@ -41,7 +41,8 @@ def node_means(
     """Mean over windows and positions of every node site, [L, N] ([N] outside the layers), float32.
 
     Of the very model that is pruned, AbsTopK included (METHOD 6). The windows that do not fill a last
-    batch are left out, so that one program serves. Raises InputError for token ids that the model has not.
+    batch are left out, so that one program serves. Raises InputError for token ids that the model does not
+    have.
     """
     check_ids(config, windows_WxT, "windows")
     batch_size = min(batch_size, len(windows_WxT))

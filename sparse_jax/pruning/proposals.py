@@ -1,4 +1,4 @@
-"""Hyperparameter search: proposes the next round of prunings from earlier results (METHOD 6)."""
+"""Hyperparameter search: chooses the next round of prunings from earlier results (METHOD 6)."""
 
 import math
 from collections.abc import Mapping, Sequence

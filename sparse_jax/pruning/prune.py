@@ -192,9 +192,9 @@ def prune_tasks(
 
     They are kept in `directory` (see `Store`), as `<task>.json`; without one nothing is kept. None for a task
     that the full model cannot do, which is said; if not `leave_out`, TaskBeyondModelError is raised then.
-    Of a target that no circuit reaches it is said how near the closest one comes (`missed`).
-    Raises InputError, before any pruning, if there is no task, `corpus` is not the model's or pairs are in
-    tokens that the model has not, and if every pruning of a task broke down.
+    If no circuit reaches the target, a message says how near the closest one comes (`missed`).
+    Raises InputError, before any pruning, if there is no task, `corpus` is not the model's or pairs have
+    tokens that the model does not have; and if every pruning of a task broke down.
     """
     require(len(tasks) > 0, "tasks", [], "at least one task")
     for data in tasks:

@@ -11,10 +11,10 @@ from sparse_jax.pruning.config import PruneConfig
 class SearchConfig:
     """How much is tried for a task: `rounds` of `lanes` prunings side by side.
 
-    rounds: 0 prunes once, with lanes that differ only in their seed; with more, each round proposes
-    hyperparameters for its lanes from the results of earlier rounds. targets: the losses that proposals aim
-    at, in turn (default: those of the recipe); every pruning is judged at all of them. finalists: how many of
-    the best prunings per target are compared exactly at the end; without rounds, all are.
+    rounds: 0 prunes once, with lanes that differ only in their seed; with more, each round chooses
+    hyperparameters for its lanes from the results of earlier rounds. targets: the losses that it aims at, in
+    turn (default: those of the recipe); every pruning is judged at all of them. finalists: how many of the
+    best prunings per target are compared exactly at the end; without rounds, all are.
     Raises InputError naming `search.<field>`.
     """
 

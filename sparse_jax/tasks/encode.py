@@ -77,7 +77,7 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, context: int, task
 
 
 def check_pairs(config: ModelConfig, pairs: EncodedPairs) -> None:
-    """Raises InputError for pairs in tokens that the model has not: encoded for a larger vocabulary."""
+    """Raises InputError for pairs with tokens that the model does not have, of a larger vocabulary."""
     check_ids(config, pairs.tokens, "pairs")
     check_ids(config, pairs.candidates, "pairs: answers")
 

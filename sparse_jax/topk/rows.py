@@ -41,7 +41,7 @@ def _abs_top_k(x_RxN, k: int, reused: bool):
     return _forward(x_RxN, k, reused)[0]
 
 
-# traced once for all places of a shape, since every platform's branch is
+# traced once for all calls with one shape, since every platform's branch is
 @partial(jax.jit, static_argnums=(1, 2), inline=True)
 def _forward(x_RxN, k: int, reused: bool):
     def kept_by(keep):

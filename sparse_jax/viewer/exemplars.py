@@ -34,7 +34,7 @@ def exemplars(
     Pass the nodes of all circuits of a model at once; duplicates cost nothing.
 
     Raises InputError for windows that are not [W, T] with T at most the model's context, or with token ids
-    that the model has not.
+    that the model does not have.
     """
     windows = np.asarray(windows, np.int32)
     require(windows.ndim == 2 and windows.size > 0, "windows", windows.shape, "[W, T], not empty")

@@ -82,7 +82,7 @@ def test_a_loss_that_is_no_number_counts_as_infinite():
     assert np.isinf(dataclasses.replace(judge, ablated=broken).losses(gates)).all()
 
 
-def test_slopes_are_finite_differences():
+def test_gradients_are_finite_differences():
     gates = {key: np.float32(0.3 + 0.4 * gate) for key, gate in random_gates(2).items()}
     short = noisy().pairs.__class__(*(array[: evaluate.PAIRS] for array in noisy().pairs))
     judge = dataclasses.replace(noisy(), pairs=short)

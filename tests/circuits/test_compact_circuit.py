@@ -311,7 +311,7 @@ def test_outputs_are_texts_of_one_token_or_whole_numbers():
             output_tokens(model, circuit, wrong)
 
 
-def test_wrong_tokens_and_places_are_named():
+def test_wrong_tokens_and_positions_are_named():
     model, values = model_of(USUAL), values_of(USUAL)
     small = fold(model, circuit_of(model, share=0.0), values, OUTPUTS)
     np.testing.assert_array_equal(small.forward([[1, 2]]), small.forward(np.array([[1, 2]])))
@@ -321,9 +321,9 @@ def test_wrong_tokens_and_places_are_named():
         ([[1, 11]], None, "tokens: 'ids 1 to 11' is not valid; valid: token ids 0 to 10"),
         ([[1, 2], [3]], None, r"tokens: \[\[1, 2\], \[3\]\] is not valid; valid: rows of token ids"),
         ([[1.0, 2.0]], None, "tokens: 'float64' is not valid; valid: rows of token ids"),
-        ([[1, 2]], [2], r"at: \[2\] is not valid; valid: a place for each of 1 sequence, 0 to 1"),
-        ([[1, 2]], [0, 1], r"at: \[0, 1\] is not valid; valid: a place for each of 1 sequence"),
-        ([[1, 2]], [0.5], "at: 'float64' is not valid; valid: a place"),
+        ([[1, 2]], [2], r"at: \[2\] is not valid; valid: a position for each of 1 sequence, 0 to 1"),
+        ([[1, 2]], [0, 1], r"at: \[0, 1\] is not valid; valid: a position for each of 1 sequence"),
+        ([[1, 2]], [0.5], "at: 'float64' is not valid; valid: a position"),
     ):
         with pytest.raises(InputError, match=f"^{said}"):
             small.forward(tokens, at)

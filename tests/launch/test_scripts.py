@@ -185,7 +185,7 @@ def moved(python: Path) -> Path:
 
 
 @pytest.mark.parametrize("happens", [gone, another, moved])
-def test_an_environment_whose_python_is_gone_is_made_anew(checkout, happens):
+def test_an_environment_whose_python_is_gone_is_rebuilt(checkout, happens):
     variables = {"SPARSE_JAX_PYTHON": checkout.parent / "python"}
     assert source(checkout, **variables).returncode == 0
     (checkout / ".venv" / "stale").write_text("")
@@ -193,13 +193,13 @@ def test_an_environment_whose_python_is_gone_is_made_anew(checkout, happens):
     done = source(checkout, **variables)
     assert (done.returncode, done.stdout) == (0, f"{checkout}/.venv/bin/python\n"), done.stderr
     said, _ = done.stderr.splitlines()
-    assert said.startswith(".venv is made anew: its Python is gone or another")
+    assert said.startswith("rebuilding .venv: its Python is missing or changed")
     assert not (checkout / ".venv" / "stale").exists()
     assert source(checkout, **variables).stderr == ""
 
 
 @pytest.mark.parametrize("chosen", [True, False])
-def test_a_folder_that_may_be_the_users_is_not_made_anew(checkout, chosen):
+def test_a_folder_that_may_be_the_users_is_not_rebuilt(checkout, chosen):
     variables = {"SPARSE_JAX_PYTHON": checkout.parent / "python"}
     if chosen:
         variables["SPARSE_JAX_VENV"] = checkout / ".venv"
@@ -211,7 +211,7 @@ def test_a_folder_that_may_be_the_users_is_not_made_anew(checkout, chosen):
     before = contents(checkout)
     done = source(checkout, **variables)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert re.match("error: SPARSE_JAX_VENV: .* its Python is gone or another; valid: ", done.stderr)
+    assert re.match("error: SPARSE_JAX_VENV: .* its Python is missing or changed; valid: ", done.stderr)
     assert contents(checkout) == before
 
 

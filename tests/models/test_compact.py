@@ -80,7 +80,7 @@ def _rewrite(folder, change):
             "values of embed/kernel",
         ),
         (lambda tensors, _: tensors.update({"embed/kernel.places": np.zeros(1, np.uint32)}), "no embed"),
-        (lambda tensors, _: tensors[f"{THINNEST}.places"].fill(10**6), f"place 1000000 in {THINNEST}"),
+        (lambda tensors, _: tensors[f"{THINNEST}.places"].fill(10**6), f"index 1000000 in {THINNEST}"),
         (lambda tensors, _: tensors.update({"more.values": np.zeros(1, np.float32)}), "more.values"),
         (lambda _, metadata: metadata.update(format="other"), "'other'"),
     ],

@@ -1,4 +1,4 @@
-"""Windows of text that are published beside a model are read in place of its training text."""
+"""Means and windows of text that are published beside a model are read in place of its training text."""
 
 import dataclasses
 from pathlib import Path
@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.inputs import InputError
+from sparse_jax.model.hooks import Hooks
 from sparse_jax.models import means
 from sparse_jax.models.formats import load_model, save_model
+from tests.compiled import forward
+from tests.planted import planted_model
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "results"
 
@@ -47,6 +51,18 @@ def test_windows_come_back_as_they_were_for_this_number_alone(small):
         means.text_windows(small, 64)
 
 
+def test_means_of_another_model_are_not_taken(small, capsys):
+    path = f"{small.origin}/means_128.npz"
+    own = means.ablation_values(small, ("q",))
+    np.testing.assert_array_equal(own["q"], means.load_means(path)["q"])
+    means.save_means(means.load_means(path), path, "0" * 16)
+    with pytest.raises(InputError, match="the text is gone"):
+        means.ablation_values(small, ("q",))
+    assert "belongs to model 0000000000000000" in capsys.readouterr().err
+    with pytest.raises(InputError, match="belongs to model 0000000000000000; valid: means of model"):
+        means.ablation_values(dataclasses.replace(small, run=None), ("q",))
+
+
 def test_text_of_another_model_or_length_is_not_taken(small, capsys):
     path = f"{small.origin}/text_128.npz"
     means.save_windows(np.zeros((2, 128), int), path, "0" * 16)
@@ -62,3 +78,16 @@ def test_text_of_another_model_or_length_is_not_taken(small, capsys):
     means.save_windows(np.full((2, 128), 4096), path, small.fingerprint)
     with pytest.raises(InputError, match="text: 'ids 4096 to 4096'"):
         means.text_windows(small)
+
+
+def test_the_last_residual_stream_can_be_ablated_to_its_mean():
+    """Then every position has the logits of that mean, after the last norm."""
+    model = planted_model()
+    tokens = np.random.default_rng(0).integers(0, 8, 200).astype(np.uint16)
+    corpus = Corpus(model.tokenizer, {"s": SourceTokens(tokens, tokens)}, {"s": 1.0}, "", {})
+    values = means.ablation_values(model, ("final_resid",), windows=4, corpus=corpus)
+    gates = {"final_resid": np.zeros(model.config.d_model, np.float32)}
+    found = forward(model.config, model.params, tokens[None, :8], Hooks(gates, values))[0]
+    mean, final = np.asarray(values["final_resid"]), model.params["final_norm"]["scale"]
+    expected = mean / np.sqrt(np.mean(mean**2)) * final @ model.params["unembed"]["kernel"]
+    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-4)

@@ -1,4 +1,4 @@
-"""A search in rounds: a finished one can be extended, and later rounds are proposed from all before."""
+"""A search in rounds: a finished one can be extended, and later rounds are chosen from all before."""
 
 import dataclasses
 

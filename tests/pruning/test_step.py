@@ -167,7 +167,7 @@ def test_every_epoch_passes_over_all_pairs_in_an_order_of_its_own():
     assert len(set(order_of(0, 0, size=5))) == 10  # the remainder is left out
 
 
-def test_a_tied_gate_gets_both_slopes_and_pays_twice():
+def test_a_tied_gate_gets_both_gradients_and_pays_twice():
     hyper = hyperparameters(gradient_clip=1e9, weight_decay=0.0)
     states, metrics = run_lane(hyper, 1, prune=TIED)
     start = states[0]

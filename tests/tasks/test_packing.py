@@ -71,7 +71,7 @@ def pairs():
         ),
     ],
 )
-def test_logits_and_slopes_are_those_of_the_members_apart(pairs, changes):
+def test_logits_and_gradients_are_those_of_the_members_apart(pairs, changes):
     config = dataclasses.replace(CONFIG, **changes)
     params = jax.device_get(initialize(config, jax.random.key(0)))
     params = jax.device_put(jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params))

@@ -1,4 +1,4 @@
-"""Rows in turns: the same numbers, in parts that fit."""
+"""Rows in chunks: the same numbers, in parts that fit."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 // Two circuits beside each other: the nodes and edges that both have.
 
-// {sameModel, nodes, edges, places}: what both have, by name, and [layer.site, in a, in b, in both] for every
-// place. Nodes of one name are the same only in one model; of two models, only the places are compared.
+// {sameModel, nodes, edges, places}: what both have, by name, and [layer.site, in a, in b, in both] for every site of a
+// layer. Nodes with the same name are different nodes in different models, so only positions are compared.
 function sharedOf(a, b) {
   const sameModel = !isMissing(a.weights) && a.weights === b.weights;
   const names = new Set(b.nodes.map((node) => node.name));
@@ -69,7 +69,7 @@ function sharedParts(first, second) {
     ? `${plural(found.nodes.length, "node")} and ${plural(found.edges.length, "edge")} are in both (thick rings); ` +
       `${only(a, "nodes")} nodes and ${only(a, "edges")} edges only in the first, ` +
       `${only(b, "nodes")} and ${only(b, "edges")} only in the second.`
-    : "They are of different models, where nodes of one name are not the same node: only their places are compared.";
+    : "Nodes with the same name are different nodes in different models, so only positions are compared.";
   return [
     element("p", {}, said),
     found.nodes.length

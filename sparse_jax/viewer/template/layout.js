@@ -70,7 +70,7 @@ function divideRow(row, left, right) {
   row.lines = Math.max(...row.segments.map((segment) => segment.lines));
 }
 
-// Horizontal places: nodes move towards the mean of their neighbors, above and below in turns.
+// Horizontal positions: nodes move towards the mean of their neighbors, alternately above and below.
 function settle(circuit, rows) {
   const neighbors = weightedNeighbors(circuit);
   const x = new Float64Array(circuit.nodes.length);
