@@ -2,9 +2,9 @@
 
 python -m experiments.model_size --config=experiments/configs/model_size.py
 
-Models are trained as long as in the quickstart; an hour on 2 CPU cores in total. At a fixed number of nonzero
-weights (width 64 at 1/4, 128 at 1/16, 256 at 1/64) wider models should be better and have smaller circuits
-(METHOD 7). size=tiny checks in a minute that everything works.
+Models are trained as long as in the quickstart; two hours on 2 CPU cores in total, half of it for width 512.
+At a fixed number of nonzero weights (width 64 at 1/4, 128 at 1/16, 256 at 1/64, 512 at 1/256) wider models
+should be better and have smaller circuits (METHOD 7). size=tiny checks in a minute that everything works.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +22,7 @@ DENSITIES = {
     "d128_32nd": (128, 1 / 32),
     "d256_32nd": (256, 1 / 32),
     "d256_64th": (256, 1 / 64),
+    "d512_256th": (512, 1 / 256),
 }
 # d128_16th with one thing changed, by its section and field
 CHANGED = {
@@ -70,4 +71,6 @@ def _sparse(size: str, width: int, fraction: float) -> dict:
     config = pretrain.get_config(f"size={size},kind=sparse").to_dict()
     config["model"]["d_model"] = width
     config["sparsity"]["fraction"] = fraction
+    if width > 256:  # four weights for every neuron would be more than the fraction allows
+        config["sparsity"]["min_per_channel"] = 2
     return config

@@ -48,6 +48,8 @@ def test_models_of_the_size_study_differ_in_what_they_are_named_after(size):
         assert dataclasses.replace(runs["active_half"], model=base.model) == base
         assert runs["anneal_half"].sparsity.anneal_end == 0.5 != base.sparsity.anneal_end
         assert (runs["d256_64th"].model.d_model, runs["d256_64th"].sparsity.fraction) == (256, 1 / 64)
+        widest = runs["d512_256th"].sparsity  # two weights a neuron are all that the fraction allows
+        assert (widest.fraction, widest.min_per_channel) == (1 / 256, 2)
 
 
 def test_the_pruning_config_is_the_default_one():
