@@ -1,6 +1,7 @@
 """Splits, reproducibility and limits of a task's pairs."""
 
 import ast
+import functools
 import re
 from dataclasses import dataclass
 
@@ -17,6 +18,16 @@ from sparse_jax.tasks.vocabularies import UNFAMILIAR
 
 def prompts(pairs) -> set[str]:
     return {text for pair in pairs for text in (pair.prompt, pair.counterfactual)}
+
+
+@functools.cache
+def drawn(name, split):
+    """Sixty pairs of programs for all tests that look at what shifts do to them."""
+    return list(TASKS[name].members(split, 60, seed=1))
+
+
+def texts_of(task, split) -> list[str]:
+    return sorted({member.prompt for members in drawn(task.name, split) for member in members})
 
 
 def first_line(prompt: str) -> str:
@@ -56,7 +67,7 @@ def test_thousands_of_distinct_pairs(task):
 
 
 def test_shifted_prompts_are_longer_deeper_and_of_other_words(task):
-    main, shifted = (prompts(task.pairs(split, 60, seed=2)) for split in ("test", "shifted"))
+    main, shifted = (texts_of(task, split) for split in ("test", "shifted"))
     longest, mean = max(map(len, main)), sum(map(len, main)) / len(main)
     assert all(len(text) <= 240 for text in shifted)
     assert sum(map(len, shifted)) / len(shifted) > max(longest, 1.8 * mean)
@@ -66,15 +77,13 @@ def test_shifted_prompts_are_longer_deeper_and_of_other_words(task):
         name = first_line(text).split("(")[0].split(" ")[1].strip(":")
         assert not known & {name.lower(), *name.split("_")}
     if task.family != "definitions":  # whose lines stand at top level or in a class
-        depths = [
-            sum(text.count("\n" + " " * 4 * level) > 0 for level in (1, 2, 3)) for text in sorted(shifted)
-        ]
+        depths = [sum(text.count("\n" + " " * 4 * level) > 0 for level in (1, 2, 3)) for text in shifted]
         assert sum(depths) / len(depths) > 1.8
 
 
 @pytest.mark.parametrize("split", ["shifted", "words", "nesting", "distractors"])
 def test_shifted_programs_parse(task, split):
-    for members in task.members(split, 40, seed=1):
+    for members in drawn(task.name, split):
         for member in members:
             ast.parse(member.program)
 
@@ -82,7 +91,7 @@ def test_shifted_programs_parse(task, split):
 def test_each_kind_of_shift_is_of_one_thing(task):
     """Words, depth and length, by what the texts say, not by how they were drawn."""
     other = {part for group in UNFAMILIAR for part in group if len(part) > 1}
-    texts = {kind: sorted(prompts(task.pairs(kind, 60, seed=3))) for kind in ("test", *task.shifts)}
+    texts = {kind: texts_of(task, kind) for kind in ("test", *task.shifts)}
     found = {
         kind: [bool(other & {word.lower() for word in re.findall("[A-Za-z][a-z]*", text)}) for text in some]
         for kind, some in texts.items()
