@@ -1,7 +1,6 @@
 """Splits, reproducibility and limits of a task's pairs."""
 
 import ast
-import functools
 import re
 from dataclasses import dataclass
 
@@ -14,20 +13,15 @@ from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.pair import Pair
 from sparse_jax.tasks.task import DrawnTask, cut
 from sparse_jax.tasks.vocabularies import UNFAMILIAR
+from tests.tasks import drawn
 
 
 def prompts(pairs) -> set[str]:
     return {text for pair in pairs for text in (pair.prompt, pair.counterfactual)}
 
 
-@functools.cache
-def drawn(name, split):
-    """Sixty pairs of programs for all tests that look at what shifts do to them."""
-    return list(TASKS[name].members(split, 60, seed=1))
-
-
 def texts_of(task, split) -> list[str]:
-    return sorted({member.prompt for members in drawn(task.name, split) for member in members})
+    return sorted(prompts(drawn.pairs(task.name, split, 60)))
 
 
 def first_line(prompt: str) -> str:
@@ -44,11 +38,14 @@ def task(request):
 def test_splits_share_no_first_line_hence_no_prompt_whatever_the_seeds(task):
     firsts = {}
     for seed, split in enumerate(task.splits):
-        texts = prompts(task.pairs(split, 30, seed) + task.pairs(split, 30, seed + 7))
+        part = "test" if split in ("shifted", *task.shifts) else split.split("_")[-1]
+        if part == "test":
+            texts = texts_of(task, split)
+        else:
+            texts = prompts(task.pairs(split, 30, seed) + task.pairs(split, 30, seed + 7))
         firsts[split] = {first_line(text) for text in texts}
         assert all(map(can_open, firsts[split]))
         # those that are judged on are of lines that no program to train on has
-        part = "test" if split in ("shifted", *task.shifts) else split.split("_")[-1]
         assert {split_of(line) for line in firsts[split]} == {part}
     kinds = ["words", "nesting", "distractors"]
     assert list(task.shifts) == kinds
@@ -83,7 +80,7 @@ def test_shifted_prompts_are_longer_deeper_and_of_other_words(task):
 
 @pytest.mark.parametrize("split", ["shifted", "words", "nesting", "distractors"])
 def test_shifted_programs_parse(task, split):
-    for members in drawn(task.name, split):
+    for members in drawn.members(task.name, split, 60):
         for member in members:
             ast.parse(member.program)
 
@@ -114,9 +111,9 @@ def _depth(line):
 
 
 def test_pairs_depend_on_the_seed_only(task):
-    pairs = task.pairs("test", 100, seed=5)
-    assert task.pairs("test", 100, seed=5) == pairs
-    assert task.pairs("test", 30, seed=5) == pairs[:30]
+    pairs = task.pairs("test", drawn.MOST, seed=drawn.SEED)
+    assert drawn.pairs(task.name, "test") == pairs
+    assert task.pairs("test", 30, seed=drawn.SEED) == pairs[:30]
     assert task.pairs("test", 100, seed=6) != pairs
 
 
