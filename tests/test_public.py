@@ -18,7 +18,7 @@ from tokenizers import processors
 import sparse_jax as sj
 from sparse_jax import interactive, phrases
 from sparse_jax.ablation.score import measure_tasks
-from sparse_jax.circuits import graph
+from sparse_jax.circuits import graph, narrowing
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import load_tokenizer
 from sparse_jax.faithfulness.intervals import Interval
@@ -36,6 +36,8 @@ ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "experiments" / "results" / "small"
 CIRCUITS = ROOT / "experiments" / "results" / "faithfulness" / "circuits"
 SHORT = {"steps": 20, "pairs_per_step": 4, "train_pairs": 16, "validation_pairs": 8, "test_pairs": 8}
+# equally many pairs in every split, so that one program serves all of them
+EQUAL = {**SHORT, "train_pairs": 8}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,8 @@ def pruned():
     corpus = Corpus(model.tokenizer, {"s": SourceTokens(tokens, tokens)}, {"s": 1.0}, "", {})
     with pytest.MonkeyPatch.context() as patch:  # its text, which scores ask for too, would have to be made
         patch.setattr(text_means, "prepare", lambda *_: corpus)
-        circuit = sj.prune(model, task, target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)
+        patch.setattr(narrowing, "PARTS", (1,))  # one width: there is less to compile
+        circuit = sj.prune(model, task, target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **EQUAL)
         yield model, task, circuit
 
 

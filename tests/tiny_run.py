@@ -42,3 +42,10 @@ def tiny(directory):
     mapping["data"]["directory"] = str(directory)
     mapping["data"]["sources"]["mine"]["paths"] = (str(text),)
     return mapping
+
+
+def lean(directory):
+    """`tiny` without biases and sinks, where all leaves are alike: compiling takes time for each of them."""
+    mapping = tiny(directory)
+    mapping["model"] |= {"bias": False, "attention_sink": False}
+    return mapping

@@ -28,9 +28,10 @@ class ModulesBeside:
         finally:
             with contextlib.suppress(ValueError):  # the file may have taken it out itself
                 sys.path.remove(entry)
-            for name, module in list(sys.modules.items()):
-                if name not in before and self._lies_there(module):
-                    self._modules[name] = module
+            # a block for every pair that is drawn: looking at thousands of modules would take the most time
+            for name in set(sys.modules).difference(before):
+                if self._lies_there(sys.modules[name]):
+                    self._modules[name] = sys.modules[name]
             for name in self._modules:
                 sys.modules.pop(name, None)
                 if name in before:

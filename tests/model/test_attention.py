@@ -95,21 +95,33 @@ def whole(q, k, v, sink, d_head, visible):
     return jnp.einsum("bhts,bshk->bthk", pattern, split).reshape(q.shape)
 
 
+TOKENS = 150
+
+
+def slopes(read):
+    """By every input, with each kind of mask."""
+    given = drawn(12, TOKENS, 8, 2)
+
+    def of(visible, given):
+        value = jax.grad(lambda *given: jnp.sum(jnp.sin(3 * read(*given, 4, visible))), (0, 1, 2, 3))
+        return value(*given)
+
+    masks = causal(TOKENS), branches(12, TOKENS)
+    return jax.jit(lambda *given: [one for visible in masks for one in of(visible, given)])(*given)
+
+
+@pytest.fixture(scope="module")
+def expected_slopes():
+    """By way of the pattern, which knows of no turns."""
+    return slopes(whole)
+
+
 @pytest.mark.parametrize("at_once", [0.5, 1, 2, 12])
-def test_slopes_are_those_of_the_whole_pattern_however_sequences_take_turns(monkeypatch, lone_cpu, at_once):
-    tokens, d_head = 150, 4
-    q, k, v, sink = drawn(12, tokens, 8, 2)
-    masks = causal(tokens), branches(12, tokens)
-    monkeypatch.setattr(chunks, "CACHE_BYTES", int(at_once * 4 * 2 * attention.BLOCK * tokens))
-
-    def gradients(read):
-        def of(visible, given):
-            value = jax.grad(lambda *given: jnp.sum(jnp.sin(3 * read(*given, d_head, visible))), (0, 1, 2, 3))
-            return value(*given)
-
-        return jax.jit(lambda *given: [one for visible in masks for one in of(visible, given)])(q, k, v, sink)
-
-    for one, other in zip(gradients(attend), gradients(whole), strict=True):
+def test_slopes_are_those_of_the_whole_pattern_however_sequences_take_turns(
+    monkeypatch, lone_cpu, at_once, expected_slopes
+):
+    monkeypatch.setattr(chunks, "CACHE_BYTES", int(at_once * 4 * 2 * attention.BLOCK * TOKENS))
+    for one, other in zip(slopes(attend), expected_slopes, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 

@@ -158,8 +158,11 @@ def test_a_patch_of_single_tokens_reaches_the_logits_that_are_asked_for(tiny):
     config, params, tokens = tiny
     at, where = np.array([9, 4, 6]), np.arange(10)[:, None] == np.array([4])
     plain = np.asarray(forward(config, params, tokens)[0])[np.arange(3), at]
-    for site in ("final_resid", "resid_out"):
-        hooks = Hooks(patches={site: Patch(where, np.linspace(-1, 2, 16))})
+    value = np.linspace(-1, 2, 16)
+    # nothing is patched at the other site: the same programs for both
+    nowhere = dict.fromkeys(("final_resid", "resid_out"), Patch(np.zeros_like(where), value))
+    for site in nowhere:
+        hooks = Hooks(patches={**nowhere, site: Patch(where, value)})
         logits = np.asarray(forward(config, params, tokens, hooks)[0])[np.arange(3), at]
         np.testing.assert_allclose(forward(config, params, tokens, hooks, at)[0], logits, atol=2e-5)
         assert (np.abs(logits - plain).max(axis=1) > 1e-2)[1]
@@ -206,9 +209,8 @@ def test_an_addition_reaches_the_logits_that_are_asked_for(tiny, site):
     vector = np.linspace(-1, 2, 16, dtype=np.float32)
     per_token = np.tile(vector, (3, 10, 1))
     for value in (vector, per_token):
-        # 0 is added at the other site in the layers: the same programs for both
-        inside = ("resid_mid", "q") if site != "final_resid" else ()
-        others = dict.fromkeys(inside, np.zeros_like(value))
+        # 0 is added at the other sites: the same programs for all
+        others = dict.fromkeys(("resid_mid", "q", "final_resid"), np.zeros_like(value))
         hooks = Hooks(additions={**others, site: value})
         logits = np.asarray(forward(config, params, tokens, hooks)[0])
         found = forward(config, params, tokens, hooks, at)[0]

@@ -34,7 +34,7 @@ def found(program):
     return gates_trained(program, NOISY)
 
 
-def test_they_find_the_circuit_of_a_program(program, found):
+def test_they_find_the_circuit_of_a_program(program, found, one_width):
     (logits,) = working_lanes(found)
     assert ranking_auroc(program, tie(logits)) > 0.95
     assert found.history["open"][0, 0] != found.history["open"][0, -1]

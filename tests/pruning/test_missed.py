@@ -14,7 +14,7 @@ from tests import planted
 from tests.planted import Planted, planted_model
 
 
-def test_a_target_that_is_missed_is_told_with_the_ablation_that_misses_it(tmp_path, capsys):
+def test_a_target_that_is_missed_is_told_with_the_ablation_that_misses_it(tmp_path, capsys, one_width):
     """Without the only neuron that tells the answers apart."""
     prune = dataclasses.replace(
         planted.PRUNE,

@@ -140,7 +140,9 @@ def test_the_planted_circuit_is_extracted_saved_and_kept(model, corpus, data, tm
     assert (tmp_path / "planted.json").stat().st_mtime_ns == stamp
 
 
-def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(model, corpus, data, tmp_path):
+def test_with_gates_on_the_embedding_its_one_channel_that_tells_is_kept(
+    model, corpus, data, tmp_path, one_width
+):
     """Only channel 0 carries which token ends the prompt; the others are ablated to their means."""
     prune = dataclasses.replace(PRUNE, sites=(*sites.LAYER_SITES, "embed"))
     found = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)[0]
@@ -349,7 +351,7 @@ def test_a_control_is_pruned_although_the_model_misses_it(model, corpus, data, t
     assert "planted.control: a control; the full model is at" in capsys.readouterr().err
 
 
-def test_a_single_test_pair_has_no_standard_error_and_its_file_is_json(model, corpus, tmp_path):
+def test_a_single_test_pair_has_no_standard_error_and_its_file_is_json(model, corpus, tmp_path, one_width):
     prune = dataclasses.replace(PRUNE, test_pairs=1, validation_pairs=1, swaps=False)
     data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, prune.counts)
     (circuit,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)

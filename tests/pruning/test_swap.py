@@ -65,7 +65,7 @@ def test_what_is_not_eligible_is_not_let_in():
     assert circuit_size(judge.params, found.gates) == (4, 4)
 
 
-@pytest.mark.parametrize(("seed", "above"), [(1, 0.02), (5, 0.3)])
+@pytest.mark.parametrize(("seed", "above"), [pytest.param(1, 0.02, marks=pytest.mark.slow), (5, 0.3)])
 def test_circuits_of_a_model_without_a_known_one_get_smaller_too(one_width, seed, above):
     start = random_gates(seed, 0.45)
     target = float(losses_of(start).mean()) + above

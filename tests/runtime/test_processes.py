@@ -131,6 +131,8 @@ def test_two_processes_of_which_one_is_told_to_stop_save_and_go_on_bit_for_bit(m
 
 def test_a_mistake_in_one_process_ends_the_others_too(mapping, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    # what is trained does not matter, and each process compiles it
+    mapping["model"] |= {"activation_fraction": None, "bias": False, "attention_sink": False}
     options = {1: ["--before=3", "--what=fail"]}
     (status, _, said), (failed, _, why) = end(start(2, mapping, tmp_path / "run", options=options))
     both = f"{status}\n{said}\n{why}"

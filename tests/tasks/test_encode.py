@@ -1,7 +1,5 @@
 """Pairs as arrays: what is in them, and what is refused."""
 
-import functools
-
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -11,6 +9,7 @@ from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.encode import encode_pairs
 from sparse_jax.tasks.pair import Pair
+from tests.tasks import drawn
 
 PAIRS = [
     Pair("x = 1\nprint('tree", 'x = 1\nprint("tree', "')\n", '")\n'),
@@ -32,17 +31,10 @@ def refusal(pairs, tokenizer, context=32) -> str:
     return str(caught.value)
 
 
-@functools.cache
-def drawn(name):
-    """Pairs of a task, the same for every tokenizer."""
-    task = TASKS[name]
-    shifted = [pair for split in ("shifted", *task.shifts) for pair in task.pairs(split, 15, seed=0)]
-    return [*task.pairs("train", 60, seed=0), *shifted]
-
-
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
 def test_every_completion_of_every_task_is_one_token(task, tokenizer):
-    pairs = drawn(task.name)
+    shifted = [pair for split in ("shifted", *task.shifts) for pair in drawn.pairs(task.name, split, 15)]
+    pairs = [*drawn.pairs(task.name, "train", 60), *shifted]
     encoded = encode_pairs(pairs, tokenizer, 256, task.name)
     assert encoded.tokens.dtype == encoded.last.dtype == encoded.candidates.dtype == np.int32
     for row, pair in enumerate(pairs):

@@ -63,7 +63,13 @@ def pairs():
     "changes",
     [
         pytest.param({"n_layers": 1, "attention_sink": False}, marks=pytest.mark.slow),
-        {"positions": "concatenated", "d_position": 4, "n_layers": 1},
+        # at some sites: AbsTopK does not look beside its token, and takes most of the time to compile
+        {
+            "positions": "concatenated",
+            "d_position": 4,
+            "n_layers": 1,
+            "topk_sites": ("attn_in", "mlp_neuron"),
+        },
         pytest.param({"positions": "concatenated", "d_position": 4}, marks=pytest.mark.slow),
         pytest.param({"positions": "added", "bigram": "none"}, marks=pytest.mark.slow),
         pytest.param(
@@ -76,14 +82,10 @@ def test_logits_and_gradients_are_those_of_the_members_apart(pairs, changes):
     params = jax.device_get(initialize(config, jax.random.key(0)))
     params = jax.device_put(jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params))
 
-    @jax.jit
-    def drawn():
-        shapes, keys = sites.node_shapes(config), jax.random.split(jax.random.key(1), 20)
-        gates = {site: (jax.random.uniform(k, n) > 0.3) * 1.0 for k, (site, n) in zip(keys, shapes.items())}
-        ablated = {site: jax.random.normal(k, n) for k, (site, n) in zip(keys[10:], shapes.items())}
-        return gates, ablated, jax.random.normal(jax.random.key(2), (5, 2, config.vocab_size))
-
-    gates, ablated, weights = drawn()
+    shapes, rng = sites.node_shapes(config), np.random.default_rng(1)
+    gates = {site: (rng.random(shape) > 0.3).astype(np.float32) for site, shape in shapes.items()}
+    ablated = {site: rng.normal(size=shape).astype(np.float32) for site, shape in shapes.items()}
+    weights = rng.normal(size=(5, 2, config.vocab_size)).astype(np.float32)
 
     @jax.jit
     def run(gates, pairs, params):

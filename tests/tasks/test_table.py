@@ -9,6 +9,7 @@ import pytest
 
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import TASKS, get_task
+from tests.tasks import drawn
 
 COUNT = 100
 
@@ -132,7 +133,7 @@ def task(request):
 
 @pytest.fixture(params=("train", "shifted", "words", "nesting", "distractors"), scope="module")
 def pairs(request, task):
-    return task.pairs(request.param, COUNT, seed=0)
+    return drawn.pairs(task.name, request.param, COUNT)
 
 
 def test_twenty_tasks_each_with_an_oracle_and_an_example():

@@ -13,10 +13,15 @@ from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.pair import Pair
 from sparse_jax.tasks.task import DrawnTask, cut
 from sparse_jax.tasks.vocabularies import UNFAMILIAR
+from tests.tasks import drawn
 
 
 def prompts(pairs) -> set[str]:
     return {text for pair in pairs for text in (pair.prompt, pair.counterfactual)}
+
+
+def texts_of(task, split) -> list[str]:
+    return sorted(prompts(drawn.pairs(task.name, split, 60)))
 
 
 def first_line(prompt: str) -> str:
@@ -33,11 +38,14 @@ def task(request):
 def test_splits_share_no_first_line_hence_no_prompt_whatever_the_seeds(task):
     firsts = {}
     for seed, split in enumerate(task.splits):
-        texts = prompts(task.pairs(split, 30, seed) + task.pairs(split, 30, seed + 7))
+        part = "test" if split in ("shifted", *task.shifts) else split.split("_")[-1]
+        if part == "test":
+            texts = texts_of(task, split)
+        else:
+            texts = prompts(task.pairs(split, 30, seed) + task.pairs(split, 30, seed + 7))
         firsts[split] = {first_line(text) for text in texts}
         assert all(map(can_open, firsts[split]))
         # those that are judged on are of lines that no program to train on has
-        part = "test" if split in ("shifted", *task.shifts) else split.split("_")[-1]
         assert {split_of(line) for line in firsts[split]} == {part}
     kinds = ["words", "nesting", "distractors"]
     assert list(task.shifts) == kinds
@@ -56,7 +64,7 @@ def test_thousands_of_distinct_pairs(task):
 
 
 def test_shifted_prompts_are_longer_deeper_and_of_other_words(task):
-    main, shifted = (prompts(task.pairs(split, 60, seed=2)) for split in ("test", "shifted"))
+    main, shifted = (texts_of(task, split) for split in ("test", "shifted"))
     longest, mean = max(map(len, main)), sum(map(len, main)) / len(main)
     assert all(len(text) <= 240 for text in shifted)
     assert sum(map(len, shifted)) / len(shifted) > max(longest, 1.8 * mean)
@@ -66,15 +74,13 @@ def test_shifted_prompts_are_longer_deeper_and_of_other_words(task):
         name = first_line(text).split("(")[0].split(" ")[1].strip(":")
         assert not known & {name.lower(), *name.split("_")}
     if task.family != "definitions":  # whose lines stand at top level or in a class
-        depths = [
-            sum(text.count("\n" + " " * 4 * level) > 0 for level in (1, 2, 3)) for text in sorted(shifted)
-        ]
+        depths = [sum(text.count("\n" + " " * 4 * level) > 0 for level in (1, 2, 3)) for text in shifted]
         assert sum(depths) / len(depths) > 1.8
 
 
 @pytest.mark.parametrize("split", ["shifted", "words", "nesting", "distractors"])
 def test_shifted_programs_parse(task, split):
-    for members in task.members(split, 40, seed=1):
+    for members in drawn.members(task.name, split, 60):
         for member in members:
             ast.parse(member.program)
 
@@ -82,7 +88,7 @@ def test_shifted_programs_parse(task, split):
 def test_each_kind_of_shift_is_of_one_thing(task):
     """Words, depth and length, by what the texts say, not by how they were drawn."""
     other = {part for group in UNFAMILIAR for part in group if len(part) > 1}
-    texts = {kind: sorted(prompts(task.pairs(kind, 60, seed=3))) for kind in ("test", *task.shifts)}
+    texts = {kind: texts_of(task, kind) for kind in ("test", *task.shifts)}
     found = {
         kind: [bool(other & {word.lower() for word in re.findall("[A-Za-z][a-z]*", text)}) for text in some]
         for kind, some in texts.items()
@@ -105,9 +111,9 @@ def _depth(line):
 
 
 def test_pairs_depend_on_the_seed_only(task):
-    pairs = task.pairs("test", 100, seed=5)
-    assert task.pairs("test", 100, seed=5) == pairs
-    assert task.pairs("test", 30, seed=5) == pairs[:30]
+    pairs = task.pairs("test", drawn.MOST, seed=drawn.SEED)
+    assert drawn.pairs(task.name, "test") == pairs
+    assert task.pairs("test", 30, seed=drawn.SEED) == pairs[:30]
     assert task.pairs("test", 100, seed=6) != pairs
 
 

@@ -16,6 +16,7 @@ from sparse_jax.tasks.find import find_task
 from sparse_jax.tasks.own import pairs_task
 from sparse_jax.tasks.task_data import task_data
 from tests.planted import Planted
+from tests.pruning import test_prune
 from tests.pruning.test_prune import corpus, model  # noqa: F401 (fixtures)
 
 PRUNE = PruneConfig(pairs_per_step=4, train_pairs=32, validation_pairs=13, test_pairs=8, seed=5)
@@ -93,9 +94,8 @@ def test_what_is_judged_is_not_what_is_trained_on(tokenizer):
 
 
 def test_the_circuit_says_what_it_was_found_on(model: Model, corpus, tmp_path):  # noqa: F811
-    prune = PruneConfig(
-        steps=4, pairs_per_step=2, train_pairs=8, validation_pairs=4, test_pairs=4, shifts=("other",)
-    )
+    # otherwise the settings of those tests, whose programs serve here too
+    prune = dataclasses.replace(test_prune.PRUNE, shifts=("other",))
     data = task_data(Planted("planted", "tests", "which digit is last"), model.tokenizer, 8, prune.counts)
     (found,) = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)
     assert list(found.provenance["pruning"]["shifts"]) == ["other"]

@@ -28,7 +28,7 @@ from sparse_jax.training.optimizer import sparse_optimizer
 from sparse_jax.training.resume import Checkpoints
 from sparse_jax.training.sharding import make_mesh, placed, state_sharding
 from sparse_jax.training.state import Position, new_state
-from tests.tiny_run import tiny
+from tests.tiny_run import lean
 
 TOKENIZER = Tokenizer(models.BPE())
 
@@ -84,7 +84,7 @@ def restored(workdir, config, mesh=ONE):
 @pytest.fixture(scope="module")
 def config(directory):
     """One for all tests, so that what makes states is compiled once."""
-    return run_config(tiny(directory))
+    return run_config(lean(directory))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from sparse_jax.training.l0 import gradients_of, noisy_params, uniform_noise
 from sparse_jax.training.loop import train
 from sparse_jax.training.program import train_program
 from sparse_jax.trees import named_leaves
-from tests.tiny_run import tiny
+from tests.tiny_run import lean
 from tests.training.test_loop import Killed, kill_after, measured, same_parameters
 
 L0 = {"fraction": 0.5, "method": "l0", "schedule": "constant", "min_per_channel": 0}
@@ -35,7 +35,7 @@ def programs(directory):
 
     @functools.cache
     def of_penalty(penalty):
-        config = with_gates(run_config(tiny(directory)), penalty, steps=60)
+        config = with_gates(run_config(lean(directory)), penalty, steps=60)
         optimizer = dataclasses.replace(config.optimizer, learning_rate=0.3)
         config = dataclasses.replace(config, optimizer=optimizer)
         return config, train_program(config)
