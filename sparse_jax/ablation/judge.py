@@ -46,6 +46,17 @@ class Items(NamedTuple):
     kind: np.ndarray
     draws: tuple[Draws, ...]
 
+    def reordered(self, order_M: np.ndarray) -> "Items":
+        """The items with these numbers, of items that are sorted by their kinds."""
+        kind_M = self.kind[order_M]
+        starts = np.searchsorted(self.kind, np.arange(len(self.draws)))
+        draws = [
+            jax.tree.map(operator.itemgetter(order_M[kind_M == kind] - start), own)
+            for kind, (start, own) in enumerate(zip(starts, self.draws))
+        ]
+        pairs = jax.tree.map(operator.itemgetter(order_M), self.pairs)
+        return Items(pairs, self.pair[order_M], kind_M, tuple(draws))
+
 
 class Batch(NamedTuple):
     """Items of one kind that are run together, the last filled up with copies.
@@ -121,13 +132,14 @@ class Judge:
     @functools.cached_property
     def items(self) -> Items:
         """Everything that is judged; the pairs with as few tokens as possible."""
+        if self._drawn is not self:
+            drawn = self._drawn.items
+            return drawn if self.order is None else drawn.reordered(self.order)
         count = len(self.pairs.tokens)
         numbers = [self.draws if is_drawn(kind) else 1 for kind in self.kinds]
         each = [(kind, number) for kind, most in enumerate(numbers) for number in range(most)]
         rows = [(pair, *one) for one in each for pair in range(count)]
         pair_M, kind_M, number_M = np.array(rows, np.int32).T
-        if self.order is not None:
-            pair_M, kind_M, number_M = (column[self.order] for column in (pair_M, kind_M, number_M))
         pairs = shortest(self.pairs, self.config.context, can_pack(self.kinds))
         chosen = type(pairs)(*(array[pair_M] for array in pairs))
         draws = []
@@ -246,16 +258,35 @@ class Judge:
             found.append(own[np.argsort(pair_M[own], kind="stable")].reshape(len(self.pairs.tokens), -1))
         return found
 
-    def hardest_first(self, gates: Gates) -> "Judge":
-        """The same items by falling loss under `gates`, so that failing variants are abandoned sooner.
+    def hardest_first(self, losses_M: np.ndarray) -> tuple["Judge", np.ndarray]:
+        """The same items by falling loss, so that failing variants are abandoned sooner, and these losses.
 
         The kinds follow each other, that with the largest bound first.
         """
-        losses_M = self.losses(gates)
         bound_K = self._bounds(*self._figures(losses_M[None]))[0]
         falling = np.lexsort((-losses_M, -bound_K[self.items.kind]))
         order = falling if self.order is None else self.order[falling]
-        return dataclasses.replace(self, order=order)
+        return self._alike(order=order), losses_M[falling]
+
+    def holding(self, constants: Gates) -> "Judge":
+        """With these `constants`; itself if they are its own."""
+        same = constants.keys() == self.constants.keys() and all(
+            np.array_equal(value, self.constants[site], equal_nan=True) for site, value in constants.items()
+        )
+        return self if same else self._alike(constants=constants)
+
+    def _alike(self, **changes) -> "Judge":
+        """With another order or other constants, so that nothing need be drawn again."""
+        other = dataclasses.replace(self, **changes)
+        vars(other)["_drawn"] = self._drawn
+        return other
+
+    @functools.cached_property
+    def _drawn(self) -> "Judge":
+        """With its items in the order that they are drawn in, and without constants."""
+        if self.order is None and not self.constants:
+            return self
+        return dataclasses.replace(self, order=None, constants={})
 
     def logits(self, gates: Gates) -> np.ndarray:
         """The logits [M, 2, V] after the last token of every item's members, under `gates`."""

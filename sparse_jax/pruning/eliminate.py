@@ -26,20 +26,30 @@ class Eliminated(NamedTuple):
     standard_error: float
 
 
-def eliminate(judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied: bool = True) -> Eliminated:
+class _Left(NamedTuple):
+    """What is left at some point: 0/1 gates, and the losses [M] of the judge's items under them."""
+
+    gates: Arrays
+    losses_M: np.ndarray
+
+
+def eliminate(
+    judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied: bool = True, label: str | None = None
+) -> Eliminated:
     """Closes open gates among `eligible` (0/1) while the mean loss is at most `target`, to a local minimum.
 
     In the end no single further unit can be removed (if `tied`, a channel of q goes with that of k): each has
     been tried. Greedy: the unit that costs the least loss per edge saved goes first. Gates that miss the
-    target from the start are returned unchanged.
+    target from the start are returned unchanged. label: of the progress; the judge's by default.
     """
     gates = {key: np.asarray(gate, np.float32) for key, gate in gates.items()}
+    label = judge.label if label is None else label
     losses_M = judge.losses(gates)
     if judge.bound(losses_M[None])[0] <= target:
-        quick = judge.hardest_first(gates)
-        gates = _without_blocks(quick, gates, eligible, target, tied)
-        gates = _remove(quick, gates, _open_units(gates, eligible, tied), target)
-        losses_M = judge.losses(gates)
+        judge, losses_M = judge.hardest_first(losses_M)
+        left = _without_blocks(judge, _Left(gates, losses_M), eligible, target, tied, label)
+        units = _open_units(left.gates, eligible, tied)
+        gates, losses_M = _remove(judge, left, units, target, label)
     return Eliminated(gates, *judge.summary(losses_M))
 
 
@@ -47,31 +57,37 @@ def _open_units(gates: Arrays, eligible: Arrays, tied: bool) -> Units:
     return number_units({key: gates[key] * np.asarray(eligible[key]) for key in eligible}, tied)
 
 
-def _without_blocks(judge: Judge, gates: Arrays, eligible: Arrays, target: float, tied: bool) -> Arrays:
+def _without_blocks(
+    judge: Judge, left: _Left, eligible: Arrays, target: float, tied: bool, label: str
+) -> _Left:
     """Removes blocks of units with similar first-order effects on the loss; large blocks first."""
     for size in BLOCKS:
-        units = _open_units(gates, eligible, tied)
+        units = _open_units(left.gates, eligible, tied)
         if units.count > MANY:
-            order = np.argsort(np.abs(units.totals(judge.gradients(gates))), kind="stable")
-            gates = _remove(judge, gates, units.blocks(order, size), target)
-    return gates
+            order = np.argsort(np.abs(units.totals(judge.gradients(left.gates))), kind="stable")
+            left = _remove(judge, left, units.blocks(order, size), target, label)
+    return left
 
 
-def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> Arrays:
+def _remove(judge: Judge, start: _Left, units: Units, target: float, label: str) -> _Left:
     """Removes units in rounds until none can go."""
+    gates, losses_M = start
     left = hopeful = np.arange(units.count)
     needed = left[:0]  # units that cannot be removed as things are
-    loss = judge.bound(judge.losses(gates)[None])[0]
-    bar = Progress(f"{judge.label}: eliminate", len(left), "units", shown=bool(judge.label))
+    loss = judge.bound(losses_M[None])[0]
+    bar = Progress(f"{label}: eliminate", len(left), "units", shown=bool(label))
     while len(needed) < len(left):
-        losses = _without_each(judge, gates, units, hopeful, target)
-        passing, losses = hopeful[losses <= target], losses[losses <= target]
-        if len(passing):
-            saved = units.totals(incident_edges(judge.params, gates))[passing]
-            first = np.argsort(_loss_for_an_edge(losses - loss, saved), kind="stable")
-            passing, losses = passing[first], losses[first]
+        losses_CxM = _without_each(judge, gates, units, hopeful, target)
+        losses = judge.bound(losses_CxM)
+        removable = np.flatnonzero(losses <= target)
+        if len(removable):
+            saved = units.totals(incident_edges(judge.params, gates))[hopeful[removable]]
+            cost = _loss_for_an_edge(losses[removable] - loss, saved)
+            removable = removable[np.argsort(cost, kind="stable")]
+            passing, first_M = hopeful[removable], losses_CxM[removable[0]]
             ranks = units.ranks(passing)
-            count, loss = _most_together(judge, gates, ranks, losses[0], len(passing), target)
+            count, losses_M = _most_together(judge, gates, ranks, first_M, len(passing), target)
+            loss = judge.bound(losses_M[None])[0]
             gates = close(gates, {key: (rank >= 0) & (rank < count) for key, rank in ranks.items()})
             left, needed = np.setdiff1d(left, passing[:count]), left[:0]
             # units removable before are likely still removable; the many others wait until none of these are
@@ -81,7 +97,7 @@ def _remove(judge: Judge, gates: Arrays, units: Units, target: float) -> Arrays:
             hopeful = np.setdiff1d(left, needed)
         bar.update(units.count - len(left) + len(needed), left=len(left), loss=float(loss))
     finish_line()
-    return gates
+    return _Left(gates, losses_M)
 
 
 def _loss_for_an_edge(change: np.ndarray, saved: np.ndarray) -> np.ndarray:
@@ -89,20 +105,20 @@ def _loss_for_an_edge(change: np.ndarray, saved: np.ndarray) -> np.ndarray:
 
 
 def _without_each(judge: Judge, gates: Arrays, units: Units, chosen: np.ndarray, target: float) -> np.ndarray:
-    """The mean loss without each of the `chosen` units in turn; infinite if provably above the target."""
+    """The losses [C, M] without each of C `chosen` units in turn; infinite if provably above the target."""
     closed = np.stack([np.arange(len(chosen)), np.arange(len(chosen)) + 1], axis=1)
-    return judge.bound(judge.variants(gates, units.ranks(chosen), closed, target))
+    return judge.variants(gates, units.ranks(chosen), closed, target)
 
 
 def _most_together(
-    judge: Judge, gates: Arrays, ranks: Arrays, loss: float, count: int, target: float
-) -> tuple[int, float]:
-    """The largest number, up to `count`, of first ranks that can be removed together, and the loss then.
+    judge: Judge, gates: Arrays, ranks: Arrays, losses_M: np.ndarray, count: int, target: float
+) -> tuple[int, np.ndarray]:
+    """The largest number, up to `count`, of first ranks that can be removed together, and the losses then.
 
-    The first can be removed alone, with the given `loss`.
+    The first can be removed alone, with the given losses.
     """
     several = sizes_to_try(count, STRIDE)[2:]
     closed = np.stack([np.zeros_like(several), several], axis=1)
-    losses = judge.bound(judge.variants(gates, ranks, closed, target))
-    passing = np.flatnonzero(losses <= target)
-    return (int(several[passing[-1]]), float(losses[passing[-1]])) if len(passing) else (1, float(loss))
+    losses_CxM = judge.variants(gates, ranks, closed, target)
+    passing = np.flatnonzero(judge.bound(losses_CxM) <= target)
+    return (int(several[passing[-1]]), losses_CxM[passing[-1]]) if len(passing) else (1, losses_M)

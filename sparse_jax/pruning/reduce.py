@@ -141,7 +141,7 @@ def _confirmed(
         return reduced
     aim = target
     while True:
-        own, other = (dataclasses.replace(one, constants=reduced.constants) for one in (judge, fresh))
+        own, other = (one.holding(reduced.constants) for one in (judge, fresh))
         losses_M = other.losses(reduced.gates)
         missed_by = float(other.bound(losses_M[None])[0]) - target
         aim = max(aim - max(missed_by, STRICTER * target), aim / 2)
@@ -202,20 +202,23 @@ def _with_constants(judge: Judge, reduced: Reduced, eligible: Arrays | None, pru
     values = constant_ablated(kind, judge.ablated)
     candidates = averages(judge.config, judge.params, reduced.gates, values, judge.pairs, judge.frozen_norms)
     of_all = _less_harmful(judge, reduced.gates, candidates, tied_qk)
-    free = dataclasses.replace(judge, constants=constants_of(reduced.gates, of_all))
+    free = judge.holding(constants_of(reduced.gates, of_all))
     end = eliminate(free, reduced.gates, reduced.gates, reduced.target, tied_qk)
     if prune.swaps:
         end = swap(free, end, eligible, reduced.target, tied_qk)
     closed = {site: (reduced.gates[site] > 0) & (end.gates[site] == 0) for site in of_all}
+    loss, error = end.loss, end.standard_error
     for mask in closed.values():
         for place in np.argwhere(mask):
             mask[tuple(place)] = False
-            fewer = dataclasses.replace(judge, constants=constants_of(closed, of_all))
-            mask[tuple(place)] = fewer.bound(fewer.losses(end.gates)[None])[0] > reduced.target
+            fewer = judge.holding(constants_of(closed, of_all))
+            losses_M = fewer.losses(end.gates)
+            if fewer.bound(losses_M[None])[0] <= reduced.target:
+                loss, error = fewer.summary(losses_M)
+            else:
+                mask[tuple(place)] = True
     held = constants_of(closed, of_all)
-    loss = dataclasses.replace(judge, constants=held)
-    mean, error = loss.summary(loss.losses(end.gates))
-    return reduced._replace(gates=end.gates, loss=mean, standard_error=error, constants=held)
+    return reduced._replace(gates=end.gates, loss=loss, standard_error=error, constants=held)
 
 
 def _less_harmful(judge: Judge, gates: Arrays, candidates: Sequence[Arrays], tied_qk: bool) -> Arrays:
@@ -224,7 +227,7 @@ def _less_harmful(judge: Judge, gates: Arrays, candidates: Sequence[Arrays], tie
     each = np.arange(units.count)
     losses = []
     for values in candidates:
-        held = dataclasses.replace(judge, constants=constants_of(gates, values))
+        held = judge.holding(constants_of(gates, values))
         closed = np.stack([each, each + 1], axis=1)
         losses.append(held.bound(held.variants(gates, units.ranks(each), closed)))
     is_second = losses[1] < losses[0]

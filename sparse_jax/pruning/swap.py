@@ -1,7 +1,5 @@
 """Leaves the local minimum that an elimination ends in: lets nodes in that help, so that more can go."""
 
-import dataclasses
-
 import numpy as np
 
 from sparse_jax.ablation.judge import Judge
@@ -25,26 +23,32 @@ def swap(
     """
     if eligible is None:
         eligible = {key: np.ones_like(gate) for key, gate in found.gates.items()}
+    ranks = _helpful(judge, found.gates, eligible, tied)
     failed = turn = 0
     while failed < len(LET_IN):
+        opened = _with_first(found.gates, ranks, LET_IN[turn % len(LET_IN)])
         turn += 1
-        own = dataclasses.replace(judge, label=judge.label and f"{judge.label}: swap {turn}")
-        opened = _with_best(own, found.gates, eligible, LET_IN[(turn - 1) % len(LET_IN)], tied)
-        other = eliminate(own, opened, eligible, target, tied)
+        label = judge.label and f"{judge.label}: swap {turn}"
+        other = eliminate(judge, opened, eligible, target, tied, label)
         if circuit_size(judge.params, other.gates) < circuit_size(judge.params, found.gates):
             found, failed = other, 0
+            ranks = _helpful(judge, found.gates, eligible, tied)
         else:
             failed += 1
     return found
 
 
-def _with_best(judge: Judge, gates: Arrays, eligible: Arrays, count: int, tied: bool) -> Arrays:
-    """`gates` with up to `count` more units open: those whose opening lowers the loss most to first order."""
+def _helpful(judge: Judge, gates: Arrays, eligible: Arrays, tied: bool) -> Arrays:
+    """The ranks of closed units whose opening lowers the loss to first order, that which helps most first."""
     units = number_units({key: np.asarray(eligible[key]) * (1 - gates[key]) for key in eligible}, tied)
     change = units.totals(judge.gradients(gates))
-    best = np.argsort(change, kind="stable")[:count]
-    ranks = units.ranks(best[change[best] < 0])
+    best = np.argsort(change, kind="stable")
+    return units.ranks(best[change[best] < 0])
+
+
+def _with_first(gates: Arrays, ranks: Arrays, count: int) -> Arrays:
+    """`gates` with the first `count` units by rank open too."""
     return {
-        key: np.maximum(gate, np.float32(ranks[key] >= 0)) if key in ranks else gate
+        key: np.maximum(gate, np.float32((ranks[key] >= 0) & (ranks[key] < count))) if key in ranks else gate
         for key, gate in gates.items()
     }

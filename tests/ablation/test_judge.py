@@ -147,8 +147,10 @@ def test_the_worst_kind_decides_with_its_error_added_and_a_row_above_the_limit_u
 
 def test_hardest_first_begins_with_the_worst_kind_and_keeps_every_items_draw():
     gates, judge = random_gates(1), strict("stochastic+resample", draws=2)
-    other = judge.hardest_first(random_gates(2)).hardest_first(gates)
+    before, _ = judge.hardest_first(judge.losses(random_gates(2)))
+    other, falling = before.hardest_first(before.losses(gates))
     losses, kind = other.losses(gates), other.items.kind
+    np.testing.assert_allclose(falling, losses, atol=1e-5)
     means = [losses[kind == number].mean() for number in range(2)]
     assert means[0] < means[1] and (np.diff(kind) <= 0).all() and set(judge.items.kind[:PAIRS]) == {0}
     assert all((np.diff(losses[kind == number]) <= 1e-5).all() for number in range(2))
@@ -233,3 +235,19 @@ def test_what_does_not_fit_an_ablation_is_named():
         dataclasses.replace(noisy(), pairs=one, ablation="resample")
     with pytest.raises(InputError, match=r"text: \(7, 4\) is not valid; valid: windows of training text"):
         dataclasses.replace(noisy(), ablation="resample_text", text=TEXT[:, :4])
+
+
+def test_other_constants_and_another_order_draw_nothing_again(monkeypatch):
+    judge, gates = strict("stochastic+resample", draws=2), random_gates(1)
+    constant = np.full(gates["mlp_neuron"].shape, np.nan, np.float32)
+    constant[gates["mlp_neuron"] == 0] = 3
+    own = dataclasses.replace(judge, constants={"mlp_neuron": constant})
+    expected, before = own.losses(gates), judge.losses(gates)
+    monkeypatch.setattr(evaluate, "draw_pairs", None)
+    held = judge.holding({"mlp_neuron": constant})
+    np.testing.assert_array_equal(held.losses(gates), expected)
+    assert np.abs(expected - before).max() > 1e-2
+    assert judge.holding({}) is judge and held.holding({"mlp_neuron": constant.copy()}) is held
+    np.testing.assert_array_equal(held.holding({}).losses(gates), before)
+    quick, falling = held.hardest_first(expected)
+    np.testing.assert_allclose(quick.losses(gates), falling, atol=1e-5)

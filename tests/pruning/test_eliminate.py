@@ -77,8 +77,8 @@ class Table:
     def summary(self, losses_M):
         return losses_M.mean(), 0.0
 
-    def hardest_first(self, gates):
-        return self
+    def hardest_first(self, losses_M):
+        return self, losses_M
 
 
 def test_what_was_needed_is_tried_again_once_something_else_has_gone():
@@ -184,3 +184,25 @@ def test_long_elimination_and_discretization_show_how_far_they_are(one_width, mo
     assert "sparse quotes: discretize: 16/" in said and "sparse quotes: the size of the lowest loss: " in said
     eliminate(noisy(), start, start, 10.0)
     assert capsys.readouterr().err == ""
+
+
+def test_no_gates_are_run_twice(monkeypatch):
+    """Those at the start by themselves; the losses of all others are known from when they were variants."""
+    gates = {site: np.array(gate, np.float32) for site, gate in planted_gates().items()}
+    more = {**gates, "mlp_neuron": np.ones_like(gates["mlp_neuron"])}
+    asked, variants = [], Judge.variants
+
+    def noting(judge, gates, ranks, closed_Cx2, limit=np.inf):
+        asked.append((len(closed_Cx2), limit))
+        return variants(judge, gates, ranks, closed_Cx2, limit)
+
+    monkeypatch.setattr(Judge, "variants", noting)
+    found = eliminate(planted(), more, more, 0.15)
+    for site, gate in gates.items():
+        np.testing.assert_array_equal(found.gates[site], gate, err_msg=site)
+    assert [call for call in asked if np.isinf(call[1])] == [(1, np.inf)]
+    asked.clear()
+    again = eliminate(planted(), gates, gates, 0.15)
+    assert asked == [(1, np.inf), (3, 0.15)]  # then each unit, none of which can go
+    assert found.loss == pytest.approx(again.loss, abs=1e-6) and again.loss <= 0.15
+    assert found.standard_error == pytest.approx(again.standard_error, abs=1e-6)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sparse_jax import progress
+from sparse_jax.ablation import judge as evaluate
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.circuits.edges import circuit_size, count_nodes
 from sparse_jax.model import sites
@@ -84,3 +85,19 @@ def test_progress_says_which_swap_is_tried(monkeypatch, capsys):
     swap(judge, eliminate(judge, halves(), halves(), 0.15), everything(), 0.15)
     said = capsys.readouterr().err
     assert "quotes: swap 1: eliminate: " in said and "quotes: swap 5: eliminate: " in said
+
+
+def test_nothing_is_drawn_or_differentiated_twice(monkeypatch):
+    drawn, asked = [], []
+    draw_pairs, gradients = evaluate.draw_pairs, Judge.gradients
+
+    def noting(judge, gates):
+        asked.append(b"".join(np.asarray(gates[site]).tobytes() for site in sorted(gates)))
+        return gradients(judge, gates)
+
+    monkeypatch.setattr(evaluate, "draw_pairs", lambda *given: drawn.append(given[0]) or draw_pairs(*given))
+    monkeypatch.setattr(Judge, "gradients", noting)
+    judge = dataclasses.replace(with_halves(), label="quotes")
+    found = swap(judge, eliminate(judge, halves(), halves(), 0.15), everything(), 0.15)
+    assert circuit_size(judge.params, found.gates) == (2, 3)
+    assert drawn == ["mean"] and len(asked) == len(set(asked)) == 2
