@@ -367,6 +367,8 @@ def test_a_circuit_is_exported_in_three_forms(command, tmp_path):
     common = ["--model=experiments/results/small/sparse", f"--circuit={tmp_path / 'circuit.json'}"]
     code = command("export", *common, "--format=code")
     assert code.returncode == 0, code.stderr
+    imports = [line for line in code.stdout.splitlines() if "import" in line]
+    assert imports == ["from math import erf", "import numpy as np"]
     answers = {}
     exec(code.stdout, answers)
     found = answers["logits"](["else"])
