@@ -112,8 +112,14 @@ class Transformer(nn.Module):
             params, *rest = of_layer
             return run_block(config, self.stream, params, x, rest, position, positions)
 
-        unroll = max(1, count) if config.unroll else 1
-        x, found = jax.lax.scan(body, x, first, length=count, unroll=unroll)
+        unroll = count if config.unroll else 1
+        found = None
+        # a loop for one layer, or none, would take longer to trace, most of all for gradients
+        if config.n_layers > 1:
+            x, found = jax.lax.scan(body, x, first, length=count, unroll=unroll)
+        elif count:
+            x, found = body(x, jax.tree.map(lambda leaf: leaf[0], first))
+            found = jax.tree.map(lambda leaf: leaf[None], found)
         if split:
             params, *rest = jax.tree.map(lambda leaf: leaf[-1], (layers, *per_layer))
             x, found = run_block(config, self.stream, params, x, rest, position, positions, at_BxA)

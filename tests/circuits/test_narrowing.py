@@ -14,13 +14,14 @@ from sparse_jax.circuits.narrowing import Widths, fitting_widths, full_widths, n
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
-from sparse_jax.model.forward import initialize
+from sparse_jax.model.forward import param_shapes
 from sparse_jax.model.hooks import Hooks, Patch
 from sparse_jax.pruning.drop import smallest_parts
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import LOSSES
 from sparse_jax.tasks.packing import pack_pairs
 from sparse_jax.topk import chunks
+from sparse_jax.trees import map_named
 from tests.compiled import forward
 
 BASE = ModelConfig(vocab_size=24, context=16, n_layers=2, d_model=16, d_head=2, d_mlp=32, unroll=False)
@@ -37,8 +38,14 @@ SHARED = 5
 
 def large_params(config):
     """Parameters with weights large enough to matter."""
-    params = jax.device_get(initialize(config, jax.random.key(0)))
-    return jax.tree.map(lambda x: np.float32(8) * x if x.ndim > 1 else np.array(x), params)
+    rng = np.random.default_rng(0)
+
+    def drawn(name, x):
+        if "kernel" in name:
+            return rng.normal(0, 0.16, x.shape).astype(x.dtype)
+        return np.full(x.shape, 0 if "scale" not in name else 8 if x.ndim > 1 else 1, x.dtype)
+
+    return map_named(drawn, param_shapes(config))
 
 
 def with_uneven_attention(config):

@@ -78,6 +78,7 @@ def test_what_is_left_out_costs_no_answer_and_little_loss():
     assert check.verdict(broken, answers=len(check.prompts)) is None
 
 
+@pytest.mark.slow
 def test_what_the_published_circuits_need_is_numpy_alone():
     model = sj.load("experiments/results/small/sparse")
     circuit = sj.load_circuit(f"{FOUND}/else_elif.json")

@@ -113,7 +113,7 @@ def test_it_resumes_at_the_step_in_any_number_of_processes():
 
 def test_the_mixture_follows_the_weights():
     loader = train_loader(corpus(a=(50_000, 0.7), b=(300, 0.25), c=(900, 0.05)), 20, CONTEXT, seed=0)
-    source = batches(loader, 500)[:, :, 0] // 100_000
+    source = batches(loader, 150)[:, :, 0] // 100_000
     shares = [np.mean(source == i) for i in (1, 2, 3)]
     np.testing.assert_allclose(shares, [0.7, 0.25, 0.05], rtol=0.02)
     first = [np.mean(source[:10] == i) for i in (1, 2, 3)]  # from the start, not only in the long run

@@ -20,8 +20,9 @@ from sparse_jax.inputs import InputError
 from sparse_jax.models.formats import load_model
 from sparse_jax.runtime.preemption import Preempted
 from sparse_jax.training import loop
+from sparse_jax.training.config import run_config
+from tests.programs import made_once
 
-ROOT = Path(__file__).parents[2]
 ROOT = Path(__file__).parents[2]
 MACHINE = {"devices": "1 x imagined", "cpu": "x", "code": "a"}
 
@@ -267,7 +268,10 @@ class Timer:
     cancel = start
 
 
-def test_training_that_is_stopped_at_the_end_is_saved_and_goes_on(monkeypatch, tmp_path, config):
+def test_training_that_is_stopped_at_the_end_is_saved_and_goes_on(monkeypatch, tmp_path, mapping):
+    mapping["model"]["n_layers"] = 1
+    config = run_config(mapping)
+
     def due(training, step):
         if step == 2:  # the signal is seen after the next one
             Timer.made[-1].stop()
@@ -275,6 +279,7 @@ def test_training_that_is_stopped_at_the_end_is_saved_and_goes_on(monkeypatch, t
 
     real = loop._due
     monkeypatch.setattr(loop, "_due", due)
+    monkeypatch.setattr(loop, "train_program", made_once(loop.train_program))
     monkeypatch.setattr(cases.threading, "Timer", Timer)
     training = list(wide_pair.Pair(tmp_path, {"sparse": config}, (), None).cases("pair"))
     found = run_cases(training, tmp_path / "rows.jsonl", 9, MACHINE)

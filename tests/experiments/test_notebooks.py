@@ -41,7 +41,7 @@ CIRCUITS = "few_pairs"
     "is_it_real": "STEPS, PAIRS = 10, 4",
     "train_a_sparse_model": 'STEPS, WIDTH, DATA = 30, 80, "sparse_jax/tasks"',
     "bring_your_model": 'STEPS, GPT2 = 5, "no/such-model"',
-    "plan_a_pod": 'SIZE, TOPOLOGY, CHANGES = "tiny", "cpu:4", {"model.d_model": 32}',
+    "plan_a_pod": 'SIZE, TOPOLOGY, CHANGES = "tiny", "cpu:4", {"model.n_layers": 1}',
 }
 SHOWN = {
     "look_at_a_circuit": ["<- flips"],
@@ -123,9 +123,10 @@ def test_the_circuits_of_is_it_real_do_what_its_text_says():
 
 
 def checkout(folder):
-    """Copies what a notebook needs."""
+    """Copies what a notebook needs, and what Python has compiled of it."""
     for part in ("experiments", "launch", "sparse_jax"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        # not the unfinished files of other processes, which may be gone by then
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.pyc.*"))
     for part in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / part, folder)
 

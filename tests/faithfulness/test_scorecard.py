@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 import sparse_jax as sj
-from sparse_jax.faithfulness.intervals import share_interval
+from sparse_jax.faithfulness import again
+from sparse_jax.faithfulness.intervals import mean_interval, share_interval
 from sparse_jax.faithfulness.measure import measure_circuit
-from sparse_jax.faithfulness.probes import Probe, Runs
+from sparse_jax.faithfulness.probes import Probe, Runs, losses_of
 from sparse_jax.faithfulness.runs import _roles
 from sparse_jax.faithfulness.scorecard import CONSTANTS, QUARTILES, ROLES
 from sparse_jax.faithfulness.sets import SHARES, _by_share, _greedy_incompleteness, _mean_over
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.own import pairs_task
 from sparse_jax.tasks.pair import Pair
-from tests.faithfulness.hand_made import ENDS, PAIRS, TASK, circuit_of
+from tests.faithfulness.hand_made import ENDS, PAIRS, PRUNING, TASK, circuit_of, with_settings
 from tests.planted import planted_gates
 
 SHIFTED = (("full model", ""), ("circuit", "mean"))
@@ -93,6 +94,74 @@ def test_a_task_without_shifted_splits_has_no_figure_of_them(model, circuit):
     card = measure_circuit(model, circuit, task, 4)
     assert card.value("loss of the circuit", "mean") < 0.2
     assert not [figure.name for figure in card.figures if "split" in figure.name]
+
+
+def test_pruning_again_finds_the_only_path_from_every_seed_and_no_backup(model, circuit, monkeypatch):
+    monkeypatch.setattr(again, "SEEDS", 2)
+    card = measure_circuit(model, with_settings(circuit), TASK, PAIRS, again=True)
+    assert card.value("prunings from other seeds within the target on the test split", "mean") == 1
+    assert card.value("nodes in common with them", "mean") == 1
+    assert card.value("edges of these, geometric mean", "mean") == pytest.approx(2)
+    assert card.value("backup 1, loss", "mean") > 0.5
+    assert "Of prunings from other seeds, 100% reach the target on the test split." in card.verdict
+    assert "Without its q, k, v and neurons no circuit reaches the target." in card.verdict
+    # the last digit decides, so that the hash of a whole prompt is beyond this model
+    assert card.value("control hashed, loss", "mean") > 0.3
+    assert "No circuit gives arbitrary answers to its prompts (control hashed)." in card.verdict
+    with pytest.raises(InputError, match="circuit: it does not say how it was found"):
+        sj.scorecard(model, circuit, TASK, again=True)
+    with pytest.raises(InputError, match="rounds: 0 is not valid; valid: at least 1"):
+        sj.scorecard(model, with_settings(circuit), TASK, again=True, rounds=0)
+    with pytest.raises(InputError, match="rounds: 3 is not valid; valid: 2, or again=True .--all."):
+        sj.scorecard(model, circuit, TASK, rounds=3)
+
+
+def test_a_second_neuron_that_does_the_same_is_found_as_a_backup(
+    model, values, circuit, tmp_path, monkeypatch
+):
+    """Neuron 5 reads and writes what neuron 3 does, so it matters once that one is gone."""
+    monkeypatch.setattr(again, "SEEDS", 1)
+    mlp = model.params["layers"]["mlp"]
+    up = {name: x.at[..., 5].set(x[..., 3]) for name, x in mlp["up"].items()}
+    down = {**mlp["down"], "kernel": mlp["down"]["kernel"].at[:, 5].set(mlp["down"]["kernel"][:, 3])}
+    layers = {**model.params["layers"], "mlp": {**mlp, "up": up, "down": down}}
+    twice = dataclasses.replace(model, params={**model.params, "layers": layers})
+    probe = Probe(
+        twice,
+        with_settings(circuit_of(twice, values, planted_gates(), tmp_path)),
+        TASK.encode("test", PAIRS, 0, model.tokenizer, 8),
+    )
+    found = {figure.name: figure for figure in again.pruned_again(probe, TASK)}
+    figures = {name: figure.interval.value for name, figure in found.items()}
+    assert figures["backup 1, loss"] <= 0.15 and figures["backup 1, edges"] == 2
+    growth = "backup 1, growth of its nodes' effects once all before are gone"
+    assert figures[f"{growth}: median"] > 0.3
+    # by hand: neuron 5 ablated in the full model, and beside neuron 3
+    gate = np.zeros((3, *probe.nodes["mlp_neuron"].shape))
+    gate[[0, 2], 0, 5] = gate[1:, 0, 3] = 1
+    sets = {site: np.zeros((3, *mask.shape)) for site, mask in probe.nodes.items()} | {"mlp_neuron": gate}
+    alone, gone, both = losses_of(probe.margins_without(sets))
+    (whole,) = losses_of(probe.margins_without({site: 0 * mask[:1] for site, mask in sets.items()}))
+    (node,) = found[f"{growth}: median"].by_node
+    each = (both - gone) - (alone - whole)
+    assert node == "0.mlp_neuron.5"
+    assert found[f"{growth}: median"].by_node[node] == pytest.approx(each.mean(), abs=1e-5)
+    assert found[f"{growth}: median"].interval == pytest.approx(mean_interval(each), abs=1e-5)
+    assert figures[f"{growth}: lower quartile"] == pytest.approx(figures[f"{growth}: median"])
+    assert figures["backup 2, loss"] > 0.5
+    # a circuit that has neither of them leaves nothing to forbid
+    empty = dataclasses.replace(probe.circuit, nodes=probe.circuit.nodes[:1], edges=())
+    assert probe.circuit.nodes[0].site == "mlp_in"
+    bare = dataclasses.replace(probe, circuit=empty)
+    settings = again.from_mapping(again.PruneConfig, PRUNING, "pruning")
+    assert not list(again._backups(bare, TASK, settings, 2))
+    assert not [
+        name for name in rounds_of(again._backups(probe, TASK, settings, 1)) if name[:8] == "backup 2"
+    ]
+
+
+def rounds_of(figures):
+    return [figure.name for figure in figures]
 
 
 def test_another_circuit_is_none_of_that(model, values, tmp_path):
@@ -188,13 +257,20 @@ def test_correlations_of_kept_nodes_are_those_of_numpy_over_the_pairs_drawn(valu
         if (site, i) != ("q", 1)
     ]
 
-    def quartiles(rows):
-        return np.quantile([np.corrcoef(a[rows], b[rows])[0, 1] for a, b in pairs], [0.25, 0.5, 0.75])
+    def pearson(rows_DxE):
+        """np.corrcoef of every pair in each of D draws, all at once."""
+        of_draws = np.array(pairs)[..., rows_DxE]
+        a, b = (of_draws - of_draws.mean(axis=-1, keepdims=True)).swapaxes(0, 1)
+        return (a * b).sum(axis=-1) / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
 
+    shares = [0.25, 0.5, 0.75]
+    own = [np.corrcoef(a, b)[0, 1] for a, b in pairs]
+    np.testing.assert_allclose(pearson(np.arange(ENDS)[None])[:, 0], own)
     draws = rng.integers(0, PAIRS, (2000, PAIRS))
-    drawn = [quartiles((2 * draw[:, None] + [0, 1]).ravel()) for draw in draws]
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    expected = np.stack([quartiles(np.arange(ENDS)), low, high], axis=1)
+    rows_DxE = (2 * draws[..., None] + [0, 1]).reshape(len(draws), -1)
+    drawn_Dx3 = np.quantile(pearson(rows_DxE), shares, axis=0).T
+    low, high = np.quantile(drawn_Dx3, [0.025, 0.975], axis=0)
+    expected = np.stack([np.quantile(own, shares), low, high], axis=1)
     intervals = [found[f"{ROLES}: {name}"].interval for name in QUARTILES]
     np.testing.assert_allclose([one.value for one in intervals], expected[:, 0], atol=1e-6)
     np.testing.assert_allclose(intervals, expected, atol=0.03)

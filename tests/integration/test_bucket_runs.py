@@ -340,7 +340,7 @@ def test_the_main_path_in_a_bucket(bucket, storage):
     done = run_command("quickstart", tiny, f"--config.workdir={bucket}/quick", *sides)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     made = names(storage, bucket, "quick/")
-    circuit = "quick/sparse/circuits/while_return_true.json"
+    circuit = "quick/sparse/circuits/class_init.json"
     assert {"quick/report.html", "quick/table.jsonl", circuit} <= {*made}
     model = f"--model={bucket}/quick/sparse"
     prune = [

@@ -16,8 +16,8 @@ TINY = f"--config={CONFIGS}/quickstart.py:size=tiny"
 TRAIN = f"--config={CONFIGS}/pretrain.py:size=tiny"
 
 
-# small batches, to compute less
-SIZES = ("training.batch_size=2", "training.evaluation_windows=2")
+# small batches and one layer, to compute and to compile less
+SIZES = ("model.n_layers=1", "training.batch_size=2", "training.evaluation_windows=2")
 
 
 def sections(workdir):
@@ -60,17 +60,17 @@ def test_the_main_path_writes_circuits_table_and_report(finished):
     workdir, _, result = finished
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr and "Warning" not in result.stderr
-    assert "train sparse" in result.stderr and "prune dense single_double_quote" in result.stderr
+    assert "train sparse" in result.stderr and "prune dense class_init" in result.stderr
     rows = [json.loads(line) for line in (workdir / "table.jsonl").read_text().splitlines()]
-    assert [row["task"] for row in rows[:2]] == ["single_double_quote", "while_return_true"]
-    assert "single_double_quote" in result.stdout
+    assert [row["task"] for row in rows[:2]] == ["class_init", "for_while"]
+    assert "class_init" in result.stdout
     for side in ("sparse", "dense"):
-        circuit = json.loads((workdir / side / "circuits" / "while_return_true.json").read_text())
+        circuit = json.loads((workdir / side / "circuits" / "class_init.json").read_text())
         assert circuit["format"] == "sparse_jax.circuit"
         assert circuit["provenance"]["commit"]
         assert len(circuit["nodes"]) == circuit["counts"]["nodes"]
     page = (workdir / "report.html").read_text()
-    assert "while_return_true" in page and page.rstrip().endswith("</html>")
+    assert "class_init" in page and page.rstrip().endswith("</html>")
 
 
 def test_repeating_it_changes_nothing(finished, command):
@@ -328,7 +328,7 @@ def test_a_circuit_gets_a_scorecard_a_file_and_a_page(tmp_path):
 
 def test_a_scorecard_of_nothing_is_refused(finished, command, tmp_path):
     workdir, _, _ = finished
-    file = workdir / "sparse" / "circuits" / "while_return_true.json"
+    file = workdir / "sparse" / "circuits" / "class_init.json"
     for flags, said in (
         ([], "--circuit: None is not valid; valid: one or more files"),
         ([f"--circuit={tmp_path / 'no.json'}"], "no.json"),
@@ -367,6 +367,8 @@ def test_a_circuit_is_exported_in_three_forms(command, tmp_path):
     common = ["--model=experiments/results/small/sparse", f"--circuit={tmp_path / 'circuit.json'}"]
     code = command("export", *common, "--format=code")
     assert code.returncode == 0, code.stderr
+    imports = [line for line in code.stdout.splitlines() if "import" in line]
+    assert imports == ["from math import erf", "import numpy as np"]
     answers = {}
     exec(code.stdout, answers)
     found = answers["logits"](["else"])

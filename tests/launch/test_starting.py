@@ -384,6 +384,7 @@ def test_waiting_for_a_slice_is_said_once_and_can_be_ended(checkout, sent):
         assert said == "waiting for the slice: its request is WAITING_FOR_RESOURCES\n"
         while len(checkout.called()) < 3:
             assert running.poll() is None
+            time.sleep(0.01)
         os.killpg(running.pid, sent)
         assert running.wait(timeout=20) != 0
         assert "waiting" not in running.stderr.read()
@@ -397,6 +398,7 @@ def test_ctrl_c_leaves_the_slice_there_although_gcloud_handles_it_itself(checkou
     with starting_a_pod(checkout) as running:
         while not (checkout.root / "runs").exists():
             assert running.poll() is None
+            time.sleep(0.01)
         os.killpg(running.pid, signal.SIGINT)
         assert running.wait(timeout=20) == 130
     assert verbs(checkout) == ["create", "ssh"]

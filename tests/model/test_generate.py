@@ -22,7 +22,7 @@ forward = jax.jit(model.forward, static_argnums=0)
     "changes",
     [
         {},
-        {"positions": "added"},
+        {"positions": "added", "n_layers": 1},
         pytest.param({"positions": "concatenated", "d_position": 4}, marks=pytest.mark.slow),
     ],
 )

@@ -17,16 +17,24 @@ from sparse_jax.data.corpus import Corpus, SourceTokens, prepare
 from sparse_jax.inputs import InputError
 from sparse_jax.model.forward import initialize
 from sparse_jax.models.model import Model
+from sparse_jax.training.config import run_config
 from sparse_jax.training.loss import next_token_loss
+from tests.tiny_run import tiny
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def config(directory):
+    return run_config(tiny(directory))
+
+
+@pytest.fixture(scope="module")
 def model(config):
     tokenizer = prepare(config.data, config.model.vocab_size).tokenizer
-    return Model(config.model, initialize(config.model, jax.random.key(0)), tokenizer, "here")
+    params = jax.jit(initialize, static_argnums=0)(config.model, jax.random.key(0))
+    return Model(config.model, params, tokenizer, "here")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def windows(model):
     # more than one call, the last not full
     return np.random.default_rng(0).integers(0, model.config.vocab_size, (20, 9)).astype(np.int32)
@@ -35,7 +43,7 @@ def windows(model):
 def test_losses_are_those_of_training_and_kurtosis_that_of_scipy(model, windows):
     found = predictions(model, windows)
     assert found.losses_WxT.shape == (20, 8) and set(found.kurtosis) == set(SITES)
-    expected = next_token_loss(model.config, model.params, windows)
+    expected = jax.jit(next_token_loss, static_argnums=0)(model.config, model.params, windows)
     np.testing.assert_allclose(found.losses_WxT.mean(), expected, rtol=1e-5)
     values = np.random.default_rng(1).gamma(1.0, size=(2, 3, 40, 2))
     by_scipy = stats.kurtosis(values.reshape(2, -1, 2), axis=1).mean()
