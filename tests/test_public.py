@@ -221,6 +221,16 @@ def test_a_score_is_a_row_of_the_table_of_tasks(pruned):
     assert "loss" in repr(found) and "<table>" in found._repr_html_()
 
 
+def test_a_patch_changes_what_is_generated():
+    model = planted_model()
+    silent = {"mlp_neuron": Patch(np.arange(8) == 3, 0.0)}
+    written = [sj.generate(model, "61", 1, temperature=0, patch=patch) for patch in (None, silent)]
+    assert written == ["614", "615"]
+    at_last = {"mlp_neuron": Patch(np.arange(2)[:, None] == 1, 0.0)}
+    with pytest.raises(sj.InputError, match=r"patches\['mlp_neuron'\].where: shape \(2, 1\) while sampling"):
+        sj.generate(model, "61", 1, patch=at_last)
+
+
 @pytest.mark.slow
 def test_a_circuit_of_a_real_model_comes_back_from_its_file_with_its_loss(model, tmp_path):
     found = sj.prune(model, "for_while", target_loss=0.5, k_coef=3e-3, learning_rate=0.05, **SHORT)

@@ -126,6 +126,16 @@ class Circuit:
         return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
 
     @property
+    def model(self) -> str | None:
+        """The fingerprint of the model that it was found in; None if its file does not say."""
+        return self.provenance.get("weights")
+
+    @property
+    def task(self) -> str | None:
+        """The name of the task that it was found for; None if its file does not say."""
+        return self.provenance.get("task")
+
+    @property
     def calibrated(self) -> bool:
         """Whether its size was chosen by the loss after calibration (`experiments/calibrated.py`)."""
         return bool(self.provenance.get("calibrated", False))
