@@ -63,6 +63,14 @@ def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
 
     config: for example from `sj.presets`. Raises InputError, before any work, for an invalid config or the
     workdir of another run.
+
+    >>> import tempfile
+    >>> import sparse_jax as sj
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     changes = {"data.directory": f"{folder}/data", "training.steps": 1}
+    ...     config = sj.presets.tiny(data=["sparse_jax/data"], n_layers=1, **changes)
+    ...     sj.train(config, f"{folder}/run")
+    Model(architecture: 1 layer, 32 wide, ... at step 1, fingerprint: ...)
     """
     require_settings()
     require(isinstance(config, RunConfig), "config", config, "a RunConfig, such as sj.presets.tiny()")
@@ -150,6 +158,11 @@ def token_ids(model: Model, text: Text) -> jax.Array:
     """Token ids [B, T] of a text, of texts, or of ids; of a text as `encode_texts` gives them.
 
     Raises InputError for what the model cannot read: no tokens, or ids that are not in its vocabulary.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> sj.token_ids(model, ["for x", "while"]).tolist()
+    [[384, 359], [544, 0]]
     """
     if isinstance(text, str) or (isinstance(text, (list, tuple)) and text and isinstance(text[0], str)):
         texts = [text] if isinstance(text, str) else list(text)
@@ -307,6 +320,14 @@ def scorecard(
     and up to `rounds` times without the nodes found so far (backups). The model's training text is needed,
     and prepared if it is not there. Raises InputError for a circuit of another model or task, fewer than two
     pairs, and rounds without `again`.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
+    >>> circuit = sj.load_circuit(path, model)
+    >>> card = sj.scorecard(model, circuit, "else_elif", pairs=8)
+    >>> card.verdict[0]
+    'Sufficient under mean, ...
     """
     require_settings()
     advise()
@@ -320,6 +341,11 @@ def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit
     A released circuit is a `viz_data.pt`, or `NAME_nodes.txt` beside `NAME_edges.csv` (either can be given).
     model: the model that the circuit has to be of; a `viz_data.pt` says only which nodes were kept, so that
     it cannot do without. Raises InputError for a missing or foreign file, and a circuit of another model.
+
+    >>> import sparse_jax as sj
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+    >>> sj.load_circuit(path, sj.load("experiments/results/small/sparse"))
+    Circuit(single_double_quote in experiments/results/small/sparse: 17 nodes, 12 edges; nats: ...
     """
     path = user_path(path, "circuit")
     if path.is_file():

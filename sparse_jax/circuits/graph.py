@@ -207,7 +207,8 @@ class Circuit:
         >>> import sparse_jax as sj
         >>> model = sj.load("experiments/results/small/sparse")
         >>> circuit = sj.load_circuit("experiments/results/faithfulness/circuits/sparse/mean/else_elif.json")
-        >>> print(circuit.code(model))  # doctest: +SKIP
+        >>> print(circuit.code(model).splitlines()[0].strip('"'))
+        else_elif in experiments/results/small/sparse (4e5eaf72e6c4e7ad): 2 nodes, 1 edge.
         """
         from sparse_jax.circuits.applied import values_of
         from sparse_jax.circuits.source_check import pairs_of_test
