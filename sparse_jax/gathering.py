@@ -33,8 +33,8 @@ def findings(
     >>> path = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
     >>> circuit = sj.load_circuit(path, model)
     >>> found = sj.findings(model, circuit, "else_elif")
-    >>> found["scorecard"].verdict[0], found["contributions"].task
-    ('Sufficient under mean, ...
+    >>> sorted(found)
+    ['code', 'contributions', 'meanings', 'prunings', 'scorecard', 'traces']
     >>> sj.view(circuit, **found)
     Page(... characters; shown in a notebook)
     """
