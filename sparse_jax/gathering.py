@@ -27,6 +27,16 @@ def findings(
 
     Raises InputError as these do: for a circuit of another model or task, one without a target, and one that
     cannot be told as code.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
+    >>> circuit = sj.load_circuit(path, model)
+    >>> found = sj.findings(model, circuit, "else_elif")
+    >>> sorted(found)
+    ['code', 'contributions', 'meanings', 'prunings', 'scorecard', 'traces']
+    >>> sj.view(circuit, **found)
+    Page(... characters; shown in a notebook)
     """
     chosen, is_empty = as_task(task), not circuit.nodes
     return {

@@ -16,15 +16,10 @@ import numpy as np
 
 from sparse_jax.ablation.judged import circuit_scores
 from sparse_jax.ablation.score import Score, measure_tasks
-from sparse_jax.circuits.applied import (
-    calibration_of,
-    check_circuit,
-    circuit_hooks,
-    found_for,
-    values_of,
-)
+from sparse_jax.circuits.applied import check_circuit, found_for
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.graph import load_circuit as read_circuit
+from sparse_jax.circuits.interventions import Ablate, intervention
 from sparse_jax.circuits.node_list import is_node_list, read_node_list
 from sparse_jax.circuits.viz_data import read_viz_data, released_circuit
 from sparse_jax.copies import on_this_machine
@@ -37,23 +32,19 @@ from sparse_jax.inputs import (
     InputError,
     from_mapping,
     require,
-    require_choice,
     require_utf8,
     whole,
     whole_numbers,
 )
 from sparse_jax.model import generate as sampling
-from sparse_jax.model import sites
 from sparse_jax.model.forward import check_ids, forward
-from sparse_jax.model.hooks import Hooks, Patch, array_of, by_site, patches_of
-from sparse_jax.model.nodes import check_layer, close
-from sparse_jax.models.means import ablation_values
+from sparse_jax.model.hooks import Patch
 from sparse_jax.models.model import Model
 from sparse_jax.phrases import counted
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.pruning.prune import prune_tasks
 from sparse_jax.pruning.recipe import Recipe, SearchConfig
-from sparse_jax.runtime.pages import advise
+from sparse_jax.runtime.advice import advise
 from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.built_in import TASKS
 from sparse_jax.tasks.find import Spec, as_task
@@ -65,7 +56,6 @@ from sparse_jax.training.loop import train as train_run
 from sparse_jax.trees import Arrays
 
 Text = str | Sequence[str] | np.ndarray | jax.Array
-Ablate = str | Iterable[str] | Mapping[str, str]
 
 
 def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
@@ -73,6 +63,14 @@ def train(config: RunConfig, workdir: str | os.PathLike) -> Model:
 
     config: for example from `sj.presets`. Raises InputError, before any work, for an invalid config or the
     workdir of another run.
+
+    >>> import tempfile
+    >>> import sparse_jax as sj
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     changes = {"data.directory": f"{folder}/data", "training.steps": 1}
+    ...     config = sj.presets.tiny(data=["sparse_jax/data"], n_layers=1, **changes)
+    ...     sj.train(config, f"{folder}/run")
+    Model(architecture: 1 layer, 32 wide, ... at step 1, fingerprint: ...)
     """
     require_settings()
     require(isinstance(config, RunConfig), "config", config, "a RunConfig, such as sj.presets.tiny()")
@@ -111,8 +109,8 @@ def run(
     tokens = token_ids(model, text)
     require(isinstance(capture, Iterable), "capture", capture, "names of sites")
     capture = (capture,) if isinstance(capture, str) else tuple(capture)
-    params, hooks, calibrate = _intervention(model, tokens, ablate, add, circuit)
-    hooks = dataclasses.replace(hooks, patches=patches_of(patch), capture=capture)
+    params, hooks, calibrate = intervention(model, tokens, ablate, add, patch, circuit)
+    hooks = dataclasses.replace(hooks, capture=capture)
     logits, captured = _compiled_forward(model.config)(params, tokens, hooks)
     return calibrate(logits), captured
 
@@ -127,14 +125,15 @@ def generate(
     seed: int = 0,
     ablate: Ablate = (),
     add: Arrays | None = None,
+    patch: Mapping[str, Patch] | None = None,
     circuit: Circuit | None = None,
 ) -> str:
     """The prompt followed by at most `tokens` tokens that the model generates.
 
     Without a prompt the model begins a new text, after its tokenizer's end of text, which is then part of
-    what is returned. temperature 0 takes the most likely token. ablate, add and circuit as in `run`, except
-    that a circuit's calibration is not used, and one with frozen norms is refused. Raises InputError past the
-    model's context.
+    what is returned. temperature 0 takes the most likely token. ablate, add, patch and circuit as in `run`,
+    except that additions and patches are the same at every position, a circuit's calibration is not used, and
+    one with frozen norms is refused. Raises InputError as `run` does, and past the model's context.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -149,7 +148,7 @@ def generate(
     sampling.check_prompt(model.config, ids.shape[1])
     room = model.config.context - ids.shape[1]
     require(0 <= tokens <= room, "tokens", tokens, f"0 to {room} after this prompt")
-    params, hooks, _ = _intervention(model, ids, ablate, add, circuit)
+    params, hooks, _ = intervention(model, ids, ablate, add, patch, circuit)
     key = jax.random.key(seed)
     found = sampling.generate(model.config, params, ids, tokens, key, temperature, top_k, hooks)
     return model.require_tokenizer().decode(found[0].tolist(), skip_special_tokens=False)
@@ -159,6 +158,11 @@ def token_ids(model: Model, text: Text) -> jax.Array:
     """Token ids [B, T] of a text, of texts, or of ids; of a text as `encode_texts` gives them.
 
     Raises InputError for what the model cannot read: no tokens, or ids that are not in its vocabulary.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> sj.token_ids(model, ["for x", "while"]).tolist()
+    [[384, 359], [544, 0]]
     """
     if isinstance(text, str) or (isinstance(text, (list, tuple)) and text and isinstance(text[0], str)):
         texts = [text] if isinstance(text, str) else list(text)
@@ -262,14 +266,14 @@ def prune(
     """The smallest circuit found that performs a task at `target_loss`; for a list of tasks, one each.
 
     lanes: prunings side by side, from different seeds; the smallest circuit is returned. search: rounds of a
-    hyperparameter search, with `lanes` prunings each. edges: also prune single edges, inside the circuit of
-    nodes.
+    hyperparameter search, with `lanes` prunings each; more than one need Optuna (`pip install optuna`).
+    edges: also prune single edges, inside the circuit of nodes.
     directory: where circuits and unfinished work are saved and looked up again, as by `python -m
     experiments.prune`. settings: fields of PruneConfig (`target_loss`, `steps`, `k_coef`, ...).
     `circuit.provenance["reached"]` says whether the target was reached.
 
-    Raises InputError for unknown or invalid settings, and for a task on which the full model misses the
-    target.
+    Raises InputError for unknown or invalid settings, for a search without Optuna, and for a task on which
+    the full model misses the target.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -307,14 +311,23 @@ def scorecard(
     again: bool = False,
     rounds: int = ROUNDS,
 ) -> Scorecard:
-    """Is the circuit what the model uses? Figures with 95 % intervals, and a verdict in words.
+    """Is the circuit what the model uses? Figures, most with a 95 % interval, and a verdict in words.
 
     Sufficiency under every kind of ablation; necessity against random nodes; answers flipped by swapping
     values with the counterfactual's; how far kept nodes behave as in the model; shifted splits (METHOD 8).
+    P-values and sizes of single circuits (of the control, of backups) have no interval.
     again: also prunes again, as long as that takes: from other seeds, for a control with arbitrary answers,
     and up to `rounds` times without the nodes found so far (backups). The model's training text is needed,
     and prepared if it is not there. Raises InputError for a circuit of another model or task, fewer than two
     pairs, and rounds without `again`.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
+    >>> circuit = sj.load_circuit(path, model)
+    >>> card = sj.scorecard(model, circuit, "else_elif", pairs=8)
+    >>> card.verdict[0]
+    'Sufficient under mean, ...
     """
     require_settings()
     advise()
@@ -328,6 +341,11 @@ def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit
     A released circuit is a `viz_data.pt`, or `NAME_nodes.txt` beside `NAME_edges.csv` (either can be given).
     model: the model that the circuit has to be of; a `viz_data.pt` says only which nodes were kept, so that
     it cannot do without. Raises InputError for a missing or foreign file, and a circuit of another model.
+
+    >>> import sparse_jax as sj
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+    >>> sj.load_circuit(path, sj.load("experiments/results/small/sparse"))
+    Circuit(single_double_quote in experiments/results/small/sparse: 17 nodes, 12 edges; nats: ...
     """
     path = user_path(path, "circuit")
     if path.is_file():
@@ -343,55 +361,6 @@ def load_circuit(path: str | os.PathLike, model: Model | None = None) -> Circuit
     if model is not None:
         check_circuit(model, circuit)
     return circuit
-
-
-def _intervention(model: Model, tokens, ablate: Ablate, add: Arrays | None, circuit: Circuit | None):
-    """Parameters, hooks, and a function to apply to the logits."""
-    params, hooks, calibrate = model.params, Hooks(), _unchanged
-    if circuit is not None:
-        check_circuit(model, circuit)
-        params, hooks = circuit_hooks(model, circuit, values_of(model, circuit), tokens)
-        calibrate = calibration_of(circuit, model.config.vocab_size).apply
-    if not isinstance(ablate, (str, Mapping)):
-        require(isinstance(ablate, Iterable), "ablate", ablate, "names of nodes or sites")
-        ablate = list(ablate)
-    if ablate:
-        if circuit is not None:
-            raise InputError("ablate: given with a circuit, which has its own ablation; valid: one of them")
-        gates, ablated = close(model.config, ablate, _means(model, ablate))
-        hooks = dataclasses.replace(hooks, gates=gates, ablated=ablated)
-    hooks = dataclasses.replace(hooks, additions=_additions(model, add))
-    return params, hooks, calibrate
-
-
-def _means(model: Model, ablate: Ablate) -> Arrays | None:
-    if isinstance(ablate, Mapping) and "mean" not in map(str, ablate.values()):
-        return None
-    return ablation_values(model, sites.NODE_SITES)
-
-
-def _additions(model: Model, add: Arrays | None) -> dict[str, jax.Array]:
-    """Additions by site; a value for "layer.site" is 0 in the other layers."""
-    found: dict[str, jax.Array] = {}
-    for name, value in by_site("add", add).items():
-        field = f"add[{name!r}]"
-        layer, dot, site = name.rpartition(".")
-        value = array_of(field, value).astype(jnp.float32)
-        if dot:
-            require_choice(field, site, sites.CHANGEABLE_SITES)
-            require(layer.isdecimal(), field, layer, "layer.site, with the number of a layer")
-            check_layer(model.config, field, int(layer), site)
-        if dot and sites.in_layers(site):
-            require(value.ndim <= 3, field, value.shape, "what broadcasts to [B, T, N]")
-            value = jnp.reshape(value, (1,) * (3 - value.ndim) + value.shape)
-            layers = jnp.arange(model.config.n_layers) == int(layer)
-            value = jnp.where(layers[:, None, None, None], value, 0)
-        found[site] = found[site] + value if site in found else value
-    return found
-
-
-def _unchanged(logits: jax.Array) -> jax.Array:
-    return logits
 
 
 @functools.cache

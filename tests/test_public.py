@@ -1,7 +1,6 @@
 """The public face: what it gives is what the rooms below give, typed in as in a notebook."""
 
 import dataclasses
-import doctest
 import itertools
 import json
 import math
@@ -16,18 +15,16 @@ import pytest
 from tokenizers import processors
 
 import sparse_jax as sj
-from sparse_jax import interactive, phrases
+from sparse_jax import interactive
 from sparse_jax.ablation.score import measure_tasks
-from sparse_jax.circuits import graph, narrowing
+from sparse_jax.circuits import narrowing
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.data.tokenizer import load_tokenizer
 from sparse_jax.faithfulness.intervals import Interval
 from sparse_jax.faithfulness.scorecard import Figure
 from sparse_jax.model.hooks import Hooks, Patch
-from sparse_jax.models import formats
 from sparse_jax.models import means as text_means
 from sparse_jax.models.means import load_means, program_windows
-from sparse_jax.training import presets
 from sparse_jax.trees import named_leaves
 from tests.compiled import forward
 from tests.planted import Planted, planted_model
@@ -71,13 +68,6 @@ def test_importing_is_cheap_and_names_are_what_they_say():
         assert getattr(sj, name) is not None
     with pytest.raises(AttributeError, match="public names: "):
         sj.nothing  # noqa: B018
-
-
-@pytest.mark.parametrize("module", [interactive, presets, formats, graph, phrases])
-def test_the_examples_run(module, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
-    assert found.attempted > 0 and found.failed == 0
 
 
 def test_running_a_text_is_the_forward_function(model):
@@ -222,6 +212,16 @@ def test_a_score_is_a_row_of_the_table_of_tasks(pruned):
     found = sj.score(model, task, pairs=16)
     assert found.loss == row["loss"] and found.values["loss"][1] == row["loss_error"]
     assert "loss" in repr(found) and "<table>" in found._repr_html_()
+
+
+def test_a_patch_changes_what_is_generated():
+    model = planted_model()
+    silent = {"mlp_neuron": Patch(np.arange(8) == 3, 0.0)}
+    written = [sj.generate(model, "61", 1, temperature=0, patch=patch) for patch in (None, silent)]
+    assert written == ["614", "615"]
+    at_last = {"mlp_neuron": Patch(np.arange(2)[:, None] == 1, 0.0)}
+    with pytest.raises(sj.InputError, match=r"patches\['mlp_neuron'\].where: shape \(2, 1\) while sampling"):
+        sj.generate(model, "61", 1, patch=at_last)
 
 
 @pytest.mark.slow

@@ -63,6 +63,16 @@ def load_compact(directory: str | os.PathLike, of: Circuit | None = None) -> Com
 
     of: the circuit that it has to be of. Raises InputError for a missing, damaged or foreign file, and for
     one that was made from another circuit, or from this one before it changed.
+
+    >>> import tempfile
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+    >>> circuit = sj.load_circuit(path, model)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     circuit.compact(model, outputs=["')\\n", '")\\n']).save(folder)
+    ...     load_compact(folder, of=circuit)
+    CompactCircuit(17 nodes, logits of 2 tokens)
     """
     directory = user_path(directory)
     path, about = directory / STRUCTURE, read_json_object(directory / STRUCTURE)

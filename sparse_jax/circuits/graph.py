@@ -126,6 +126,16 @@ class Circuit:
         return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
 
     @property
+    def model(self) -> str | None:
+        """The fingerprint of the model that it was found in; None if its file does not say."""
+        return self.provenance.get("weights")
+
+    @property
+    def task(self) -> str | None:
+        """The name of the task that it was found for; None if its file does not say."""
+        return self.provenance.get("task")
+
+    @property
     def calibrated(self) -> bool:
         """Whether its size was chosen by the loss after calibration (`experiments/calibrated.py`)."""
         return bool(self.provenance.get("calibrated", False))
@@ -197,7 +207,8 @@ class Circuit:
         >>> import sparse_jax as sj
         >>> model = sj.load("experiments/results/small/sparse")
         >>> circuit = sj.load_circuit("experiments/results/faithfulness/circuits/sparse/mean/else_elif.json")
-        >>> print(circuit.code(model))  # doctest: +SKIP
+        >>> print(circuit.code(model).splitlines()[0].strip('"'))
+        else_elif in experiments/results/small/sparse (4e5eaf72e6c4e7ad): 2 nodes, 1 edge.
         """
         from sparse_jax.circuits.applied import values_of
         from sparse_jax.circuits.source_check import pairs_of_test

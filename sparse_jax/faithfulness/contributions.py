@@ -61,10 +61,10 @@ def contributions(
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
-    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
-    >>> found = sj.contributions(model, sj.load_circuit(path), "single_double_quote", pairs=8)
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
+    >>> found = sj.contributions(model, sj.load_circuit(path), "else_elif", pairs=8)
     >>> found.best.shape, found.in_circuit.shape
-    ((18,), (17,))
+    ((3,), (2,))
     """
     require_settings()
     check_circuit(model, circuit)

@@ -26,7 +26,7 @@ def equivalence(model_P: Array, circuit_P: Array, tolerance: float = TOLERANCE) 
 
     >>> equivalence([0.0] * 20, [1.0, -1.0] * 10) > 0.9
     True
-    >>> equivalence([0.0] * 20, [1.0] * 20) < 0.001
+    >>> bool(equivalence([0.0] * 20, [1.0] * 20) < 0.001)
     True
     """
     difference = np.asarray(circuit_P, np.float64) - np.asarray(model_P, np.float64)

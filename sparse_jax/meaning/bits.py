@@ -81,6 +81,14 @@ def binarize(
     validation split is kept (METHOD 8). Half a minute to a minute for circuits of the small pair.
 
     Raises InputError for a circuit of another model or task, and one with frozen norms.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
+    >>> circuit = sj.load_circuit(path, model)
+    >>> few = {"train_pairs": 8, "validation_pairs": 8, "test_pairs": 8}
+    >>> sj.binarize(model, circuit, "else_elif", steps=1, **few)
+    Bits(2 nodes: ... nats, the circuit ...)
     """
     require_settings()
     require(steps >= 1, "steps", steps, "at least 1")

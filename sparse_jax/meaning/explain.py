@@ -166,6 +166,15 @@ def explain(
 
     Raises InputError for a circuit of another model or task, fewer than two windows, and tokens that the
     model does not have.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
+    >>> circuit = sj.load_circuit(path, model)
+    >>> text = sj.token_ids(model, ["if x:\\n    y = 3", "for item in items"])
+    >>> found = sj.explain(model, circuit, "else_elif", text=text, pairs=8)
+    >>> [one.node.name for one in found.nodes]
+    ['1.mlp_neuron.893', '1.mlp_out.188']
     """
     require_settings()
     check_circuit(model, circuit)

@@ -14,6 +14,7 @@ from sparse_jax.inputs import InputError
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params
 from sparse_jax.model.sites import EDGE_MATRICES
+from sparse_jax.phrases import counted
 from sparse_jax.trees import named_leaves
 
 # Fields of a config that change how a model is computed, and not what.
@@ -62,9 +63,10 @@ class Model:
         size = sum(int(np.prod(leaf.shape)) for leaf in leaves)
         nonzero = sum(int(np.count_nonzero(leaf)) for leaf in leaves)
         config = self.config
-        widths = f"{config.n_layers} layers, {config.d_model} wide, {config.n_heads} heads"
+        layers, heads = counted(config.n_layers, "layer"), counted(config.n_heads, "head")
         return {
-            "architecture": f"{widths}, vocabulary {config.vocab_size:,}, context {config.context}",
+            "architecture": f"{layers}, {config.d_model} wide, {heads}, vocabulary {config.vocab_size:,}, "
+            f"context {config.context}",
             "parameters": f"{size:,}",
             "L0": f"{nonzero:,} ({100 * nonzero / size:.1f} %)",
             "origin": self.origin,

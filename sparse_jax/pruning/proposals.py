@@ -118,7 +118,7 @@ def require_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise InputError("search: needs optuna; valid: pip install 'sparse_jax[study]'") from None
+        raise InputError("search: needs optuna; valid: pip install optuna (in the extra study)") from None
     return optuna
 
 

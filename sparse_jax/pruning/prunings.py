@@ -78,6 +78,14 @@ def prunings(model: Model, circuit: Circuit, folder: str | os.PathLike | None = 
     Raises InputError for a circuit of another model, a folder that is not of the search that found the
     circuit, by how its first pruning ended, or not at its target or in this model, and without a folder if no
     search is beside the circuit's file.
+
+    >>> import sparse_jax as sj
+    >>> model = sj.load("experiments/results/small/sparse")
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/else_elif.json"
+    >>> circuit = sj.load_circuit(path, model)
+    >>> sj.prunings(model, circuit)  # published without its search
+    Traceback (most recent call last):
+    sparse_jax.inputs.InputError: folder: the circuit has no search beside its file; ...
     """
     values = values_of(model, circuit)  # refuses a circuit of another model
     require("pruning" in circuit.provenance, "circuit", "no settings", "one that was found by pruning")

@@ -77,11 +77,14 @@ class Recipe:
     def _check_edges(self, edge_prune: PruneConfig) -> None:
         # edges that are closed carry the ablation value of their source, and know no constants
         require(not self.prune.constants, "pruning.constants", True, "False with gates on edges")
-        same = ("sites", "objective", "gate", "ablation", "frozen_norms", "tied_qk")
+        same = ("sites", "objective", "gate", "ablation", "frozen_norms", "tied_qk", "constants")
         pairs = ("train_pairs", "validation_pairs", "confirmation_pairs", "test_pairs", "shifts")
         for name in (*same, *pairs):
             given, nodes = getattr(edge_prune, name), getattr(self.prune, name)
             require(given == nodes, f"edge_pruning.{name}", given, f"that of pruning, {nodes!r}")
+        # edges are pruned inside circuits of nodes, which have none that is forbidden there
+        given, nodes = edge_prune.forbidden, self.prune.forbidden
+        require(given in ((), nodes), "edge_pruning.forbidden", given, f"(), or that of pruning, {nodes!r}")
 
     @property
     def learned(self) -> tuple[tuple[str, float], ...]:

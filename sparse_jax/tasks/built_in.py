@@ -327,7 +327,7 @@ Generate = Callable[[Setting], tuple[str, str]]
 _SETTINGS: dict[str, type[Setting]] = {**SETTINGS, **SHIFT_SETTINGS}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BuiltInTask(DrawnTask):
     """A built-in task; besides the main splits it has `shifted`, with other names, lengths and depths, and
     splits for each kind of shift alone.

@@ -81,7 +81,7 @@ CONTROLS: dict[str, Control] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ControlTask(Task):
     """A control of `task`; it has the same pairs, and changes the answers when they are encoded."""
 
@@ -103,6 +103,9 @@ class ControlTask(Task):
 
     def pairs(self, split: str, count: int, seed: int) -> list[Pair]:
         return self.task.pairs(split, count, seed)
+
+    def examples(self, count: int) -> list[Pair]:
+        return self.task.examples(count)
 
     def encode(self, split: str, count: int, seed: int, tokenizer: Tokenizer, context: int) -> EncodedPairs:
         encoded = super().encode(split, count, seed, tokenizer, context)

@@ -22,7 +22,7 @@ _SPLIT_OF_HASH = ("train", "train", "validation", "test")
 _FIELDS = tuple(field.name for field in fields(Pair))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FileTask(Task):
     """The pairs of a file. No prompt is in two of them, so no prompt is in two splits."""
 
@@ -38,11 +38,14 @@ class FileTask(Task):
             )
         return Random(int(seed)).sample(own, count)
 
+    def examples(self, count: int) -> list[Pair]:
+        return list(self.source[:count])  # a split may have fewer, or none
+
     def completions(self) -> list[str]:
         return sorted({text for pair in self.source for text in (pair.answer, pair.wrong)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FunctionTask(DrawnTask):
     """The pairs that the user's function draws: a Pair, or two programs marked as the built-in ones are."""
 

@@ -1,9 +1,11 @@
-"""Tasks and pairs as text for a terminal, with the deciding tokens and the answers highlighted."""
+"""Tasks and pairs as text for a terminal or HTML, with the deciding tokens and the answers highlighted."""
 
+import html
 from collections.abc import Callable, Iterable
 
 from tokenizers import Tokenizer
 
+from sparse_jax.inputs import InputError
 from sparse_jax.tasks.pair import Pair, deciding
 from sparse_jax.tasks.task import Task
 
@@ -12,6 +14,7 @@ Cut = Callable[[str], list[str]]
 
 _DECIDING, _ANSWER, _PLAIN = "\x1b[33m", "\x1b[1;32m", "\x1b[0m"
 _EXAMPLES = 4
+_PAIRS = 3
 
 
 def list_tasks(tasks: Iterable[Task]) -> str:
@@ -44,6 +47,33 @@ def show_pairs(pairs: Iterable[Pair], cut: Cut, color: bool) -> str:
         ]
         blocks.append(f"--- pair {number}\n" + "\n---\n".join(shown))
     return "\n\n".join(blocks)
+
+
+def task_html(task: Task) -> str:
+    """What a task is about, its splits, and three of its pairs with what decides and the answer highlighted.
+
+    A control has the answers of its task here: it changes them when they are encoded.
+    """
+    facts = {"task": f"{task.name} ({task.family})", "about": task.about, "splits": ", ".join(task.splits)}
+    rows = "".join(f"<tr><th>{name}</th><td>{html.escape(said)}</td></tr>" for name, said in facts.items())
+    try:
+        pairs = task.examples(_PAIRS)
+    except InputError as error:  # of the user's function, or too few pairs
+        return f"<table>{rows}</table><p>{html.escape(str(error))}</p>"
+    texts = [
+        f"<td><pre>{_html(pair.prompt, pair.counterfactual, pair.answer)}</pre></td>"
+        f"<td><pre>{_html(pair.counterfactual, pair.prompt, pair.wrong)}</pre></td>"
+        for pair in pairs
+    ]
+    head = "<tr><th>prompt and answer</th><th>counterfactual and its answer</th></tr>"
+    return f"<table>{rows}</table><table>{head}{''.join(f'<tr>{cells}</tr>' for cells in texts)}</table>"
+
+
+def _html(prompt: str, other: str, answer: str) -> str:
+    span, _ = deciding(prompt, other)
+    before, decides, after = map(html.escape, (prompt[: span.start], prompt[span], prompt[span.stop :]))
+    decides = f"<mark>{decides}</mark>" if decides else ""
+    return f"{before}{decides}{after}<b>{html.escape(repr(answer)[1:-1])}</b>"
 
 
 def characters(text: str) -> list[str]:

@@ -17,9 +17,12 @@ _DRAWS_PER_PAIR = 200
 _PAIRS_TO_SEE_COMPLETIONS = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task(ABC):
-    """A binary next-token task (METHOD section 5), wherever its pairs come from."""
+    """A binary next-token task (METHOD section 5), wherever its pairs come from.
+
+    A subclass that is a dataclass says repr=False, to be shown as tasks are.
+    """
 
     name: str
     family: str
@@ -35,6 +38,15 @@ class Task(ABC):
         """The kinds of shift, each of which has three more splits (see `shift_split`)."""
         return ()
 
+    def __repr__(self) -> str:
+        shifts = f"; shifts {', '.join(self.shifts)}" if self.shifts else ""
+        return f"Task({self.name} ({self.family}): {self.about}{shifts})"
+
+    def _repr_html_(self) -> str:
+        from sparse_jax.tasks.show import task_html
+
+        return task_html(self)
+
     @abstractmethod
     def pairs(self, split: str, count: int, seed: int) -> list[Pair]:
         """`count` distinct pairs, the same for the same arguments; no prompt is in two splits.
@@ -42,6 +54,10 @@ class Task(ABC):
         Raises InputError for an unknown split, a count that is not positive, and a count greater than
         the task can supply.
         """
+
+    def examples(self, count: int) -> list[Pair]:
+        """A few pairs to look at. Raises InputError as `pairs` does."""
+        return self.pairs("train", count, seed=0)
 
     def encode(self, split: str, count: int, seed: int, tokenizer: Tokenizer, context: int) -> EncodedPairs:
         """The pairs as arrays. Raises InputError as `pairs` and `encode_pairs` do."""

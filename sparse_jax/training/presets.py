@@ -22,7 +22,11 @@ Paths = Sequence[str] | None
 
 
 def tiny(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
-    """Trains in seconds, to check that everything works. Arguments as in `quickstart`."""
+    """Trains in seconds, to check that everything works. Arguments as in `quickstart`.
+
+    >>> tiny().model.d_model, tiny("dense").sparsity.fraction
+    (32, 1.0)
+    """
     return _preset("tiny", kind, data, changes)
 
 
@@ -41,17 +45,29 @@ def quickstart(kind: str = "sparse", data: Paths = None, **changes: object) -> R
 
 
 def small(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
-    """The models under experiments/results/small. Arguments as in `quickstart`."""
+    """The models under experiments/results/small. Arguments as in `quickstart`.
+
+    >>> small().model.d_model, small("dense").model.d_model
+    (256, 40)
+    """
     return _preset("small", kind, data, changes)
 
 
 def wide(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
-    """The models under experiments/results/wider_pair. Arguments as in `quickstart`."""
+    """The models under experiments/results/wider_pair. Arguments as in `quickstart`.
+
+    >>> wide().model.d_model, wide("dense").model.d_model
+    (512, 32)
+    """
     return _preset("wide", kind, data, changes)
 
 
 def paper(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
-    """The paper's model and budget, for a pod. Arguments as in `quickstart`."""
+    """The paper's model and budget, for a pod. Arguments as in `quickstart`.
+
+    >>> paper().model.d_model, paper().training.steps
+    (2048, 244140)
+    """
     return _preset("paper", kind, data, changes)
 
 

@@ -57,6 +57,15 @@ def report(
 
     Raises InputError if there is no circuit, for what belongs to another circuit or task, and for two tasks
     of one name.
+
+    >>> import pathlib, tempfile
+    >>> import sparse_jax as sj
+    >>> folder = "experiments/results/faithfulness/circuits/sparse/mean"
+    >>> circuits = [sj.load_circuit(f"{folder}/{task}.json") for task in ("for_while", "else_elif")]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sj.report(circuits, f"{folder}/report.html")
+    ...     "else_elif" in pathlib.Path(f"{folder}/report.html").read_text()
+    True
     """
     found = (scorecards, meanings, code, traces, contributions, prunings)
     write_report(path, payload_of(circuits, *found))
@@ -73,7 +82,13 @@ def view(
 ) -> Page:
     """The page of one circuit, perhaps with what was found about it, to show in a notebook.
 
-    For what, see `report`; with all of it: `sj.view(circuit, **sj.findings(model, circuit, task))`.
+    For what, see `report`; with all of it: `sj.view(circuit, **sj.findings(model, circuit, task))`. Raises
+    InputError for what is no circuit, and for what belongs to another task.
+
+    >>> import sparse_jax as sj
+    >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
+    >>> sj.view(sj.load_circuit(path))
+    Page(... characters; shown in a notebook)
     """
     found: tuple[Any, ...] = (scorecard, meanings, code, traces, contributions, prunings)
     return Page(render(payload_of(circuit, *(() if one is None else one for one in found))))

@@ -37,6 +37,12 @@ def test_json_and_back_is_the_same_circuit(circuit, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["planted.json"]
 
 
+def test_it_says_which_model_and_task_it_is_of(circuit):
+    assert (circuit.model, circuit.task) == (None, "planted")
+    told = dataclasses.replace(circuit, provenance={"weights": "4e5eaf72e6c4e7ad", "model": "runs/mine"})
+    assert (told.model, told.task) == ("4e5eaf72e6c4e7ad", None)
+
+
 def test_its_gates_leave_exactly_its_nodes(circuit):
     gates, expected = circuit.gates(CONFIG), planted_gates()
     assert gates.keys() == expected.keys()

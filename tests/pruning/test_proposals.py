@@ -2,13 +2,14 @@
 
 import logging
 import math
+import sys
 
 import numpy as np
 import pytest
 
 from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import Hyperparameters, PruneConfig
-from sparse_jax.pruning.proposals import Told, cost, hyperparameters, propose, search_space
+from sparse_jax.pruning.proposals import Told, cost, hyperparameters, propose, require_optuna, search_space
 
 PRUNE = PruneConfig(k_coef=3e-3, learning_rate=0.02)
 SPACE = search_space(PRUNE)
@@ -113,3 +114,9 @@ def test_lanes_have_the_proposed_values():
 def test_no_lane_is_refused():
     with pytest.raises(InputError, match="search.lanes: 0"):
         propose(SPACE, [], 0, seed=0)
+
+
+def test_without_optuna_its_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(InputError, match="search: needs optuna; valid: pip install optuna"):
+        require_optuna()

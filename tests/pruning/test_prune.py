@@ -310,6 +310,7 @@ def test_forbidden_nodes_are_in_no_circuit_and_wrong_names_are_refused_before_an
 ):
     for names in (("0.mlp_neuron.3",), ("0.q.1", "0.mlp_neuron.5")):
         prune = dataclasses.replace(PRUNE, forbidden=names)
+        assert Recipe(prune, edge_prune=prune).edge_prune.forbidden == names
         found = prune_tasks(model, corpus, [data], Recipe(prune), tmp_path)[0]
         also = {name.replace("q", "k") for name in names}  # a channel of q and of k share a gate
         assert not {node.name for node in found.nodes} & {*names, *also}

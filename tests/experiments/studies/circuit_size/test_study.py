@@ -215,6 +215,12 @@ def test_another_plan_other_weights_and_other_pairs_are_refused(tmp_path):
         ("edge_pruning", {"frozen_norms": True}, "edge_pruning.frozen_norms: True .* that of pruning, False"),
         ("edge_pruning", {"ablation": "zero"}, "edge_pruning.ablation: 'zero' .* 'mean'"),
         ("edge_pruning", {"gate": "hard_concrete"}, "edge_pruning.gate: 'hard_concrete' .* 'step'"),
+        ("edge_pruning", {"constants": True}, "edge_pruning.constants: True .* that of pruning, False"),
+        (
+            "edge_pruning",
+            {"forbidden": ("0.mlp_neuron.3",)},
+            r"edge_pruning.forbidden: \('0.mlp_neuron.3',\) .* valid: \(\), or that of pruning, \(\)",
+        ),
     ],
 )
 def test_a_wrong_plan_is_named(section, given, said):
