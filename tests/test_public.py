@@ -320,7 +320,7 @@ def test_things_show_themselves(model, circuit, tmp_path):
     sj.report([circuit], tmp_path / "report.html")
     assert "for_while" in (tmp_path / "report.html").read_text()
     figure = Figure("loss of the circuit", Interval(0.1, 0.05, math.nan), "nats", "mean")
-    card = sj.Scorecard("for_while", "small", "aa", 8, 0.15, (figure,), ("Decisive: <b>.",))
+    card = sj.Scorecard("for_while", "small", circuit.fingerprint, 8, 0.15, (figure,), ("Decisive: <b>.",))
     sj.report(circuit, tmp_path / "report.html", card)
     written = (tmp_path / "report.html").read_text()
     assert '"verdict":["Decisive: \\u003cb\\u003e."]' in written
