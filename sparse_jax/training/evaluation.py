@@ -8,8 +8,9 @@ import numpy as np
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
 from sparse_jax.model.hooks import Hooks
+from sparse_jax.model.transformer import Shardings
 from sparse_jax.sparsity.statistics import dead_neurons, kurtosis, nonzero_weights, total_nonzero
-from sparse_jax.training.loss import next_token_loss
+from sparse_jax.training.loss import cross_entropy
 from sparse_jax.training.sharding import stream_sharding
 
 
@@ -35,32 +36,39 @@ class Evaluator:
             for name, rows in windows.items()
         }
         stream = stream_sharding(sharding)
-        self._loss = jax.jit(lambda params, tokens: next_token_loss(config, params, tokens, stream))
-        capture = Hooks(capture=("final_resid",))
         self._statistics = jax.jit(_statistics)
-        self._kurtosis = jax.jit(
-            lambda params, tokens: kurtosis(
-                forward(config, params, tokens[:, :-1], capture, stream=stream)[1]["final_resid"]
-            )
+        self._loss_and_kurtosis = jax.jit(
+            lambda params, tokens: _loss_and_kurtosis(config, params, tokens, stream)
         )
 
     def __call__(self, params: Params) -> dict[str, float]:
-        """Mean loss in nats on each source, their weighted mean, the final residual stream's kurtosis, L0
-        and the number of dead neurons.
+        """Mean loss in nats on each source, their weighted mean, the final residual stream's kurtosis (on the
+        first batch), L0 and the number of dead neurons.
         """
-        row = {
-            f"validation/{name}": float(np.mean([self._loss(params, batch) for batch in batches]))
+        measured = {
+            name: [self._loss_and_kurtosis(params, batch) for batch in batches]
             for name, batches in self._batches.items()
         }
+        row = {
+            f"validation/{name}": float(np.mean([loss for loss, _ in found]))
+            for name, found in measured.items()
+        }
         mixture = sum(self._shares[name] * row[f"validation/{name}"] for name in self._batches)
-        first = next(iter(self._batches.values()))[0]
+        _, first = next(iter(measured.values()))[0]
         counts = {name: int(count) for name, count in self._statistics(params).items()}
         return {
             **row,
             "validation/mixture": mixture,
-            "kurtosis": float(self._kurtosis(params, first)),
+            "kurtosis": float(first),
             **counts,
         }
+
+
+def _loss_and_kurtosis(config: ModelConfig, params: Params, tokens: jax.Array, stream: Shardings):
+    """Of one forward pass: a program of its own for either would have to be traced and compiled again."""
+    capture = Hooks(capture=("final_resid",))
+    logits, found = forward(config, params, tokens[:, :-1], capture, stream=stream)
+    return cross_entropy(logits, tokens), kurtosis(found["final_resid"])
 
 
 def _statistics(params: Params) -> dict[str, jax.Array]:

@@ -13,4 +13,9 @@ def next_token_loss(
 ) -> jax.Array:
     """Mean cross-entropy in nats over all positions of tokens [B, T + 1], in float32."""
     logits, _ = forward(config, params, tokens[:, :-1], stream=stream)
+    return cross_entropy(logits, tokens)
+
+
+def cross_entropy(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    """That of logits [B, T, V] before the last T of tokens [B, T + 1], as a mean in nats."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()

@@ -99,8 +99,7 @@ def test_no_device_holds_the_stream_of_rows_that_are_not_its_own(pieces):
     assert "f32[8,16,4]" in streams(left_alone, program.placed, given)
     assert "f32[8,16,4]" not in streams(program.step, program.placed, given)
     evaluate = Evaluator(config.model, {"text": tokens}, {"text": 1.0}, 8, program.rows)
-    for measure in (evaluate._loss, evaluate._kurtosis):
-        assert "f32[8,16,4]" not in streams(measure, params, given)
+    assert "f32[8,16,4]" not in streams(evaluate._loss_and_kurtosis, params, given)
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_the_next_tokens(pieces):
