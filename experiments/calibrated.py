@@ -11,7 +11,7 @@ from experiments import command
 from experiments.flag_types import names_flag, path_flag
 from experiments.studies.calibrated import reduce_calibrated
 from experiments.studies.comparison import circuits_in
-from sparse_jax.circuits.applied import check_circuit, check_task
+from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.inputs import InputError, require_choice
@@ -40,7 +40,6 @@ def main() -> None:
     model = load_model(user_path(MODEL.value))
     tasks = {name: find_task(name) for name in places}
     for name, task in tasks.items():
-        check_circuit(model, circuits[name])
         check_task(model, circuits[name], task)
     for name, place in places.items():
         found = kept[name]

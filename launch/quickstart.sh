@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main path: data, tokenizer, one weight-sparse and one dense model, circuits of both, a report.
-# Under 10 minutes on 2 CPU cores after installation. Safe to repeat: what is there is kept.
+# About 10 minutes on 2 CPU cores, with the installation. Safe to repeat: what is there is kept.
 #
 # bash launch/quickstart.sh [--config.KEY=VALUE ...]
 #

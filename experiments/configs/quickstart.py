@@ -2,7 +2,7 @@
 
 python -m experiments.quickstart --config=experiments/configs/quickstart.py
 
-Under 10 minutes on 2 CPU cores. Expect sparse circuits with several times fewer edges than dense ones at
+About 10 minutes on 2 CPU cores. Expect sparse circuits with several times fewer edges than dense ones at
 the same task loss, from two models that predict text about equally well. size=tiny takes half a minute and
 checks that everything works; its circuits are meaningless.
 """

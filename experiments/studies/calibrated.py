@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from sparse_jax.ablation.judge import Judge
-from sparse_jax.circuits.applied import calibrated_params, check_circuit, check_task, own_ablation, values_of
+from sparse_jax.circuits.applied import calibrated_params, check_task, own_ablation, values_of
 from sparse_jax.circuits.calibration import calibrate
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import InputError, from_mapping
@@ -33,7 +33,6 @@ def reduce_calibrated(model: Model, circuit: Circuit, task: Task, label: str = "
     """
     if circuit.edge_gated or circuit.constants:
         raise InputError(f"circuit: {circuit!r} has gated edges or constants; valid: a circuit of nodes")
-    check_circuit(model, circuit)
     check_task(model, circuit, task)
     prune = from_mapping(PruneConfig, dict(circuit.provenance["pruning"]), "pruning")
     subject = Subject(model, values_of(model, circuit), Store(None))

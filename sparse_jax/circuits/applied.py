@@ -28,21 +28,21 @@ from sparse_jax.trees import fingerprint
 def check_circuit(model: Model, circuit: Circuit) -> None:
     """Raises InputError for a circuit of another model, and for what is no circuit."""
     require(isinstance(circuit, Circuit), "circuit", circuit, "what sj.load_circuit or sj.prune gives")
-    found = circuit.provenance.get("weights")
-    if found is not None and found != model.fingerprint:
+    if circuit.model is not None and circuit.model != model.fingerprint:
         raise InputError(
-            f"circuit: it belongs to model {found} ({circuit.provenance.get('model')}); "
+            f"circuit: it belongs to model {circuit.model} ({circuit.provenance.get('model')}); "
             f"valid: circuits of {model.fingerprint} ({model.origin})"
         )
 
 
 def check_task(model: Model, circuit: Circuit, task: Task) -> None:
-    """Raises InputError for another task than the one that the circuit was found for.
+    """Raises InputError for a circuit of another model, and for another task than it was found for.
 
-    That is known by the hash of its pairs, whatever its name; by its name alone if the circuit has no hash.
+    The task is known by the hash of its pairs, whatever its name; by its name alone if the circuit has no
+    hash.
     """
-    about = circuit.provenance
-    own = about.get("task")
+    check_circuit(model, circuit)
+    about, own = circuit.provenance, circuit.task
     if "pairs" not in about or "pruning" not in about:
         require(own in (None, task.name), "task", task.name, f"{own!r}, which the circuit was found for")
         return

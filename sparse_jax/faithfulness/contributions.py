@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_jax.circuits.applied import check_circuit, check_task
+from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.faithfulness.probes import SETS, Probe, losses_of
 from sparse_jax.inputs import require
@@ -67,10 +67,9 @@ def contributions(
     ((3,), (2,))
     """
     require_settings()
-    check_circuit(model, circuit)
-    require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
     chosen = as_task(task)
     check_task(model, circuit, chosen)
+    require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
     encoded = chosen.encode("test", pairs, seed, model.require_tokenizer(), model.config.context)
     probe = Probe(model, circuit, encoded)
     nodes = tuple(sorted(circuit.nodes, key=lambda node: -node.score))

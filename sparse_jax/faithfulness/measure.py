@@ -8,7 +8,7 @@ import numpy as np
 
 from sparse_jax.ablation.kinds import ABLATIONS, is_constant, is_drawn
 from sparse_jax.ablation.objective import kl_from_full
-from sparse_jax.circuits.applied import check_circuit, check_task
+from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.again import ROUNDS, pruned_again
 from sparse_jax.faithfulness.intervals import answers_interval, mean_interval
@@ -50,7 +50,6 @@ def measure_circuit(
     and a circuit of no node, of all nodes or without a target.
     """
     require(again or rounds == ROUNDS, "rounds", rounds, f"{ROUNDS}, or again=True (--all)")
-    check_circuit(model, circuit)
     check_task(model, circuit, task)
     require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
     closed = any((np.asarray(gate) == 0).any() for gate in circuit.gates(model.config).values())

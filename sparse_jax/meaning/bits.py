@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sparse_jax.circuits.applied import check_circuit, check_task, circuit_hooks, has_frozen_norms, values_of
+from sparse_jax.circuits.applied import check_task, circuit_hooks, has_frozen_norms, values_of
 from sparse_jax.circuits.compact_circuit import AttentionPart, CompactCircuit, Levels, MlpPart
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import json_text, write_whole
@@ -94,7 +94,6 @@ def binarize(
     require(steps >= 1, "steps", steps, "at least 1")
     frozen = has_frozen_norms(circuit)
     require(not frozen, "circuit", "frozen norms", "a circuit with norms of its own")
-    check_circuit(model, circuit)
     chosen, tokenizer = as_task(task), model.require_tokenizer()
     check_task(model, circuit, chosen)
     counts = {"train": train_pairs, "validation": validation_pairs, "test": test_pairs}

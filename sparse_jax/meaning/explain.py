@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import rankdata
 
-from sparse_jax.circuits.applied import check_circuit, check_task, circuit_hooks, values_of
+from sparse_jax.circuits.applied import check_task, circuit_hooks, values_of
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.circuits.source_text import token_texts
 from sparse_jax.files import json_text, write_whole
@@ -177,7 +177,6 @@ def explain(
     ['1.mlp_neuron.893', '1.mlp_out.188']
     """
     require_settings()
-    check_circuit(model, circuit)
     chosen = as_task(task)
     check_task(model, circuit, chosen)
     encoded = chosen.encode("test", pairs, 0, model.require_tokenizer(), model.config.context)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.circuits.applied import carried, check_circuit, check_task, circuit_hooks, values_of
+from sparse_jax.circuits.applied import carried, check_task, circuit_hooks, values_of
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.circuits.source_text import token_texts
 from sparse_jax.inputs import InputError, nearest, require
@@ -88,7 +88,6 @@ def test_hypothesis(
     True
     """
     require_settings()
-    check_circuit(model, circuit)
     chosen, found_task = node_of(circuit, node), as_task(task)
     check_task(model, circuit, found_task)
     context, tokenizer = model.config.context, model.require_tokenizer()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.circuits.applied import check_circuit, check_task, circuit_hooks, values_of
+from sparse_jax.circuits.applied import check_task, circuit_hooks, values_of
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.circuits.source_text import token_texts
 from sparse_jax.meaning.explain import of_node
@@ -104,7 +104,6 @@ def trace(model: Model, circuit: Circuit, task: Spec, *, pairs: int = 1, seed: i
     Traces(single_double_quote: 17 nodes on 2 prompts)
     """
     require_settings()
-    check_circuit(model, circuit)
     chosen = as_task(task)
     check_task(model, circuit, chosen)
     encoded = chosen.encode("test", pairs, seed, model.require_tokenizer(), model.config.context)

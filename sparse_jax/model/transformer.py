@@ -114,7 +114,8 @@ class Transformer(nn.Module):
 
         unroll = count if config.unroll else 1
         found = None
-        # a loop for one layer, or none, would take longer to trace, most of all for gradients
+        # A loop takes longer to trace, most of all for gradients. Deeper models keep it where one layer is
+        # left, so that what was pruned with it can be repeated bit for bit.
         if config.n_layers > 1:
             x, found = jax.lax.scan(body, x, first, length=count, unroll=unroll)
         elif count:

@@ -17,5 +17,5 @@ def next_token_loss(
 
 
 def cross_entropy(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-    """That of logits [B, T, V] before the last T of tokens [B, T + 1], as a mean in nats."""
+    """The mean in nats of logits [B, T, V] for the last T of tokens [B, T + 1]."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()

@@ -83,7 +83,7 @@ def view(
     """The page of one circuit, perhaps with what was found about it, to show in a notebook.
 
     For what, see `report`; with all of it: `sj.view(circuit, **sj.findings(model, circuit, task))`. Raises
-    InputError for what is no circuit, and for what belongs to another task.
+    InputError for what is no circuit, and for what belongs to another circuit or task.
 
     >>> import sparse_jax as sj
     >>> path = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
@@ -186,7 +186,7 @@ def _labels(circuits: Sequence[Circuit]) -> list[str]:
     """The kind of each circuit's model and, if the task has more of that kind, what tells it apart."""
     found = []
     for one in circuits:
-        group = [other for other in circuits if _task(other) == _task(one) and _kind(other) == _kind(one)]
+        group = [other for other in circuits if other.task == one.task and _kind(other) == _kind(one)]
         if len(group) == 1:
             found.append(_kind(one))
             continue
@@ -204,10 +204,6 @@ def _told_apart_by(circuit: Circuit) -> dict[str, object]:
     pruning = dict(circuit.provenance.get("pruning", {}))
     first = {name: pruning[name] for name in ("target_loss", "seed", "ablation") if name in pruning}
     return {**first, "model": circuit.provenance.get("model"), **pruning}
-
-
-def _task(circuit: Circuit) -> str | None:
-    return circuit.provenance.get("task")
 
 
 def _ratio(sparse: Mapping[str, Any] | None = None, dense: Mapping[str, Any] | None = None) -> float | None:

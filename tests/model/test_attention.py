@@ -98,7 +98,7 @@ def whole(q, k, v, sink, d_head, visible):
 TOKENS = 150
 
 
-def slopes(read):
+def gradients(read):
     """By every input, with each kind of mask."""
     given = drawn(12, TOKENS, 8, 2)
 
@@ -111,17 +111,17 @@ def slopes(read):
 
 
 @pytest.fixture(scope="module")
-def expected_slopes():
+def expected_gradients():
     """By way of the pattern, which knows of no turns."""
-    return slopes(whole)
+    return gradients(whole)
 
 
 @pytest.mark.parametrize("at_once", [0.5, 1, 2, 12])
-def test_slopes_are_those_of_the_whole_pattern_however_sequences_take_turns(
-    monkeypatch, lone_cpu, at_once, expected_slopes
+def test_gradients_are_those_of_the_whole_pattern_however_sequences_take_turns(
+    monkeypatch, lone_cpu, at_once, expected_gradients
 ):
     monkeypatch.setattr(chunks, "CACHE_BYTES", int(at_once * 4 * 2 * attention.BLOCK * TOKENS))
-    for one, other in zip(slopes(attend), expected_slopes, strict=True):
+    for one, other in zip(gradients(attend), expected_gradients, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
@@ -133,7 +133,7 @@ def test_as_many_heads_as_fit_divide_all(monkeypatch, lone_cpu, fit, together):
     assert attention.heads_at_once(12, 100) == 12
 
 
-def test_slopes_against_finite_differences(monkeypatch):
+def test_gradients_against_finite_differences(monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", 2)
     q, k, v, sink = drawn(2, 5, 4, 2)
     value = jax.jit(lambda *given: jnp.sum(jnp.sin(3 * attend(*given, 2, causal(5)))))

@@ -67,6 +67,16 @@ def test_how_layers_are_looped_over_changes_no_number(tiny, changes):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_a_single_layer_is_not_looped_over(tiny):
+    config, _, tokens = tiny
+    loops = {}
+    for n_layers in (1, 2):
+        one = dataclasses.replace(config, n_layers=n_layers, topk_sites=())
+        traced = jax.make_jaxpr(functools.partial(model.forward, one))(model.param_shapes(one), tokens)
+        loops[n_layers] = str(traced).count("scan[")
+    assert loops[2] == loops[1] + 1
+
+
 def test_bfloat16_compute_keeps_parameters_and_logits_in_float32(tiny):
     config, params, tokens = tiny
     # without AbsTopK, whose choices rounding may flip

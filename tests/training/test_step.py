@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sparse_jax.model.hooks import Hooks
+from sparse_jax.sparsity.statistics import kurtosis
+from sparse_jax.training import evaluation
 from sparse_jax.training.evaluation import Evaluator
 from sparse_jax.training.loss import next_token_loss
 from sparse_jax.training.optimizer import sparse_optimizer
@@ -100,6 +103,25 @@ def test_no_device_holds_the_stream_of_rows_that_are_not_its_own(pieces):
     assert "f32[8,16,4]" not in streams(program.step, program.placed, given)
     evaluate = Evaluator(config.model, {"text": tokens}, {"text": 1.0}, 8, program.rows)
     assert "f32[8,16,4]" not in streams(evaluate._loss_and_kurtosis, params, given)
+
+
+def test_an_evaluation_takes_loss_and_kurtosis_from_one_forward_pass(pieces, monkeypatch):
+    config, optimizer, tokens = pieces
+    program = program_on(config, (1, 1, 1))
+    params, original, traced = new_state(config.model, optimizer, 0).params, evaluation.forward, []
+
+    def counted(*given, **named):
+        traced.append(given)
+        return original(*given, **named)
+
+    monkeypatch.setattr(evaluation, "forward", counted)
+    row = Evaluator(config.model, {"text": tokens}, {"text": 1.0}, 4, program.rows)(params)
+    assert len(traced) == 1
+    expected = float(next_token_loss(config.model, params, tokens))
+    assert row["validation/text"] == pytest.approx(expected, rel=1e-5)
+    capture = Hooks(capture=("final_resid",))
+    stream = original(config.model, params, tokens[:4, :-1], capture)[1]["final_resid"]
+    assert row["kurtosis"] == pytest.approx(float(kurtosis(stream)), rel=1e-4)  # of the first batch
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_the_next_tokens(pieces):
