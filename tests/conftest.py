@@ -66,6 +66,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 
+def pytest_collection_finish():
+    """What imports and collection have made stays, and is not looked through for garbage again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def pytest_runtest_setup(item):
     if DEVICES == 1 and item.get_closest_marker("several_devices"):
         pytest.skip("asks for several devices")

@@ -3,6 +3,7 @@
 Reads a line of JSON for each, [module, arguments, file for stdout, file for stderr]; prints its exit status.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -41,6 +42,7 @@ def become(module: str, arguments: list[str], out: str, err: str) -> None:
 
 def main() -> None:
     """Nothing has been computed before a fork, so JAX has no threads yet that would be missing after it."""
+    gc.freeze()  # or every child would look through all that is imported
     for line in sys.stdin:
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
             child = os.fork()

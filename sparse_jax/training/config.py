@@ -22,6 +22,9 @@ class TrainConfig:
     `accumulate` is the number of microbatches per step: more of them need less memory and more time.
     `donate` lets a step overwrite its input state; without it, two states must fit into memory. The
     `keep_checkpoints` newest checkpoints are kept, and older ones at multiples of `keep_every` (0: none).
+    A run ends at its first evaluation after step 0 with a validation loss on the mixture, in nats a token, of
+    at most `until_loss`, and after `steps` at the latest (None: always then). Learning rate and sparsity
+    follow their schedules over `steps` either way.
     `skip_nonfinite` is how many batches with a non-finite loss or gradient a run may skip before it stops; a
     skipped batch does not count as a step.
 
@@ -29,6 +32,7 @@ class TrainConfig:
     """
 
     steps: int = 1000
+    until_loss: float | None = None
     batch_size: int = 32
     seed: int = 0
     log_every: int = 50
@@ -57,6 +61,10 @@ class TrainConfig:
             require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("evaluate_every", "checkpoint_every", "keep_every", "skip_nonfinite", "seed"):
             require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "at least 0")
+        if self.until_loss is not None:
+            require(self.until_loss > 0, "training.until_loss", self.until_loss, "above 0, or None")
+            evaluated = self.evaluate_every or self.checkpoint_every
+            require(evaluated > 0, "training.evaluate_every", 0, "at least 1 with training.until_loss")
         meshes = {name: getattr(self, name) for name in ("mesh_data", "mesh_fsdp", "mesh_tensor")}
         for name, size in meshes.items():
             require(size >= 1 or size == -1, f"training.{name}", size, "at least 1, or -1")

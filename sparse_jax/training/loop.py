@@ -121,7 +121,7 @@ def _last_state(
         loader.set_state(position.data)
     if is_first():
         _write_config(workdir, config, corpus)
-    if int(state.step) < config.training.steps:
+    if int(state.step) < config.training.steps and not position.ended:
         evaluate = program.evaluator(_windows(config, corpus), corpus.weights)
         bad = _bad_batches(config, corpus, workdir, position.skipped)
         with _writers(config, workdir, int(state.step), still_held) as writers:
@@ -139,13 +139,13 @@ def _advance(
     checkpoints: Checkpoints,
     still_held: Callable[[], None],
 ) -> TrainState:
-    """Trains from `state` to the last step; compiles once."""
+    """Trains from `state` to the last step, or to the loss that is wanted; compiles once."""
     training = config.training
     step = int(state.step)
     if step == 0:
         recorder.evaluation(0, state)
     with stop_requests() as asked, _naming_last_good(checkpoints):
-        while step < training.steps:
+        while step < training.steps and not recorder.ended:
             tokens = spread_batch(program.rows, training.batch_size, next(loader)["tokens"])
             state, metrics = program.step(state, tokens, *program.constants)
             recorder.add(metrics)
@@ -160,7 +160,8 @@ def _advance(
                 recorder.training(step)
             if due & {"evaluate", "save"}:  # a state that cannot be evaluated must not be saved
                 recorder.evaluation(step, state)
-            if "save" in due or (stop is not None and checkpoints.latest != step):
+            saved = "save" in due or recorder.ended
+            if saved or (stop is not None and checkpoints.latest != step):
                 still_held()
                 recorder.flush()
                 checkpoints.save_state(state, recorder.position(step, loader.get_state()))

@@ -132,7 +132,7 @@ def _quickstart(sparse: bool) -> dict:
             },
         },
         "training": {
-            "steps": 2400 if sparse else 1250,  # for about equal losses
+            "steps": 1700 if sparse else 1020,  # for about equal losses
             "batch_size": 16,
             "log_every": 20,
             "evaluate_every": 400,

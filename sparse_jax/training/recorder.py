@@ -49,6 +49,7 @@ class Recorder:
         if self._masks is None and start > 0:
             self._masks = _copied_masks(state)
         self._evaluated = None if position.masks is not None else start
+        self.ended = position.ended
         self._clock, self._clock_step = time.monotonic(), start
 
     def add(self, metrics: Metrics) -> None:
@@ -81,7 +82,7 @@ class Recorder:
     def position(self, step: int, data: dict) -> Position:
         """What to save with the state after `step` so that later rows are the same. data: of the loader."""
         masks = None if self._evaluated == step else self._masks
-        return Position(data, list(self._rows), self._bad.count, masks)
+        return Position(data, list(self._rows), self._bad.count, masks, self.ended)
 
     def training(self, step: int) -> None:
         """Writes the mean metrics of the steps settled since the last call, as the row of `step`."""
@@ -104,6 +105,8 @@ class Recorder:
     def evaluation(self, step: int, state: TrainState) -> None:
         """Writes what `evaluate` measures, and how many masks changed since the last call.
 
+        From step 1 on, `ended` then says whether the loss is low enough for the run to end.
+
         Raises NonFiniteError if the held-out loss is not finite.
         """
         row = self._evaluate(state.params)
@@ -112,8 +115,10 @@ class Recorder:
             row["mask_turnover"] = float(self._turnover(self._masks, masks))
         self._masks, self._evaluated = masks, step
         self._write(step, row)
-        if not math.isfinite(row["validation/mixture"]):
+        loss, wanted = row["validation/mixture"], self._config.training.until_loss
+        if not math.isfinite(loss):
             raise NonFiniteError(f"training: the held-out loss after step {step} is not finite")
+        self.ended = step > 0 and wanted is not None and loss <= wanted
         self._clock = time.monotonic()
 
     def flush(self) -> None:

@@ -40,6 +40,7 @@ class Checkpoints(CheckpointStore):
             "data": position.data,
             "rows": position.rows,
             "skipped": position.skipped,
+            "ended": position.ended,
         }
         self.save(int(state.step), trees, facts)
 
@@ -69,7 +70,8 @@ class Checkpoints(CheckpointStore):
 
         found, facts = self.restore(wanted)
         rows = [tuple(row) for row in facts.get("rows", [])]
-        position = Position(facts["data"], rows, facts.get("skipped", 0), found.get("masks"))
+        skipped, ended = facts.get("skipped", 0), facts.get("ended", False)
+        position = Position(facts["data"], rows, skipped, found.get("masks"), ended)
         optimizer = found["optimizer"]
         return TrainState(optimizer["step"], found["params"], optimizer["state"]), position
 

@@ -26,12 +26,14 @@ class Position:
 
     data: the loader's state. rows: loss and gradient norm of each step that is not yet part of a written row.
     skipped: batches skipped so far. masks: those of the last evaluation, if they differ from the state's.
+    ended: whether the run has reached the loss that it was to reach.
     """
 
     data: dict
     rows: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     skipped: int = 0
     masks: object = None
+    ended: bool = False
 
 
 def new_state(config: ModelConfig, optimizer: optax.GradientTransformation, seed: int) -> TrainState:

@@ -114,6 +114,29 @@ def test_a_run_learns_stays_sparse_and_resumes_bit_for_bit(config, tmp_path, mon
     assert sorted(path.name for path in (tmp_path / "whole").rglob("*")) == before
 
 
+def test_a_run_ends_at_the_loss_that_it_is_to_reach(config, made, tmp_path, monkeypatch):
+    def until(loss):
+        return dataclasses.replace(config, training=dataclasses.replace(config.training, until_loss=loss))
+
+    monkeypatch.setattr(loop, "train_program", lambda _: made(config))
+    train(config, tmp_path / "whole")
+    rows = measured(tmp_path / "whole")
+    _, at_4, at_8 = [row["validation/mixture"] for row in rows if "validation/mixture" in row]
+    assert at_8 < at_4
+    # not at the first evaluation, before any step, though its loss is low enough
+    for loss in (at_4, 100.0):
+        ended = train(until(loss), tmp_path / f"until {loss}")
+        assert ended.origin.endswith("at step 4")
+        assert measured(tmp_path / f"until {loss}") == [row for row in rows if row["step"] <= 4]
+    again = train(until(at_4), tmp_path / f"until {at_4}")
+    assert same_parameters(again.params, ended.params)
+    assert measured(tmp_path / f"until {at_4}")[-1]["step"] == 4
+    with pytest.raises(InputError, match="another config .training.until_loss"):
+        train(until(at_8), tmp_path / f"until {at_4}")
+    train(until(at_4 * 0.999), tmp_path / "later")
+    assert measured(tmp_path / "later") == rows
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(config, tmp_path, monkeypatch):
     original = program.make_train_step
 
@@ -162,6 +185,12 @@ def test_a_checkpoint_that_cannot_be_written_is_named_and_older_ones_stay(config
         ("sparsity", {"fraction": 0.01}, "sparsity.fraction: layers/attn/k/bias at fraction 0.01 keeps 0"),
         ("training", {"batch_size": 3}, "training.batch_size: 3 does not divide over 4 devices"),
         ("training", {"mesh_fsdp": 3, "mesh_data": 1}, "valid: a product of 4"),
+        ("training", {"until_loss": 0.0}, "training.until_loss: 0.0 is not valid; valid: above 0, or None"),
+        (
+            "training",
+            {"until_loss": 2.0, "evaluate_every": 0, "checkpoint_every": 0},
+            "training.evaluate_every: 0 is not valid; valid: at least 1 with training.until_loss",
+        ),
         ("model", {"vocab_size": 100}, "vocab_size: 100"),
     ],
 )
