@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main path: data, tokenizer, one weight-sparse and one dense model, circuits of both, a report.
-# About 10 minutes on 2 CPU cores, with the installation. Safe to repeat: what is there is kept.
+# About 8 minutes on 2 CPU cores, with the installation. Safe to repeat: what is there is kept.
 #
 # bash launch/quickstart.sh [--config.KEY=VALUE ...]
 #

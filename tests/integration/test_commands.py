@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.studies.pair import validation_loss
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = "experiments/configs"
 TINY = f"--config={CONFIGS}/quickstart.py:size=tiny"
@@ -69,6 +71,8 @@ def test_the_main_path_writes_circuits_table_and_report(finished):
         assert circuit["format"] == "sparse_jax.circuit"
         assert circuit["provenance"]["commit"]
         assert len(circuit["nodes"]) == circuit["counts"]["nodes"]
+    dense = json.loads((workdir / "dense" / "config.json").read_text())
+    assert dense["training"]["until_loss"] == validation_loss(workdir / "sparse")
     page = (workdir / "report.html").read_text()
     assert "class_init" in page and page.rstrip().endswith("</html>")
 
