@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_jax.ablation.kinds import ADVERSARIAL, RESAMPLED
+from sparse_jax.ablation.kinds import ADVERSARIAL, RESAMPLED, is_drawn
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import Params, forward
@@ -67,21 +67,26 @@ def draw_pairs(
 
     pairs: all of the split, among which donors are chosen: another pair, either member of it. number: of the
     draw, such as the step. text: windows of training text, at least as long as the prompts, for
-    "resample_text". Compiled: its single operations would take tens of times as long.
+    "resample_text". Compiled, for no more than the kind needs: its single operations would take tens of times
+    as long. The seeds are 0 for kinds that depend on no draw.
     """
+    if not is_drawn(kind):
+        return Draws(np.zeros(len(rows_P), np.uint32))
     if isinstance(seed, int):
         seed = np.array(seed, np.int64).astype(np.int32)  # the 32 bits that a key is made of
-    return _draw(kind, pairs, rows_P, number_P, seed, text_WxT)
+    donors = pairs if kind in RESAMPLED else None
+    text = text_WxT if kind == "resample_text" else None
+    return _draw(kind, donors, rows_P, number_P, seed, text)
 
 
 @functools.partial(jax.jit, static_argnames="kind", inline=True)
-def _draw(kind: str, pairs: Pairs, rows_P, number_P, seed, text_WxT) -> Draws:
+def _draw(kind: str, pairs: Pairs | None, rows_P, number_P, seed, text_WxT) -> Draws:
     def one(row, number):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), number)
         return jax.random.bits(key, dtype=jnp.uint32), jax.random.split(key, 4)
 
     seed_P, keys_Px4 = jax.vmap(one)(rows_P, number_P)
-    if kind not in RESAMPLED:
+    if pairs is None:
         return Draws(seed_P)
     if kind == "resample_text":
         passage = functools.partial(_passage, text_WxT, pairs.tokens.shape[-1])

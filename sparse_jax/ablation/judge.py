@@ -15,6 +15,7 @@ from sparse_jax.ablation.adversary import How
 from sparse_jax.ablation.draws import Ablated, Draws, draw_pairs
 from sparse_jax.ablation.kept import Kept
 from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, is_replaced, kinds_of
+from sparse_jax.ablation.objective import losses_of_logits
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.narrowing import fitting_widths
 from sparse_jax.inputs import require
@@ -163,9 +164,11 @@ class Judge:
     def full_losses(self, opened: Gates) -> np.ndarray:
         """The loss [M] of every item in the full model.
 
-        opened: gates that are all open, so that the program is the one that circuits are judged with.
+        opened: gates that are all open, so that the program is the one that circuits' logits come from.
+        `losses` would need one of full width, which no circuit that is run narrow is judged with.
         """
-        return self._plain.losses(opened)[self.items.pair]
+        logits = self.full_logits(opened)
+        return np.asarray(losses_of_logits(logits, self.candidates, self.objective), np.float64)
 
     def full_logits(self, opened: Gates) -> np.ndarray:
         """The full model's logits [M, 2, V]; `opened` as in `full_losses`."""

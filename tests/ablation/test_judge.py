@@ -196,18 +196,19 @@ def test_a_node_without_open_edges_is_as_one_that_is_closed(kind):
     assert np.abs(found - judge.losses(opened)).max() > 1e-2
 
 
-def test_the_full_model_is_judged_by_the_program_of_its_circuits():
+def test_the_full_model_is_judged_by_the_program_of_its_circuits_logits():
     judge, gates = strict("mean+resample"), random_gates(1)
     opened = {site: np.ones_like(gate) for site, gate in gates.items()}
-    judge.losses(gates)
-    program = compiled.variants(How(judge.config, "mean"), 1)
-    before = program._cache_size()
+    judge.logits(gates)
+    program = compiled.logits(How(judge.config, "mean"))
+    of_variants = compiled.variants(How(judge.config, "mean"), 1)
+    before, unused = program._cache_size(), of_variants._cache_size()
     full = judge.full_losses(opened)
-    assert program._cache_size() == before > 0
+    assert program._cache_size() == before > 0 and of_variants._cache_size() == unused
     np.testing.assert_allclose(full, judge.losses({}), atol=1e-5)
+    np.testing.assert_allclose(judge.full_logits(opened), judge.logits({}), atol=1e-4)
     # without gates there is nothing to ablate, which is another program
     assert program._cache_size() > before
-    np.testing.assert_allclose(judge.full_logits(opened), judge.logits({}), atol=1e-4)
     assert np.abs(judge.full_losses(opened) - judge.losses(gates)).max() > 1e-2
 
 
