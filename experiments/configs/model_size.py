@@ -2,7 +2,7 @@
 
 python -m experiments.model_size --config=experiments/configs/model_size.py
 
-Models are trained as long as in the quickstart; two hours on 2 CPU cores in total, half of it for width 512.
+Sparse models are trained for 2,400 steps; two hours on 2 CPU cores in total, half of it for width 512.
 At a fixed number of nonzero weights (width 64 at 1/4, 128 at 1/16, 256 at 1/64, 512 at 1/256) wider models
 should be better and have smaller circuits (METHOD 7). size=tiny checks in a minute that everything works.
 """
@@ -47,6 +47,9 @@ def get_config(argument: str = "") -> ConfigDict:
         models[name] = _sparse(size, *DENSITIES["d128_16th"])
         models[name][section][field] = value
     models["dense"] = pretrain.get_config(f"size={size},kind=dense").to_dict()
+    if size != "tiny":
+        for name, model in models.items():
+            model["training"]["steps"] = 1250 if name == "dense" else 2400
     pruning = {"steps": 300, "pairs_per_step": 16, "train_pairs": 1024, "validation_pairs": 128}
     config = ConfigDict(
         {

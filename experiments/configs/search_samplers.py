@@ -1,6 +1,6 @@
 """The library's hyperparameter search against others, on six tasks in the quickstart's sparse model.
 
-bash launch/quickstart.sh
+bash launch/quickstart.sh --config.sparse.training.steps=2400
 python -m experiments.search_samplers --config=experiments/configs/search_samplers.py
 
 It may be stopped at any time; the same command continues, and with more search.rounds it extends every
