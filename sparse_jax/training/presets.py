@@ -33,6 +33,8 @@ def tiny(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConf
 def quickstart(kind: str = "sparse", data: Paths = None, **changes: object) -> RunConfig:
     """Trains in minutes on 2 CPU cores: the models of `bash launch/quickstart.sh`.
 
+    That script trains the dense one for longer, but stops it at the sparse one's loss.
+
     kind: "sparse" or "dense". data: folders of Python and files of text to train on, in place of the preset's
     text. changes: fields of the model by name, those of other sections as `**{"section.field": value}`.
     Raises InputError for an unknown kind, section or field, and for values that do not fit.

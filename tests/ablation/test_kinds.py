@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from sparse_jax.ablation import draws
 from sparse_jax.ablation.draws import Draws, draw_ablated, draw_pairs, joined
 from sparse_jax.ablation.kinds import ABLATIONS, kinds_of
 from sparse_jax.ablation.objective import last_logits
@@ -127,6 +128,20 @@ def test_a_draw_depends_on_pair_number_and_seed_alone(model):
         other = drawn(model, "resample", **changed)[0]
         assert not np.array_equal(other.seed, first.seed)
         assert not np.array_equal(other.donor.tokens, first.donor.tokens)
+
+
+def test_a_draw_compiles_for_no_more_than_its_kind_needs(model, monkeypatch):
+    pairs, rows, drawing = model[1], np.arange(2), draws._draw
+    # whether it is given pairs, and text
+    needs = {"stochastic": (False, False), "resample": (True, False), "resample_text": (True, True)}
+    given = []
+    monkeypatch.setattr(draws, "_draw", lambda *them: given.append(them) or drawing(*them))
+    for kind in ("mean", "zero", "adversarial"):
+        np.testing.assert_array_equal(draw_pairs(kind, pairs, rows, rows, 0, TEXT).seed, [0, 0])
+    assert not given
+    for kind, expected in needs.items():
+        draw_pairs(kind, pairs, rows, rows, 0, TEXT)
+        assert (given[-1][1] is not None, given[-1][-1] is not None) == expected
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 + 5, 2**40 + 5])
