@@ -2,7 +2,7 @@
 # Makes static pages: the notebooks of experiments/colabs/, executed from top to bottom, and the public functions.
 # Warnings count as errors.
 #
-# bash launch/docs.sh [FOLDER]        pages in FOLDER (default: runs/docs), about an hour on one CPU core
+# bash launch/docs.sh [FOLDER]        pages in FOLDER (default: runs/docs), some twenty minutes on one CPU core
 #
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail

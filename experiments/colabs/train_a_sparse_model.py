@@ -53,11 +53,12 @@ if MOUNT:
     WORKDIR = "/content/drive/MyDrive/sparse_jax/colab"
 
 # %%
+import io
 import json
 import shutil
 import threading
 
-from IPython.display import display
+from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 import sparse_jax as sj
@@ -102,9 +103,9 @@ def metrics():
     return [json.loads(line) for line in lines[:-1]]  # the last one may not be whole
 
 
-def draw(figure, rows):
-    """The loss, and the number of weights of the layers that are not zero."""
-    figure.clear()
+def drawn(rows):
+    """A picture of the loss, and of the number of weights of the layers that are not zero."""
+    figure = Figure(figsize=(9, 3.2), layout="tight")
     left, right = figure.subplots(1, 2)
     for key, name in (("loss", "training"), ("validation/mixture", "validation")):
         points = [(row["step"], row[key]) for row in rows if key in row]
@@ -114,19 +115,18 @@ def draw(figure, rows):
     points = [(row["step"], row["nonzero_layers"]) for row in rows if "nonzero_layers" in row]
     right.plot(*(zip(*points) if points else ((), ())), "o-")
     right.set(xlabel="step", ylabel="nonzero weights in the layers", yscale="log")
-    figure.tight_layout()
+    figure.savefig(png := io.BytesIO(), format="png")
+    return Image(png.getvalue())
 
 
-figure = Figure(figsize=(9, 3.2))
-picture = display(figure, display_id=True)
+picture = display(drawn(metrics()), display_id=True)
 done = threading.Event()
 
 
 def follow():
     """Draws anew every five seconds."""
     while not done.wait(timeout=5):
-        draw(figure, metrics())
-        picture.update(figure)
+        picture.update(drawn(metrics()))
 
 
 thread = threading.Thread(target=follow, daemon=True)
@@ -136,8 +136,7 @@ try:
 finally:
     done.set()
     thread.join()
-    draw(figure, metrics())
-    picture.update(figure)
+    picture.update(drawn(metrics()))
 model
 
 # %% [markdown]
