@@ -18,6 +18,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+gc.disable()  # until all tests are collected: what imports make stays
+
 
 def _compile_once() -> None:
     """No program is compiled twice in a run, be it by a test or by a process that a test starts."""
@@ -51,7 +53,7 @@ import pytest  # noqa: E402
 from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 from sparse_jax.training.config import run_config  # noqa: E402
-from tests.commands import commands  # noqa: E402
+from tests.commands import forking  # noqa: E402
 from tests.storage_server import Storage, environment, serving  # noqa: E402
 from tests.tiny_run import tiny  # noqa: E402
 
@@ -70,6 +72,7 @@ def pytest_collection_finish():
     """What imports and collection have made stays, and is not looked through for garbage again and again."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    gc.enable()
 
 
 def pytest_runtest_setup(item):
@@ -123,10 +126,16 @@ def bucket(storage, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def command(tmp_path_factory):
+def server(tmp_path_factory):
+    """Starts processes quickly."""
+    with forking(tmp_path_factory.mktemp("processes")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def command(server):
     """Runs a command of experiments: command(module, *arguments)."""
-    with commands(tmp_path_factory.mktemp("commands")) as run:
-        yield run
+    return server.run
 
 
 @pytest.fixture(scope="session")

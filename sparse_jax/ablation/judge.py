@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import operator
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +10,8 @@ import numpy as np
 
 from sparse_jax.ablation import compiled
 from sparse_jax.ablation.adversary import How
-from sparse_jax.ablation.draws import Ablated, Draws, draw_pairs
+from sparse_jax.ablation.draws import Ablated, draw_pairs
+from sparse_jax.ablation.items import Batch, Items
 from sparse_jax.ablation.kept import Kept
 from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, is_replaced, kinds_of
 from sparse_jax.ablation.objective import losses_of_logits
@@ -25,7 +24,7 @@ from sparse_jax.model.forward import Params
 from sparse_jax.model.narrow import Narrow
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.metrics import Estimate
-from sparse_jax.tasks.packing import Pairs, shortest
+from sparse_jax.tasks.packing import shortest
 from sparse_jax.trees import Array
 
 # The largest inputs of one call: they bound the memory, and rows can be abandoned only between calls.
@@ -33,47 +32,6 @@ VARIANTS = 16
 PAIRS = 8
 # Pairs of a call that gives logits. An adversary that is shared chooses for those of one call together.
 TOGETHER = 32
-
-
-class Items(NamedTuple):
-    """What is judged: M pairs, each under one draw of one kind of ablation.
-
-    pair, kind: int [M], the indices of the pair in its split and of the kind. draws: for each kind, those of
-    its items in their order.
-    """
-
-    pairs: Pairs
-    pair: np.ndarray
-    kind: np.ndarray
-    draws: tuple[Draws, ...]
-
-    def reordered(self, order_M: np.ndarray) -> "Items":
-        """The items with these numbers, of items that are sorted by their kinds."""
-        kind_M = self.kind[order_M]
-        starts = np.searchsorted(self.kind, np.arange(len(self.draws)))
-        draws = [
-            jax.tree.map(operator.itemgetter(order_M[kind_M == kind] - start), own)
-            for kind, (start, own) in enumerate(zip(starts, self.draws))
-        ]
-        pairs = jax.tree.map(operator.itemgetter(order_M), self.pairs)
-        return Items(pairs, self.pair[order_M], kind_M, tuple(draws))
-
-
-class Batch(NamedTuple):
-    """Items of one kind that are run together, the last filled up with copies.
-
-    places: [P], the numbers of the items, without copies.
-    """
-
-    kind: int
-    places: np.ndarray
-    pairs: Pairs
-    draws: Draws
-
-    @property
-    def key(self) -> tuple[int, int, int]:
-        """What tells it from the judge's other batches."""
-        return self.kind, len(self.pairs.tokens), int(self.places[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +158,7 @@ class Judge:
         )
         losses = np.zeros((len(closed_Cx2), len(self.items.kind)))
         left = np.arange(len(closed_Cx2))
-        for batch in self._batches(PAIRS):
+        for batch in self.items.batches(PAIRS):
             found = self._run(gates, ranks, closed_Cx2[left], batch)[:, : len(batch.places)]
             losses[np.ix_(left, batch.places)] = np.where(np.isnan(found), np.inf, found)
             hopeless = self._least_bound(losses[left]) > limit
@@ -295,7 +253,8 @@ class Judge:
         """The logits [M, 2, V] after the last token of every item's members, under `gates`."""
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         found = np.zeros((len(self.items.kind), 2, self.config.vocab_size), np.float32)
-        for batch in self._batches(TOGETHER):
+        for batch in self.items.batches(TOGETHER):
+            batch = batch.lengthened(self.config.context)
             run = compiled.logits(self._how(gates, batch.kind))
             logits = run(self.params, gates, batch.pairs, self._carried(gates, batch))
             found[batch.places] = np.asarray(logits)[: len(batch.places)]
@@ -306,7 +265,7 @@ class Judge:
         gates = {key: jnp.asarray(gate, jnp.float32) for key, gate in gates.items()}
         found = []
         for kind in range(len(self.kinds)):
-            batch = next(batch for batch in self._batches(PAIRS) if batch.kind == kind)
+            batch = next(batch for batch in self.items.batches(PAIRS) if batch.kind == kind)
             run = compiled.gradients(self._how(gates, kind))
             found.append(run(gates, self.params, batch.pairs, self._carried(gates, batch)))
         return jax.tree.map(lambda *each: np.mean(each, axis=0), *jax.device_get(found))
@@ -347,20 +306,6 @@ class Judge:
     @functools.cached_property
     def _kept(self) -> Kept:
         return Kept()
-
-    def _batches(self, size: int) -> Iterator[Batch]:
-        """Batches of `size` items of one kind, in the order of their first items."""
-        begun = []
-        for kind in range(len(self.kinds)):
-            own = np.flatnonzero(self.items.kind == kind)
-            starts = range(0, len(own), size)
-            begun += [(own[start], kind, own, start) for start in starts]
-        for _, kind, own, start in sorted(begun, key=operator.itemgetter(0)):
-            size_here = min(size, len(own))
-            chosen = np.minimum(np.arange(start, start + size_here), len(own) - 1)
-            pairs = jax.tree.map(operator.itemgetter(own[chosen]), self.items.pairs)
-            draws = jax.tree.map(operator.itemgetter(chosen), self.items.draws[kind])
-            yield Batch(kind, own[start : start + size_here], pairs, draws)
 
     def _run(self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Batch) -> np.ndarray:
         """The losses of the variants on a batch; there is room for what is open in any of them."""

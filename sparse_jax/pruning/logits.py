@@ -5,6 +5,7 @@ Either way logits lie in [-1, 1], a higher one is an opener gate, and that order
 after training.
 """
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -66,9 +67,13 @@ def initial_logits(
 ) -> Gates:
     """tau ~ N(mean, scale) in the given shapes."""
     keys = jax.random.split(key, len(shapes))
-    return {
-        name: mean + scale * jax.random.normal(key, shape) for key, (name, shape) in zip(keys, shapes.items())
-    }
+    return {name: _normal(key, shape, mean, scale) for key, (name, shape) in zip(keys, shapes.items())}
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _normal(key: jax.Array, shape: tuple[int, ...], mean: float | Array, scale: float | Array) -> jax.Array:
+    # a program of its own, which lanes and sites of a shape share: many draws in one are slow to compile
+    return jax.random.normal(key, shape) * scale + mean
 
 
 def open_gates(logits: Gates, temperature: float | Array, tied_qk: bool = False) -> Gates:

@@ -1,7 +1,7 @@
 """Prepares lanes: checks and casts their inputs, and makes their initial states and what they share."""
 
 import dataclasses
-import functools
+import operator
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -91,14 +91,13 @@ def new_states(config: ModelConfig, prune: PruneConfig, lanes: Lane) -> LaneStat
         every = {**sites.node_shapes(config), **sites.edge_shapes(config)}
         tied = prune.tied_qk and "q" in lanes.eligible
         shapes = {name: every[name] for name in lanes.eligible if not (tied and name == "k")}
+    shapes = dict(sorted(shapes.items()))
     # eligible and fixed gates may be large, and no initial state depends on them
     bare = dataclasses.replace(lanes, eligible=None, fixed={})
-    return jax.device_get(_new_lanes(tuple(sorted(shapes.items())))(bare))
-
-
-@functools.cache
-def _new_lanes(shapes: tuple[tuple[str, tuple[int, ...]], ...]):
-    return jax.jit(jax.vmap(functools.partial(new_lane, dict(shapes))))
+    # one after the other: a program that draws for several lanes at once takes three times as long to compile
+    each = (jax.tree.map(operator.itemgetter(lane), bare) for lane in range(len(lanes.seed)))
+    states = jax.device_get([new_lane(shapes, lane) for lane in each])
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
 
 
 def groups_to_run(

@@ -8,6 +8,7 @@ import pytest
 from sparse_jax.ablation import compiled, kept
 from sparse_jax.ablation import judge as evaluate
 from sparse_jax.ablation.adversary import How
+from sparse_jax.ablation.objective import losses_of_logits
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import number_units
 from sparse_jax.inputs import InputError
@@ -212,6 +213,21 @@ def test_the_full_model_is_judged_by_the_program_of_its_circuits_logits():
     assert np.abs(judge.full_losses(opened) - judge.losses(gates)).max() > 1e-2
 
 
+@pytest.mark.parametrize("kind", ["mean", "resample"])
+def test_splits_of_several_lengths_share_the_program_of_their_logits(kind):
+    pairs, gates = noisy().pairs, {site: gate[:1] for site, gate in random_gates(1).items()}
+    config = dataclasses.replace(noisy().config, context=32)
+    lengths = set()
+    for beginning in (9, 17):
+        tokens = np.pad(pairs.tokens, ((0, 0), (0, 0), (beginning, 0)), constant_values=3)
+        longer = pairs._replace(tokens=tokens, last=pairs.last + beginning)
+        judge = one_layer(dataclasses.replace(strict(kind), config=config, pairs=longer))
+        found = losses_of_logits(judge.logits(gates), judge.candidates, "binary")
+        np.testing.assert_allclose(found, judge.losses(gates), atol=1e-5)
+        lengths.add(judge.items.pairs.tokens.shape[1])
+    assert lengths == {24, 32} and compiled.logits(How(judge.config, kind))._cache_size() == 1
+
+
 def test_donors_run_once_for_all_gates_while_there_is_room(monkeypatch):
     runs, drawing = [], compiled.drawing
 
@@ -221,7 +237,7 @@ def test_donors_run_once_for_all_gates_while_there_is_room(monkeypatch):
     monkeypatch.setattr(compiled, "drawing", counting)
     judge = strict("mean+resample", draws=2)
     first, second = judge.losses(random_gates(1)), judge.losses(random_gates(2))
-    batches = len(list(judge._batches(evaluate.PAIRS)))
+    batches = len(list(judge.items.batches(evaluate.PAIRS)))
     assert len(runs) == batches and {kind for _, kind in runs} == {"mean", "resample"}
     monkeypatch.setattr(kept, "BYTES", 0)
     without = dataclasses.replace(judge)

@@ -312,20 +312,9 @@ def test_models_are_saved_in_a_bucket_and_loaded_again(model, bucket, storage, f
         sj.load(f"{bucket}/none")
 
 
-def run_command(module, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{module}", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
-def test_a_command_converts_from_bucket_to_bucket(model, bucket, storage):
+def test_a_command_converts_from_bucket_to_bucket(model, bucket, storage, command):
     sj.save(model, f"{bucket}/model")
-    done = run_command("convert", f"--from={bucket}/model", f"--to={bucket}/released", "--format=openai")
+    done = command("convert", f"--from={bucket}/model", f"--to={bucket}/released", "--format=openai")
     assert done.returncode == 0, done.stderr
     assert "round trip: largest difference of a weight 0" in done.stdout
     assert f"bytes in {bucket}/released" in done.stdout and not (ROOT / "gs:").exists()
@@ -333,11 +322,11 @@ def test_a_command_converts_from_bucket_to_bucket(model, bucket, storage):
 
 
 @pytest.mark.slow
-def test_the_main_path_in_a_bucket(bucket, storage):
+def test_the_main_path_in_a_bucket(bucket, storage, command):
     """Training, pruning and report, pruning by command with edges, and tasks of a model."""
     sides = [f"--config.{side}.data.directory={bucket}/data" for side in ("sparse", "dense")]
     tiny = "--config=experiments/configs/quickstart.py:size=tiny"
-    done = run_command("quickstart", tiny, f"--config.workdir={bucket}/quick", *sides)
+    done = command("quickstart", tiny, f"--config.workdir={bucket}/quick", *sides)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     made = names(storage, bucket, "quick/")
     circuit = "quick/sparse/circuits/class_init.json"
@@ -349,10 +338,10 @@ def test_the_main_path_in_a_bucket(bucket, storage):
         "--config.target_loss=5.0",
         "--edges",
     ]
-    done = run_command("prune", *prune, model, "--tasks=for_while", f"--output={bucket}/circuits")
+    done = command("prune", *prune, model, "--tasks=for_while", f"--output={bucket}/circuits")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert any(name.endswith("for_while.json") for name in names(storage, bucket, "circuits/"))
-    done = run_command("tasks", model, "--tasks=for_while", "--pairs=8", f"--output={bucket}/rows.jsonl")
+    done = command("tasks", model, "--tasks=for_while", "--pairs=8", f"--output={bucket}/rows.jsonl")
     assert done.returncode == 0 and len(read_rows(f"{bucket}/rows.jsonl")) == 1
 
 

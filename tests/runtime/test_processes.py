@@ -2,12 +2,10 @@
 
 import copy
 import json
-import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 import types
@@ -28,35 +26,35 @@ from tests.training.test_loop import measured, same_parameters
 SECONDS = 240
 
 
-def start(count, mapping, workdir, devices=1, options=None, present=None, start_seconds=120):
+@pytest.fixture
+def start(server):
     """Starts `count` processes, or those that are `present`; options: more flags for some, by index."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "START_SECONDS": str(start_seconds)}
-    started = []
-    for index in range(count) if present is None else present:
-        run = workdir.parent / f"{workdir.name}.{index}.json"
-        run.write_text(json.dumps(mapping[index] if isinstance(mapping, list) else mapping))
-        command = [sys.executable, "-m", "tests.training.member", f"--run={run}", f"--workdir={workdir}"]
-        command += [f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={index}"]
-        command += (options or {}).get(index, [])
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        started.append(subprocess.Popen(command, env=environment, text=True, **pipes))
-    return started
+
+    def several(count, mapping, workdir, devices=1, options=None, present=None, start_seconds=120, **more):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = {"JAX_NUM_CPU_DEVICES": str(devices), "START_SECONDS": str(start_seconds), **more}
+        started = []
+        for index in range(count) if present is None else present:
+            run = workdir.parent / f"{workdir.name}.{index}.json"
+            run.write_text(json.dumps(mapping[index] if isinstance(mapping, list) else mapping))
+            flags = [f"--run={run}", f"--workdir={workdir}", f"--coordinator=127.0.0.1:{port}"]
+            flags += [f"--processes={count}", f"--process={index}", *(options or {}).get(index, [])]
+            started.append(server.start("tests.training.member", *flags, environment=environment))
+        return started
+
+    return several
 
 
 def end(started):
     """(exit status, stdout, stderr) of each; none is left behind."""
     try:
-        deadline, found = time.monotonic() + SECONDS, []
-        for process in started:
-            out, err = process.communicate(timeout=deadline - time.monotonic())
-            found.append((process.returncode, out, err))
-        return found
+        deadline = time.monotonic() + SECONDS
+        return [(one.wait(deadline - time.monotonic()), *one.printed()) for one in started]
     finally:
-        for process in started:
-            process.kill()
+        for one in started:
+            one.send_signal(signal.SIGKILL)
 
 
 def losses(workdir):
@@ -95,7 +93,7 @@ def clean(said):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_a_killed_one_is_named(mapping, whole, tmp_path):
+def test_two_processes_train_as_one_and_a_killed_one_is_named(start, mapping, whole, tmp_path):
     expected, _ = whole
     two = tmp_path / "two"
     # the second dies after the checkpoint of step 4
@@ -111,7 +109,7 @@ def test_two_processes_train_as_one_and_a_killed_one_is_named(mapping, whole, tm
 
 
 @pytest.mark.slow
-def test_two_processes_of_which_one_is_told_to_stop_save_and_go_on_bit_for_bit(mapping, tmp_path):
+def test_two_processes_of_which_one_is_told_to_stop_save_and_go_on_bit_for_bit(start, mapping, tmp_path):
     undisturbed = start(2, mapping, tmp_path / "whole")
     stopped = start(2, mapping, tmp_path / "run", options={1: ["--before=2", "--what=stop"]})
     for status, _, said in end(undisturbed):
@@ -129,12 +127,12 @@ def test_two_processes_of_which_one_is_told_to_stop_save_and_go_on_bit_for_bit(m
     assert same_parameters(found, expected)
 
 
-def test_a_mistake_in_one_process_ends_the_others_too(mapping, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+def test_a_mistake_in_one_process_ends_the_others_too(start, mapping, tmp_path, monkeypatch):
     # what is trained does not matter, and each process compiles it
     mapping["model"] |= {"activation_fraction": None, "bias": False, "attention_sink": False}
     options = {1: ["--before=3", "--what=fail"]}
-    (status, _, said), (failed, _, why) = end(start(2, mapping, tmp_path / "run", options=options))
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    (status, _, said), (failed, _, why) = end(start(2, mapping, tmp_path / "run", options=options, **cache))
     both = f"{status}\n{said}\n{why}"
     assert failed == 1 and "Traceback" in why and why.endswith("error: LookupError: a mistake\n"), both
     assert status == 4 and "process 1 ended: LookupError: a mistake" in said and clean(said), said
@@ -175,7 +173,7 @@ def test_what_no_restart_mends_has_the_same_status_in_all_processes(monkeypatch,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "mesh"), [(2, (1, 1, 2)), (4, (2, 1, 2)), (4, (1, 4, 2))])
-def test_processes_go_on_with_what_one_saved(mapping, whole, tmp_path, count, mesh):
+def test_processes_go_on_with_what_one_saved(start, mapping, whole, tmp_path, count, mesh):
     """On meshes that split heads and neurons over processes too."""
     expected, one = whole
     workdir = tmp_path / "resumed"
@@ -188,14 +186,14 @@ def test_processes_go_on_with_what_one_saved(mapping, whole, tmp_path, count, me
 
 
 @pytest.mark.slow
-def test_four_processes_train_as_one(mapping, whole, tmp_path):
+def test_four_processes_train_as_one(start, mapping, whole, tmp_path):
     for status, _, said in end(start(4, mapping, tmp_path / "four")):
         assert status == 0 and clean(said), said
     assert_same(losses(tmp_path / "four"), whole[0])
 
 
 @pytest.mark.slow
-def test_a_lost_coordinator_ends_the_others(mapping, tmp_path):
+def test_a_lost_coordinator_ends_the_others(start, mapping, tmp_path):
     """JAX itself ends them, saying that the leader died."""
     began = time.monotonic()
     (killed, *_), (status, _, said) = end(start(2, mapping, tmp_path / "two", options={0: ["--before=7"]}))
@@ -203,7 +201,7 @@ def test_a_lost_coordinator_ends_the_others(mapping, tmp_path):
     assert "leader task" in said or "process 0" in said, said
 
 
-def test_processes_that_disagree_or_do_not_come_are_named_by_all(mapping, tmp_path):
+def test_processes_that_disagree_or_do_not_come_are_named_by_all(start, mapping, tmp_path):
     other = copy.deepcopy(mapping)
     other["optimizer"]["learning_rate"] = 0.03
     differing = start(2, [mapping, other], tmp_path / "differing")
@@ -221,13 +219,15 @@ def test_processes_that_disagree_or_do_not_come_are_named_by_all(mapping, tmp_pa
 
 def said_line(process, part):
     """The first line of stderr with `part`; fails if the process ends before."""
-    for line in process.stderr:
-        if part in line:
-            return line
-    pytest.fail(f"ended without {part!r}")
+    while True:
+        ended = process.poll(seconds=0.05) is not None
+        for line in process.printed()[1].splitlines(keepends=True):
+            if part in line and line.endswith("\n"):
+                return line
+        assert not ended, f"ended without {part!r}"
 
 
-def test_a_process_that_waits_for_the_others_says_so_and_both_signals_end_it(mapping, tmp_path):
+def test_a_process_that_waits_for_the_others_says_so_and_both_signals_end_it(start, mapping, tmp_path):
     """Where JAX waits no signal reaches Python."""
     sent = {signal.SIGTERM: 75, signal.SIGINT: 130}
     lonely = {each: start(2, mapping, tmp_path / each.name, present=[1], start_seconds=200) for each in sent}
@@ -238,42 +238,27 @@ def test_a_process_that_waits_for_the_others_says_so_and_both_signals_end_it(map
             process.send_signal(each)
         for each, (process,) in lonely.items():
             assert process.wait(timeout=60) == sent[each]
-            assert process.stderr.read().count("\n") == 1
+            assert process.printed()[1].count("\n") == 2
     finally:
         end([process for (process,) in lonely.values()])
 
 
-MEETING = """
-import signal, sys, time
-from sparse_jax.runtime import joining, processes
-processes.SAY_SECONDS = 1
-joining.start(sys.argv[1], 2, int(sys.argv[2]))
-try:
-    if sys.argv[2] == "1":
-        time.sleep(600)
-    processes.meet("somewhere", "", 300)
-except processes.ProcessError as error:
-    print(error.status, error, flush=True)
-"""
-
-
-def test_a_process_that_waits_where_all_meet_says_for_whom_and_ends_by_sigterm():
+def test_a_process_that_waits_where_all_meet_says_for_whom_and_ends_by_sigterm(server):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = f"127.0.0.1:{free.getsockname()[1]}"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen([sys.executable, "-c", MEETING, where, str(i)], **pipes) for i in (0, 1)]
+    both = [server.start("tests.runtime.meeting", where, index) for index in (0, 1)]
     try:
         assert said_line(both[0], "somewhere") == "somewhere: waiting for process 1 of 2\n"
         both[0].send_signal(signal.SIGTERM)
-        assert both[0].stdout.readline() == (
-            "75 SIGTERM: stopped at once (somewhere: waited for process 1 of 2); "
+        assert both[0].wait(timeout=60) == 75
+        assert both[0].printed()[0] == (
+            "SIGTERM: stopped at once (somewhere: waited for process 1 of 2); "
             "the same command goes on from what is saved\n"
         )
     finally:
-        for process in both:
-            process.kill()
-            process.communicate()
+        end(both[:1])
+        both[1].send_signal(signal.SIGKILL)
 
 
 @pytest.fixture

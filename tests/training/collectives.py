@@ -1,6 +1,7 @@
 """As a script, on 8 simulated devices: the collectives of the optimizer's update and of AbsTopK, as JSON."""
 
 import json
+import math
 import re
 import sys
 
@@ -28,7 +29,7 @@ def collectives(compiled) -> list[tuple[str, int]]:
         if match := re.search(COLLECTIVE, line):
             for shape in re.findall(r"\w+\[([\d,]*)\]", match.group(1)):
                 sizes = [int(size) for size in shape.split(",") if size]
-                found.append((match.group(2), jnp.prod(jnp.array([1, *sizes])).item()))
+                found.append((match.group(2), math.prod(sizes)))
     return found
 
 

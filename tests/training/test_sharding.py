@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +24,12 @@ MESHES = ("2x4x1", "1x8x1", "1x2x4", "2x2x2")
 
 
 @pytest.fixture(scope="module")
-def moved():
+def moved(server):
     """By mesh; made in a process of its own, since the number of simulated devices is fixed at its start."""
-    command = [sys.executable, "-m", "tests.training.collectives", *MESHES]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    return dict(zip(MESHES, json.loads(done.stdout)))
+    started = server.start("tests.training.collectives", *MESHES)
+    status, (out, err) = started.wait(timeout=300), started.printed()
+    assert status == 0, err
+    return dict(zip(MESHES, json.loads(out)))
 
 
 @pytest.mark.parametrize("mesh", MESHES)
