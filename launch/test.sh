@@ -5,7 +5,8 @@
 # bash launch/test.sh --all  also the tests that need minutes (marked slow), all with XLA's optimizations, as users have
 #
 # Without other arguments, tests of code that treats a single device differently run a second time on one, as most users
-# have it. The tests of a file stay in one worker, which makes their fixtures and compiles their programs only once.
+# have it; and every command of experiments that is tested runs on one. The tests of a file stay in one worker, which makes
+# their fixtures and compiles their programs only once.
 #
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail
@@ -26,5 +27,5 @@ python -m pytest -n 2 --dist loadfile ${chosen[@]+"${chosen[@]}"} "$@"
 if [ $# -eq 0 ]; then
   export SPARSE_JAX_TEST_DEVICES=1
   exec python -m pytest -n 2 --dist loadfile ${chosen[@]+"${chosen[@]}"} \
-    tests/topk tests/sparsity tests/model/test_attention.py
+    tests/topk/test_rows.py tests/topk/test_chunks.py tests/model/test_attention.py
 fi

@@ -1,7 +1,7 @@
 """Settings for every test: simulated CPU devices, so that sharding is never left out, and one compile cache.
 
 SPARSE_JAX_TEST_DEVICES  how many devices (default 4); with 1, as most users have, tests that ask for
-                         `several_devices` are left out. launch/test.sh runs some folders both ways.
+                         `several_devices` are left out. launch/test.sh runs some files both ways.
 SPARSE_JAX_TEST_OPTIMIZED  1: programs are compiled as users have them. Otherwise XLA leaves most of its
                          optimizations out and takes its shortest road to machine code: a compilation costs
                          an eighth, which saves most of the time of the tests.

@@ -29,7 +29,7 @@ from sparse_jax.training.loop import train
 from sparse_jax.training.nonfinite import NonFiniteError
 from sparse_jax.training.resume import Checkpoints
 from tests.programs import made_once
-from tests.tiny_run import tiny
+from tests.tiny_run import lean
 from tests.training.test_loop import Killed, kill_after, measured, same_parameters
 
 
@@ -62,7 +62,7 @@ def programs_once():
 @pytest.fixture(scope="module")
 def short(directory):
     """Rows, evaluations and checkpoints at different steps, so that a stop hardly falls on one of them."""
-    mapping = tiny(directory)
+    mapping = lean(directory)
     mapping["model"].update(n_layers=1)
     mapping["training"].update(steps=9, log_every=2, evaluate_every=3, checkpoint_every=4)
     return run_config(mapping)
