@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from sparse_jax.ablation.draws import Ablated
-from sparse_jax.ablation.kinds import ADVERSARIAL
 from sparse_jax.ablation.objective import pair_losses
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.model.config import ModelConfig
@@ -20,13 +19,14 @@ STEPS, RATE = 8, 0.2
 
 
 class How(NamedTuple):
-    """How gates are run and judged, as a program is compiled for it; fields as in `Judge`, of one kind.
+    """How gates are run and judged, as a program is compiled for it; fields as in `Judge`.
 
+    adversary: the kind of ablation if it has one, else "": other kinds differ in what they carry alone.
     removal: whether open gates (of nodes only) say what is ablated, not what is kept.
     """
 
     config: ModelConfig
-    kind: str
+    adversary: str = ""
     objective: str = "binary"
     frozen_norms: bool = False
     removal: bool = False
@@ -47,8 +47,8 @@ class How(NamedTuple):
 
 
 def attacked(how: How, params: Params, gates: Gates, ablated: Ablated, pairs: Pairs) -> Ablated:
-    """`ablated` after the adversary's choice, for a kind that has an adversary."""
-    if how.kind not in ADVERSARIAL:
+    """`ablated` after the adversary's choice, if there is an adversary."""
+    if not how.adversary:
         return ablated
 
     # its choice is not differentiated, which would need second derivatives
@@ -57,7 +57,7 @@ def attacked(how: How, params: Params, gates: Gates, ablated: Ablated, pairs: Pa
     def losses_of(share: Gates) -> jax.Array:
         return how.losses(params, gates, ablated._replace(share=share), pairs)
 
-    return ablated._replace(share=worst_share(losses_of, how.kind, ablated.share))
+    return ablated._replace(share=worst_share(losses_of, how.adversary, ablated.share))
 
 
 def worst_share(losses_of: Callable[[Gates], jax.Array], kind: str, share: Gates) -> Gates:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from sparse_jax.ablation.adversary import How, attacked
 from sparse_jax.ablation.constants import hold
 from sparse_jax.ablation.draws import Ablated, draw_ablated
+from sparse_jax.ablation.kinds import RESAMPLED
 from sparse_jax.ablation.objective import last_logits
 from sparse_jax.circuits.gates import Gates, only_between_open
 from sparse_jax.circuits.narrowing import Widths, narrow_model
@@ -16,9 +17,14 @@ from sparse_jax.model.forward import Params
 from sparse_jax.tasks.packing import Pairs, positions_of
 
 
-@functools.cache
 def drawing(config: ModelConfig, kind: str):
     """What closed nodes carry in a batch of pairs, as `Ablated`; the same whatever the gates are."""
+    # how they are resampled is said by their draws
+    return _drawing(config, RESAMPLED[0] if kind in RESAMPLED else kind)
+
+
+@functools.cache
+def _drawing(config: ModelConfig, kind: str):
 
     def run(params, means, constants, pairs, draws):
         return hold(draw_ablated(config, params, kind, means, pairs, draws), constants)

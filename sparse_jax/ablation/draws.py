@@ -34,7 +34,8 @@ class Donor(NamedTuple):
 
     tokens: int32 [P, S], a pair as in `PackedPairs` (with its `shared` and `middle`) or a single prompt.
     last: [P], the index of the prompt's last token in its own text. jump: [P], how much further right in
-    `tokens` that text stands after the common beginning.
+    `tokens` that text stands after the common beginning. from_end: bool [P], whether positions are aligned at
+    the last tokens, not at the first.
     """
 
     tokens: Array
@@ -42,6 +43,7 @@ class Donor(NamedTuple):
     middle: Array
     last: Array
     jump: Array
+    from_end: Array
 
 
 class Ablated(NamedTuple):
@@ -76,11 +78,11 @@ def draw_pairs(
         seed = np.array(seed, np.int64).astype(np.int32)  # the 32 bits that a key is made of
     donors = pairs if kind in RESAMPLED else None
     text = text_WxT if kind == "resample_text" else None
-    return _draw(kind, donors, rows_P, number_P, seed, text)
+    return _draw(donors, kind == "resample", rows_P, number_P, seed, text)
 
 
-@functools.partial(jax.jit, static_argnames="kind", inline=True)
-def _draw(kind: str, pairs: Pairs | None, rows_P, number_P, seed, text_WxT) -> Draws:
+@functools.partial(jax.jit, inline=True)
+def _draw(pairs: Pairs | None, from_end, rows_P, number_P, seed, text_WxT) -> Draws:
     def one(row, number):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), number)
         return jax.random.bits(key, dtype=jnp.uint32), jax.random.split(key, 4)
@@ -88,14 +90,14 @@ def _draw(kind: str, pairs: Pairs | None, rows_P, number_P, seed, text_WxT) -> D
     seed_P, keys_Px4 = jax.vmap(one)(rows_P, number_P)
     if pairs is None:
         return Draws(seed_P)
-    if kind == "resample_text":
-        passage = functools.partial(_passage, text_WxT, pairs.tokens.shape[-1])
+    if text_WxT is not None:
+        passage = functools.partial(_passage, text_WxT, pairs.tokens.shape[-1], from_end)
         return Draws(seed_P, jax.vmap(passage)(keys_Px4))
-    member = functools.partial(_member_of_another, pairs)
+    member = functools.partial(_member_of_another, pairs, from_end)
     return Draws(seed_P, jax.vmap(member)(keys_Px4, rows_P))
 
 
-def _member_of_another(pairs: Pairs, keys_4, row) -> Donor:
+def _member_of_another(pairs: Pairs, from_end, keys_4, row) -> Donor:
     """A random member of a random pair that is not number `row`."""
     count, length = len(pairs.tokens), pairs.tokens.shape[-1]
     other = (row + 1 + jax.random.randint(keys_4[0], (), 0, count - 1)) % count
@@ -103,20 +105,20 @@ def _member_of_another(pairs: Pairs, keys_4, row) -> Donor:
     tokens, last = pairs.tokens[other], pairs.last[other][member]
     if not isinstance(pairs, PackedPairs):
         whole = jnp.int32(length)
-        return Donor(tokens[member], whole, whole, last, jnp.int32(0))
+        return Donor(tokens[member], whole, whole, last, jnp.int32(0), from_end)
     shared, middle = pairs.shared[other], pairs.middle[other]
     jump = jnp.where((member == 1) & (last >= middle), middle - shared, 0)
-    return Donor(tokens, shared, middle, last - jump, jump)
+    return Donor(tokens, shared, middle, last - jump, jump, from_end)
 
 
-def _passage(text_WxT: jax.Array, length: int, keys_4) -> Donor:
+def _passage(text_WxT: jax.Array, length: int, from_end, keys_4) -> Donor:
     """A random passage of text, `length` tokens or, if windows are shorter, a window."""
     size = min(length, text_WxT.shape[1])
     window = text_WxT[jax.random.randint(keys_4[2], (), 0, len(text_WxT))]
     start = jax.random.randint(keys_4[3], (), 0, text_WxT.shape[1] - size + 1)
     tokens = jnp.pad(jax.lax.dynamic_slice(window, (start,), (size,)), (0, length - size))
     whole = jnp.int32(length)
-    return Donor(tokens.astype(jnp.int32), whole, whole, jnp.int32(size - 1), jnp.int32(0))
+    return Donor(tokens.astype(jnp.int32), whole, whole, jnp.int32(size - 1), jnp.int32(0), from_end)
 
 
 def draw_ablated(
@@ -127,7 +129,7 @@ def draw_ablated(
     For kinds of an adversary the share is 1/2, where its search begins (`adversary.worst_share`).
     """
     if kind in RESAMPLED:
-        return Ablated(_resampled(config, params, kind, means, pairs, draws), {})
+        return Ablated(_resampled(config, params, means, pairs, draws), {})
     if kind == "stochastic" or kind in ADVERSARIAL:
         return Ablated(means, _shares(kind, means, pairs, draws))
     return Ablated(constant_ablated(kind, means), {})
@@ -175,7 +177,7 @@ def constant_ablated(kind: str, means: Gates) -> Gates:
     return means if kind == "mean" else jax.tree.map(jnp.zeros_like, means)
 
 
-def _resampled(config, params, kind: str, means: Gates, pairs: Pairs, draws: Draws) -> dict[str, jax.Array]:
+def _resampled(config, params, means: Gates, pairs: Pairs, draws: Draws) -> dict[str, jax.Array]:
     """The donors' values at aligned positions.
 
     The common beginning of a packed pair is aligned as in its first member.
@@ -186,11 +188,12 @@ def _resampled(config, params, kind: str, means: Gates, pairs: Pairs, draws: Dra
     captured = forward(config, params, donor.tokens, Hooks(capture=tuple(means)), branches=branches)[1]
     index_BxT, end_BxT = _places(pairs)
     repeats = _members(pairs)
-    last_B, shared_B, jump_B = (
-        jnp.repeat(jnp.asarray(column), repeats)[:, None] for column in (donor.last, donor.shared, donor.jump)
+    last_B, shared_B, jump_B, from_end_B = (
+        jnp.repeat(jnp.asarray(column), repeats)[:, None]
+        for column in (donor.last, donor.shared, donor.jump, donor.from_end)
     )
     by_end = jnp.maximum(index_BxT - end_BxT + last_B, 0)
-    place_BxT = jnp.minimum(by_end if kind == "resample" else index_BxT, last_B)
+    place_BxT = jnp.minimum(jnp.where(from_end_B, by_end, index_BxT), last_B)
     place_BxT = place_BxT + jnp.where(place_BxT >= shared_B, jump_B, 0)
 
     def aligned(x):

@@ -13,7 +13,15 @@ from sparse_jax.ablation.adversary import How
 from sparse_jax.ablation.draws import Ablated, draw_pairs
 from sparse_jax.ablation.items import Batch, Items
 from sparse_jax.ablation.kept import Kept
-from sparse_jax.ablation.kinds import RESAMPLED, can_pack, is_constant, is_drawn, is_replaced, kinds_of
+from sparse_jax.ablation.kinds import (
+    RESAMPLED,
+    adversary_of,
+    can_pack,
+    is_constant,
+    is_drawn,
+    is_replaced,
+    kinds_of,
+)
 from sparse_jax.ablation.objective import losses_of_logits
 from sparse_jax.circuits.gates import Gates
 from sparse_jax.circuits.narrowing import fitting_widths
@@ -272,8 +280,8 @@ class Judge:
 
     def _how(self, gates: Gates, kind: int) -> How:
         # the full model has nothing to ablate
-        kind_of = self.kinds[kind] if gates else "mean"
-        return How(self.config, kind_of, self.objective, self.frozen_norms, self.removal)
+        adversary = adversary_of(self.kinds[kind]) if gates else ""
+        return How(self.config, adversary, self.objective, self.frozen_norms, self.removal)
 
     def _carried(self, gates: Gates, batch: Batch) -> Ablated:
         """What closed nodes carry in a batch, the same for all gates."""

@@ -70,3 +70,8 @@ def can_pack(kinds: tuple[str, ...]) -> bool:
     Not with an adversary, who chooses for each of them.
     """
     return not set(kinds) & set(ADVERSARIAL)
+
+
+def adversary_of(kind: str) -> str:
+    """The kind if it has an adversary, else "": all others are run by the same programs."""
+    return kind if kind in ADVERSARIAL else ""

@@ -85,7 +85,8 @@ class Probe:
     @functools.cached_property
     def full_logits(self) -> np.ndarray:
         """The full model's logits [P, 2, V]."""
-        return self._judge(self.ablation, calibrated=False).logits({})
+        opened = {name: np.ones_like(gate) for name, gate in self.circuit.gates(self.model.config).items()}
+        return self._judge(self.ablation, calibrated=False).full_logits(opened)
 
     def circuit_logits(self, ablation: str | None = None) -> np.ndarray:
         """The circuit's logits [P, 2, V], with everything else ablated so (one draw of a random kind)."""

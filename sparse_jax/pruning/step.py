@@ -11,6 +11,7 @@ from flax import struct
 
 from sparse_jax.ablation.adversary import How, attacked
 from sparse_jax.ablation.draws import draw_ablated, draw_pairs, joined
+from sparse_jax.ablation.kinds import adversary_of
 from sparse_jax.ablation.objective import losses_of_logits, run_gated
 from sparse_jax.ablation.roles import role_error
 from sparse_jax.circuits.gates import Gates, count
@@ -94,7 +95,8 @@ def lane_step(
     every = jax.tree.map(lambda array: array[lane.task], shared.tasks)
     seed = jax.random.bits(_key(lane, 2), dtype=jnp.uint32)
     # each kind ablates its own part of the batch, so none pays for the donors or the adversary of another
-    hows = [How(config, kind, prune.judged_by, prune.frozen_norms, prune.is_removal) for kind in kinds]
+    settings = prune.judged_by, prune.frozen_norms, prune.is_removal
+    hows = [How(config, adversary_of(kind), *settings) for kind in kinds]
     parts = np.array_split(np.arange(len(rows)), len(kinds))
     groups = [jax.tree.map(operator.itemgetter(slice(part[0], part[-1] + 1)), batch) for part in parts]
     drawn = []

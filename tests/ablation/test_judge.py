@@ -1,6 +1,7 @@
 """Variants of gates in one program, against each variant's gates written out."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -201,8 +202,8 @@ def test_the_full_model_is_judged_by_the_program_of_its_circuits_logits():
     judge, gates = strict("mean+resample"), random_gates(1)
     opened = {site: np.ones_like(gate) for site, gate in gates.items()}
     judge.logits(gates)
-    program = compiled.logits(How(judge.config, "mean"))
-    of_variants = compiled.variants(How(judge.config, "mean"), 1)
+    program = compiled.logits(How(judge.config))
+    of_variants = compiled.variants(How(judge.config), 1)
     before, unused = program._cache_size(), of_variants._cache_size()
     full = judge.full_losses(opened)
     assert program._cache_size() == before > 0 and of_variants._cache_size() == unused
@@ -213,11 +214,25 @@ def test_the_full_model_is_judged_by_the_program_of_its_circuits_logits():
     assert np.abs(judge.full_losses(opened) - judge.losses(gates)).max() > 1e-2
 
 
+def test_kinds_that_differ_in_what_nodes_carry_alone_share_their_programs():
+    gates = {site: gate[:1] for site, gate in random_gates(1).items()}
+    kinds = ("mean", "zero", "resample", "resample_position", "resample_text")
+    judges = [one_layer(strict(kind)) for kind in kinds]
+    # another model than in other tests
+    config = dataclasses.replace(judges[0].config, context=12)
+    found = [dataclasses.replace(judge, config=config).logits(gates) for judge in judges]
+    # constants of nodes are another form than values by token
+    assert compiled.logits(How(config))._cache_size() == 2
+    assert compiled.drawing(config, "resample_text")._cache_size() == 1
+    assert all(np.abs(one - other).max() > 1e-2 for one, other in itertools.combinations(found, 2))
+
+
 @pytest.mark.parametrize("kind", ["mean", "resample"])
 def test_splits_of_several_lengths_share_the_program_of_their_logits(kind):
     pairs, gates = noisy().pairs, {site: gate[:1] for site, gate in random_gates(1).items()}
     config = dataclasses.replace(noisy().config, context=32)
-    lengths = set()
+    program = compiled.logits(How(dataclasses.replace(one_layer(noisy()).config, context=32)))
+    before, lengths = program._cache_size(), set()
     for beginning in (9, 17):
         tokens = np.pad(pairs.tokens, ((0, 0), (0, 0), (beginning, 0)), constant_values=3)
         longer = pairs._replace(tokens=tokens, last=pairs.last + beginning)
@@ -225,7 +240,7 @@ def test_splits_of_several_lengths_share_the_program_of_their_logits(kind):
         found = losses_of_logits(judge.logits(gates), judge.candidates, "binary")
         np.testing.assert_allclose(found, judge.losses(gates), atol=1e-5)
         lengths.add(judge.items.pairs.tokens.shape[1])
-    assert lengths == {24, 32} and compiled.logits(How(judge.config, kind))._cache_size() == 1
+    assert lengths == {24, 32} and program._cache_size() == before + 1
 
 
 def test_donors_run_once_for_all_gates_while_there_is_room(monkeypatch):

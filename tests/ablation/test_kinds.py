@@ -141,7 +141,7 @@ def test_a_draw_compiles_for_no_more_than_its_kind_needs(model, monkeypatch):
     assert not given
     for kind, expected in needs.items():
         draw_pairs(kind, pairs, rows, rows, 0, TEXT)
-        assert (given[-1][1] is not None, given[-1][-1] is not None) == expected
+        assert (given[-1][0] is not None, given[-1][-1] is not None) == expected
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 + 5, 2**40 + 5])
