@@ -1,13 +1,18 @@
 """The step, its gradient, and moving between arrays by site and one vector."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
 from sparse_jax.circuits.gates import by_kind, count, flatten, tie, unflatten
+from sparse_jax.pruning import logits as drawing
+from sparse_jax.pruning.lanes import make_lanes
 from sparse_jax.pruning.logits import initial_logits, logit_shapes, open_gates, sampled_gates, step_gate
-from tests.planted import CONFIG
+from sparse_jax.pruning.prepare import new_states
+from tests.planted import CONFIG, PRUNE
 
 
 def test_the_gate_is_a_step_that_is_open_at_zero():
@@ -71,3 +76,12 @@ def test_hard_concrete_gates_are_tied_and_their_chances_are_those_of_their_draws
     assert (np.diff(chances["q"][0, 0]) > 0).all()  # a higher logit is an opener gate
     again, _ = draw(jax.random.split(jax.random.key(0), 4000))
     np.testing.assert_array_equal(gates["q"], again["q"])
+
+
+def test_lanes_begin_with_their_own_draws_which_take_one_program_for_each_shape():
+    config, lanes = dataclasses.replace(CONFIG, n_layers=3, d_mlp=24), make_lanes(PRUNE, 3)
+    before = drawing._normal._cache_size()
+    found = new_states(config, PRUNE, lanes).logits
+    assert drawing._normal._cache_size() - before == len({logits.shape for logits in found.values()}) == 2
+    assert len(found) > 4 and all(len(logits) == 3 for logits in found.values())
+    assert all(np.ptp(logits, axis=0).min() > 0 for logits in found.values())
