@@ -64,8 +64,9 @@ print("the same:", again.fingerprint == model.fingerprint)
 # %% [markdown]
 # ## A circuit, exported
 #
-# A circuit is a file of nodes and edges that finds its model by fingerprint. From it come a program to read, a small model with the
-# same logits that needs nothing else, and the attribution graph of a prompt for the viewers of circuit-tracer and Neuronpedia.
+# A circuit is a file of nodes and edges that finds its model by fingerprint. From it come a program to read, a small model with its
+# logits (before their calibration) that needs nothing else, and the attribution graph of a prompt for the viewers of circuit-tracer and
+# Neuronpedia.
 
 # %%
 FILE = "experiments/results/faithfulness/circuits/sparse/mean/single_double_quote.json"
@@ -81,11 +82,10 @@ small = sj.load_compact("runs/quotes", of=circuit)
 prompt = "print('abc"
 logits, _ = sj.run(model, prompt, circuit=circuit)
 alone = small.forward([model.tokenizer.encode(prompt).ids])
-for name, token in (
-    ("in the model", logits[0, -1].argmax()),
-    ("alone", small.outputs[alone[0, -1].argmax()]),
-):
-    print(f"{name:<14}{model.tokenizer.decode([int(token)])!r}")
+answers = small.outputs  # all tokens that the small model has logits of
+for name, found in (("in the model", [logits[0, -1, token] for token in answers]), ("alone", alone[0, -1])):
+    _, best = max(zip(map(float, found), answers))
+    print(f"{name:<14}{model.tokenizer.decode([best])!r}")
 small
 
 # %%

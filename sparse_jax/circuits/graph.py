@@ -227,11 +227,12 @@ class Circuit:
         write_whole(path, self.to_json())
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{name} {value:.3f}" for name, value in self._main_losses().items())
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in self._main_losses().items())
+        said = f"; nats: {losses}" if losses else ""
         about = f"{self.provenance.get('task', 'unknown task')} in {self.provenance.get('model', 'a model')}"
         missed = "" if self.provenance.get("reached", True) else ", target missed"
         size = f"{counted(len(self.nodes), 'node')}, {counted(len(self.edges), 'edge')}"
-        return f"Circuit({about}: {size}{missed}; nats: {said})"
+        return f"Circuit({about}: {size}{missed}{said})"
 
     def _repr_html_(self) -> str:
         return f"<div>{html.escape(repr(self))}</div>{circuit_svg(self)}"
@@ -358,7 +359,7 @@ def load_circuit(path: str | os.PathLike) -> Circuit:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     circuit.save(f"{folder}/circuit.json")
     ...     load_circuit(f"{folder}/circuit.json")
-    Circuit(for_while in a model: 2 nodes, 0 edges; nats: )
+    Circuit(for_while in a model: 2 nodes, 0 edges)
     """
     path = user_path(path, "circuit")
     try:
