@@ -5,8 +5,8 @@
 # bash launch/test.sh --all  also the tests that need minutes (marked slow), all with XLA's optimizations, as users have
 #
 # Without other arguments, tests of code that treats a single device differently run a second time on one, as most users
-# have it; and every command of experiments that is tested runs on one. The tests of a file stay in one worker, which makes
-# their fixtures and compiles their programs only once.
+# have it. The commands that tests start run on one anyway. The tests of a file stay in one worker, which makes their fixtures
+# and compiles their programs only once.
 #
 # The variables of launch/environment.sh choose Python and environment.
 set -euo pipefail

@@ -25,7 +25,6 @@ def drawing(config: ModelConfig, kind: str):
 
 @functools.cache
 def _drawing(config: ModelConfig, kind: str):
-
     def run(params, means, constants, pairs, draws):
         return hold(draw_ablated(config, params, kind, means, pairs, draws), constants)
 

@@ -142,6 +142,9 @@ def test_a_draw_compiles_for_no_more_than_its_kind_needs(model, monkeypatch):
     for kind, expected in needs.items():
         draw_pairs(kind, pairs, rows, rows, 0, TEXT)
         assert (given[-1][0] is not None, given[-1][-1] is not None) == expected
+    before = drawing._cache_size()
+    draw_pairs("resample_position", pairs, rows, rows, 0, TEXT)
+    assert drawing._cache_size() == before  # the program of "resample"
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 + 5, 2**40 + 5])

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from sparse_jax.ablation import compiled
+from sparse_jax.ablation.adversary import How
 from sparse_jax.ablation.judged import circuit_judge
 from sparse_jax.circuits.graph import Node
 from sparse_jax.faithfulness.probes import Probe, inner, losses_of, matched_sets
@@ -29,6 +31,17 @@ def test_losses_without_nodes_are_those_of_the_gates_written_out(model, values, 
             row, np.log1p(np.exp(wrong - right)).reshape(PAIRS, 2).mean(axis=1), atol=1e-5
         )
     assert found[0].mean() > 0.6 and found[1].mean() < 0.15
+
+
+def test_the_full_model_is_run_by_the_program_of_the_circuit(model, probe):
+    program = compiled.logits(How(CONFIG))
+    own = probe.circuit_logits()
+    before = program._cache_size()
+    tokens, last = probe.pairs.tokens.reshape(ENDS, -1), probe.pairs.last.reshape(ENDS)
+    expected = np.asarray(forward(CONFIG, model.params, tokens)[0])[np.arange(ENDS), last]
+    full = Probe(model, probe.circuit, probe.pairs).full_logits
+    assert program._cache_size() == before > 0 and np.abs(full - own).max() > 1e-3
+    np.testing.assert_allclose(full.reshape(ENDS, -1), expected, atol=1e-5)
 
 
 def test_swapped_values_are_those_of_the_other_member(model, probe):

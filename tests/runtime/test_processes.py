@@ -127,7 +127,7 @@ def test_two_processes_of_which_one_is_told_to_stop_save_and_go_on_bit_for_bit(s
     assert same_parameters(found, expected)
 
 
-def test_a_mistake_in_one_process_ends_the_others_too(start, mapping, tmp_path, monkeypatch):
+def test_a_mistake_in_one_process_ends_the_others_too(start, mapping, tmp_path):
     # what is trained does not matter, and each process compiles it
     mapping["model"] |= {"activation_fraction": None, "bias": False, "attention_sink": False}
     options = {1: ["--before=3", "--what=fail"]}
