@@ -133,23 +133,38 @@ def _confirmed(
     """The circuit that `reduced_to` finds for `target`, or for a stricter one if fresh pairs ask for it.
 
     Elimination keeps what happens to suit the judge's pairs, so its circuits do worse on others. One that
-    misses the target on fresh pairs is found again for a target that is stricter by what was missed. Fresh
-    pairs decide only few times, so that they stay nearly as good as pairs never seen.
+    misses the target on fresh pairs is found again for a target that is stricter by what was missed; if no
+    size reaches that, for one between it and the last that was missed. The circuit of the lowest loss, from
+    which nothing was eliminated, is the last resort. Fresh pairs decide only few times, so that they stay
+    nearly as good as pairs never seen.
     """
-    reduced = reduced_to(target)
+    reduced, last_resort = reduced_to(target), None
     if fresh is None:
         return reduced
-    aim = target
+    aim, missed, unreached = target, target, 0.0
     while True:
-        own, other = (one.holding(reduced.constants) for one in (judge, fresh))
-        losses_M = other.losses(reduced.gates)
-        missed_by = float(other.bound(losses_M[None])[0]) - target
-        aim = max(aim - max(missed_by, STRICTER * target), aim / 2)
-        if missed_by <= 0 or not reduced.reached or aim < STRICTEST * target:
-            is_within = reduced.reached or own.bound(own.losses(reduced.gates)[None])[0] <= target
-            reached = bool(is_within and missed_by <= 0)
-            return reduced._replace(target=target, reached=reached, confirmation=other.summary(losses_M))
+        checked, missed_by = _on_fresh_pairs(reduced, target, judge, fresh)
+        if reduced.reached and missed_by <= 0:
+            return checked
+        if reduced.reached:
+            missed = aim
+            aim = max(aim - max(missed_by, STRICTER * target), aim / 2)
+        else:
+            last_resort, unreached = checked, aim
+        aim = max(aim, (missed + unreached) / 2) if unreached else aim
+        if missed - unreached < STRICTER * target or aim < STRICTEST * target:
+            return last_resort or checked
         reduced = reduced_to(aim)
+
+
+def _on_fresh_pairs(reduced: Reduced, target: float, judge: Judge, fresh: Judge) -> tuple[Reduced, float]:
+    """The circuit with its loss on fresh pairs, and by how much it misses the target there."""
+    own, other = (one.holding(reduced.constants) for one in (judge, fresh))
+    losses_M = other.losses(reduced.gates)
+    missed_by = float(other.bound(losses_M[None])[0]) - target
+    is_within = reduced.reached or own.bound(own.losses(reduced.gates)[None])[0] <= target
+    reached = bool(is_within and missed_by <= 0)
+    return reduced._replace(target=target, reached=reached, confirmation=other.summary(losses_M)), missed_by
 
 
 class _NodesRoad:

@@ -201,6 +201,25 @@ def test_what_fresh_pairs_never_confirm_misses_the_target():
     assert not found.reached and found.target == 0.15 and found.confirmation.mean > 0.15
 
 
+@pytest.mark.parametrize("passes_at", [0.10, None])
+def test_between_a_target_that_fresh_pairs_miss_and_one_that_no_circuit_reaches(passes_at):
+    """Below 0.09 there is only the whole model, which is the circuit of the lowest loss."""
+    judge, whole, asked = planted(), planted_gates(), []
+    none = {site: 0 * gate for site, gate in whole.items()}
+    part = {site: gate.copy() for site, gate in whole.items()}
+
+    def reduced_to(target):
+        asked.append(target)
+        is_reached = target > 0.09
+        gates = whole if not is_reached else part if target == pytest.approx(passes_at) else none
+        return reduce.Reduced(target, gates, {}, {}, 0.01, 0.0, is_reached)
+
+    found = reduce._confirmed(reduced_to, 0.16, judge, judge)
+    assert asked[:4] == pytest.approx([0.16, 0.08, 0.12, 0.10])
+    assert found.gates is (part if passes_at else whole) and found.reached and found.target == 0.16
+    assert len(asked) == 4 if passes_at else 4 < len(asked) < 8
+
+
 def test_circuits_of_edges_are_confirmed_too(monkeypatch, curves):
     """Fresh pairs are met only once the third target, the second one lowered, has been asked for."""
     asked = []
