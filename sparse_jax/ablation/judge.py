@@ -311,14 +311,18 @@ class Judge:
         is_narrow = nodes_alone and not self.removal
         self._kept.make_room(fitting_widths(self.config, alive) if is_narrow else None, alive)
 
+    @property
+    def together(self) -> int:
+        """How many variants are run side by side: one on a CPU, where more are no faster."""
+        return 1 if jax.default_backend() == "cpu" else VARIANTS
+
     @functools.cached_property
     def _kept(self) -> Kept:
         return Kept()
 
     def _run(self, gates: Gates, ranks: Gates, closed_Cx2: np.ndarray, batch: Batch) -> np.ndarray:
         """The losses of the variants on a batch; there is room for what is open in any of them."""
-        together = 1 if jax.default_backend() == "cpu" else VARIANTS
-        run = compiled.variants(self._how(gates, batch.kind), together)
+        run = compiled.variants(self._how(gates, batch.kind), self.together)
         carried = self._carried(gates, batch)
         narrow = self._narrow(carried, batch)
         found = [np.zeros((0, len(batch.pairs.tokens)))]

@@ -115,10 +115,15 @@ def _most_together(
 ) -> tuple[int, np.ndarray]:
     """The largest number, up to `count`, of first ranks that can be removed together, and the losses then.
 
-    The first can be removed alone, with the given losses.
+    The first can be removed alone, with the given losses. Large numbers are tried first: most that fail are
+    given up early, while all pairs are run under one that passes.
     """
-    several = sizes_to_try(count, STRIDE)[2:]
-    closed = np.stack([np.zeros_like(several), several], axis=1)
-    losses_CxM = judge.variants(gates, ranks, closed, target)
-    passing = np.flatnonzero(judge.bound(losses_CxM) <= target)
-    return (int(several[passing[-1]]), losses_CxM[passing[-1]]) if len(passing) else (1, losses_M)
+    counts = sizes_to_try(count, STRIDE)[:1:-1]
+    for start in range(0, len(counts), judge.together):
+        several = counts[start : start + judge.together]
+        closed = np.stack([np.zeros_like(several), several], axis=1)
+        losses_CxM = judge.variants(gates, ranks, closed, target)
+        passing = np.flatnonzero(judge.bound(losses_CxM) <= target)
+        if len(passing):
+            return int(several[passing[0]]), losses_CxM[passing[0]]
+    return 1, losses_M

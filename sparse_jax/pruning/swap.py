@@ -6,7 +6,7 @@ from sparse_jax.ablation.judge import Judge
 from sparse_jax.circuits.edges import circuit_size
 from sparse_jax.circuits.ranking import number_units
 from sparse_jax.pruning.eliminate import Eliminated, eliminate
-from sparse_jax.trees import Arrays
+from sparse_jax.trees import Arrays, fingerprint
 
 # How many units are let in at once, in turn.
 LET_IN = (1, 2, 4, 8)
@@ -24,10 +24,15 @@ def swap(
     if eligible is None:
         eligible = {key: np.ones_like(gate) for key, gate in found.gates.items()}
     ranks = _helpful(judge, found.gates, eligible, tied)
-    failed = turn = 0
+    failed, turn, started_from = 0, 0, set()
     while failed < len(LET_IN):
         opened = _with_first(found.gates, ranks, LET_IN[turn % len(LET_IN)])
         turn += 1
+        start = fingerprint(opened)
+        if start in started_from:  # where few units help, or the same are open as before: nothing new
+            failed += 1
+            continue
+        started_from.add(start)
         label = judge.label and f"{judge.label}: swap {turn}"
         other = eliminate(judge, opened, eligible, target, tied, label)
         if circuit_size(judge.params, other.gates) < circuit_size(judge.params, found.gates):

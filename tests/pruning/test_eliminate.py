@@ -57,7 +57,7 @@ class Table:
     """A judge of the neurons A, B, C and D of the noisy model's first layer, with losses written by hand."""
 
     LOSSES = {"ABCD": 0.0, "ABD": 0.01, "ABC": 0.05, "BD": 0.02, "B": 0.03}
-    label = ""
+    label, together = "", 1
 
     @property
     def params(self):
@@ -201,6 +201,8 @@ def test_no_gates_are_run_twice(monkeypatch):
     for site, gate in gates.items():
         np.testing.assert_array_equal(found.gates[site], gate, err_msg=site)
     assert [call for call in asked if np.isinf(call[1])] == [(1, np.inf)]
+    # all seven that can go, at once: smaller numbers are not tried
+    assert asked[1:3] == [(10, 0.15), (1, 0.15)]
     asked.clear()
     again = eliminate(planted(), gates, gates, 0.15)
     assert asked == [(1, np.inf), (3, 0.15)]  # then each unit, none of which can go

@@ -10,8 +10,10 @@ from sparse_jax.ablation import judge as evaluate
 from sparse_jax.ablation.judge import Judge
 from sparse_jax.circuits.edges import circuit_size, count_nodes
 from sparse_jax.model import sites
+from sparse_jax.pruning import swap as module
 from sparse_jax.pruning.eliminate import eliminate
 from sparse_jax.pruning.swap import swap
+from sparse_jax.trees import fingerprint
 from tests.planted import CONFIG as PLANTED
 from tests.planted import planted_gates, planted_pairs, planted_params
 from tests.pruning.noisy import losses_of, noisy, random_gates
@@ -101,3 +103,16 @@ def test_nothing_is_drawn_or_differentiated_twice(monkeypatch):
     found = swap(judge, eliminate(judge, halves(), halves(), 0.15), everything(), 0.15)
     assert circuit_size(judge.params, found.gates) == (2, 3)
     assert drawn == ["mean"] and len(asked) == len(set(asked)) == 2
+
+
+def test_no_elimination_starts_where_another_did(monkeypatch):
+    """Letting in four is letting in two, if no more than two help; and the first swap can be undone."""
+    judge, started = with_halves(), []
+
+    def noting(judge, gates, *given):
+        started.append(fingerprint(gates))
+        return eliminate(judge, gates, *given)
+
+    monkeypatch.setattr(module, "eliminate", noting)
+    swap(judge, eliminate(judge, halves(), halves(), 0.15), everything(), 0.15)
+    assert 1 < len(started) == len(set(started))
