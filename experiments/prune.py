@@ -10,7 +10,7 @@ from absl import flags
 
 from experiments import command
 from experiments.flag_types import names_flag, path_flag
-from experiments.studies.comparison import compare, format_table
+from experiments.studies.comparison import format_circuits
 from sparse_jax.inputs import from_mapping, require
 from sparse_jax.models.formats import load_model
 from sparse_jax.pruning.config import PruneConfig
@@ -48,7 +48,7 @@ def main() -> None:
     found = prune_tasks(model, None, data, recipe, OUTPUT.value)
     names = _told_apart(NAMES.value, [task.name for task in tasks])
     circuits = {name: circuit for name, circuit in zip(names, found) if circuit is not None}
-    print(format_table(compare(names, circuits, {})))
+    print(format_circuits(names, circuits))
 
 
 def _told_apart(given: Sequence[str], names: Sequence[str]) -> list[str]:

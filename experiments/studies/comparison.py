@@ -150,7 +150,7 @@ def _mean(rows: Sequence[Row], name: str) -> Side:
 
 
 HEADER = "".join(f"{f'----------- {side} -----------':^41}" for side in SIDES) + f"{'dense /':>8}"
-COLUMNS = f"{'full':>8}{'valid.':>9}{'test':>8}{'nodes':>7}{'edges':>8} " * 2
+COLUMNS = f"{'full':>8}{'valid.':>9}{'test':>8}{'nodes':>7}{'edges':>8} "
 LEGEND = """losses in nats (chance: 0.693): full model on test pairs; circuit on the validation pairs that
 chose its size, and on test pairs; *: missed the target on validation pairs"""
 
@@ -159,7 +159,7 @@ def format_table(comparison: Comparison) -> str:
     """The table as plain text; "-" where there is nothing, "*" at a circuit that misses the target."""
     rows = (*comparison.rows, *filter(None, [comparison.mean]))
     width = max(len(name) for name in ("task", *(row.task for row in rows)))
-    lines = [f"{'':<{width}}{HEADER}", f"{'task':<{width}}{COLUMNS}{'sparse':>8}"]
+    lines = [f"{'':<{width}}{HEADER}", f"{'task':<{width}}{COLUMNS}{COLUMNS}{'sparse':>8}"]
     for row in rows:
         ratio = "-" if row.ratio is None else f"{row.ratio:.1f}"
         lines.append(f"{row.task:<{width}}{_cells(row.sparse)}{_cells(row.dense)}{ratio:>8}")
@@ -167,6 +167,13 @@ def format_table(comparison: Comparison) -> str:
         lines.append("no mean: for no task do both models have a circuit with edges that reaches the target")
     lines.append(LEGEND)
     return "\n".join(lines)
+
+
+def format_circuits(names: Sequence[str], circuits: Mapping[str, Circuit]) -> str:
+    """The circuits of one model for the tasks `names` as plain text, as in a table of two models."""
+    width = max(len(name) for name in ("task", *names))
+    lines = [f"{name:<{width}}{_cells(_side_of(circuits, name))}" for name in names]
+    return "\n".join(line.rstrip() for line in (f"{'task':<{width}}{COLUMNS}", *lines, LEGEND))
 
 
 def _cells(one: Side | None) -> str:

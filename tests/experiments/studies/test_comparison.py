@@ -2,7 +2,14 @@
 
 import pytest
 
-from experiments.studies.comparison import LEGEND, compare, format_ratios, format_table, read_circuits
+from experiments.studies.comparison import (
+    LEGEND,
+    compare,
+    format_circuits,
+    format_ratios,
+    format_table,
+    read_circuits,
+)
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.inputs import InputError
 
@@ -60,6 +67,16 @@ def test_a_task_that_one_model_cannot_do_has_empty_cells():
     lines = lines_of(compare(["a"], {"a": circuit(3, 10)}, {}))
     assert lines[-2].split() == ["a", "0.010", "0.140", "0.120", "3", "10", *"------"]
     assert len({len(line.rstrip()) for line in lines[1:-1]}) == 1
+
+
+def test_circuits_of_one_model_stand_alone():
+    lines = format_circuits(["long_name", "b"], {"long_name": circuit(3, 1234, reached=False)}).splitlines()
+    assert lines == [
+        "task         full   valid.    test  nodes   edges",
+        "long_name   0.010    0.140   0.120      3   1,234*",
+        "b               -        -       -      -       -",
+        *LEGEND.splitlines(),
+    ]
 
 
 def test_ratios_of_tasks_that_both_reach_and_of_those_where_both_need_an_edge():
