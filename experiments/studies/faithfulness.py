@@ -92,13 +92,6 @@ TESTS = (
     ("ablated, worse than at most 9 in 10 random sets", "ablated, worse than 9 in 10 random sets"),
     ("a random node could replace one", "no node that a random one could replace"),
 )
-# What figures were called in version 1 of the scorecard, and under which key their value stands there.
-_OLD_ROLES = f"{ROLES} (median, quartiles)"
-EARLIER = {
-    f"{ROLES}: median": (_OLD_ROLES, "value"),
-    f"{ROLES}: lower quartile": (_OLD_ROLES, "low"),
-    f"{ROLES}: upper quartile": (_OLD_ROLES, "high"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +120,9 @@ class Row:
 
     def value(self, name: str, ablation: str) -> float | None:
         """A figure of the scorecard; None if it was not measured."""
-        name, key = EARLIER.get(name, (name, "value")) if self.version == 1 else (name, "value")
         for figure in self.figures:
             if (figure["name"], figure["ablation"]) == (name, ablation):
-                return figure[key]
+                return figure["value"]
         return None
 
 

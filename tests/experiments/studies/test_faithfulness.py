@@ -11,7 +11,7 @@ from experiments.configs.faithfulness import get_config
 from experiments.studies import edges_figure, faithfulness
 from experiments.studies.faithfulness import Row, cells, common_tasks, format_rows, write_results
 from sparse_jax.circuits.graph import Circuit, Node, load_circuit
-from sparse_jax.faithfulness.scorecard import ROLES, VERSION, Scorecard
+from sparse_jax.faithfulness.scorecard import VERSION, Scorecard
 from sparse_jax.files import json_lines
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.model import sites
@@ -141,12 +141,10 @@ def test_every_figure_of_the_table_is_one_of_a_scorecard():
 def test_every_figure_of_a_scorecard_is_in_the_table():
     """Unfavorable ones too, but not those that differ in the number of parts, nor the worst draws."""
     rows = read_rows(RESULTS / "rows.jsonl")
+    assert len({row["version"] for row in rows}) == 1
     there = {(figure["name"], figure["ablation"]) for one in rows for figure in one["figures"]}
     told = {(name, ablation) for _, name, ablation in faithfulness.FIGURES}
     told |= {(f"test: {name}", "mean") for _, name in faithfulness.TESTS}
-    told |= {
-        (old, ablation) for name, ablation in told for old, _ in [faithfulness.EARLIER.get(name, ("", ""))]
-    }
     left = {
         (name, ablation)
         for name, ablation in there - told
@@ -164,17 +162,6 @@ def test_a_table_is_made_of_the_committed_rows():
             for name, given in get_config(argument).recipes.to_dict().items()
         }
         assert format_rows(rows, recipes) == (RESULTS / part / "table.md").read_text()
-
-
-def test_figures_of_the_first_version_are_found_under_their_later_names():
-    old = {"name": f"{ROLES} (median, quartiles)", "ablation": "mean", "value": 0.9, "low": 0.7, "high": 0.95}
-    first = dataclasses.replace(ROWS[0], figures=[old])
-    found = [
-        first.value(f"{ROLES}: {name}", "mean") for name in ("lower quartile", "median", "upper quartile")
-    ]
-    assert found == [0.7, 0.9, 0.95]
-    later = dataclasses.replace(first, figures=[{**old, "name": f"{ROLES}: median", "value": 0.8}], version=2)
-    assert later.value(f"{ROLES}: median", "mean") == 0.8
 
 
 def test_the_table_tells_how_many_have_a_figure_and_how_many_tests_reject():
