@@ -9,11 +9,8 @@ from sparse_jax.circuits.edges import incident_edges
 from sparse_jax.circuits.gates import close
 from sparse_jax.circuits.ranking import Units, number_units
 from sparse_jax.progress import Progress, finish_line
-from sparse_jax.pruning.discretize import sizes_to_try
 from sparse_jax.trees import Arrays
 
-# Counts of units to remove together: every count up to 1 / STRIDE is tried, beyond that only some.
-STRIDE = 1 / 32
 # Circuits of more than MANY units first lose blocks of these sizes: removing hundreds one by one is slow.
 MANY, BLOCKS = 128, (32, 8)
 
@@ -69,61 +66,85 @@ def _without_blocks(
     return left
 
 
-def _remove(judge: Judge, start: _Left, units: Units, target: float, label: str) -> _Left:
-    """Removes units in rounds until none can go."""
-    gates, losses_M = start
-    left = hopeful = np.arange(units.count)
-    needed = left[:0]  # units that cannot be removed as things are
-    loss = judge.bound(losses_M[None])[0]
-    bar = Progress(f"{label}: eliminate", len(left), "units", shown=bool(label))
-    while len(needed) < len(left):
-        losses_CxM = _without_each(judge, gates, units, hopeful, target)
-        losses = judge.bound(losses_CxM)
-        removable = np.flatnonzero(losses <= target)
-        if len(removable):
-            saved = units.totals(incident_edges(judge.params, gates))[hopeful[removable]]
-            cost = _loss_for_an_edge(losses[removable] - loss, saved)
-            removable = removable[np.argsort(cost, kind="stable")]
-            passing, first_M = hopeful[removable], losses_CxM[removable[0]]
-            ranks = units.ranks(passing)
-            count, losses_M = _most_together(judge, gates, ranks, first_M, len(passing), target)
-            loss = judge.bound(losses_M[None])[0]
-            gates = close(gates, {key: (rank >= 0) & (rank < count) for key, rank in ranks.items()})
-            left, needed = np.setdiff1d(left, passing[:count]), left[:0]
-            # units removable before are likely still removable; the many others wait until none of these are
-            hopeful = passing[count:]
-        else:
-            needed = np.union1d(needed, hopeful)
-            hopeful = np.setdiff1d(left, needed)
-        bar.update(units.count - len(left) + len(needed), left=len(left), loss=float(loss))
+def _remove(judge: Judge, left: _Left, units: Units, target: float, label: str) -> _Left:
+    """Removes units until none can go, in rounds: each is tried alone, then those that can go, in turn."""
+    remaining, removed = np.arange(units.count), np.arange(units.count)
+    bar = Progress(f"{label}: eliminate", units.count, "units", shown=bool(label))
+    while len(remaining) and len(removed):
+        order, first_1xM = _removable(judge, left, units, remaining, target)
+        left, removed = _remove_in_turn(judge, left, units, order, first_1xM, target)
+        remaining = np.setdiff1d(remaining, removed)
+        done = units.count - len(remaining) if len(removed) else units.count
+        bar.update(done, left=len(remaining), loss=float(judge.bound(left.losses_M[None])[0]))
     finish_line()
-    return _Left(gates, losses_M)
+    return left
+
+
+def _removable(
+    judge: Judge, left: _Left, units: Units, chosen: np.ndarray, target: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the `chosen` units that can go alone, and the losses [1, M] without the first.
+
+    That which costs the least loss for an edge comes first.
+    """
+    each = np.arange(len(chosen))
+    closed = np.stack([each, each + 1], axis=1)
+    losses_CxM = judge.variants(left.gates, units.ranks(chosen), closed, target)
+    losses_C = judge.bound(losses_CxM)
+    change = losses_C - judge.bound(left.losses_M[None])[0]
+    saved = units.totals(incident_edges(judge.params, left.gates))[chosen]
+    order = np.argsort(_loss_for_an_edge(change, saved), kind="stable")
+    order = order[losses_C[order] <= target]
+    return chosen[order], losses_CxM[order[:1]]
 
 
 def _loss_for_an_edge(change: np.ndarray, saved: np.ndarray) -> np.ndarray:
     return np.where(change > 0, change / (saved + 1), change * (saved + 1))
 
 
-def _without_each(judge: Judge, gates: Arrays, units: Units, chosen: np.ndarray, target: float) -> np.ndarray:
-    """The losses [C, M] without each of C `chosen` units in turn; infinite if provably above the target."""
-    closed = np.stack([np.arange(len(chosen)), np.arange(len(chosen)) + 1], axis=1)
-    return judge.variants(gates, units.ranks(chosen), closed, target)
+def _remove_in_turn(
+    judge: Judge, left: _Left, units: Units, order: np.ndarray, first_1xM: np.ndarray, target: float
+) -> tuple[_Left, np.ndarray]:
+    """Removes each of the units in `order` that can go after those before it: what is left, and they.
+
+    Where several can go together they do: first all are tried, then half as many, and so on; after some went,
+    twice as many. first_1xM: the losses without the first alone, which can go.
+    """
+    (gates, losses_M), ranks, went = left, units.ranks(order), np.zeros(len(order), bool)
+    first, most = 0, len(order)
+    while first < len(order):
+        most = min(most, len(order) - first)
+        alone_1xM = None if first else first_1xM
+        count, found_M = _most_together(judge, gates, ranks, first, most, target, alone_1xM)
+        if count:
+            losses_M, went[first : first + count] = found_M, True
+            gates = close(gates, {k: (first <= rank) & (rank < first + count) for k, rank in ranks.items()})
+        first, most = first + max(count, 1), max(2 * count, 1)
+    return _Left(gates, losses_M), order[went]
 
 
 def _most_together(
-    judge: Judge, gates: Arrays, ranks: Arrays, losses_M: np.ndarray, count: int, target: float
+    judge: Judge,
+    gates: Arrays,
+    ranks: Arrays,
+    first: int,
+    most: int,
+    target: float,
+    alone_1xM: np.ndarray | None,
 ) -> tuple[int, np.ndarray]:
-    """The largest number, up to `count`, of first ranks that can be removed together, and the losses then.
+    """How many units, from rank `first` on, can be removed together: `most`, half as many, ..., 1 or 0.
 
-    The first can be removed alone, with the given losses. Large numbers are tried first: most that fail are
-    given up early, while all pairs are run under one that passes.
+    Also the losses then. Large numbers come first: most that fail are given up early, while all pairs are run
+    under one that passes. alone_1xM: the losses without the first alone, if it is known that it can go.
     """
-    counts = sizes_to_try(count, STRIDE)[:1:-1]
+    counts = [most >> halvings for halvings in range(most.bit_length())]
+    if alone_1xM is not None:
+        counts.pop()
     for start in range(0, len(counts), judge.together):
-        several = counts[start : start + judge.together]
-        closed = np.stack([np.zeros_like(several), several], axis=1)
+        several = np.array(counts[start : start + judge.together])
+        closed = np.stack([np.full_like(several, first), first + several], axis=1)
         losses_CxM = judge.variants(gates, ranks, closed, target)
         passing = np.flatnonzero(judge.bound(losses_CxM) <= target)
         if len(passing):
             return int(several[passing[0]]), losses_CxM[passing[0]]
-    return 1, losses_M
+    return (0, losses_CxM[0]) if alone_1xM is None else (1, alone_1xM[0])

@@ -56,8 +56,10 @@ def test_no_single_node_more_can_go(many, monkeypatch):
 class Table:
     """A judge of the neurons A, B, C and D of the noisy model's first layer, with losses written by hand."""
 
-    LOSSES = {"ABCD": 0.0, "ABD": 0.01, "ABC": 0.05, "BD": 0.02, "B": 0.03}
     label, together = "", 1
+
+    def __init__(self, **losses):
+        self.given, self.asked = losses, []
 
     @property
     def params(self):
@@ -65,9 +67,10 @@ class Table:
 
     def losses(self, gates):
         left = "".join(name for name, gate in zip("ABCD", gates["mlp_neuron"][0]) if gate > 0)
-        return np.array([self.LOSSES.get(left, 1.0)])
+        return np.array([self.given.get(left, 1.0)])
 
     def variants(self, gates, ranks, closed_Cx2, limit):
+        self.asked.append(len(closed_Cx2))
         chosen = [{key: (a <= r) & (r < b) for key, r in ranks.items()} for a, b in closed_Cx2]
         return np.array([self.losses(close(gates, some)) for some in chosen]).reshape(-1, 1)
 
@@ -81,13 +84,27 @@ class Table:
         return self, losses_M
 
 
-def test_what_was_needed_is_tried_again_once_something_else_has_gone():
-    """C goes first, without which D is needed and A is not; without A, D is not needed any more."""
+def four_neurons():
     gates = {site: np.zeros_like(gate) for site, gate in random_gates(0).items()}
     gates["mlp_neuron"][0, :4] = 1
-    found = eliminate(Table(), gates, gates, 0.1)
+    return gates
+
+
+def test_what_was_needed_is_tried_again_once_something_else_has_gone():
+    """C goes first, without which D is needed and A is not; without A, D is not needed any more."""
+    judge = Table(ABCD=0.0, ABD=0.01, ABC=0.05, BD=0.02, B=0.03)
+    found = eliminate(judge, four_neurons(), four_neurons(), 0.1)
     assert found.loss == 0.03
     assert np.argwhere(found.gates["mlp_neuron"]).tolist() == [[0, 1]] and count_nodes(found.gates) == 1
+
+
+def test_one_that_cannot_go_in_its_turn_does_not_hold_up_those_after_it():
+    """A, B and C can each go. After A, B and C cannot go together, nor B alone, but C can."""
+    judge = Table(ABCD=0.0, BCD=0.01, ACD=0.02, ABD=0.03, BD=0.04)
+    found = eliminate(judge, four_neurons(), four_neurons(), 0.1)
+    assert found.loss == 0.04 and np.argwhere(found.gates["mlp_neuron"]).tolist() == [[0, 1], [0, 3]]
+    # each; A to C, where A alone is known; B and C, B; C; then the two that are left
+    assert judge.asked == [4, 1, 1, 1, 1, 2]
 
 
 def test_nodes_and_edges_can_go_together():
@@ -201,8 +218,8 @@ def test_no_gates_are_run_twice(monkeypatch):
     for site, gate in gates.items():
         np.testing.assert_array_equal(found.gates[site], gate, err_msg=site)
     assert [call for call in asked if np.isinf(call[1])] == [(1, np.inf)]
-    # all seven that can go, at once: smaller numbers are not tried
-    assert asked[1:3] == [(10, 0.15), (1, 0.15)]
+    # after each unit, all seven that can go, at once: smaller numbers are not tried
+    assert asked == [(1, np.inf), (10, 0.15), (1, 0.15), (3, 0.15)]
     asked.clear()
     again = eliminate(planted(), gates, gates, 0.15)
     assert asked == [(1, np.inf), (3, 0.15)]  # then each unit, none of which can go
