@@ -1,5 +1,6 @@
 """Removes from a circuit what it does not need, down to a local minimum (the paper did this by hand)."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ def eliminate(
     """Closes open gates among `eligible` (0/1) while the mean loss is at most `target`, to a local minimum.
 
     In the end no single further unit can be removed (if `tied`, a channel of q goes with that of k): each has
-    been tried. Greedy: the unit that costs the least loss per edge saved goes first. Gates that miss the
+    been tried. Greedy: units that cost the least loss per edge saved go first. Gates that miss the
     target from the start are returned unchanged. label: of the progress; the judge's by default.
     """
     gates = {key: np.asarray(gate, np.float32) for key, gate in gates.items()}
@@ -68,16 +69,23 @@ def _without_blocks(
 
 def _remove(judge: Judge, left: _Left, units: Units, target: float, label: str) -> _Left:
     """Removes units until none can go, in rounds: each is tried alone, then those that can go, in turn."""
-    remaining, removed = np.arange(units.count), np.arange(units.count)
+    remaining = np.arange(units.count)
     bar = Progress(f"{label}: eliminate", units.count, "units", shown=bool(label))
-    while len(remaining) and len(removed):
+    while len(remaining):
         order, first_1xM = _removable(judge, left, units, remaining, target)
-        left, removed = _remove_in_turn(judge, left, units, order, first_1xM, target)
-        remaining = np.setdiff1d(remaining, removed)
-        done = units.count - len(remaining) if len(removed) else units.count
-        bar.update(done, left=len(remaining), loss=float(judge.bound(left.losses_M[None])[0]))
+        removals = _without_in_turn(judge, left, units, order, first_1xM, target)
+        for left, removed in removals:
+            remaining = np.setdiff1d(remaining, removed)
+            bar.update(units.count - len(remaining), left=len(remaining), loss=_bound(judge, left))
+        if not len(order):
+            bar.update(units.count, left=len(remaining), loss=_bound(judge, left))
+            break
     finish_line()
     return left
+
+
+def _bound(judge: Judge, left: _Left) -> float:
+    return float(judge.bound(left.losses_M[None])[0])
 
 
 def _removable(
@@ -91,9 +99,8 @@ def _removable(
     closed = np.stack([each, each + 1], axis=1)
     losses_CxM = judge.variants(left.gates, units.ranks(chosen), closed, target)
     losses_C = judge.bound(losses_CxM)
-    change = losses_C - judge.bound(left.losses_M[None])[0]
     saved = units.totals(incident_edges(judge.params, left.gates))[chosen]
-    order = np.argsort(_loss_for_an_edge(change, saved), kind="stable")
+    order = np.argsort(_loss_for_an_edge(losses_C - _bound(judge, left), saved), kind="stable")
     order = order[losses_C[order] <= target]
     return chosen[order], losses_CxM[order[:1]]
 
@@ -102,25 +109,25 @@ def _loss_for_an_edge(change: np.ndarray, saved: np.ndarray) -> np.ndarray:
     return np.where(change > 0, change / (saved + 1), change * (saved + 1))
 
 
-def _remove_in_turn(
+def _without_in_turn(
     judge: Judge, left: _Left, units: Units, order: np.ndarray, first_1xM: np.ndarray, target: float
-) -> tuple[_Left, np.ndarray]:
-    """Removes each of the units in `order` that can go after those before it: what is left, and they.
+) -> Iterator[tuple[_Left, np.ndarray]]:
+    """Removes each of the units in `order` that can go after those before it.
 
-    Where several can go together they do: first all are tried, then half as many, and so on; after some went,
-    twice as many. first_1xM: the losses without the first alone, which can go.
+    Yields what is left after each removal, and those that went. Where several can go together they do: first
+    all are tried, then half as many, and so on; after some went, twice as many. first_1xM: the losses without
+    the first alone, which can go.
     """
-    (gates, losses_M), ranks, went = left, units.ranks(order), np.zeros(len(order), bool)
-    first, most = 0, len(order)
+    ranks, first, most = units.ranks(order), 0, len(order)
     while first < len(order):
         most = min(most, len(order) - first)
         alone_1xM = None if first else first_1xM
-        count, found_M = _most_together(judge, gates, ranks, first, most, target, alone_1xM)
+        count, losses_M = _most_together(judge, left.gates, ranks, first, most, target, alone_1xM)
         if count:
-            losses_M, went[first : first + count] = found_M, True
-            gates = close(gates, {k: (first <= rank) & (rank < first + count) for k, rank in ranks.items()})
+            going = {key: (first <= rank) & (rank < first + count) for key, rank in ranks.items()}
+            left = _Left(close(left.gates, going), losses_M)
+            yield left, order[first : first + count]
         first, most = first + max(count, 1), max(2 * count, 1)
-    return _Left(gates, losses_M), order[went]
 
 
 def _most_together(

@@ -98,13 +98,17 @@ def test_what_was_needed_is_tried_again_once_something_else_has_gone():
     assert np.argwhere(found.gates["mlp_neuron"]).tolist() == [[0, 1]] and count_nodes(found.gates) == 1
 
 
-def test_one_that_cannot_go_in_its_turn_does_not_hold_up_those_after_it():
+def test_one_that_cannot_go_in_its_turn_does_not_hold_up_those_after_it(monkeypatch, capsys):
     """A, B and C can each go. After A, B and C cannot go together, nor B alone, but C can."""
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     judge = Table(ABCD=0.0, BCD=0.01, ACD=0.02, ABD=0.03, BD=0.04)
+    judge.label = "table"
     found = eliminate(judge, four_neurons(), four_neurons(), 0.1)
     assert found.loss == 0.04 and np.argwhere(found.gates["mlp_neuron"]).tolist() == [[0, 1], [0, 3]]
     # each; A to C, where A alone is known; B and C, B; C; then the two that are left
     assert judge.asked == [4, 1, 1, 1, 1, 2]
+    said = capsys.readouterr().err
+    assert [f"left {left} | loss {loss}" in said for left, loss in ((3, 0.01), (2, 0.04))] == [True, True]
 
 
 def test_nodes_and_edges_can_go_together():
