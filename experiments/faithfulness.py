@@ -25,7 +25,8 @@ OUTPUT = path_flag(
 
 def main() -> None:
     """Checks the whole config, then prunes and measures one circuit after the other."""
-    config = require_sections(command.config().to_dict(), ("models", "recipes", "pairs", "tasks", "workdir"))
+    names = ("models", "recipes", "pairs", "tasks", "again", "workdir")
+    config = require_sections(command.config().to_dict(), names)
     recipes = {
         name: from_mapping(PruneConfig, given, f"recipes.{name}") for name, given in config["recipes"].items()
     }
@@ -36,7 +37,8 @@ def main() -> None:
     output = user_path(OUTPUT.value or workdir / "report")
     require_writable(output / "rows.jsonl")
     models = load_pair(config["models"])
-    for rows in measured_rows(models, tasks, recipes, workdir, config["pairs"], output / "circuits"):
+    how = workdir, config["pairs"], output / "circuits", config["again"]
+    for rows in measured_rows(models, tasks, recipes, *how):
         table = write_results(rows, recipes, output)
     print(table)
 

@@ -13,9 +13,10 @@ from experiments.studies.edges_figure import draw_edges
 from experiments.studies.figure import new_figure, save_figure
 from experiments.studies.pair import keep_models
 from sparse_jax.circuits.graph import Circuit
+from sparse_jax.faithfulness.again import ARBITRARY
 from sparse_jax.faithfulness.intervals import geometric_mean
 from sparse_jax.faithfulness.measure import measure_circuit
-from sparse_jax.faithfulness.scorecard import CONSTANTS, ROLES, VERSION
+from sparse_jax.faithfulness.scorecard import BACKUP, CONSTANTS, CONTROL, LOSS, OTHER_SEEDS, ROLES, VERSION
 from sparse_jax.files import json_lines, write_whole
 from sparse_jax.inputs import from_mapping, require
 from sparse_jax.models.model import Model
@@ -83,6 +84,14 @@ FIGURES = (
     ("distractors, model", "accuracy of the full model, distractors split", ""),
     ("distractors, circuit", "accuracy of the circuit, distractors split", "mean"),
 )
+# Rows for circuits that were pruned again, under the ablation of their recipe.
+AGAIN = (
+    ("other seeds within the target", OTHER_SEEDS),
+    ("nodes in common with these", "nodes in common with them"),
+    ("edges of these", "edges of these, geometric mean"),
+    ("pruned for arbitrary answers: loss", f"{CONTROL} {ARBITRARY}{LOSS}"),
+    ("pruned without its q, k, v and neurons: loss", f"{BACKUP} 1{LOSS}"),
+)
 # Tests whose null hypothesis is rejected below this p-value, corrected as the scorecard does.
 LEVEL = 0.05
 TESTS = (
@@ -101,7 +110,8 @@ class Row:
     identity: of the circuit, in its provenance. pairs: of the test split, that its scorecard took. reached:
     whether the target was reached on the validation split. losses: as in `Circuit.losses`. figures: the
     scorecard's; none for the control of a task. version: of the scorecard; rows without one are of the first.
-    The row is made again if identity, pairs or version change.
+    again: whether the scorecard has the figures of pruning again. The row is made again if identity, pairs or
+    version change, or if it lacks figures of pruning again that are wanted.
     """
 
     model: str
@@ -117,11 +127,12 @@ class Row:
     verdict: Sequence[str]
     control: bool = False
     version: int = 1
+    again: bool = False
 
-    def value(self, name: str, ablation: str) -> float | None:
-        """A figure of the scorecard; None if it was not measured."""
+    def value(self, name: str, ablation: str | None) -> float | None:
+        """A figure of the scorecard (without an ablation, under any); None if it was not measured."""
         for figure in self.figures:
-            if (figure["name"], figure["ablation"]) == (name, ablation):
+            if figure["name"] == name and ablation in (None, figure["ablation"]):
                 return figure["value"]
         return None
 
@@ -133,13 +144,15 @@ def measured_rows(
     workdir: Path,
     pairs: int,
     circuits: Path,
+    again: bool = False,
 ) -> Iterator[list[Row]]:
     """All rows so far, after each new circuit has been found and measured; tasks in turn, all of their cells.
 
     Circuits are kept in `workdir`, rows in rows.jsonl there; what was there is not made again. Each circuit
     is also written to `circuits`, as SIDE/RECIPE/TASK.json, for whoever wants to look at it. A task that a
     model misses at the target has no row for it. Controls of tasks are pruned by the strict recipes alone,
-    and get no scorecard. Raises InputError if `workdir` has results of other models.
+    and get no scorecard. again: as of `measure_circuit`. Raises InputError if `workdir` has results of other
+    models.
     """
     keep_models(models, workdir)
     path = workdir / "rows.jsonl"
@@ -159,10 +172,10 @@ def measured_rows(
             continue
         circuit.save(circuits / side / name / f"{task.name}.json")
         about = side, task.name, name, circuit.provenance["identity"], pairs
-        if any(_about(row) == about and row.version == VERSION for row in rows):
+        if any(_about(row) == about and _has_all(row, again) for row in rows):
             continue
         rows = [row for row in rows if (row.model, row.task, row.recipe) != about[:3]]
-        rows.append(_row(models[side], task, circuit, about, is_control))
+        rows.append(_row(models[side], task, circuit, about, is_control, again))
         write_whole(path, json_lines(map(dataclasses.asdict, rows)))
         yield rows
     yield rows
@@ -185,10 +198,21 @@ def _about(row: Row) -> tuple[str, str, str, str, int]:
     return row.model, row.task, row.recipe, row.identity, row.pairs
 
 
+def _has_all(row: Row, again: bool) -> bool:
+    return row.version == VERSION and (row.again or row.control or not again)
+
+
 def _row(
-    model: Model, task: Task, circuit: Circuit, about: tuple[str, str, str, str, int], is_control: bool
+    model: Model,
+    task: Task,
+    circuit: Circuit,
+    about: tuple[str, str, str, str, int],
+    is_control: bool,
+    again: bool,
 ) -> Row:
-    card = measure_circuit(model, circuit, task, about[-1]) if circuit.nodes and not is_control else None
+    card = None
+    if circuit.nodes and not is_control:
+        card = measure_circuit(model, circuit, task, about[-1], again=again)
     said = [] if is_control else ["The target is reached without any node."]
     return Row(
         *about,
@@ -200,6 +224,7 @@ def _row(
         card.verdict if card else said,
         is_control,
         VERSION,
+        again and not is_control,
     )
 
 
@@ -282,6 +307,10 @@ def format_rows(rows: Sequence[Row], recipes: Mapping[str, PruneConfig]) -> str:
         for heading, name, ablation in FIGURES:
             values = [_mean(common[cell], name, ablation) for cell in chosen]
             text.append(f"| {heading} | " + " | ".join(values) + " |")
+        for heading, name in AGAIN:
+            values = [_mean(common[cell], name, None) for cell in chosen]
+            if set(values) != {"-"}:
+                text.append(f"| {heading} | " + " | ".join(values) + " |")
         for heading, name in TESTS:
             counts = [_rejected(common[cell], f"test: {name}") for cell in chosen]
             text.append(f"| rejected: {heading} | " + " | ".join(counts) + " |")
@@ -315,7 +344,7 @@ def _share_within(rows: Sequence[Row], target: float) -> str:
     return f"{sum(row.losses['circuit'] <= target for row in reached)} of {len(reached)}"
 
 
-def _mean(rows: Sequence[Row], name: str, ablation: str) -> str:
+def _mean(rows: Sequence[Row], name: str, ablation: str | None) -> str:
     values = [value for row in rows if (value := row.value(name, ablation)) is not None]
     some = f" ({len(values)} of {len(rows)})" if len(values) < len(rows) else ""
     return f"{np.mean(values):.3f}{some}" if values else "-"

@@ -133,8 +133,9 @@ def test_the_published_circuits_are_those_of_the_published_rows():
 def test_every_figure_of_the_table_is_one_of_a_scorecard():
     """By the rows of the committed study, which are scorecards' figures."""
     rows = [from_mapping(Row, one, "row") for one in read_rows(RESULTS / "rows.jsonl")]
-    tests = [(heading, f"test: {name}", "mean") for heading, name in faithfulness.TESTS]
-    for _, name, ablation in (*faithfulness.FIGURES, *tests):
+    others = [(heading, f"test: {name}", "mean") for heading, name in faithfulness.TESTS]
+    others += [(heading, name, None) for heading, name in faithfulness.AGAIN]
+    for _, name, ablation in (*faithfulness.FIGURES, *others):
         assert any(one.value(name, ablation) is not None for one in rows), name
 
 
@@ -145,10 +146,12 @@ def test_every_figure_of_a_scorecard_is_in_the_table():
     there = {(figure["name"], figure["ablation"]) for one in rows for figure in one["figures"]}
     told = {(name, ablation) for _, name, ablation in faithfulness.FIGURES}
     told |= {(f"test: {name}", "mean") for _, name in faithfulness.TESTS}
+    again = {name for _, name in faithfulness.AGAIN}
     left = {
         (name, ablation)
         for name, ablation in there - told
-        if not name.startswith(("incompleteness, largest of", "loss of the circuit, worst of"))
+        if name not in again
+        and not name.startswith(("incompleteness, largest of", "loss of the circuit, worst of"))
     }
     assert not left
 
@@ -177,6 +180,10 @@ def test_the_table_tells_how_many_have_a_figure_and_how_many_tests_reject():
     assert "| same answer where the model errs | 0.250 (1 of 2) |" in table
     assert "| rejected: equivalent to the model | 1 of 2 |" in table
     assert "| mean | 0.100 |" in table
+    assert "other seeds" not in table
+    seeds = {"name": faithfulness.OTHER_SEEDS, "ablation": "mean+resample", "value": 0.75}
+    rows[1] = dataclasses.replace(rows[1], figures=[*rows[1].figures, seeds])
+    assert "| other seeds within the target | 0.750 (1 of 2) |" in format_rows(rows, RECIPES)
 
 
 def test_rows_of_an_earlier_scorecard_are_made_again(tmp_path, monkeypatch):
@@ -186,8 +193,8 @@ def test_rows_of_an_earlier_scorecard_are_made_again(tmp_path, monkeypatch):
         losses, about = {"circuit": 0.1, "validation": 0.1}, {"identity": label, "reached": True}
         return Circuit((Node(0, "q", 1),), (), sites.LAYER_SITES, {"nodes": 1, "edges": 0}, losses, {}, about)
 
-    def measured(model, circuit, task, pairs):
-        made.append(task.name)
+    def measured(model, circuit, task, pairs, again):
+        made.append(again)
         return Scorecard(task.name, "small", "aa", pairs, 0.15, (), (f"said {len(made)}",))
 
     monkeypatch.setattr(faithfulness, "prepare_subject", lambda *given: None)
@@ -202,7 +209,13 @@ def test_rows_of_an_earlier_scorecard_are_made_again(tmp_path, monkeypatch):
     without = [{k: v for k, v in one.items() if k != "version"} for one in read_rows(tmp_path / "rows.jsonl")]
     (tmp_path / "rows.jsonl").write_text(json_lines(without))
     *_, rows = faithfulness.measured_rows(*given)
-    assert [one.verdict for one in rows] == [("said 2",)] and len(made) == 2
+    assert [one.verdict for one in rows] == [("said 2",)] and made == [False, False]
+    # figures of pruning again are added where they are wanted, and kept where they are not
+    *_, rows = faithfulness.measured_rows(*given, again=True)
+    assert rows[0].again and made == [False, False, True]
+    for again in (True, False):
+        *_, rows = faithfulness.measured_rows(*given, again=again)
+    assert rows[0].again and len(made) == 3
 
 
 def test_the_picture_has_a_circle_for_every_circuit_that_reaches_the_target(tmp_path, monkeypatch):
