@@ -20,6 +20,9 @@ FIRST_EDGES = 16
 # by then mostly never is. From there on each size is larger than the one before by this share.
 EXACT_UP_TO = 256
 GROWTH = 1 / 32
+# Where no size reaches the target, every COARSE-th is run for the lowest loss, then those beside the best.
+# Most of these need all pairs, so that all sizes would take several times as long as the search for a target.
+COARSE = 4
 
 
 class Discretized(NamedTuple):
@@ -61,7 +64,7 @@ def discretize_many(
     The loss is not monotone in k (METHOD 6), so every k from 0 up is evaluated on the same pairs until one
     reaches the target: the result is exact. All targets share one curve, which is computed only as far as
     the strictest target needs; a k is abandoned as soon as it provably misses. A target that no k reaches
-    gets the k of the lowest loss.
+    gets the k of the lowest loss among every COARSE-th and those beside the best of them.
 
     growth: for baselines only, whose circuits have thousands of nodes: above 1 / growth, each k tried is
     larger than the one before by this share, so the answer may be too large by as much.
@@ -124,7 +127,7 @@ class LossCurve:
         return None
 
     def at(self, target: float) -> Discretized:
-        """The result of `smallest` or, if no k reaches the target, the k of the lowest loss."""
+        """The result of `smallest` or, if no k reaches the target, one of nearly the lowest loss."""
         found = self.smallest(target)
         if found is not None:
             return found
@@ -132,20 +135,32 @@ class LossCurve:
 
     @functools.cached_property
     def _closest(self) -> Discretized:
-        """The k of the lowest loss, the smallest of equals. Found once for all targets."""
+        """The k of the lowest loss of those that are run (COARSE). Found once for all targets."""
+        last = len(self._ks) - 1
+        waiting = coarse = np.unique([*range(0, last, COARSE), last])
         label = f"{self._judge.label}: the size of the lowest loss"
-        bar = Progress(label, len(self._ks), "sizes", shown=bool(self._judge.label))
-        best, place, losses_M = np.inf, 0, np.full(len(self._judge.items.kind), np.inf)
-        for start in range(0, len(self._ks), VARIANTS):
-            closed = self._closed(self._ks[start : start + VARIANTS])
-            # a mean above the best bound so far has a larger bound itself, so the best is never abandoned
-            losses_KxM = self._judge.variants(self.all_open, self.ranks, closed, best)
-            bounds = self._judge.bound(losses_KxM)
-            lowest = int(np.argmin(bounds))
-            if bounds[lowest] < best:
-                best, place, losses_M = float(bounds[lowest]), start + lowest, losses_KxM[lowest]
-            bar.update(start + len(closed), loss=best)
-        return self._found(place, losses_M, reached=False)
+        bar = Progress(label, len(coarse) + 2 * (COARSE - 1), "sizes", shown=bool(self._judge.label))
+        lowest, done = _Lowest(0, np.full(len(self._judge.items.kind), np.inf), np.inf), 0
+        while len(waiting):
+            places, waiting = waiting[:VARIANTS], waiting[VARIANTS:]
+            lowest = self._lower(lowest, places)
+            done += len(places)
+            bar.update(done, loss=lowest.bound)
+            if done == len(coarse):
+                beside = np.arange(max(0, lowest.place - COARSE + 1), min(last, lowest.place + COARSE))
+                waiting = np.setdiff1d(beside, coarse)
+        return self._found(lowest.place, lowest.losses_M, reached=False)
+
+    def _lower(self, lowest: "_Lowest", places: np.ndarray) -> "_Lowest":
+        """The size of the lowest loss at `places`, or `lowest` if none is below that."""
+        closed = self._closed(self._ks[places])
+        # a mean above the best bound so far has a larger bound itself, so the best is never abandoned
+        losses_KxM = self._judge.variants(self.all_open, self.ranks, closed, lowest.bound)
+        bounds = self._judge.bound(losses_KxM)
+        best = int(np.argmin(bounds))
+        if bounds[best] < lowest.bound:
+            return _Lowest(int(places[best]), losses_KxM[best], float(bounds[best]))
+        return lowest
 
     def _extend(self, limit: float) -> None:
         start = len(self._losses_KxM)
@@ -161,6 +176,14 @@ class LossCurve:
         k = int(self._ks[place])
         gates = close(self.all_open, {key: rank >= k for key, rank in self.ranks.items()})
         return Discretized(gates, k, *self._judge.summary(losses_M), reached)
+
+
+class _Lowest(NamedTuple):
+    """The size of the lowest loss so far: its place among the sizes, the losses of its items, their bound."""
+
+    place: int
+    losses_M: np.ndarray
+    bound: float
 
 
 def sizes_to_try(count: int, growth: float, exact: int = 0) -> np.ndarray:

@@ -67,7 +67,8 @@ def test_the_smallest_passing_k_for_each_target_from_one_curve(tied):
     assert [one.k for one in found] == [records[1], records[-1], records[2]]
 
 
-def test_a_target_that_nothing_reaches_gets_the_lowest_loss():
+def test_a_target_that_nothing_reaches_gets_the_lowest_loss(monkeypatch):
+    monkeypatch.setattr(discretize_module, "COARSE", 1)
     scores = scores_of(2)
     losses = whole_curve(2)
     for targets in ((0.01,), (0.01, float(np.median(losses)))):
@@ -76,8 +77,25 @@ def test_a_target_that_nothing_reaches_gets_the_lowest_loss():
         assert missed.loss == pytest.approx(losses.min(), abs=1e-5)
 
 
+@pytest.mark.parametrize("seed, is_beside, is_lowest", [(0, True, True), (1, False, False)])
+def test_a_target_that_nothing_reaches_gets_the_lowest_loss_of_few_sizes(
+    monkeypatch, seed, is_beside, is_lowest
+):
+    """Of every third size and the last, and of those beside the best."""
+    monkeypatch.setattr(discretize_module, "COARSE", 3)
+    losses = whole_curve(seed)
+    coarse = [*range(0, len(losses), 3), len(losses) - 1]
+    best = min(coarse, key=losses.__getitem__)
+    around = range(best - 2, min(best + 3, len(losses)))
+    expected = min(around, key=losses.__getitem__)
+    assert (expected not in coarse) == is_beside and (expected == np.argmin(losses)) == is_lowest
+    (missed,) = discretize_many(noisy(), scores_of(seed), (0.01,))
+    assert not missed.reached and missed.k == expected
+    assert missed.loss == pytest.approx(losses[expected], abs=1e-5)
+
+
 def test_several_targets_that_nothing_reaches_cost_no_more_than_one(monkeypatch):
-    """Every k of a lane is followed until it misses, and once to the end, for all targets together."""
+    """Every k of a lane is followed until it misses, and few to the end, for all targets together."""
     scores, evaluated, variants = scores_of(2), [], Judge.variants
 
     def counted(self, gates, ranks, closed, *limit):
@@ -90,7 +108,8 @@ def test_several_targets_that_nothing_reaches_cost_no_more_than_one(monkeypatch)
     assert (
         not any(choice.found.reached for choice in found) and len({choice.found.k for choice in found}) == 1
     )
-    assert sum(evaluated) <= 2 * units + VARIANTS
+    coarse = discretize_module.COARSE
+    assert sum(evaluated) <= units + units // coarse + 2 * coarse + VARIANTS < 1.6 * units
 
 
 def test_only_what_is_eligible_is_ranked_and_the_rest_stays_fixed():
@@ -126,6 +145,7 @@ def test_beyond_twice_what_a_lane_leaves_open_sizes_are_near_the_smallest(monkey
     """A target that no size reaches does not cost a run of every size there is."""
     monkeypatch.setattr(discretize_module, "EXACT_UP_TO", 8)
     monkeypatch.setattr(discretize_module, "GROWTH", 1 / 4)
+    monkeypatch.setattr(discretize_module, "COARSE", 1)
     scores = {site: score - 100 for site, score in scores_of(2).items()}
     units = sum(score.size for score in scores.values())
     sizes = sizes_to_try(units, 1 / 4, 8)
@@ -218,5 +238,6 @@ def test_the_best_lane_has_the_fewest_edges_and_the_others_are_not_followed_much
     batches = -(-len(noisy().pairs.tokens) // PAIRS)
     assert work <= batches * sum((edges_LxK <= 1.5 * strictest).sum(axis=1) + 2)
     assert work < sum(work_of(discretize_many, scores, targets)[1] for scores in lanes)
+    monkeypatch.setattr(discretize_module, "COARSE", 1)
     missed = LaneCurves(noisy(), lanes).best([0.001])[0]
     assert not missed.found.reached and missed.found.loss == pytest.approx(ordered[0], abs=1e-5)
