@@ -28,11 +28,11 @@ def reduce_calibrated(model: Model, circuit: Circuit, task: Task, label: str = "
     the loss with the present scale and shift is within the circuit's target, then both are fitted again. Each
     circuit on the way is judged with a fit of its own, on all training pairs; the last one within the target
     is returned, with "calibrated" in its provenance, and "validation" among its losses is after calibration.
-    Raises InputError for a model with tied embeddings, and for a circuit of another model or task or with
-    gates on edges.
+    Constants of closed nodes stay. Raises InputError for a model with tied embeddings, and for a circuit of
+    another model or task or with gates on edges.
     """
-    if circuit.edge_gated or circuit.constants:
-        raise InputError(f"circuit: {circuit!r} has gated edges or constants; valid: a circuit of nodes")
+    if circuit.edge_gated:
+        raise InputError(f"circuit: {circuit!r} has gated edges; valid: a circuit of nodes")
     check_task(model, circuit, task)
     prune = from_mapping(PruneConfig, dict(circuit.provenance["pruning"]), "pruning")
     subject = Subject(model, values_of(model, circuit), Store(None))
@@ -45,6 +45,7 @@ def reduce_calibrated(model: Model, circuit: Circuit, task: Task, label: str = "
 
 
 def _in_turns(fit: Judge, judge: Judge, start: Reduced, prune: PruneConfig) -> Reduced:
+    fit, judge = (one.holding(start.constants) for one in (fit, judge))
     best, gates = start._replace(reached=False), start.gates
     while True:
         calibration = calibrate(fit.logits(gates), fit.candidates, prune.calibration_steps, prune.judged_by)
@@ -53,7 +54,9 @@ def _in_turns(fit: Judge, judge: Judge, start: Reduced, prune: PruneConfig) -> R
         reached = bool(judge.bound(losses_M[None])[0] <= start.target)
         if reached or gates is start.gates:
             loss, error = judge.summary(losses_M)
-            best = best._replace(gates=gates, loss=loss, standard_error=error, reached=reached)
+            # a swap may have opened a node that carried a constant
+            held = {site: np.where(gates[site] > 0, np.nan, x) for site, x in start.constants.items()}
+            best = Reduced(start.target, gates, start.scores, start.discretized, loss, error, reached, held)
         if not reached:
             return best
         smaller = eliminate(judge, gates, gates, start.target, prune.tied_qk)

@@ -83,7 +83,7 @@ def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
     """The `Reduced` that `circuit_of` was given, for a circuit of nodes; other nodes get a score of 0."""
     shapes = sites.node_shapes(config, circuit.sites)
     scores = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
-    for node in circuit.nodes:
+    for node in (*circuit.nodes, *circuit.constants):
         scores[node.site][node.place] = node.score
     about, losses = circuit.provenance, circuit.losses
     return Reduced(
@@ -94,6 +94,7 @@ def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
         losses["validation"],
         losses["validation_error"],
         about["reached"],
+        circuit.held(config),
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,22 +27,39 @@ PRUNE = dataclasses.replace(planted.PRUNE, validation_pairs=8, test_pairs=8)
 TASK = Planted("planted", "tests", "which digit is last")
 
 
-def test_the_known_circuit_is_left_and_within_the_target_that_only_calibration_reaches(tmp_path):
+# What a closed node adds to channel 0, which neuron 3 reads, and the embedding takes away.
+HELD = 3.0
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_known_circuit_is_left_and_within_the_target_that_only_calibration_reaches(held, tmp_path):
+    """And what a closed node carries stays: without it, neuron 3 is silent whatever the prompt."""
     model = planted_model()
-    model.params["unembed"]["kernel"] = model.params["unembed"]["kernel"] * 0.05
+    params = jax.tree.map(np.array, model.params)
+    params["unembed"]["kernel"] *= 0.05
+    if held:
+        params["embed"]["kernel"][:, 0] -= HELD
+    model = dataclasses.replace(model, params=jax.device_put(params))
     data = task_data(TASK, model.tokenizer, 8, PRUNE.counts)
     shapes = sites.node_shapes(CONFIG, PRUNE.ablation_sites)
     values = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
     save_means(values, tmp_path / "means_8.npz", model.fingerprint)
     gates = {site: np.ones(shapes[site], np.float32) for site in PRUNE.sites}
+    constants = {"attn_out": np.full(shapes["attn_out"], np.nan)} if held else {}
+    if held:
+        gates["attn_out"][0, 0], constants["attn_out"][0, 0] = 0, HELD
     subject = Subject(model, values, Store(None))
-    whole = Reduced(0.15, gates, gates, {"nodes": 1, "edges": 1}, 0.6, 0.0, False)
+    scores = {site: np.ones_like(gate) for site, gate in gates.items()}
+    whole = Reduced(0.15, gates, scores, {"nodes": 1, "edges": 1}, 0.6, 0.0, False, constants)
     given = circuit_of(subject, data, PRUNE, whole, {"identity": "whole"})
     given = dataclasses.replace(given, folder=str(tmp_path))
-    assert subject.loss(data.validation, PRUNE, gates) > 0.5
+    judge = subject.judge(data.validation, PRUNE).holding(constants)
+    assert judge.losses(gates).mean() > 0.5
 
     found = reduce_calibrated(model, given, TASK)
     assert {(node.site, node.index) for node in found.nodes} == set(CIRCUIT) and len(found.edges) == 2
+    assert [(node.name, node.mean) for node in given.constants] == [("0.attn_out.0", HELD)] * held
+    assert found.constants == given.constants
     assert found.provenance["reached"] and found.provenance["calibrated"]
     assert found.losses["validation"] <= 0.15 and found.losses["calibrated"] <= 0.15
     assert found.losses["circuit"] > 0.5  # as it is
