@@ -10,6 +10,7 @@ import optax
 
 from experiments.bench.timing import interleaved, matmul_gflops
 from sparse_jax.model.config import ModelConfig
+from sparse_jax.runtime.memory import needed_bytes
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.optimizer import OptimizerConfig, sparse_optimizer
 from sparse_jax.training.state import TrainState, new_state
@@ -88,8 +89,7 @@ class Runner:
         step = jax.jit(make_train_step(config, optimizer), donate_argnums=0)
         self._step = step.lower(self.state, self._tokens).compile()
         self.compile_seconds = time.perf_counter() - began
-        memory = self._step.memory_analysis()
-        self.peak_bytes = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        self.peak_bytes = needed_bytes(self._step)
 
     def __call__(self) -> None:
         self.state, metrics = self._step(self.state, self._tokens)
