@@ -10,7 +10,8 @@ the circuits themselves in circuits/.
 
 from experiments import command
 from experiments.flag_types import path_flag
-from experiments.studies.faithfulness import measured_rows, target_of, write_results
+from experiments.studies.faithfulness import measured_rows
+from experiments.studies.faithfulness_report import target_of, write_results
 from experiments.studies.figure import require_figures
 from experiments.studies.pair import load_pair
 from sparse_jax.files import require_writable, user_path

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from experiments.configs.faithfulness import get_config
-from experiments.studies import edges_figure, faithfulness
-from experiments.studies.faithfulness import Row, cells, common_tasks, format_rows, write_results
+from experiments.studies import edges_figure, faithfulness, faithfulness_report
+from experiments.studies.faithfulness import Row
+from experiments.studies.faithfulness_report import cells, common_tasks, format_rows, write_results
 from sparse_jax.circuits.graph import Circuit, Node, load_circuit
 from sparse_jax.faithfulness.scorecard import VERSION, Scorecard
 from sparse_jax.files import json_lines
@@ -133,9 +134,9 @@ def test_the_published_circuits_are_those_of_the_published_rows():
 def test_every_figure_of_the_table_is_one_of_a_scorecard():
     """By the rows of the committed study, which are scorecards' figures."""
     rows = [from_mapping(Row, one, "row") for one in read_rows(RESULTS / "rows.jsonl")]
-    others = [(heading, f"test: {name}", "mean") for heading, name in faithfulness.TESTS]
-    others += [(heading, name, None) for heading, name in faithfulness.AGAIN]
-    for _, name, ablation in (*faithfulness.FIGURES, *others):
+    others = [(heading, f"test: {name}", "mean") for heading, name in faithfulness_report.TESTS]
+    others += [(heading, name, None) for heading, name in faithfulness_report.AGAIN]
+    for _, name, ablation in (*faithfulness_report.FIGURES, *others):
         assert any(one.value(name, ablation) is not None for one in rows), name
 
 
@@ -144,9 +145,9 @@ def test_every_figure_of_a_scorecard_is_in_the_table():
     rows = read_rows(RESULTS / "rows.jsonl")
     assert len({row["version"] for row in rows}) == 1
     there = {(figure["name"], figure["ablation"]) for one in rows for figure in one["figures"]}
-    told = {(name, ablation) for _, name, ablation in faithfulness.FIGURES}
-    told |= {(f"test: {name}", "mean") for _, name in faithfulness.TESTS}
-    again = {name for _, name in faithfulness.AGAIN}
+    told = {(name, ablation) for _, name, ablation in faithfulness_report.FIGURES}
+    told |= {(f"test: {name}", "mean") for _, name in faithfulness_report.TESTS}
+    again = {name for _, name in faithfulness_report.AGAIN}
     left = {
         (name, ablation)
         for name, ablation in there - told
@@ -181,9 +182,22 @@ def test_the_table_tells_how_many_have_a_figure_and_how_many_tests_reject():
     assert "| rejected: equivalent to the model | 1 of 2 |" in table
     assert "| mean | 0.100 |" in table
     assert "other seeds" not in table
-    seeds = {"name": faithfulness.OTHER_SEEDS, "ablation": "mean+resample", "value": 0.75}
+    seeds = {"name": faithfulness_report.OTHER_SEEDS, "ablation": "mean+resample", "value": 0.75}
     rows[1] = dataclasses.replace(rows[1], figures=[*rows[1].figures, seeds])
     assert "| other seeds within the target | 0.750 (1 of 2) |" in format_rows(rows, RECIPES)
+
+
+def test_what_was_pruned_again_stands_apart_by_circuit():
+    named = zip((name for _, name in faithfulness_report.AGAIN), (0.75, 0.5, 31.25, 1.5))
+    figures = [{"name": name, "ablation": "mean+resample", "value": value} for name, value in named]
+    rows = [dataclasses.replace(ROWS[2], figures=figures, again=True), *ROWS[3:]]
+    table = format_rows([dataclasses.replace(ROWS[6], again=True), *rows], RECIPES)
+    headings = " | ".join(heading for heading, _ in faithfulness_report.AGAIN)
+    assert f"| pruned again | edges | {headings} |\n" in table
+    assert "| a, sparse, strict | 12 | 0.75 | 0.5 | 31.25 | 1.5 | - |\n" in table
+    # those of the sparse model first
+    assert table.index("| a, sparse, strict |") < table.index("| a, dense, strict | 192 | - |")
+    assert "| b, sparse, strict |" not in table and "pruned again" not in format_rows(ROWS, RECIPES)
 
 
 def test_rows_of_an_earlier_scorecard_are_made_again(tmp_path, monkeypatch):
