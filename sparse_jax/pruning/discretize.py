@@ -229,7 +229,7 @@ class LaneCurves:
         self._order = sorted(range(len(lanes)), key=counts.__getitem__)
 
     def best(self, targets: Sequence[float]) -> list[Choice]:
-        """For each target the lane that reaches it with the fewest edges; if none does, of the lowest loss.
+        """For each target the lane that reaches it with the fewest edges, or one of nearly the lowest loss.
 
         The number of edges only grows with k, so all lanes are followed until one of them reaches the target.
         The result is exact as long as the circuit has at most `EXACT_UP_TO` units, or twice as many as the

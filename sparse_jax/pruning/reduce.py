@@ -78,8 +78,8 @@ def reduce_nodes(
 
     The lane with the fewest edges at the target is discretized, and nodes are eliminated. They are also
     eliminated further from the circuit of the next stricter target, and the smaller result is kept, so a
-    looser target never has the larger circuit. A target that no lane reaches gets the circuit of the lowest
-    loss, without elimination.
+    looser target never has the larger circuit. A target that no lane reaches gets a circuit of nearly the
+    lowest loss, without elimination.
     """
     road = _NodesRoad(judge, lanes, prune)
     choices = road.curves.best(targets)
