@@ -187,7 +187,7 @@ class _NodesRoad:
             reduced = min(reduced, other, key=lambda one: _size(judge, one))
         if prune.swaps and reduced.reached:
             reduced = _swapped(judge, reduced, self._eligible, tied_qk)
-        may_hold = prune.constants and reduced.reached
+        may_hold = prune.constants and reduced.reached and count_nodes(reduced.gates) > 0
         return _with_constants(judge, reduced, self._eligible, prune) if may_hold else reduced
 
 

@@ -102,6 +102,13 @@ def test_circuits_of_edges_and_those_with_constants_are_swapped_too(swaps, monke
     assert asked == ([(False, False), (True, False), (False, True)] if swaps else [])
 
 
+def test_a_circuit_without_nodes_needs_no_constants():
+    scores = {site: np.asarray(gate) for site, gate in planted_gates().items() if site != "k"}
+    (found,) = reduce_nodes(planted(), [scores], (5.0,), PruneConfig(constants=True))
+    assert found.reached and not found.constants
+    assert not any(gate.any() for gate in found.gates.values())
+
+
 PRUNE = PruneConfig(steps=60, pairs_per_step=4, train_pairs=8, learning_rate=0.02, k_coef=0.01)
 
 
