@@ -11,7 +11,16 @@ from experiments.studies.faithfulness import Row
 from experiments.studies.figure import new_figure, save_figure
 from sparse_jax.faithfulness.again import ARBITRARY
 from sparse_jax.faithfulness.intervals import geometric_mean
-from sparse_jax.faithfulness.scorecard import BACKUP, CONSTANTS, CONTROL, LOSS, OTHER_SEEDS, ROLES
+from sparse_jax.faithfulness.scorecard import (
+    BACKUP,
+    CONSTANTS,
+    CONTROL,
+    EDGES,
+    GROWTH,
+    LOSS,
+    OTHER_SEEDS,
+    ROLES,
+)
 from sparse_jax.files import json_lines, write_whole
 from sparse_jax.inputs import require
 from sparse_jax.phrases import counted
@@ -78,6 +87,10 @@ AGAIN = (
     ("edges of these", "edges of these, geometric mean"),
     ("pruned for arbitrary answers: loss", f"{CONTROL} {ARBITRARY}{LOSS}"),
     ("pruned without its q, k, v and neurons: loss", f"{BACKUP} 1{LOSS}"),
+    ("... edges, where the target is reached", f"{BACKUP} 1{EDGES}"),
+    ("... growth of its nodes' effects, median", f"{BACKUP} 1{GROWTH}: median"),
+    ("without those of both: loss", f"{BACKUP} 2{LOSS}"),
+    ("... edges, where the target is reached again", f"{BACKUP} 2{EDGES}"),
 )
 # Tests whose null hypothesis is rejected below this p-value, corrected as the scorecard does.
 LEVEL = 0.05

@@ -19,6 +19,7 @@ from sparse_jax.faithfulness.scorecard import (
     BACKUP,
     CONTROL,
     EDGES,
+    GROWTH,
     LOSS,
     OTHER_SEEDS,
     QUARTILES,
@@ -158,5 +159,4 @@ def _growth(probe: Probe, names: Sequence[str], before: Sequence[str], of: str) 
     for name, share in QUARTILES.items():
         interval = statistic_interval(growth_PxN, functools.partial(np.quantile, q=share, axis=-1))
         by_node = dict(zip(names, growth_PxN.mean(axis=0).tolist())) if name == "median" else {}
-        title = f"{of}, growth of its nodes' effects once all before are gone: {name}"
-        yield Figure(title, interval, "nats", probe.ablation, by_node=by_node)
+        yield Figure(f"{of}{GROWTH}: {name}", interval, "nats", probe.ablation, by_node=by_node)

@@ -30,6 +30,7 @@ ROLES = "kept nodes, in the circuit against in the model"
 QUARTILES = {"lower quartile": 0.25, "median": 0.5, "upper quartile": 0.75}
 OTHER_SEEDS = "prunings from other seeds within the target on the test split"
 BACKUP, CONTROL, LOSS, EDGES, TIMES = "backup", "control", ", loss", ", edges", ", times the circuit's edges"
+GROWTH = ", growth of its nodes' effects once all before are gone"
 
 
 @dataclasses.dataclass(frozen=True)
