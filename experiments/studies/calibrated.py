@@ -56,7 +56,9 @@ def _in_turns(fit: Judge, judge: Judge, start: Reduced, prune: PruneConfig) -> R
             loss, error = judge.summary(losses_M)
             # a swap may have opened a node that carried a constant
             held = {site: np.where(gates[site] > 0, np.nan, x) for site, x in start.constants.items()}
-            best = Reduced(start.target, gates, start.scores, start.discretized, loss, error, reached, held)
+            best = best._replace(
+                gates=gates, loss=loss, standard_error=error, reached=reached, constants=held
+            )
         if not reached:
             return best
         smaller = eliminate(judge, gates, gates, start.target, prune.tied_qk)

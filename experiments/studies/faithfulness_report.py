@@ -80,7 +80,7 @@ FIGURES = (
     ("distractors, model", "accuracy of the full model, distractors split", ""),
     ("distractors, circuit", "accuracy of the circuit, distractors split", "mean"),
 )
-# Rows for circuits that were pruned again, under the ablation of their recipe.
+# Rows for circuits that were pruned again, under the ablation of their recipe, and columns of their table.
 AGAIN = (
     ("other seeds within the target", OTHER_SEEDS),
     ("nodes in common with these", "nodes in common with them"),

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.studies import calibrated
 from experiments.studies.calibrated import reduce_calibrated
 from experiments.studies.comparison import side
 from sparse_jax.ablation.judged import circuit_scores
@@ -79,6 +80,36 @@ def test_the_known_circuit_is_left_and_within_the_target_that_only_calibration_r
     assert missed.losses["validation"] == pytest.approx(np.log(2), abs=1e-3)
     with pytest.raises(InputError, match="valid: a circuit of nodes"):
         reduce_calibrated(model, dataclasses.replace(given, edge_gated=True), TASK)
+
+
+def test_a_constant_goes_if_a_swap_opens_the_node_that_carries_it(tmp_path, monkeypatch):
+    """The open node carries the same, so nothing else tells."""
+    model = planted_model()
+    params = jax.tree.map(np.array, model.params)
+    params["embed"]["kernel"][:, 0] -= HELD
+    out = params["layers"]["attn"]["out"]
+    out["kernel"][..., 0], out["bias"][:, 0] = 0, HELD
+    model = dataclasses.replace(model, params=jax.device_put(params))
+    data = task_data(TASK, model.tokenizer, 8, PRUNE.counts)
+    shapes = sites.node_shapes(CONFIG, PRUNE.ablation_sites)
+    values = {site: np.zeros(shape, np.float32) for site, shape in shapes.items()}
+    save_means(values, tmp_path / "means_8.npz", model.fingerprint)
+    gates = {site: np.array(gate, np.float32) for site, gate in planted.planted_gates().items()}
+    constants = {"attn_out": np.full(shapes["attn_out"], np.nan)}
+    constants["attn_out"][0, 0] = HELD
+    reduced = Reduced(0.15, gates, gates, {"nodes": 3, "edges": 2}, 0.1, 0.0, True, constants)
+    given = circuit_of(Subject(model, values, Store(None)), data, PRUNE, reduced, {"identity": "held"})
+    given = dataclasses.replace(given, folder=str(tmp_path))
+
+    def opening(judge, end, *rest):
+        opened = end.gates["attn_out"].copy()
+        opened[0, 0] = 1
+        return end._replace(gates={**end.gates, "attn_out": opened})
+
+    monkeypatch.setattr(calibrated, "swap", opening)
+    found = reduce_calibrated(model, given, TASK)
+    assert [node.name for node in given.constants] == ["0.attn_out.0"] and found.provenance["reached"]
+    assert "0.attn_out.0" in {node.name for node in found.nodes} and found.constants == ()
 
 
 def test_the_command_keeps_what_is_there_and_refuses_what_comes_from_elsewhere(command, tmp_path):
