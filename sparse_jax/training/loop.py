@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,12 +143,15 @@ def _advance(
     """Trains from `state` to the last step, or to the loss that is wanted; compiles once."""
     training = config.training
     step = int(state.step)
-    if step == 0:
-        recorder.evaluation(0, state)
+    with ThreadPoolExecutor(1) as beside:
+        compiling = beside.submit(program.compiled)
+        if step == 0:
+            recorder.evaluation(0, state)  # this computes and the step compiles, on other cores
+        run = compiling.result()
     with stop_requests() as asked, _naming_last_good(checkpoints):
         while step < training.steps and not recorder.ended:
             tokens = spread_batch(program.rows, training.batch_size, next(loader)["tokens"])
-            state, metrics = program.step(state, tokens, *program.constants)
+            state, metrics = run(state, tokens, *program.constants)
             recorder.add(metrics)
             step += 1
             stop, due = asked(), _due(training, step)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 
 import jax
 import numpy as np
@@ -297,3 +298,25 @@ def test_a_directory_without_a_run_is_named(tmp_path):
     (tmp_path / "checkpoints" / "3" / "run").mkdir(parents=True)
     with pytest.raises(InputError, match="checkpoint: .*3 cannot be read"):
         load_model(tmp_path)
+
+
+def test_the_step_compiles_while_the_untrained_model_is_evaluated(config, tmp_path, made, monkeypatch):
+    compiled, evaluated = threading.Event(), []
+
+    class Step(program.TrainProgram):
+        def compiled(self):
+            compiled.set()
+            return super().compiled()
+
+    def evaluator(windows, weights):
+        def evaluate(params):
+            evaluated.append(compiled.wait(60))
+            return {"validation/mixture": 1.0}
+
+        return evaluate
+
+    short = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=1))
+    step = Step(*made(short)._replace(evaluator=evaluator))
+    monkeypatch.setattr(loop, "train_program", lambda _: step)
+    train(short, tmp_path)
+    assert evaluated == [True, True]
