@@ -14,7 +14,7 @@ from experiments.flag_types import path_flag, paths_flag
 from experiments.studies.given import given_circuits, names_of_results
 from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.gathering import findings
-from sparse_jax.meaning.bits import binarize
+from sparse_jax.meaning.bits import binarize, check_binarizable
 from sparse_jax.meaning.explain import explain
 from sparse_jax.models.means import text_windows
 from sparse_jax.tasks.find import FORMS
@@ -31,7 +31,7 @@ REPORT = path_flag("report", None, "a page with all that can be found about the 
 def main() -> None:
     """Checks everything, then explains one circuit after the other; writes after each."""
     names, output = names_of_results(CIRCUITS.value), user_path(OUTPUT.value)
-    model, circuits, tasks = given_circuits(MODEL.value, CIRCUITS.value, TASKS.value)
+    model, circuits, tasks = given_circuits(MODEL.value, CIRCUITS.value, TASKS.value, check_binarizable)
     require_writable(output / "bits.jsonl")
     if REPORT.value:
         payload_of(circuits)  # refuses now what cannot be one page

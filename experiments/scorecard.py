@@ -6,13 +6,15 @@ A circuit's task is the one that its file names; --tasks names others, one a cir
 file for each, and --report a page that shows them beside the circuits.
 """
 
+from functools import partial
+
 from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag, paths_flag
 from experiments.studies.given import given_circuits, names_of_results
 from sparse_jax.faithfulness import again
-from sparse_jax.faithfulness.measure import measure_circuit
+from sparse_jax.faithfulness.measure import check_measurable, measure_circuit
 from sparse_jax.files import require_writable, user_path
 from sparse_jax.tasks.find import FORMS
 from sparse_jax.viewer.circuit_page import payload_of, report
@@ -34,7 +36,8 @@ OUTPUT = path_flag("output", None, "a folder for <name of the circuit's file>.js
 def main() -> None:
     """Checks everything, then measures and prints one circuit after the other."""
     names = names_of_results(CIRCUITS.value) if OUTPUT.value else CIRCUITS.value
-    model, circuits, tasks = given_circuits(MODEL.value, CIRCUITS.value, TASKS.value)
+    check = partial(check_measurable, again=AGAIN.value)
+    model, circuits, tasks = given_circuits(MODEL.value, CIRCUITS.value, TASKS.value, check)
     if OUTPUT.value:
         require_writable(user_path(OUTPUT.value) / f"{names[0]}.json")
     if REPORT.value:

@@ -1,7 +1,8 @@
 """The circuits that a command is given, each with its task."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, require
@@ -13,20 +14,34 @@ from sparse_jax.tasks.task import Task
 
 
 def given_circuits(
-    model: str, paths: Sequence[str] | None, tasks: Sequence[str]
+    model: str,
+    paths: Sequence[str] | None,
+    tasks: Sequence[str],
+    check: Callable[[Model, Circuit, Task], None] = check_task,
 ) -> tuple[Model, list[Circuit], list[Task]]:
     """The model in `model`, the circuits in the files `paths`, and their tasks.
 
-    tasks: one for each circuit, or none: then the ones that the files name. Raises InputError for no file,
-    another number of tasks, a circuit of another model and an unknown task.
+    tasks: one for each circuit, or none: then the ones that the files name. check: raises InputError for a
+    circuit that the command cannot use, and is asked about each here, so that none is refused after hours of
+    work on those before it.
+
+    Raises InputError for no file, another number of tasks, a circuit of another model, an unknown task, and
+    a circuit that `check` refuses.
     """
     paths = _files(paths)
     require(len(tasks) in (0, len(paths)), "--tasks", tasks, "one for each circuit, or none")
     loaded = load_model(model)
     circuits = [load_circuit(path, loaded) for path in paths]
     if tasks:
-        return loaded, circuits, [find_task(name) for name in tasks]
-    return loaded, circuits, [_own_task(path, circuit) for path, circuit in zip(paths, circuits)]
+        found = [find_task(name) for name in tasks]
+    else:
+        found = [_own_task(path, circuit) for path, circuit in zip(paths, circuits)]
+    for path, circuit, task in zip(paths, circuits, found):
+        try:
+            check(loaded, circuit, task)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+    return loaded, circuits, found
 
 
 def _own_task(path: str, circuit: Circuit) -> Task:

@@ -53,15 +53,18 @@ def pruned_again(probe: Probe, task: Task, rounds: int = ROUNDS) -> Iterator[Fig
     Raises InputError for a circuit that does not say how it was found, and without a round.
     """
     require(rounds >= 1, "rounds", rounds, "at least 1")
-    if "pruning" not in probe.circuit.provenance:
+    return _figures(probe, task, settings_of(probe.circuit), rounds)
+
+
+def settings_of(circuit: Circuit) -> PruneConfig:
+    """The settings that the circuit was found with. Raises InputError if it does not say."""
+    if "pruning" not in circuit.provenance:
         raise InputError(
             "circuit: it does not say how it was found; valid: one found by sparse_jax, or again=False "
             "(without --all)"
         )
     # of before there were swaps, none are told
-    given = {"swaps": False, **probe.circuit.provenance["pruning"]}
-    settings = from_mapping(PruneConfig, given, "pruning")
-    return _figures(probe, task, settings, rounds)
+    return from_mapping(PruneConfig, {"swaps": False, **circuit.provenance["pruning"]}, "pruning")
 
 
 def _figures(probe: Probe, task: Task, settings: PruneConfig, rounds: int) -> Iterator[Figure]:

@@ -10,7 +10,7 @@ from sparse_jax.ablation.kinds import ABLATIONS, is_constant, is_drawn
 from sparse_jax.ablation.objective import kl_from_full
 from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.graph import Circuit
-from sparse_jax.faithfulness.again import ROUNDS, pruned_again
+from sparse_jax.faithfulness.again import ROUNDS, pruned_again, settings_of
 from sparse_jax.faithfulness.intervals import answers_interval, mean_interval
 from sparse_jax.faithfulness.probes import Probe, inner
 from sparse_jax.faithfulness.runs import constants, in_both_runs
@@ -50,13 +50,8 @@ def measure_circuit(
     and a circuit of no node, of all nodes or without a target.
     """
     require(again or rounds == ROUNDS, "rounds", rounds, f"{ROUNDS}, or again=True (--all)")
-    check_task(model, circuit, task)
-    require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
-    closed = any((np.asarray(gate) == 0).any() for gate in circuit.gates(model.config).values())
-    require(closed, "circuit", "all nodes", "a circuit without some of the nodes")
-    target = circuit.losses.get("target")
-    if target is None:
-        raise InputError("circuit: it has no target loss; valid: a circuit found by sparse_jax")
+    check_measurable(model, circuit, task, again)
+    target = circuit.losses["target"]
     tokenizer, context = model.require_tokenizer(), model.config.context
     text, missing = _text(model, circuit)
     splits = [split for split in task.splits if split in ("test", "shifted", *task.shifts)]
@@ -87,6 +82,18 @@ def measure_circuit(
     about = task.name, model.origin, circuit.fingerprint, pairs, float(target)
     card = Scorecard(*about, tuple(figures), ())
     return dataclasses.replace(card, verdict=(*verdict_of(card), *missing))
+
+
+def check_measurable(model: Model, circuit: Circuit, task: Task, again: bool = False) -> None:
+    """Raises InputError for a circuit that `measure_circuit` refuses."""
+    check_task(model, circuit, task)
+    require(len(circuit.nodes) > 0, "circuit", "no nodes", "a circuit of at least one node")
+    closed = any((np.asarray(gate) == 0).any() for gate in circuit.gates(model.config).values())
+    require(closed, "circuit", "all nodes", "a circuit without some of the nodes")
+    if circuit.losses.get("target") is None:
+        raise InputError("circuit: it has no target loss; valid: a circuit found by sparse_jax")
+    if again:
+        settings_of(circuit)
 
 
 def _text(model: Model, circuit: Circuit) -> tuple[np.ndarray | None, tuple[str, ...]]:

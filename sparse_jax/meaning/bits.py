@@ -25,6 +25,7 @@ from sparse_jax.runtime.settings import require_settings
 from sparse_jax.tasks.encode import EncodedPairs
 from sparse_jax.tasks.find import Spec, as_task
 from sparse_jax.tasks.metrics import LOSSES
+from sparse_jax.tasks.task import Task
 
 # Where thresholds start, as shares of a node's range; the best of them is kept.
 STARTS = (0.25, 0.5, 0.75)
@@ -92,10 +93,8 @@ def binarize(
     """
     require_settings()
     require(steps >= 1, "steps", steps, "at least 1")
-    frozen = has_frozen_norms(circuit)
-    require(not frozen, "circuit", "frozen norms", "a circuit with norms of its own")
     chosen, tokenizer = as_task(task), model.require_tokenizer()
-    check_task(model, circuit, chosen)
+    check_binarizable(model, circuit, chosen)
     counts = {"train": train_pairs, "validation": validation_pairs, "test": test_pairs}
     splits = {
         split: chosen.encode(split, count, 0, tokenizer, model.config.context)
@@ -120,6 +119,13 @@ def binarize(
         dict(_by_node(small, levels)),
         with_bits,
     )
+
+
+def check_binarizable(model: Model, circuit: Circuit, task: Task) -> None:
+    """Raises InputError for a circuit that `binarize` refuses."""
+    frozen = has_frozen_norms(circuit)
+    require(not frozen, "circuit", "frozen norms", "a circuit with norms of its own")
+    check_task(model, circuit, task)
 
 
 def task_loss(small: CompactCircuit, pairs: EncodedPairs) -> float:

@@ -351,6 +351,12 @@ def test_a_scorecard_of_nothing_is_refused(finished, command, tmp_path):
     ):
         result = command("scorecard", f"--model={workdir / 'sparse'}", *flags)
         assert result.returncode == 2 and said in result.stderr, result.stderr
+    results = "experiments/results"
+    folder = f"{results}/faithfulness/circuits/dense/mean"
+    paths = [f"{folder}/for_while.json", f"{folder}/indent_for.json"]
+    result = command("scorecard", f"--model={results}/small/dense", f"--circuit={','.join(paths)}")
+    assert result.returncode == 2 and f"{paths[1]}: circuit: 'no nodes' is not valid" in result.stderr
+    assert not result.stdout  # the first was not measured
 
 
 @pytest.mark.slow

@@ -21,8 +21,12 @@ def test_tasks_are_those_of_the_files_or_the_ones_that_are_given():
     model, circuits, tasks = given_circuits(SPARSE, CIRCUITS, [])
     assert [one.provenance["task"] for one in circuits] == [task.name for task in tasks]
     assert {one.provenance["weights"] for one in circuits} == {model.fingerprint}
-    _, _, tasks = given_circuits(SPARSE, CIRCUITS[:1], ["for_while.hashed"])
+    _, _, tasks = given_circuits(SPARSE, CIRCUITS[:1], ["for_while.hashed"], lambda *_: None)
     assert [task.name for task in tasks] == ["for_while.hashed"]
+    asked = []
+    given_circuits(SPARSE, CIRCUITS, [], lambda *given: asked.append(given))
+    assert [circuit.task for _, circuit, _ in asked] == ["for_while", "with_open"]
+    assert [task.name for _, _, task in asked] == ["for_while", "with_open"]
     assert names_of_results(CIRCUITS) == ["for_while", "with_open"]
 
 
@@ -41,5 +45,7 @@ def test_what_is_wrong_is_named(tmp_path):
         given_circuits(SPARSE, [path], [])
     with pytest.raises(InputError, match="^circuit: it belongs to model"):
         given_circuits(DENSE, CIRCUITS, [])
+    with pytest.raises(InputError, match=f"^{CIRCUITS[1]}: task: 'for_while' has other pairs than"):
+        given_circuits(SPARSE, CIRCUITS, ["for_while", "for_while"])
     with pytest.raises(InputError, match="^--circuit: .* valid: files with different names"):
         names_of_results([CIRCUITS[0], "elsewhere/for_while.json"])
