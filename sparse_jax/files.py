@@ -1,6 +1,7 @@
-"""Paths that users give, atomic writing of files and directories, and JSON."""
+"""Paths that users give, atomic writing of files and directories, JSON, and arrays."""
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -8,9 +9,13 @@ import re
 import secrets
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
 
 from sparse_jax.buckets import SCHEME, BucketPath, Changed, bucket_path
 from sparse_jax.copies import upload
@@ -71,6 +76,16 @@ def _write_on_disk(path: Path, data: bytes) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file. Raises OSError for one that cannot be read, ValueError for a damaged one."""
+    content = path.read_bytes()  # np.load would leave a damaged file open
+    try:
+        with np.load(io.BytesIO(content)) as file:
+            return dict(file)
+    except (EOFError, KeyError, OSError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(str(error) or type(error).__name__) from None
 
 
 def append_lines(path: Path, lines: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.contributions import contributions
 from sparse_jax.faithfulness.measure import measure_circuit
@@ -38,7 +39,9 @@ def findings(
     >>> sj.view(circuit, **found)
     Page(... characters; shown in a notebook)
     """
-    chosen, is_empty = as_task(task), not circuit.nodes
+    chosen = as_task(task)
+    check_task(model, circuit, chosen)
+    is_empty = not circuit.nodes
     return {
         "scorecard": None if is_empty else measure_circuit(model, circuit, chosen),
         "meanings": explain(model, circuit, chosen) if meanings is None else meanings,

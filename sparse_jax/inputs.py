@@ -69,6 +69,13 @@ def whole(field: str, value: Any) -> int:
         raise InputError(f"{field}: {shown(value)} is not valid; valid: a whole number") from None
 
 
+def whole_seed(field: str, value: Any) -> int:
+    """`value`, a seed that every generator takes, as an int. Raises InputError for anything else."""
+    found = whole(field, value)
+    require(0 <= found < 2**32, field, value, "0 to 2**32 - 1")
+    return found
+
+
 def whole_numbers(field: str, value: Any, valid: str) -> np.ndarray:
     """The value as an array. Raises InputError unless it is one of whole numbers, in rows of one length."""
     try:

@@ -35,6 +35,7 @@ from sparse_jax.inputs import (
     require_utf8,
     whole,
     whole_numbers,
+    whole_seed,
 )
 from sparse_jax.model import generate as sampling
 from sparse_jax.model.forward import check_ids, forward
@@ -142,7 +143,7 @@ def generate(
     """
     require_settings()
     require(isinstance(prompt, str), "prompt", prompt, "one text")
-    tokens, seed = whole("tokens", tokens), whole("seed", seed)
+    tokens, seed = whole("tokens", tokens), whole_seed("seed", seed)
     start = end_of_text(model.require_tokenizer()) if prompt == "" else []
     ids = token_ids(model, np.array(start) if start else prompt)
     sampling.check_prompt(model.config, ids.shape[1])
@@ -331,7 +332,7 @@ def scorecard(
     """
     require_settings()
     advise()
-    numbers = whole("pairs", pairs), whole("seed", seed)
+    numbers = whole("pairs", pairs), whole_seed("seed", seed)
     return measure_circuit(model, circuit, as_task(task), *numbers, again, whole("rounds", rounds))
 
 

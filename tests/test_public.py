@@ -176,6 +176,12 @@ def test_sites_outside_the_layers_may_be_named_with_their_layer(model):
         (lambda m: sj.run(m, "x", capture=3), "capture: 3 is not valid; valid: names of sites"),
         (lambda m: sj.generate(m, "x", 3.0), "tokens: 3.0 is not valid; valid: a whole number"),
         (lambda m: sj.generate(m, "x", 3, seed=1.5), "seed: 1.5 is not valid; valid: a whole number"),
+        (lambda m: sj.generate(m, "x", 3, seed=2**70), "seed: 1180591620717411303424 .* valid: 0 to 2"),
+        (lambda m: sj.score(m, "for_while", seed=-1), "seed: -1 is not valid; valid: 0 to 2"),
+        (lambda m: sj.prune(m, "for_while", seed=2**32), "pruning.seed: 4294967296 is not valid"),
+        (lambda m: sj.presets.tiny(**{"training.seed": -1}), "training.seed: -1 is not valid; valid: 0"),
+        (lambda m: sj.generate(m, "x", 3, temperature="hot"), "temperature: 'hot' is not valid; valid: 0"),
+        (lambda m: sj.run(m, "x", add={3: 1.0}), "add: 3 is not valid; valid: names of sites"),
         (lambda m: sj.train({"model": {}}, "x"), "config: .* valid: a RunConfig, such as sj.presets.tiny"),
         (lambda m: sj.report({"a": 1}, "x.html"), "circuits: {'a': 1} is not valid; valid: circuits"),
         (lambda m: sj.score(m, "for_while", circuit="a.json", pairs=2), "circuit: 'a.json' is not valid"),
@@ -333,7 +339,13 @@ def test_things_show_themselves(model, circuit, tmp_path):
         sj.report(circuit, tmp_path / "report.html", other)
     with pytest.raises(sj.InputError, match="scorecards: 2 is not valid; valid: none, or one for each of 1"):
         sj.report(circuit, tmp_path / "report.html", [card, card])
+    with pytest.raises(sj.InputError, match="^circuits: 'a path' is not valid; valid: circuits"):
+        sj.view("a path")
     assert (tmp_path / "report.html").read_text() == written
+    unknown = dataclasses.replace(circuit, losses={**circuit.losses, "target": None})
+    sj.report([circuit, unknown], tmp_path / "report.html")
+    with pytest.raises(sj.InputError, match="^outputs: 5 is not valid; valid: texts of one token each"):
+        circuit.compact(model, outputs=5)
 
 
 def test_pairs_in_memory_are_a_task():

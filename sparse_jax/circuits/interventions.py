@@ -12,7 +12,7 @@ from sparse_jax.inputs import InputError, require, require_choice
 from sparse_jax.model import sites
 from sparse_jax.model.forward import Params
 from sparse_jax.model.hooks import Hooks, Patch, array_of, by_site, patches_of
-from sparse_jax.model.nodes import check_layer, close
+from sparse_jax.model.nodes import check_layer, close, select
 from sparse_jax.models.means import ablation_values
 from sparse_jax.models.model import Model
 from sparse_jax.trees import Arrays
@@ -53,7 +53,10 @@ def intervention(
 def _means(model: Model, ablate: Ablate) -> Arrays | None:
     if isinstance(ablate, Mapping) and "mean" not in map(str, ablate.values()):
         return None
-    return ablation_values(model, sites.NODE_SITES)
+    names = [ablate] if isinstance(ablate, str) else ablate
+    if isinstance(ablate, Mapping):
+        names = [name for name, ablation in ablate.items() if ablation == "mean"]
+    return ablation_values(model, tuple(select(model.config, names)))
 
 
 def _additions(model: Model, add: Arrays | None) -> dict[str, jax.Array]:

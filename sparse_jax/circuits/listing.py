@@ -44,8 +44,9 @@ class Sum:
 
     table: what the embedding adds, by token. by_position: where the constant depends on the position, knots
     (position, value) of a line, which stands for it. scale: the name of the factor of the norm, if any.
-    activation: the name of a function, or "". threshold: the magnitude below which AbsTopK cuts it, 0 where
-    it never does. excited: the tokens at which it is largest, and smallest.
+    shift: the bias of the norm, which comes after that factor. activation: the name of a function, or "".
+    threshold: the magnitude below which AbsTopK cuts it, 0 where it never does. excited: the tokens at which
+    it is largest, and smallest.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Sum:
     table: Table | None = None
     by_position: Knots = ()
     scale: str = ""
+    shift: float = 0.0
     activation: str = ""
     threshold: float = 0.0
     excited: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
@@ -176,11 +178,12 @@ class _Writer:
                 step = Sum(name, (), float(exact.mean()), by_position=self._knots(positions))
             else:
                 gain = float(gains[channel]) / usual
-                base = gain * (self.base_TxD[:, channel] - mean_N.mean()) + shifts[channel]
+                base = gain * (self.base_TxD[:, channel] - mean_N.mean())
                 terms = tuple((writer, gain) for writer in self.writers.get(channel, []))
                 table = _table(self.record, gain * self.embed[:, channel])
                 positions = base[self.record.position]
-                step = Sum(name, terms, float(positions.mean()), table, self._knots(base), scale)
+                constant, shift = float(positions.mean()), float(shifts[channel])
+                step = Sum(name, terms, constant, table, self._knots(base), scale, shift)
                 stream = "resid_in" if norm == "attn_norm" else "resid_mid"
                 centered = self.record.values[stream, layer][:, channel] - mean_N
                 exact = centered / size_N * gains[channel] + shifts[channel]

@@ -1,6 +1,6 @@
 """The tokens that a circuit decides between."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from sparse_jax.tasks.find import find_task
 
 # Pairs that are looked at for the answers of a task.
 _PAIRS = 200
+_VALID = "texts of one token each, or token ids"
 
 
 def output_tokens(model: Model, circuit: Circuit, outputs: Sequence[int | str] | None) -> list[int]:
@@ -22,18 +23,17 @@ def output_tokens(model: Model, circuit: Circuit, outputs: Sequence[int | str] |
     """
     if outputs is None:
         return answers_of(model, circuit)
+    require(isinstance(outputs, Iterable), "outputs", outputs, _VALID)
     return [_token(model, one) for one in ([outputs] if isinstance(outputs, str) else outputs)]
 
 
 def _token(model: Model, output: int | str) -> int:
-    valid = "texts of one token each, or token ids"
     if isinstance(output, str):
         ids = encode_texts(model.require_tokenizer(), [output])[0]
-        require(len(ids) == 1, "outputs", output, valid)
+        require(len(ids) == 1, "outputs", output, _VALID)
         return ids[0]
-    require(
-        np.ndim(output) == 0 and np.issubdtype(np.asarray(output).dtype, np.integer), "outputs", output, valid
-    )
+    is_whole = np.ndim(output) == 0 and np.issubdtype(np.asarray(output).dtype, np.integer)
+    require(is_whole, "outputs", output, _VALID)
     return int(output)
 
 

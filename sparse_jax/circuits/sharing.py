@@ -47,7 +47,8 @@ def _edge_item(circuit: Circuit, source: int, target: int) -> Item:
 
 def sizes_of_model(params: Params) -> dict[Group, int]:
     """How many items a model has in every group: channels of a site, nonzero weights of a matrix."""
-    sizes: dict[Group, int] = {}
+    depth, width = len(params["layers"]["attn"]["q"]["kernel"]), params["embed"]["kernel"].shape[1]
+    sizes: dict[Group, int] = {(0, sites.EMBED_SITE): width, (depth, sites.FINAL_SITE): width}
     for source, target, sublayer, matrix in sites.EDGE_MATRICES:
         kernel_LxIxO = np.asarray(params["layers"][sublayer][matrix]["kernel"])
         for layer, kernel in enumerate(kernel_LxIxO):

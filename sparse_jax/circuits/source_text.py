@@ -82,18 +82,19 @@ class _Text:
     def sum(self, step: Sum) -> Iterator[str]:
         yield f"    # {self.about(step)}"
         table = step.table or Table(0.0, {})
+        usual = table.usual + (0.0 if step.scale in self.scales else step.shift)
         first = [self.read(table)] if table.others else []
         if step.by_position:
-            first.append(f"{'+ ' if first else ''}{self.line(step.by_position, table.usual)}")
+            first.append(f"{'+ ' if first else ''}{self.line(step.by_position, usual)}")
         terms = [self.term(value, name, bool(first) or i > 0) for i, (name, value) in enumerate(step.terms)]
         parts = [*first, *terms]
         if not parts:
-            parts = [f"np.full(len(tokens), {self.number(step.constant + table.usual)})"]
+            parts = [f"np.full(len(tokens), {self.number(step.constant + usual)})"]
         elif not step.by_position:
-            parts.append(self.added(step.constant + table.usual))
+            parts.append(self.added(step.constant + usual))
         text = " ".join(filter(None, parts))
         if step.scale in self.scales:
-            text = f"{step.scale} * ({text})"
+            text = f"{step.scale} * ({text}) {self.added(step.shift)}".rstrip()
         if step.activation:
             text = f"{step.activation}({text})"
         if step.threshold:

@@ -7,7 +7,7 @@ import grain
 import numpy as np
 
 from sparse_jax.data.corpus import Corpus
-from sparse_jax.inputs import InputError, require
+from sparse_jax.inputs import InputError, require, whole_seed
 
 
 class Windows:
@@ -61,7 +61,7 @@ def train_loader(
 
     Raises InputError for sizes that do not fit and for a source shorter than one window.
     """
-    require(0 <= seed < 2**32, "seed", seed, "0 to 2**32 - 1")
+    whole_seed("seed", seed)
     require(batch_size >= 1, "batch_size", batch_size, "at least 1")
     rows = range(batch_size) if rows is None else [int(row) for row in rows]
     within = len(rows) > 0 and min(rows) >= 0 and max(rows) < batch_size

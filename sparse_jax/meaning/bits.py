@@ -15,7 +15,7 @@ from sparse_jax.circuits.applied import check_task, circuit_hooks, has_frozen_no
 from sparse_jax.circuits.compact_circuit import AttentionPart, CompactCircuit, Levels, MlpPart
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.files import json_text, write_whole
-from sparse_jax.inputs import require
+from sparse_jax.inputs import require, whole_seed
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
 from sparse_jax.models.model import Model
@@ -93,6 +93,7 @@ def binarize(
     """
     require_settings()
     require(steps >= 1, "steps", steps, "at least 1")
+    whole_seed("seed", seed)
     chosen, tokenizer = as_task(task), model.require_tokenizer()
     check_binarizable(model, circuit, chosen)
     counts = {"train": train_pairs, "validation": validation_pairs, "test": test_pairs}
@@ -123,9 +124,9 @@ def binarize(
 
 def check_binarizable(model: Model, circuit: Circuit, task: Task) -> None:
     """Raises InputError for a circuit that `binarize` refuses."""
+    check_task(model, circuit, task)
     frozen = has_frozen_norms(circuit)
     require(not frozen, "circuit", "frozen norms", "a circuit with norms of its own")
-    check_task(model, circuit, task)
 
 
 def task_loss(small: CompactCircuit, pairs: EncodedPairs) -> float:

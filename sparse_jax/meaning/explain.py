@@ -15,7 +15,7 @@ from sparse_jax.circuits.applied import check_task, circuit_hooks, values_of
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.circuits.source_text import token_texts
 from sparse_jax.files import json_text, write_whole
-from sparse_jax.inputs import InputError, require
+from sparse_jax.inputs import InputError, require, whole_numbers
 from sparse_jax.meaning.predicates import PREDICATES, token_predicates, truth
 from sparse_jax.model import sites
 from sparse_jax.model.forward import Params, check_ids, forward
@@ -37,6 +37,8 @@ REACH = 8
 _MOST = 4
 _TOKENS = 200
 _BATCH = 32
+# Sub-layer and matrix of the weight between two sites.
+_MATRICES = {(source, target): (sublayer, matrix) for source, target, sublayer, matrix in sites.EDGE_MATRICES}
 
 
 class Said(NamedTuple):
@@ -97,6 +99,7 @@ class Meanings:
     """The meanings of all nodes of a circuit, in its order."""
 
     circuit: Circuit
+    task: str
     nodes: tuple[Meaning, ...]
 
     def __getitem__(self, name: str) -> Meaning:
@@ -125,7 +128,7 @@ class Meanings:
             }
             for one in self.nodes
         ]
-        about = {"task": self.circuit.provenance.get("task"), "of": self.circuit.fingerprint}
+        about = {"task": self.task, "of": self.circuit.fingerprint}
         return {"format": FORMAT, "version": 1, **about, "nodes": nodes}
 
     def save(self, path: str | os.PathLike) -> None:
@@ -164,8 +167,8 @@ def explain(
     is told with its AUC, and not at all if none is good. pairs: of the task's test split, for the answers.
     A table in a notebook; `["0.v.166"]` is one of the nodes.
 
-    Raises InputError for a circuit of another model or task, fewer than two windows, and tokens that the
-    model does not have.
+    Raises InputError for a circuit of another model or task, a text that is unknown, fewer than two windows,
+    and tokens that the model does not have.
 
     >>> import sparse_jax as sj
     >>> model = sj.load("experiments/results/small/sparse")
@@ -180,9 +183,7 @@ def explain(
     chosen = as_task(task)
     check_task(model, circuit, chosen)
     encoded = chosen.encode("test", pairs, 0, model.require_tokenizer(), model.config.context)
-    windows_WxT = text_windows(model) if text is None else np.asarray(text)
-    require(len(windows_WxT) >= 2, "windows", len(windows_WxT), "at least 2 windows of text")
-    check_ids(model.config, windows_WxT, "windows")
+    windows_WxT = text_windows(model, instead=", or text=") if text is None else _windows(model, text)
     texts = token_texts(model.require_tokenizer(), model.config.vocab_size)
     acts_NxM = _activations(model, circuit.nodes, windows_WxT)
     said = best_predicates(acts_NxM, [[texts[token] for token in row] for row in windows_WxT])
@@ -190,6 +191,7 @@ def explain(
     effects = _Effects(model, circuit)
     return Meanings(
         circuit,
+        chosen.name,
         tuple(
             Meaning(
                 node,
@@ -202,6 +204,15 @@ def explain(
             for number, node in enumerate(circuit.nodes)
         ),
     )
+
+
+def _windows(model: Model, text: object) -> np.ndarray:
+    valid = "token ids [W, T] of at least 2 windows of text"
+    windows_WxT = whole_numbers("text", text, valid)
+    fits = windows_WxT.ndim == 2 and len(windows_WxT) >= 2 and windows_WxT.size > 0
+    require(fits, "text: shape", windows_WxT.shape, valid)
+    check_ids(model.config, windows_WxT, "text")
+    return windows_WxT
 
 
 def _activations(model: Model, nodes: Sequence[Node], windows_WxT: np.ndarray) -> np.ndarray:
@@ -218,9 +229,9 @@ def _activations(model: Model, nodes: Sequence[Node], windows_WxT: np.ndarray) -
 
 
 def of_node(found: Mapping[str, np.ndarray], node: Node) -> np.ndarray:
-    """The values [B, T] of a node among those of its site."""
+    """The values [B, T] of a node among those of its site, float32: means of bfloat16 are wrong."""
     x = found[node.site]
-    return (x[node.layer] if sites.in_layers(node.site) else x)[..., node.index]
+    return np.asarray((x[node.layer] if sites.in_layers(node.site) else x)[..., node.index], np.float32)
 
 
 def best_predicates(acts_NxM: np.ndarray, texts: Sequence[Sequence[str]]) -> list[Said | None]:
@@ -302,8 +313,15 @@ class _Effects:
         self.into: dict[int, list[tuple[int, float]]] = {}
         self.out_of: dict[int, list[tuple[int, float]]] = {}
         for edge in circuit.edges:
-            self.into.setdefault(edge.target, []).append((edge.source, edge.weight))
-            self.out_of.setdefault(edge.source, []).append((edge.target, edge.weight))
+            weight = self.weight(circuit.nodes[edge.source], circuit.nodes[edge.target])
+            self.into.setdefault(edge.target, []).append((edge.source, weight))
+            self.out_of.setdefault(edge.source, []).append((edge.target, weight))
+
+    def weight(self, source: Node, target: Node) -> float:
+        """The model's weight between two nodes: what an edge of a released list carries is an effect."""
+        sublayer, matrix = _MATRICES[source.site, target.site]
+        kernel_LxIxO = self.params["layers"][sublayer][matrix]["kernel"]
+        return float(kernel_LxIxO[target.layer, source.index, target.index])
 
     def tokens(self, number: int) -> np.ndarray:
         """[V], by token; zeros for nodes that do not read the stream, directly or by edges from what does."""

@@ -11,7 +11,7 @@ from sparse_jax.circuits.applied import carried, check_task, circuit_hooks, valu
 from sparse_jax.circuits.graph import Circuit, Node
 from sparse_jax.circuits.source_text import token_texts
 from sparse_jax.inputs import InputError, nearest, require
-from sparse_jax.meaning.explain import auc
+from sparse_jax.meaning.explain import auc, of_node
 from sparse_jax.meaning.predicates import truth
 from sparse_jax.model import sites
 from sparse_jax.model.forward import forward
@@ -88,8 +88,9 @@ def test_hypothesis(
     True
     """
     require_settings()
-    chosen, found_task = node_of(circuit, node), as_task(task)
+    found_task = as_task(task)
     check_task(model, circuit, found_task)
+    chosen = node_of(circuit, node)
     context, tokenizer = model.config.context, model.require_tokenizer()
     encoded = found_task.encode("test", pairs, 0, tokenizer, context)
     tokens, last, _ = encoded.flat()
@@ -119,7 +120,7 @@ def test_hypothesis(
 
     nothing = np.zeros(tokens.shape, np.float32)
     circuit_loss, found = loss(np.zeros_like(where), nothing)
-    own = (found[chosen.layer] if sites.in_layers(chosen.site) else found)[..., chosen.index]
+    own = of_node({chosen.site: found}, chosen)
     real = np.arange(tokens.shape[1]) <= last[:, None]
     high, low = (_mean(own[real & (true_BxT == is_true)], without) for is_true in (True, False))
     told = auc(true_BxT[real][None], own[real][:, None]).item()

@@ -87,7 +87,8 @@ class _State:
 
     def read(self, character: str) -> None:
         if character == "\n":
-            self.line, self.word, self.words, self.indentation, self.string = "", "", set(), 0, ""
+            self.line, self.word, self.words, self.indentation = "", "", set(), 0
+            self.string, self.escaped = "", False
             return
         if not self.string:
             self._outside(character)

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sparse_jax.inputs import InputError, require, whole
 from sparse_jax.model.config import ModelConfig
@@ -41,7 +42,9 @@ def generate(
     require(0 <= tokens <= room, "tokens", tokens, f"0 to {room} after this prompt")
     coldest, hottest = TEMPERATURES
     valid = f"0, or {coldest:g} to {hottest:g}"
-    require(temperature == 0 or coldest <= temperature <= hottest, "temperature", temperature, valid)
+    is_number = np.ndim(temperature) == 0 and np.issubdtype(np.asarray(temperature).dtype, np.number)
+    fits = is_number and (temperature == 0 or coldest <= temperature <= hottest)
+    require(fits, "temperature", temperature, valid)
     top_k = None if top_k is None else whole("top_k", top_k)
     require(
         top_k is None or 1 <= top_k <= config.vocab_size,

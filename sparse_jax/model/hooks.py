@@ -166,8 +166,10 @@ def patches_of(given: Mapping[str, Patch] | None) -> dict[str, Patch]:
 
 
 def by_site(field: str, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What a user gave by site, perhaps nothing. Raises InputError unless it is a mapping."""
+    """What a user gave by site, perhaps nothing. Raises InputError unless it is a mapping from names."""
     require(given is None or isinstance(given, Mapping), field, given, "a mapping, by site")
+    for name in given or ():
+        require(isinstance(name, str), field, name, "names of sites")
     return given or {}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from sparse_jax.inputs import require
+from sparse_jax.inputs import whole_seed
 from sparse_jax.models.model import Model
 from sparse_jax.trees import map_named
 
@@ -24,9 +24,9 @@ def random_weights(model: Model, seed: int = 0) -> Model:
     learned is left: norms and biases are permuted too, since the order of their entries tells which channels
     matter, and a bias how frequent each token is. How many weights a single row or column has is left to
     chance. A sinusoidal table of positions is no weight, and stays. Tokenizer and run stay, so that the
-    control is ablated to means over the same text. Raises InputError for a negative seed.
+    control is ablated to means over the same text. Raises InputError for no seed.
     """
-    require(seed >= 0, "seed", seed, "at least 0")
+    whole_seed("seed", seed)
 
     def permuted(name: str, leaf) -> np.ndarray:
         values = np.asarray(leaf)

@@ -78,8 +78,9 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
     """Writes `model` to a new directory in the given format, a name in WRITABLE.
 
     Raises InputError if the directory exists (it is not changed), if the format is unknown, or if it cannot
-    represent the model. A control can be written in a format of OWN alone: no other says that it is one. The
-    formats of OWN also get the means that were published beside the model, with which its circuits are run.
+    represent the model. A control can be written in a format of OWN alone, and so can a model that computes
+    in bfloat16: no other says so. The formats of OWN also get the means that were published beside the model,
+    with which its circuits are run.
 
     >>> import tempfile
     >>> model = load_model("experiments/results/small/sparse")
@@ -91,6 +92,8 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
     require_choice("format", format, WRITABLE)
     valid = f"{' or '.join(OWN)} for a control; others do not say that the model is one"
     require(format in OWN or not model.is_control, "format", format, valid)
+    dtype, valid = model.config.compute_dtype, f"'float32', or the format {' or '.join(OWN)}, which says it"
+    require(format in OWN or dtype == "float32", "model.compute_dtype", dtype, valid)
     write = FORMATS[format].write
     assert write is not None  # by WRITABLE
     with new_directory(directory) as unfinished:

@@ -4,7 +4,6 @@ import functools
 import io
 import os
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from sparse_jax.data.corpus import Corpus, prepare
 from sparse_jax.data.loader import validation_windows
 from sparse_jax.data.simple_python import programs as generated
 from sparse_jax.data.tokenizer import encode_texts, end_of_text
-from sparse_jax.files import user_path, write_whole
+from sparse_jax.files import read_arrays, user_path, write_whole
 from sparse_jax.inputs import InputError, require
 from sparse_jax.model import sites
 from sparse_jax.model.config import ModelConfig
@@ -105,9 +104,8 @@ def load_windows(path: str | os.PathLike, model: str) -> np.ndarray:
 def _arrays(path: str | os.PathLike, field: str) -> tuple[dict[str, np.ndarray], str]:
     """The arrays of a file, and the fingerprint of the model that they belong to."""
     try:
-        with np.load(io.BytesIO(user_path(path).read_bytes())) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(user_path(path))
+    except (OSError, ValueError) as error:
         raise InputError(f"{field}: {path} cannot be read ({error})") from None
     return arrays, str(arrays.pop("model", "unknown"))
 
@@ -146,12 +144,15 @@ def require_finite(values: Arrays) -> None:
             )
 
 
-def text_windows(model: Model, windows: int = MEAN_WINDOWS, corpus: Corpus | None = None) -> np.ndarray:
+def text_windows(
+    model: Model, windows: int = MEAN_WINDOWS, corpus: Corpus | None = None, instead: str = ""
+) -> np.ndarray:
     """About `windows` windows [W, T] of the model's training text.
 
     corpus: that text, prepared, if it is at hand; without it, the windows that a published model has beside
-    it are read, or its text is prepared if they are not there. Raises InputError if the text is unknown or
-    has changed, and for published windows of another length than the model's context.
+    it are read, or its text is prepared if they are not there. instead: what would do as well if the text is
+    unknown, for that message. Raises InputError if the text is unknown or has changed, and for published
+    windows of another length than the model's context.
     """
     if corpus is None:
         found = _published(model, _text_name(windows), load_windows)
@@ -164,7 +165,7 @@ def text_windows(model: Model, windows: int = MEAN_WINDOWS, corpus: Corpus | Non
                 f"{model.config.context}, the model's context",
             )
             return found
-    corpus = corpus or training_corpus(model)
+    corpus = corpus or training_corpus(model, instead)
     check_corpus(model, corpus)
     return training_windows(corpus, windows, model.config.context)
 

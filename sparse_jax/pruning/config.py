@@ -6,7 +6,7 @@ import functools
 from flax import struct
 
 from sparse_jax.ablation.kinds import OBJECTIVES, REMOVAL, RESAMPLED, is_constant, kinds_of
-from sparse_jax.inputs import require, require_choice
+from sparse_jax.inputs import require, require_choice, whole_seed
 from sparse_jax.model import sites
 from sparse_jax.models.means import MEAN_WINDOWS
 from sparse_jax.tasks.task_data import Counts
@@ -132,11 +132,11 @@ class PruneConfig:
             "confidence",
             "weight_decay",
             "init_scale",
-            "seed",
             "calibration_steps",
             "confirmation_pairs",
         ):
             require(getattr(self, name) >= 0, f"pruning.{name}", getattr(self, name), "at least 0")
+        whole_seed("pruning.seed", self.seed)
         for name in ("steps", "pairs_per_step", "validation_pairs", "test_pairs", "mean_windows", "draws"):
             require(getattr(self, name) >= 1, f"pruning.{name}", getattr(self, name), "at least 1")
         self._require_donors()

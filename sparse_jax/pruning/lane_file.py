@@ -3,12 +3,11 @@
 import io
 import os
 import time
-import zipfile
 
 import jax
 import numpy as np
 
-from sparse_jax.files import user_path, write_whole
+from sparse_jax.files import read_arrays, user_path, write_whole
 from sparse_jax.inputs import InputError
 
 # The least time between two saves: writing large states would take longer than the steps between.
@@ -31,11 +30,10 @@ class LaneFile:
             return arrays
         leaves, structure = jax.tree.flatten(arrays)
         try:
-            # read into memory first: np.load would leave a damaged file open
-            with np.load(io.BytesIO(self._path.read_bytes())) as file:
-                identity = str(file["identity"])
-                saved = [file[str(i)] for i in range(len(leaves))] if identity == self._identity else None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            file = read_arrays(self._path)
+            identity = str(file["identity"])
+            saved = [file[str(i)] for i in range(len(leaves))] if identity == self._identity else None
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{self._path}: cannot be read ({error})") from None
         if saved is None:
             raise InputError(

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from sparse_jax.inputs import require
+from sparse_jax.inputs import require, whole_seed
 from sparse_jax.pruning.config import PruneConfig
 
 
@@ -27,8 +27,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         for name in ("lanes", "finalists"):
             require(getattr(self, name) >= 1, f"search.{name}", getattr(self, name), "at least 1")
-        for name in ("rounds", "seed"):
-            require(getattr(self, name) >= 0, f"search.{name}", getattr(self, name), "at least 0")
+        require(self.rounds >= 0, "search.rounds", self.rounds, "at least 0")
+        whole_seed("search.seed", self.seed)
         if self.targets:
             require_targets("search.targets", self.targets)
 

@@ -4,14 +4,13 @@ import dataclasses
 import io
 import json
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from sparse_jax.files import user_path, write_whole
+from sparse_jax.files import read_arrays, user_path, write_whole
 from sparse_jax.inputs import InputError, from_mapping
 from sparse_jax.pruning.proposals import Range, Told, cost, propose
 from sparse_jax.pruning.recipe import SearchConfig
@@ -115,9 +114,8 @@ class Trials:
             return self._logits[trial.number]
         path = _logits_path(self._directory, trial)
         try:
-            with np.load(io.BytesIO(path.read_bytes())) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            return read_arrays(path)
+        except (OSError, ValueError) as error:
             raise InputError(f"trials: {path} cannot be read ({error})") from None
 
     def best(self, target: float, count: int = 1) -> list[Trial]:

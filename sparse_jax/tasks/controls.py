@@ -107,8 +107,11 @@ class ControlTask(Task):
     def examples(self, count: int) -> list[Pair]:
         return self.task.examples(count)
 
+    def completions(self) -> list[str]:
+        return self.task.completions()
+
     def encode(self, split: str, count: int, seed: int, tokenizer: Tokenizer, context: int) -> EncodedPairs:
-        encoded = super().encode(split, count, seed, tokenizer, context)
+        encoded = self.task.encode(split, count, seed, tokenizer, context)
         return CONTROLS[self.control](encoded, self.task, tokenizer, seed)
 
 

@@ -83,12 +83,12 @@ def check_pairs(config: ModelConfig, pairs: EncodedPairs) -> None:
 
 
 def _check_nothing_lost(
-    tokenizer: Tokenizer, prompts: list[str], prompt_ids: list[list[int]], task_name: str
+    tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[list[int]], task_name: str
 ) -> None:
-    for prompt, back in zip(prompts, tokenizer.decode_batch(prompt_ids, skip_special_tokens=False)):
-        if back != prompt:
+    for text, back in zip(texts, tokenizer.decode_batch(list(ids), skip_special_tokens=False)):
+        if back != text:
             raise InputError(
-                f"tokenizer: {task_name}: {prompt!r} comes back as {back!r}; "
+                f"tokenizer: {task_name}: {text!r} comes back as {back!r}; "
                 "valid: a tokenizer that can represent every text"
             )
 
@@ -102,12 +102,15 @@ def _completion_ids(
 ) -> np.ndarray:
     """The token of each pair's completion, int32 [P], the same after both of its prompts."""
     doubled = [text for text in completions for _ in range(2)]
-    whole_ids = encode_texts(
-        tokenizer, [prompt + text for prompt, text in zip(prompts, doubled, strict=True)]
-    )
+    wholes = [prompt + text for prompt, text in zip(prompts, doubled, strict=True)]
+    whole_ids = encode_texts(tokenizer, wholes)
     for prompt, text, before, whole in zip(prompts, doubled, prompt_ids, whole_ids, strict=True):
         if whole[:-1] != before:
             raise InputError(_several_tokens(tokenizer, prompt, text, before, whole, task_name))
+    # prompts are whole, as was checked: so once for each completion tells of all
+    once = {text: (whole, ids) for text, whole, ids in zip(doubled, wholes, whole_ids)}
+    checked = list(once.values())
+    _check_nothing_lost(tokenizer, [whole for whole, _ in checked], [ids for _, ids in checked], task_name)
     return np.array([whole[-1] for whole in whole_ids[::2]], np.int32)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
-from sparse_jax.inputs import InputError, require, require_choice, whole
+from sparse_jax.inputs import InputError, require, require_choice, whole, whole_seed
 from sparse_jax.tasks.encode import EncodedPairs, encode_pairs
 from sparse_jax.tasks.pair import Pair
 
@@ -69,10 +69,10 @@ class Task(ABC):
         return sorted({text for pair in pairs for text in (pair.answer, pair.wrong)})
 
     def check(self, split: str, count: int, seed: int) -> None:
-        """Raises InputError for an unknown split, a count that is not positive, or no whole numbers."""
+        """Raises InputError for an unknown split, a count of pairs below 1, and a seed that is none."""
         require_choice("split", split, self.splits)
         require(whole("count", count) > 0, "count", count, "a positive number of pairs")
-        whole("seed", seed)
+        whole_seed("seed", seed)
 
 
 def shift_split(kind: str, part: str) -> str:

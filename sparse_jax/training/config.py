@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from sparse_jax.data.config import DataConfig, data_config
-from sparse_jax.inputs import from_mapping, require, require_sections
+from sparse_jax.inputs import from_mapping, require, require_sections, whole_seed
 from sparse_jax.model.config import ModelConfig
 from sparse_jax.sparsity.config import SparsityConfig
 from sparse_jax.training.optimizer import OptimizerConfig
@@ -59,8 +59,9 @@ class TrainConfig:
             "accumulate",
         ):
             require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
-        for name in ("evaluate_every", "checkpoint_every", "keep_every", "skip_nonfinite", "seed"):
+        for name in ("evaluate_every", "checkpoint_every", "keep_every", "skip_nonfinite"):
             require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "at least 0")
+        whole_seed("training.seed", self.seed)
         if self.until_loss is not None:
             require(self.until_loss > 0, "training.until_loss", self.until_loss, "above 0, or None")
             evaluated = self.evaluate_every or self.checkpoint_every

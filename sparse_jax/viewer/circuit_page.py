@@ -104,7 +104,8 @@ def payload_of(
     prunings: Measured | Sequence[Measured] = (),
 ) -> dict[str, object]:
     """What is on the page. Raises InputError as `report` does."""
-    circuits = list(circuits) if isinstance(circuits, Sequence) else [circuits]
+    # a text, which is no circuit, is a sequence too
+    circuits = [circuits] if isinstance(circuits, str) or not isinstance(circuits, Sequence) else [*circuits]
     require(len(circuits) > 0, "circuits", [], "at least one circuit")
     for one in circuits:
         require(isinstance(one, Circuit), "circuits", one, "circuits")
@@ -133,7 +134,7 @@ def payload_of(
         of_task = [entry.circuit for entry in entries if entry.task == task]
         sides = {_kind(one): _measures(one) for one in reversed(of_task)}
         rows.append({"task": task, **sides, "ratio": _ratio(**sides)})
-    targets = [one.losses["target"] for one in circuits if "target" in one.losses]
+    targets = [target for one in circuits if (target := one.losses.get("target")) is not None]
     models = sorted({str(one.provenance.get("model", "unknown")) for one in circuits})
     table = {"rows": rows, "mean": None, "tasks": []}
     return gather("Circuits", {"models": ", ".join(models)}, max(targets, default=None), table, {}, entries)

@@ -106,7 +106,8 @@ def test_sizes_are_channels_and_nonzero_weights():
         name: {matrix: {"kernel": k} for (sub, matrix), k in kernels.items() if sub == name}
         for name in ("attn", "mlp")
     }
-    sizes = sizes_of_model({"layers": layers})
+    sizes = sizes_of_model({"layers": layers, "embed": {"kernel": np.ones((9, 3))}})
+    assert sizes[0, "embed"] == sizes[1, "final_resid"] == 3
     assert sizes[0, "mlp_in"] == 3 and sizes[0, "mlp_neuron"] == 4 and sizes[0, "attn_out"] == 3
     assert sizes[0, "mlp_in->mlp_neuron"] == 4 and sizes[0, "v->attn_out"] == 6
 

@@ -3,21 +3,28 @@
 import dataclasses
 import functools
 
+import jax
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
 import sparse_jax as sj
+from sparse_jax.circuits.edges import find_edges, kept_nodes
 from sparse_jax.circuits.folding import fold
-from sparse_jax.circuits.listing import Table, fewer_entries
+from sparse_jax.circuits.graph import Circuit
+from sparse_jax.circuits.listing import Table, fewer_entries, listing_of
 from sparse_jax.circuits.source_check import Check, pairs_of_test
 from sparse_jax.circuits.source_code import MORE_LOSS, code_of
-from sparse_jax.circuits.source_text import WIDTH, load, token_texts, wrapped
+from sparse_jax.circuits.source_text import WIDTH, load, token_texts, wrapped, written
 from sparse_jax.faithfulness import known_programs
 from sparse_jax.faithfulness.known_programs import PROGRAMS
 from sparse_jax.faithfulness.planted import SYMBOLS
 from sparse_jax.inputs import InputError
+from sparse_jax.model import sites
+from sparse_jax.model.config import ModelConfig
+from sparse_jax.model.forward import initialize
 from sparse_jax.models.model import Model
+from sparse_jax.tasks.encode import EncodedPairs
 
 FOUND = "experiments/results/faithfulness/circuits/sparse/mean"
 
@@ -153,3 +160,46 @@ def test_what_cannot_be_written_is_refused():
     pairs = program.pairs("test")
     with pytest.raises(InputError, match=r"^model.residual_activation: 'relu'"):
         code_of(relu, program.truth, program.values, fold(relu, program.truth, program.values, (1,)), pairs)
+
+
+@pytest.mark.parametrize("bias", (0.0, 3.0))
+def test_the_bias_of_a_norm_is_not_scaled_by_it(bias):
+    """Of one layer whose stream has a mean of zero, so that all that is recorded of its norm is exact."""
+    rng = np.random.default_rng(1)
+    config = ModelConfig(
+        vocab_size=20,
+        context=12,
+        n_layers=1,
+        d_model=8,
+        d_mlp=16,
+        d_head=4,
+        norm="layer",
+        bigram="none",
+        attention_sink=False,
+        activation_fraction=None,
+        activation="relu",
+    )
+    params = jax.tree.map(
+        lambda x: np.asarray(x) + rng.normal(0, 0.4, x.shape).astype(np.float32),
+        initialize(config, jax.random.key(1)),
+    )
+    embed, mlp = rng.normal(size=(20, 8)) * rng.uniform(0.3, 3, (20, 1)), params["layers"]["mlp"]
+    params["embed"]["kernel"] = (embed - embed.mean(1, keepdims=True)).astype(np.float32)
+    mlp["norm"]["bias"][:] = bias
+    mlp["down"]["kernel"] -= mlp["down"]["kernel"].mean(-1, keepdims=True)
+    mlp["down"]["bias"][:] = 0
+    values = {site: np.zeros(shape, np.float32) for site, shape in sites.node_shapes(config).items()}
+    of_mlp = {site: np.full_like(values[site], "mlp" in site) for site in sites.LAYER_SITES}
+    nodes = kept_nodes(of_mlp, values, values, 1)
+    circuit = Circuit(nodes, find_edges(params, nodes, of_mlp), sites.LAYER_SITES, {}, {}, {}, {})
+    tokens = rng.integers(0, 20, (16, 2, 8)).astype(np.int32)
+    candidates = np.tile(np.array([[3, 7], [7, 3]], np.int32), (16, 1, 1))
+    pairs = EncodedPairs(tokens, np.full((16, 2), 7, np.int32), candidates)
+    model = Model(config, params)
+    small = fold(model, circuit, values, [3, 7])
+    texts = [f"t{token}" for token in range(20)]
+    logits = load(written(listing_of(model, circuit, values, small, pairs), 9, texts))
+    rows, last, _ = pairs.flat()
+    expected = np.asarray(small.forward(rows, last))
+    found = [logits([texts[token] for token in row])["t3"] for row in rows]
+    np.testing.assert_allclose(found, (expected[:, 0] - expected[:, 1]) / 2, atol=1e-5)

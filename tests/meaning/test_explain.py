@@ -133,11 +133,61 @@ def test_wrong_input_is_named(quotes):
         sj.test_hypothesis(program.model, circuit, circuit.nodes[0], "is a word", program.task)
     with pytest.raises(InputError, match=r"^predicate: None is not valid; valid: a name such as"):
         sj.test_hypothesis(program.model, circuit, "0.mlp_in.1", None, program.task)
-    with pytest.raises(InputError, match=r"^windows: 1 .*at least 2"):
-        sj.explain(program.model, circuit, program.task, text=np.zeros((1, 8), np.int32))
+    for text, said in (
+        (np.zeros((1, 8), np.int32), r"^text: shape: \(1, 8\) .*at least 2 windows"),
+        (np.zeros(8, np.int32), r"^text: shape: \(8,\) is not valid; valid: token ids \[W, T\]"),
+        ([[1, 2], [3]], r"^text: .* valid: token ids"),
+        (np.zeros((2, 8)), "^text: 'float64' is not valid; valid: token ids"),
+        (np.full((2, 8), 99), "^text: .*99"),
+        (None, r"^data: the training text of .* is unknown; valid: .*, or text=$"),
+    ):
+        with pytest.raises(InputError, match=said):
+            sj.explain(program.model, circuit, program.task, text=text)
+    for call in (sj.explain, sj.binarize, sj.findings):
+        with pytest.raises(InputError, match="^circuit: 'a path' is not valid; valid: what sj.load_circuit"):
+            call(program.model, "a path", program.task)
+    with pytest.raises(InputError, match="^circuit: 'a path' is not valid; valid: what sj.load_circuit"):
+        sj.test_hypothesis(program.model, "a path", "0.mlp_in.1", "is a word", program.task)
+    with pytest.raises(InputError, match="^seed: -1 is not valid; valid: 0 to"):
+        sj.binarize(program.model, circuit, program.task, seed=-1)
     named = dataclasses.replace(circuit, provenance={**circuit.provenance, "task": "mine"})
     with pytest.raises(InputError, match=r"^task: .*; valid: 'mine', which the circuit was found for"):
         sj.explain(program.model, named, program.task, text=np.zeros((2, 8), np.int32))
     other = make_program("copy")
     with pytest.raises(InputError, match="^circuit: it belongs to model"):
         sj.explain(other.model, circuit, program.task, text=np.zeros((2, 8), np.int32))
+
+
+def test_what_excites_a_node_does_not_depend_on_what_a_file_says_of_its_edges(quotes, meanings):
+    """In released lists edges carry effects, not weights."""
+    program, circuit = quotes
+    edges = tuple(dataclasses.replace(edge, weight=-7.0) for edge in circuit.edges)
+    listed = dataclasses.replace(circuit, edges=edges)
+    text = program.pairs("train").flat().tokens
+    found = sj.explain(program.model, listed, program.task, text=text, pairs=8)
+    for one, other in zip(meanings.nodes, found.nodes):
+        assert (one.excited_by, one.moves) == (other.excited_by, other.moves)
+
+
+def test_nodes_of_a_model_that_computes_in_bfloat16_are_explained(quotes, tmp_path):
+    program, circuit = quotes
+    config = dataclasses.replace(program.model.config, compute_dtype="bfloat16")
+    model = dataclasses.replace(program.model, config=config)
+    means = {site: np.asarray(mean) for site, mean in program.values.items()}
+    save_means(means, tmp_path / "means.npz", model.fingerprint)
+    about = {**circuit.provenance, "weights": model.fingerprint}
+    circuit = dataclasses.replace(circuit, provenance=about, folder=str(tmp_path))
+    found = sj.explain(model, circuit, program.task, text=program.pairs("train").flat().tokens, pairs=16)
+    assert found["0.mlp_in.1"].said.predicate == "token is '\"'"
+    right = sj.test_hypothesis(model, circuit, "0.mlp_in.1", "token is '\"'", program.task, pairs=16)
+    assert right.auc > 0.99 and right.explained > 0.9
+
+
+def test_meanings_of_a_circuit_that_names_no_task_are_shown(quotes):
+    program, circuit = quotes
+    about = {name: fact for name, fact in circuit.provenance.items() if name != "task"}
+    unnamed = dataclasses.replace(circuit, provenance=about)
+    text = program.pairs("train").flat().tokens
+    found = sj.explain(program.model, unnamed, program.task, text=text, pairs=8)
+    assert found.to_json()["task"] == program.task.name
+    assert program.task.name in sj.view(unnamed, meanings=found).text

@@ -72,3 +72,8 @@ def test_unknown_names_are_refused():
             find_predicate(wrong)
     assert token_predicates(["'"]) == ['token is "\'"', 'previous token is "\'"']
     assert all(find_predicate(name) for name in PREDICATES)
+
+
+def test_a_line_that_ends_with_a_backslash_ends_its_string():
+    *_, last = places_of(["'a\\", "\n", "''", " b"])
+    assert last.string == ""

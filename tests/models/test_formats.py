@@ -32,6 +32,19 @@ def model(config):
 
 
 @pytest.mark.parametrize("kind", WRITABLE)
+def test_how_a_model_computes_is_kept_or_refused(tmp_path, model, kind):
+    half = dataclasses.replace(model.config, compute_dtype="bfloat16")
+    model = dataclasses.replace(model, config=half)
+    if kind in OWN:
+        save_model(model, tmp_path / "out", kind)
+        assert load_model(tmp_path / "out").fingerprint == model.fingerprint
+        return
+    with pytest.raises(InputError, match="^model.compute_dtype: 'bfloat16' .* valid: 'float32', or the"):
+        save_model(model, tmp_path / "out", kind)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
 @pytest.mark.parametrize("run_known", [True, False])
 def test_there_and_back(tmp_path, model, config, kind, run_known):
     run = json.loads(config.to_json()) if run_known else None

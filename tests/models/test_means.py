@@ -1,12 +1,14 @@
 """Means and windows of text that are published beside a model are read in place of its training text."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+import sparse_jax as sj
 from sparse_jax.data.corpus import Corpus, SourceTokens
 from sparse_jax.inputs import InputError
 from sparse_jax.model.hooks import Hooks
@@ -79,6 +81,33 @@ def test_means_of_another_model_are_not_taken(small, capsys):
     assert "belongs to model 0000000000000000" in capsys.readouterr().err
     with pytest.raises(InputError, match="belongs to model 0000000000000000; valid: means of model"):
         means.ablation_values(dataclasses.replace(small, run=None), ("q",))
+
+
+@pytest.mark.parametrize("damage", ["nothing", "bytes", "another"])
+def test_damaged_means_are_named_and_not_copied(small, tmp_path, damage):
+    path = Path(small.origin) / "means_128.npz"
+    content = bytearray(path.read_bytes())
+    content[900:1000] = bytes(255 - byte for byte in content[900:1000])
+    another = io.BytesIO()
+    np.save(another, np.zeros(3))
+    path.write_bytes({"nothing": b"", "bytes": content, "another": another.getvalue()}[damage])
+    with pytest.raises(InputError, match=f"^means: {path} cannot be read \\(.+\\)$"):
+        means.ablation_values(dataclasses.replace(small, run=None), ("q",))
+    save_model(small, tmp_path / "copy")
+    assert not (tmp_path / "copy" / "means_128.npz").exists()
+
+
+def test_a_site_is_ablated_to_means_that_lack_another(small):
+    path = f"{small.origin}/means_128.npz"
+    some = means.load_means(path)
+    del some["embed"]
+    means.save_means(some, path, small.fingerprint)
+    unknown = dataclasses.replace(small, run=None)
+    for ablate in ("q", ["0.q.1", "1.v"], {"0.q": "mean", "embed": "zero"}):
+        logits, _ = sj.run(unknown, "for x", ablate=ablate)
+        assert np.isfinite(logits).all()
+    with pytest.raises(InputError, match="with the means of embed"):
+        sj.run(unknown, "for x", ablate={"0.q": "zero", "embed": "mean"})
 
 
 def test_text_of_another_model_or_length_is_not_taken(small, capsys):

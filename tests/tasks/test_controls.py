@@ -7,7 +7,8 @@ import pytest
 
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.built_in import TASKS, get_task
-from sparse_jax.tasks.controls import CONTROLS, unrelated_words
+from sparse_jax.tasks.controls import CONTROLS, ControlTask, unrelated_words
+from sparse_jax.tasks.own import pairs_task
 
 ARGUMENTS = ("test", 60, 3)
 
@@ -86,3 +87,13 @@ def test_hashed_follows_the_first_name_and_nothing_of_the_task(encode, small_tok
     assert len(by_name) > 20 and 0.25 < np.mean(list(by_name.values())) < 0.75
     agrees = (other.candidates == plain.candidates).all(axis=-1).mean()
     assert 0.4 < agrees < 0.6  # knowing the task's answer is no better than chance
+
+
+def test_a_control_of_a_control_has_the_answers_of_the_first(small_tokenizer):
+    nonsense = get_task("for_while.nonsense")
+    first = nonsense.encode(*ARGUMENTS, small_tokenizer, 128)
+    second = ControlTask.of(nonsense, "hashed").encode(*ARGUMENTS, small_tokenizer, 128)
+    assert set(second.candidates.ravel().tolist()) == set(first.candidates.ravel().tolist())
+    assert (first.candidates != second.candidates).any()
+    few = [{"prompt": f"a{i}", "counterfactual": f"b{i}", "answer": "x", "wrong": "y"} for i in range(12)]
+    assert ControlTask.of(pairs_task(few, "few"), "nonsense").completions() == ["x", "y"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from sparse_jax.data.tokenizer import END_OF_TEXT
 from sparse_jax.inputs import InputError
@@ -121,3 +121,12 @@ def test_a_tokenizer_that_loses_text_is_refused():
 )
 def test_pairs_that_ask_nothing_are_refused(pairs, message, small_tokenizer):
     assert refusal(pairs, small_tokenizer).startswith(message)
+
+
+def test_a_tokenizer_that_loses_an_answer_is_refused():
+    words = letters(Tokenizer(models.WordLevel({"x": 0, "y": 1, "a": 2, "?": 3}, unk_token="?")))
+    for pair in (Pair("x", "y", "a", "b"), Pair("x", "y", "b", "c")):
+        message = refusal([pair], words)
+        assert message.startswith("tokenizer: quotes: 'yb' comes back as 'y?'"), message
+    words.normalizer = normalizers.Lowercase()
+    assert "'yA' comes back as 'ya'" in refusal([Pair("x", "y", "A", "a")], words)

@@ -1,5 +1,6 @@
 """What a reader does with the page, in a real Chromium: zoom, choose, compare, take notes, save, print."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -24,15 +25,16 @@ CIRCUITS = Path(__file__).parents[2] / "experiments" / "results" / "faithfulness
 TEXT = "<img src=x onerror=alert(1)>"
 
 
-def drawn(circuit, task, model, weights="w"):
+def drawn(circuit, task, model, weights="w", pairs=1):
     """The circuit with everything that a page can show, hostile texts in all of it."""
     names = [node.name for node in circuit.nodes]
     lists = {"excited_by": [[TEXT, 1.5]], "moves": [[TEXT, -1.0]], "answers": {TEXT: -0.25}, "contexts": []}
     said = {"predicate": TEXT, "auc": 0.96, "explained": 0.5}
-    values = {name: [[1.0, -1.0], [0.5, 2.0]] for name in names}
-    pattern = [[[0.5], [0.25, 0.25]]] * 2
+    values = {name: [[1.0, -1.0], [0.5, 2.0]] * pairs for name in names}
+    pattern = [[[0.5], [0.25, 0.25]]] * 2 * pairs
     head = {"layer": 0, "number": 3, "uniform": True, "circuit": pattern, "model": pattern}
-    traces = {"prompts": [[TEXT, "b"]] * 2, "answers": [TEXT, "c"], "circuit": values, "model": values}
+    traces = {"prompts": [[TEXT, "b"]] * 2 * pairs, "answers": [TEXT, "c"] * pairs}
+    traces |= {"circuit": values, "model": values}
     best = [0.7, 0.6, 0.5, 0.4, 0.2, 0.1]
     effects = {"in_circuit": [0.1, 0.2, 0.3, 0.0, -0.1], "in_model": [0.0] * 5}
     pruning = {"parameters": {"k_coef": 0.1}}
@@ -73,9 +75,9 @@ def written(tmp_path, circuit):
     return path
 
 
-@pytest.fixture
-def reader(browser, written):
-    """The page opened; what it complains about, asks of the network or runs from a text is an error."""
+@contextlib.contextmanager
+def opened(browser, written):
+    """The page; what it complains about, asks of the network or runs from a text is an error."""
     page, wrong = browser.new_page(accept_downloads=True), []
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -87,6 +89,12 @@ def reader(browser, written):
     assert page.locator("main img").count() == 0
     page.close()
     assert wrong == []
+
+
+@pytest.fixture
+def reader(browser, written):
+    with opened(browser, written) as page:
+        yield page
 
 
 def test_zoom_shows_a_part_and_drags_move_it(reader):
@@ -211,6 +219,18 @@ def test_two_circuits_show_what_they_share(reader):
     assert reader.locator(".node.shared").count() == 0
 
 
+def test_a_circuit_with_fewer_prompts_shows_its_last_pair(browser, tmp_path, circuit):
+    entries = [drawn(circuit, "quotes", "sparse", pairs=3), drawn(circuit, "quotes", "dense", "v")]
+    table = {"rows": [{"task": "quotes", "sparse": {"edges": 3}}], "mean": None, "tasks": []}
+    write_report(tmp_path / "page.html", gather("Pairs", {}, 0.15, table, {}, entries))
+    with opened(browser, tmp_path / "page.html") as page:
+        for view in page.locator("article").all():
+            view.locator(".heads summary").click()
+        page.locator("article").first.get_by_label("Prompts").first.select_option(index=2)
+        for view in page.locator("article").all():
+            assert view.locator(".heads .patterns").count() == 1
+
+
 def test_notes_stay_in_the_address_and_go_through_a_file(reader, written, tmp_path):
     reader.locator(".node circle").first.click()
     reader.locator("[data-note=label]").fill("<b>quote</b>")
@@ -223,6 +243,11 @@ def test_notes_stay_in_the_address_and_go_through_a_file(reader, written, tmp_pa
     assert list(json.loads(saved.read_text()).values()) == [{"label": "<b>quote</b>", "group": "readers"}]
     reader.reload()
     assert reader.locator(".node text").first.text_content() == "<b>quote</b>"
+    # a link to another part of the page keeps them
+    address = reader.url
+    reader.evaluate("location.hash = '#results'")
+    reader.wait_for_function("location.hash !== '#results'")
+    assert reader.url == address
     reader.goto("about:blank")
     reader.goto(written.as_uri())
     assert reader.locator(".group-0").count() == 0

@@ -19,7 +19,8 @@ function headsDetails(circuit, choice) {
 
 function headsOn(traces, choice) {
   const member = choice.member ?? 0;
-  const [number] = pairMembers(traces, choice.pair).slice(member, member + 1);
+  const members = pairMembers(traces, choice.pair);
+  const number = members[member] ?? members[0];
   const tokens = traces.prompts[number];
   const query = { at: tokens.length - 1 };
   const pictures = traces.heads.map((head) => headPicture(head, number, tokens, (at) => ask(at)));
@@ -30,13 +31,13 @@ function headsOn(traces, choice) {
     for (const picture of pictures) picture.ask(at);
   };
   ask(query.at);
-  const members = element(
+  const turner = element(
     "select",
     { "aria-label": "Member of the pair", onchange: (event) => choice.turn(+event.target.value) },
     ["first prompt", "second prompt"].map((text, i) => element("option", { value: i, selected: i === member }, text)),
   );
   return [
-    element("p", {}, pairChoice(traces, choice), " ", members, " point at a row to see where that token looks"),
+    element("p", {}, pairChoice(traces, choice), " ", turner, " point at a row to see where that token looks"),
     asked,
     pictures.map((picture) => picture.host),
   ];

@@ -56,7 +56,11 @@ function showTasks(host, payload) {
   );
   select(Math.max(0, named()));
   const follow = () => {
-    if (named() === -1) return;
+    if (named() === -1) {
+      // a link to another part of the page: notes stay in the address
+      if (Object.keys(notes.all).length) writeAddress(opened.task, notes.all);
+      return;
+    }
     select(named());
     notes.add(readAddress(location.hash).notes ?? {});
     body.scrollIntoView();

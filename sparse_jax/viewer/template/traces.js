@@ -25,8 +25,10 @@ function traceList(node, traces, choice) {
   ];
 }
 
+// The prompts of a pair; of the last one where these traces have fewer than those beside them.
 function pairMembers(traces, pair) {
-  return [2 * pair, 2 * pair + 1].filter((i) => i < traces.prompts.length);
+  const first = 2 * Math.min(pair, Math.ceil(traces.prompts.length / 2) - 1);
+  return [first, first + 1].filter((i) => i < traces.prompts.length);
 }
 
 // First less second member's values at every token of the first, both aligned at their ends; where the second
