@@ -57,14 +57,23 @@ def pruned_again(probe: Probe, task: Task, rounds: int = ROUNDS) -> Iterator[Fig
 
 
 def settings_of(circuit: Circuit) -> PruneConfig:
-    """The settings that the circuit was found with. Raises InputError if it does not say."""
+    """The settings that the circuit was found with, for its own target.
+
+    Raises InputError if it does not say, and for one whose edges were pruned.
+    """
     if "pruning" not in circuit.provenance:
         raise InputError(
             "circuit: it does not say how it was found; valid: one found by sparse_jax, or again=False "
             "(without --all)"
         )
-    # of before there were swaps, none are told
-    return from_mapping(PruneConfig, {"swaps": False, **circuit.provenance["pruning"]}, "pruning")
+    if circuit.edge_gated:
+        raise InputError(
+            "circuit: single edges of it were pruned, and circuits of nodes do not compare with it; "
+            "valid: a circuit of nodes, or again=False (without --all)"
+        )
+    # of before there were swaps, none are told; the settings name one of the targets that were asked for
+    given = {"swaps": False, **circuit.provenance["pruning"], "target_loss": circuit.losses["target"]}
+    return from_mapping(PruneConfig, given, "pruning")
 
 
 def _figures(probe: Probe, task: Task, settings: PruneConfig, rounds: int) -> Iterator[Figure]:

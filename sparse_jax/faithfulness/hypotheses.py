@@ -5,6 +5,7 @@ the function. Where a published implementation differs from the paper, these fol
 test counts signs, and each kernel's bandwidth comes from its own distances.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -33,8 +34,7 @@ def equivalence(model_P: Array, circuit_P: Array, tolerance: float = TOLERANCE) 
     count = len(difference)
     require(count > 0, "scores", [], "at least one")
     above = float((difference > 0).sum() + (difference == 0).sum() / 2)
-    far = abs(above / count - 0.5)
-    low, high = np.floor(count * (0.5 - far)), np.ceil(count * (0.5 + far))
+    low, high = math.floor(min(above, count - above)), math.ceil(max(above, count - above))
     # the largest probability under the null hypothesis of a share at least this far from a half
     ends = (0.5 - tolerance, 0.5 + tolerance)
     return min(1.0, max(stats.binom.cdf(low, count, p) + stats.binom.sf(high - 1, count, p) for p in ends))

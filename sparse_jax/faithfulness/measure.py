@@ -67,7 +67,7 @@ def measure_circuit(
         lambda: beside_other_sets(few, _first(few, SET_PAIRS), seed),
         lambda: _interchange(probe),
         lambda: in_both_runs(few),
-        lambda: iter([constants(_first(few, SET_PAIRS), float(target), seed)]),
+        lambda: constants(_first(few, SET_PAIRS), float(target), seed),
         lambda: _shift(probes),
     )
     # a generator: checked here, before all work

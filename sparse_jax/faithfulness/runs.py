@@ -94,7 +94,7 @@ def _attention(probe: Probe, runs: Runs) -> Iterator[Figure]:
         )
 
 
-def constants(probe: Probe, target: float, seed: int) -> Figure:
+def constants(probe: Probe, target: float, seed: int) -> Iterator[Figure]:
     """Kept nodes that only hold another constant than the mean: their share, and which they are.
 
     They are those that can carry their mean over the task's prompts instead (over all tokens, or the last
@@ -106,6 +106,8 @@ def constants(probe: Probe, target: float, seed: int) -> Figure:
     kept = {site: gate for site, gate in probe.nodes.items() if sites.in_layers(site)}
     places = places_of(kept)
     tried = [places[i] for i in rng.permutation(len(places))[:REMOVED]]
+    if not tried:
+        return
     one_each = {site: np.zeros((len(tried) + 1, *np.shape(gate)), bool) for site, gate in kept.items()}
     for row, (site, *place) in enumerate(tried, start=1):
         one_each[site][(row, *place)] = True
@@ -123,4 +125,4 @@ def constants(probe: Probe, target: float, seed: int) -> Figure:
     count = 1 + int(passing[-1]) if len(passing) else 0
     names = sorted(f"{layer}.{site}.{index}" for site, layer, index in (tried[i] for i in order[:count]))
     share = share_interval(count, len(tried))
-    return Figure(CONSTANTS, share, "share", probe.ablation, tuple(names))
+    yield Figure(CONSTANTS, share, "share", probe.ablation, tuple(names))

@@ -91,11 +91,17 @@ def reduced_of(circuit: Circuit, config: ModelConfig) -> Reduced:
         circuit.gates(config),
         scores,
         about["discretized"],
-        losses["validation"],
-        losses["validation_error"],
+        *_estimate(losses, "validation"),
         about["reached"],
         circuit.held(config),
+        _estimate(losses, "confirmation") if "confirmation" in losses else None,
     )
+
+
+def _estimate(losses: Mapping[str, Any], name: str) -> Estimate:
+    """A loss with its standard error, which a single pair does not have."""
+    error = losses[f"{name}_error"]
+    return Estimate(losses[name], math.nan if error is None else error)
 
 
 def carried_values(prune: PruneConfig, means: Gates) -> dict[str, np.ndarray]:

@@ -182,7 +182,8 @@ def _writable(tree):
 def _figures(history, group: np.ndarray, step: int) -> dict[str, float]:
     """The lowest loss and the fewest open gates of a group's lanes, for the progress line."""
     loss, opened = (history[name][group, step] for name in ("loss", "open"))
+    working = opened[np.isfinite(opened)]  # the expected number of hard-concrete gates may break down, too
     return {
         "loss": float(np.min(loss, initial=np.inf, where=np.isfinite(loss))),
-        "open": int(opened.min()),
+        "open": int(working.min()) if len(working) else 0,
     }

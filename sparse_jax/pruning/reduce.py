@@ -181,7 +181,7 @@ class _NodesRoad:
         choice = choices[target] if target in choices else self.curves.best((target,))[0]
         scores = tie({site: np.asarray(tau) for site, tau in self._lanes[choice.lane].items()}, tied_qk)
         reduced = _eliminated(judge, choice, target, scores, choice.found.gates, tied_qk)
-        if stricter is not None:
+        if stricter is not None and self._is_within(stricter, target):
             end = eliminate(judge, stricter.gates, stricter.gates, target, tied_qk)
             other = Reduced(target, end.gates, stricter.scores, stricter.discretized, *end[1:], True)
             reduced = min(reduced, other, key=lambda one: _size(judge, one))
@@ -189,6 +189,13 @@ class _NodesRoad:
             reduced = _swapped(judge, reduced, self._eligible, tied_qk)
         may_hold = prune.constants and reduced.reached and count_nodes(reduced.gates) > 0
         return _with_constants(judge, reduced, self._eligible, prune) if may_hold else reduced
+
+    def _is_within(self, stricter: Reduced, target: float) -> bool:
+        """Whether the nodes of a stricter circuit reach the target without its constants, if it has any."""
+        if not stricter.constants:
+            return True
+        losses_M = self._judge.losses(stricter.gates)
+        return bool(self._judge.bound(losses_M[None])[0] <= target)
 
 
 def _eliminated(

@@ -6,6 +6,7 @@ import pytest
 
 from sparse_jax.faithfulness import again
 from sparse_jax.faithfulness.scorecard import _of_prunings
+from sparse_jax.inputs import InputError
 from sparse_jax.pruning.config import PruneConfig
 from sparse_jax.tasks.controls import ControlTask
 from tests.faithfulness.hand_made import PRUNING, TASK
@@ -17,6 +18,14 @@ def test_a_circuit_of_before_there_were_swaps_is_pruned_again_without(probe, tol
     probe = dataclasses.replace(probe, circuit=dataclasses.replace(probe.circuit, provenance=about))
     monkeypatch.setattr(again, "_figures", lambda probe, task, settings, rounds: settings)
     assert again.pruned_again(probe, TASK).swaps is swaps
+
+
+def test_a_circuit_is_pruned_again_for_its_own_target(probe, monkeypatch):
+    about = {**probe.circuit.provenance, "pruning": {**PRUNING, "target_loss": 0.15}}
+    circuit = dataclasses.replace(probe.circuit, provenance=about, losses={"target": 0.05})
+    assert again.settings_of(circuit).target_loss == 0.05
+    with pytest.raises(InputError, match="^circuit: single edges of it were pruned"):
+        again.settings_of(dataclasses.replace(circuit, edge_gated=True))
 
 
 def test_arbitrary_answers_should_not_be_reached_or_take_ten_times_the_edges(probe, monkeypatch):

@@ -11,18 +11,21 @@ from sparse_jax.inputs import InputError
 
 
 def test_equivalence_is_the_tail_over_all_outcomes():
-    """Every outcome of 8 signs, with the probability that it has at the two ends of the null hypothesis."""
-    for above in range(9):
-        difference = np.array([1.0] * above + [-1.0] * (8 - above))
-        found = equivalence(np.zeros(8), difference)
+    """Every outcome of some signs, with the probability that it has at the two ends of the null hypothesis.
+
+    With 5 and 9 signs, shares and their distances from a half are no sums of powers of two.
+    """
+    for count, above in [(signs, above) for signs in (5, 8, 9) for above in range(signs + 1)]:
+        difference = np.array([1.0] * above + [-1.0] * (count - above))
+        found = equivalence(np.zeros(count), difference)
         tails = []
         for p in (0.4, 0.6):
             tail = 0.0
-            for signs in itertools.product((0, 1), repeat=8):
-                if abs(sum(signs) / 8 - 0.5) >= abs(above / 8 - 0.5) - 1e-12:
-                    tail += p ** sum(signs) * (1 - p) ** (8 - sum(signs))
+            for signs in itertools.product((0, 1), repeat=count):
+                if abs(sum(signs) / count - 0.5) >= abs(above / count - 0.5) - 1e-12:
+                    tail += p ** sum(signs) * (1 - p) ** (count - sum(signs))
             tails.append(tail)
-        assert found == pytest.approx(min(1, max(tails)), abs=1e-9), above
+        assert found == pytest.approx(min(1, max(tails)), abs=1e-9), (count, above)
 
 
 def test_a_mean_difference_without_more_signs_is_not_counted():

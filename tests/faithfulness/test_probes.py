@@ -11,6 +11,7 @@ from sparse_jax.ablation.adversary import How
 from sparse_jax.ablation.judged import circuit_judge
 from sparse_jax.circuits.graph import Node
 from sparse_jax.faithfulness.probes import Probe, inner, losses_of, matched_sets
+from sparse_jax.faithfulness.runs import constants
 from sparse_jax.model import sites
 from sparse_jax.model.hooks import Hooks, Patch
 from tests.compiled import forward
@@ -202,3 +203,8 @@ def test_losses_of_several_draws_are_by_draw_and_pair(model, circuit, probe, kin
     for pair in range(PAIRS):
         np.testing.assert_allclose(found[:, pair], losses[judge.items.pair == pair], atol=1e-5)
     assert np.ptp(found, axis=0).max() > 1e-2 and np.ptp(found, axis=1).max() > 1e-2
+
+
+def test_without_nodes_in_the_layers_none_holds_a_constant(probe):
+    empty = dataclasses.replace(probe.circuit, nodes=(), edges=())
+    assert not list(constants(dataclasses.replace(probe, circuit=empty), 0.15, 0))

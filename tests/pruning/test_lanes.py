@@ -305,3 +305,9 @@ def test_a_single_pair_of_a_split_has_nothing_to_be_resampled_from(ablation, nam
         PruneConfig(**fields, ablation=ablation)
     valid = f"at least 2 with pruning.ablation '{ablation}'" + (", or 0" if name[0] == "c" else "")
     assert str(error.value) == f"pruning.{name}: 1 is not valid; valid: {valid}"
+
+
+def test_progress_shows_lanes_that_work_beside_one_that_broke_down():
+    history = {name: np.array([[np.nan], [value]]) for name, value in (("loss", 0.5), ("open", 3.0))}
+    assert engine._figures(history, np.arange(2), 0) == {"loss": 0.5, "open": 3}
+    assert engine._figures(history, np.arange(1), 0)["open"] == 0

@@ -67,6 +67,17 @@ def test_a_stricter_targets_circuit_comes_with_its_own_sizes_before_elimination(
     assert strict.discretized == loose.discretized == {"nodes": count_nodes(gates), "edges": 70}
 
 
+def test_a_looser_target_does_not_take_nodes_that_need_the_stricter_ones_constants():
+    judge, scores = with_halves(), {site: gate for site, gate in halves().items() if site != "k"}
+    nothing = {site: np.zeros_like(gate) for site, gate in halves().items()}
+    stricter = reduce.Reduced(0.1, nothing, scores, {}, 0.05, 0.0, True, {"attn_in": nothing["attn_in"]})
+    road = reduce._NodesRoad(judge, [scores], PruneConfig(swaps=False))
+    found = road.reduce({}, stricter, 0.15)
+    assert found.reached and found.loss <= 0.15 and count_nodes(found.gates) > 0
+    # without constants of its own, its nodes are what the looser one starts from
+    assert count_nodes(road.reduce({}, stricter._replace(constants={}), 0.15).gates) == 0
+
+
 @pytest.mark.parametrize(("swaps", "edges"), [(True, 2), (False, 4)])
 def test_swaps_follow_elimination_unless_they_are_not_wanted(swaps, edges):
     """Two neurons rank first that one replaces."""
