@@ -13,7 +13,7 @@ from sparse_jax.phrases import counted
 
 FORMAT = "sparse_jax.scorecard"
 # Raised whenever a figure gets another name or definition, or a rule of the verdict changes.
-VERSION = 2
+VERSION = 3
 # A circuit is sufficient under an ablation if its loss is within this many times its target. It leans on the
 # mean if it is sufficient under that alone. It withstands an adversary within a greater multiple.
 MARGIN, UNDER_ATTACK = 1.1, 2.0

@@ -1,6 +1,7 @@
 """A circuit beside other sets of nodes: is it necessary, is it minimal, is it complete, is it better?"""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -34,10 +35,7 @@ def beside_other_sets(probe: Probe, few: Probe, seed: int) -> Iterator[Figure]:
     three = {site: np.stack([0 * gate, 0 * gate + 1, 1 - gate]) for site, gate in gates.items()}
     empty, full, without = probe.margins(three, held=False)
     (circuit,) = probe.margins({site: gate[None] for site, gate in gates.items()})
-    span = float(full.mean() - empty.mean())
-    shares = (circuit.mean(axis=1) - empty.mean()) / span if abs(span) > 1e-6 else np.full(len(full), np.nan)
-    yield Figure("faithfulness of the logit difference", mean_interval(shares), "ratio", how)
-    yield from _over_shares(few, empty, full)
+    yield from _faithfulness(probe, few, empty, full, circuit)
     yield Figure("loss with the circuit ablated", mean_interval(losses_of(without)), "nats", how)
     count = len(few.pairs.tokens)
     own_loss, harm = (losses_of(margins[:count]).mean() for margins in (circuit, without))
@@ -65,23 +63,39 @@ def beside_other_sets(probe: Probe, few: Probe, seed: int) -> Iterator[Figure]:
         yield Figure(f"test: {name}", Interval(p), "p-value", how)
 
 
-def _over_shares(probe: Probe, empty: np.ndarray, full: np.ndarray) -> Iterator[Figure]:
-    """CPR and CMD: faithfulness, and its distance from 1, integrated over the share of nodes that are kept.
+def _faithfulness(
+    probe: Probe, few: Probe, empty: np.ndarray, full: np.ndarray, circuit: np.ndarray
+) -> Iterator[Figure]:
+    """Faithfulness; CPR and CMD: it, and its distance from 1, integrated over the share of nodes kept.
 
-    The circuit's nodes come first, by their scores, then all others by attribution.
+    The circuit's nodes come first, by their scores, then all others by attribution. empty, full, circuit:
+    margins [P, 2] of no node, all nodes and the circuit's; the bootstrap draws all three together.
     """
-    margins = probe.margins(_by_share(probe)).mean(axis=-1)  # [K, P]
-    low = empty[: margins.shape[1]].mean()
-    span = full[: margins.shape[1]].mean() - low
-    if abs(span) < 1e-6:
+    how, ends = probe.ablation, np.stack([empty, full]).mean(axis=-1)  # [2, P]
+    low, high = ends.mean(axis=1)
+    if abs(high - low) < 1e-6:
+        yield Figure("faithfulness of the logit difference", Interval(math.nan), "ratio", how)
         return
-    faithful_PxK = ((margins - low) / span).T
+    of_circuit = np.concatenate([ends, circuit.mean(axis=-1)[None]])
+    ratio = statistic_interval(of_circuit.T, lambda means: _faithful(means)[..., 0])
+    yield Figure("faithfulness of the logit difference", ratio, "ratio", how)
+    by_share = few.margins(_by_share(few)).mean(axis=-1)  # [K, P]
+    of_shares = np.concatenate([ends[:, : by_share.shape[1]], by_share])
     for name, of in (("CPR", np.asarray), ("CMD", _distance_from_one)):
         for over, x in (("the share of nodes", SHARES), ("the logarithm of the share", np.log(SHARES))):
-            integral = functools.partial(_mean_over, x, of)
-            yield Figure(
-                f"{name} over {over}", statistic_interval(faithful_PxK, integral), "ratio", probe.ablation
-            )
+            found = statistic_interval(of_shares.T, functools.partial(_area, x, of))
+            yield Figure(f"{name} over {over}", found, "ratio", how)
+
+
+def _area(x: np.ndarray, of: Callable[[np.ndarray], np.ndarray], means: np.ndarray) -> np.ndarray:
+    """The integral over x of a function of faithfulness, from means as `_faithful` takes them."""
+    return _mean_over(x, of, _faithful(means))
+
+
+def _faithful(means: np.ndarray) -> np.ndarray:
+    """Mean margins [..., 2 + K] of no node, of all and of K sets -> the faithfulness of these [..., K]."""
+    empty, full = means[..., :1], means[..., 1:2]
+    return (means[..., 2:] - empty) / (full - empty)
 
 
 def _distance_from_one(f: np.ndarray) -> np.ndarray:
@@ -96,13 +110,16 @@ def _mean_over(x: np.ndarray, of: Callable[[np.ndarray], np.ndarray], f: np.ndar
 def _by_share(probe: Probe) -> dict[str, np.ndarray]:
     """Gates [K, L, N] of the best-ranked nodes, for every share."""
     config, kept, names = probe.model.config, probe.nodes, tuple(probe.nodes)
-    prune = PruneConfig(sites=probe.circuit.sites)
+    told = probe.circuit.provenance.get("pruning", {})
+    prune = PruneConfig(sites=probe.circuit.sites, tied_qk=told.get("tied_qk", PruneConfig.tied_qk))
     found = attribution(config, probe.model.params, probe.means, probe.pairs, prune)
     units = number_units({site: np.ones(np.shape(kept[site])) for site in names}, prune.tied_qk)
     outside = units.totals(found) / (1 + units.totals(found).max())  # below 1
     scores = {site: np.zeros(np.shape(gate)) for site, gate in kept.items()}
     for node in probe.circuit.nodes:
         scores[node.site][node.place] = node.score
+    if prune.tied_qk:
+        scores.pop("k", None)  # that of q, with which it shares the gate, would count twice
     own = units.totals(scores)
     is_kept = units.totals(kept) > 0
     order = np.argsort(-(outside + is_kept * (2 + own - own.min())), kind="stable")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from itertools import product
 
 import jax
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 
 import sparse_jax as sj
+from sparse_jax.circuits.graph import Node
 from sparse_jax.faithfulness import again
 from sparse_jax.faithfulness.intervals import mean_interval, share_interval
 from sparse_jax.faithfulness.measure import measure_circuit
 from sparse_jax.faithfulness.probes import Probe, Runs, losses_of
 from sparse_jax.faithfulness.runs import _roles
 from sparse_jax.faithfulness.scorecard import CONSTANTS, QUARTILES, ROLES
-from sparse_jax.faithfulness.sets import SHARES, _by_share, _greedy_incompleteness, _mean_over
+from sparse_jax.faithfulness.sets import SHARES, _by_share, _faithfulness, _greedy_incompleteness, _mean_over
 from sparse_jax.inputs import InputError
 from sparse_jax.tasks.own import pairs_task
 from sparse_jax.tasks.pair import Pair
@@ -217,6 +219,28 @@ def test_faithfulness_is_integrated_over_the_share_of_nodes_the_circuits_first(m
     for name, values in (("CPR", faithful), ("CMD", abs(1 - faithful))):
         area = np.sum((values[1:] + values[:-1]) / 2 * np.diff(SHARES)) / (SHARES[-1] - SHARES[0])
         assert card.value(f"{name} over the share of nodes", "mean") == pytest.approx(area, abs=1e-5)
+
+
+def test_a_gate_that_q_and_k_share_counts_once_in_the_order_of_nodes(model, circuit):
+    own = tuple(dataclasses.replace(node, score=1.5) for node in circuit.nodes)
+    tied = tuple(Node(0, site, 0, score=1.0) for site in "qk")
+    ranked = dataclasses.replace(circuit, nodes=(*own, *tied))
+    pairs = TASK.encode("test", PAIRS, 0, model.tokenizer, 8)
+    assert not any(_by_share(Probe(model, ranked, pairs))[site][0].any() for site in "qk")
+    told = {**circuit.provenance, "pruning": {"tied_qk": False}}
+    first = tuple(Node(0, site, 0, score=2.0) for site in "qk")
+    apart = dataclasses.replace(ranked, nodes=(*own, *first), provenance=told)
+    (q, k) = (_by_share(Probe(model, apart, pairs))[site][0].any() for site in "qk")
+    assert q != k  # one of the two is the first
+
+
+def test_faithfulness_is_a_ratio_whose_ends_are_drawn_with_it(model, circuit):
+    probe = Probe(model, circuit, TASK.encode("test", PAIRS, 0, model.tokenizer, 8))
+    full = np.random.default_rng(0).normal(3, 1, (PAIRS, 2))
+    found = next(_faithfulness(probe, probe, 0 * full, full, full / 2))
+    assert found.interval == pytest.approx((0.5, 0.5, 0.5))
+    same = next(_faithfulness(probe, probe, full, full, full))
+    assert math.isnan(same.interval.value)
 
 
 def mean_margin(probe, kept):

@@ -15,7 +15,7 @@ class Small:
 
     def __init__(self, d_model, kernels):
         self.config = type("Config", (), {"d_model": d_model})()
-        self.params = {"layers": kernels}
+        self.params = {"layers": kernels, "embed": {"kernel": np.ones((2, 4))}}
 
 
 @pytest.fixture
