@@ -143,8 +143,10 @@ def _advance(
     """Trains from `state` to the last step, or to the loss that is wanted; compiles once."""
     training = config.training
     step = int(state.step)
+    # traced in this thread: what a user sets for a block of code, such as a precision, holds for one thread
+    lowered = program.step.lower(program.placed, program.tokens, *program.constants)
     with ThreadPoolExecutor(1) as beside:
-        compiling = beside.submit(program.compiled)
+        compiling = beside.submit(lowered.compile)
         if step == 0:
             recorder.evaluation(0, state)  # this computes and the step compiles, on other cores
         run = compiling.result()

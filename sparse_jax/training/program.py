@@ -50,10 +50,6 @@ class TrainProgram(NamedTuple):
         """The initial state, sharded."""
         return jax.jit(self.fresh, out_shardings=self.shardings)(*self.given)
 
-    def compiled(self) -> jax.stages.Compiled:
-        """The step, compiled without a state or a batch."""
-        return self.step.lower(self.placed, self.tokens, *self.constants).compile()
-
     @property
     def shardings(self) -> TrainState:
         """The sharding of each leaf of the state."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import threading
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -301,12 +302,13 @@ def test_a_directory_without_a_run_is_named(tmp_path):
 
 
 def test_the_step_compiles_while_the_untrained_model_is_evaluated(config, tmp_path, made, monkeypatch):
-    compiled, evaluated = threading.Event(), []
+    compiled, evaluated, threads = threading.Event(), [], []
 
-    class Step(program.TrainProgram):
-        def compiled(self):
-            compiled.set()
-            return super().compiled()
+    class Step:
+        def lower(self, *given):
+            threads.append(threading.current_thread())
+            lowered = own.step.lower(*given)
+            return SimpleNamespace(compile=lambda: compiled.set() or lowered.compile())
 
     def evaluator(windows, weights):
         def evaluate(params):
@@ -316,7 +318,8 @@ def test_the_step_compiles_while_the_untrained_model_is_evaluated(config, tmp_pa
         return evaluate
 
     short = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=1))
-    step = Step(*made(short)._replace(evaluator=evaluator))
-    monkeypatch.setattr(loop, "train_program", lambda _: step)
+    own = made(short)
+    monkeypatch.setattr(loop, "train_program", lambda _: own._replace(evaluator=evaluator, step=Step()))
     train(short, tmp_path)
     assert evaluated == [True, True]
+    assert threads == [threading.main_thread()]  # whose settings the step is traced with
