@@ -7,21 +7,19 @@ loss with two levels for every node. The model's training text is needed, and pr
 About a minute a circuit on one CPU core; --report takes a few more.
 """
 
+from functools import partial
+
 from absl import flags
 
 from experiments import command
 from experiments.flag_types import path_flag, paths_flag
-from experiments.studies.given import given_circuits, names_of_results
-from sparse_jax.circuits.graph import Circuit
-from sparse_jax.faithfulness.measure import check_measurable
+from experiments.studies.given import check_explained, given_circuits, names_of_results
 from sparse_jax.files import json_lines, require_writable, user_path, write_whole
 from sparse_jax.gathering import findings
-from sparse_jax.meaning.bits import binarize, check_binarizable
+from sparse_jax.meaning.bits import binarize
 from sparse_jax.meaning.explain import explain
 from sparse_jax.models.means import text_windows
-from sparse_jax.models.model import Model
 from sparse_jax.tasks.find import FORMS
-from sparse_jax.tasks.task import Task
 from sparse_jax.viewer.circuit_page import payload_of, report
 
 MODEL = path_flag("model", None, "the model that the circuits are of", required=True)
@@ -35,6 +33,7 @@ REPORT = path_flag("report", None, "a page with all that can be found about the 
 def main() -> None:
     """Checks everything, then explains one circuit after the other; writes after each."""
     names, output = names_of_results(CIRCUITS.value), user_path(OUTPUT.value)
+    check = partial(check_explained, reported=bool(REPORT.value))
     model, circuits, tasks = given_circuits(MODEL.value, CIRCUITS.value, TASKS.value, check)
     require_writable(output / "bits.jsonl")
     if REPORT.value:
@@ -55,13 +54,6 @@ def main() -> None:
         scorecards = [one.pop("scorecard") for one in shown]
         others = {part: [one[part] for one in shown] for part in shown[0]}
         report(circuits, user_path(REPORT.value), scorecards, **others)
-
-
-def check(model: Model, circuit: Circuit, task: Task) -> None:
-    """Raises InputError for a circuit that cannot be explained or, with --report, measured."""
-    check_binarizable(model, circuit, task)
-    if REPORT.value and circuit.nodes:
-        check_measurable(model, circuit, task)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 
 from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.graph import Circuit
+from sparse_jax.faithfulness.measure import check_measurable
 from sparse_jax.files import user_path
 from sparse_jax.inputs import InputError, require
 from sparse_jax.interactive import load_circuit
+from sparse_jax.meaning.bits import check_binarizable
 from sparse_jax.models.formats import load_model
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.find import find_task
@@ -42,6 +44,13 @@ def given_circuits(
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
     return loaded, circuits, found
+
+
+def check_explained(model: Model, circuit: Circuit, task: Task, reported: bool) -> None:
+    """Raises InputError for a circuit that cannot be explained or, if it is `reported`, measured."""
+    check_binarizable(model, circuit, task)
+    if reported and circuit.nodes:
+        check_measurable(model, circuit, task)
 
 
 def _own_task(path: str, circuit: Circuit) -> Task:

@@ -92,8 +92,9 @@ def save_model(model: Model, directory: str | os.PathLike, format: str = "compac
     require_choice("format", format, WRITABLE)
     valid = f"{' or '.join(OWN)} for a control; others do not say that the model is one"
     require(format in OWN or not model.is_control, "format", format, valid)
-    dtype, valid = model.config.compute_dtype, f"'float32', or the format {' or '.join(OWN)}, which says it"
-    require(format in OWN or dtype == "float32", "model.compute_dtype", dtype, valid)
+    if format not in OWN:
+        dtype, valid = model.config.compute_dtype, f"'float32', or the format {' or '.join(OWN)}"
+        require(dtype == "float32", "model.compute_dtype", dtype, valid)
     write = FORMATS[format].write
     assert write is not None  # by WRITABLE
     with new_directory(directory) as unfinished:

@@ -96,7 +96,7 @@ def test_formats_that_do_not_say_that_it_is_a_control_are_refused(make, tmp_path
 
 
 def test_wrong_input_is_named(make, tmp_path):
-    with pytest.raises(InputError, match="seed: -1 is not valid; valid: at least 0"):
+    with pytest.raises(InputError, match="seed: -1 is not valid; valid: 0 to 2"):
         random_weights(make(), -1)
     save_model(make(), tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())

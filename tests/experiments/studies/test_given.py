@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.studies.given import given_circuits, names_of_results
+from experiments.studies.given import check_explained, given_circuits, names_of_results
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.inputs import InputError
+from sparse_jax.models.formats import load_model
+from sparse_jax.tasks.find import find_task
 
 RESULTS = Path(__file__).parents[3] / "experiments" / "results"
 SPARSE, DENSE = (str(RESULTS / "small" / kind) for kind in ("sparse", "dense"))
@@ -49,3 +51,15 @@ def test_what_is_wrong_is_named(tmp_path):
         given_circuits(SPARSE, CIRCUITS, ["for_while", "for_while"])
     with pytest.raises(InputError, match="^--circuit: .* valid: files with different names"):
         names_of_results([CIRCUITS[0], "elsewhere/for_while.json"])
+
+
+def test_a_circuit_that_a_report_cannot_take_is_refused_with_one():
+    model = load_model(DENSE)
+    found = load_circuit(RESULTS / "faithfulness" / "circuits" / "dense" / "mean" / "while_return_true.json")
+    losses = {name: loss for name, loss in found.losses.items() if name != "target"}
+    circuit, task = dataclasses.replace(found, losses=losses), find_task("while_return_true")
+    check_explained(model, circuit, task, reported=False)
+    with pytest.raises(InputError, match="^circuit: it has no target loss"):
+        check_explained(model, circuit, task, reported=True)
+    empty = dataclasses.replace(circuit, nodes=(), edges=())
+    check_explained(model, empty, task, reported=True)  # it has no scorecard
