@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.graph import Circuit
 from sparse_jax.faithfulness.measure import check_measurable
 from sparse_jax.files import user_path
@@ -19,7 +18,7 @@ def given_circuits(
     model: str,
     paths: Sequence[str] | None,
     tasks: Sequence[str],
-    check: Callable[[Model, Circuit, Task], None] = check_task,
+    check: Callable[[Model, Circuit, Task], None],
 ) -> tuple[Model, list[Circuit], list[Task]]:
     """The model in `model`, the circuits in the files `paths`, and their tasks.
 

@@ -24,7 +24,7 @@ def random_weights(model: Model, seed: int = 0) -> Model:
     learned is left: norms and biases are permuted too, since the order of their entries tells which channels
     matter, and a bias how frequent each token is. How many weights a single row or column has is left to
     chance. A sinusoidal table of positions is no weight, and stays. Tokenizer and run stay, so that the
-    control is ablated to means over the same text. Raises InputError for no seed.
+    control is ablated to means over the same text. Raises InputError for what is no seed.
     """
     whole_seed("seed", seed)
 

@@ -107,7 +107,7 @@ def _completion_ids(
     for prompt, text, before, whole in zip(prompts, doubled, prompt_ids, whole_ids, strict=True):
         if whole[:-1] != before:
             raise InputError(_several_tokens(tokenizer, prompt, text, before, whole, task_name))
-    # prompts are whole, as was checked: so once for each completion tells of all
+    # prompts lose nothing, as was checked before: one text for each completion is enough
     once = {text: (whole, ids) for text, whole, ids in zip(doubled, wholes, whole_ids)}
     checked = list(once.values())
     _check_nothing_lost(tokenizer, [whole for whole, _ in checked], [ids for _, ids in checked], task_name)

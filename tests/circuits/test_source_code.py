@@ -21,10 +21,10 @@ from sparse_jax.faithfulness.known_programs import PROGRAMS
 from sparse_jax.faithfulness.planted import SYMBOLS
 from sparse_jax.inputs import InputError
 from sparse_jax.model import sites
-from sparse_jax.model.config import ModelConfig
 from sparse_jax.model.forward import initialize
 from sparse_jax.models.model import Model
 from sparse_jax.tasks.encode import EncodedPairs
+from tests.planted import CONFIG
 
 FOUND = "experiments/results/faithfulness/circuits/sparse/mean"
 
@@ -166,24 +166,12 @@ def test_what_cannot_be_written_is_refused():
 def test_the_bias_of_a_norm_is_not_scaled_by_it(bias):
     """Of one layer whose stream has a mean of zero, so that all that is recorded of its norm is exact."""
     rng = np.random.default_rng(1)
-    config = ModelConfig(
-        vocab_size=20,
-        context=12,
-        n_layers=1,
-        d_model=8,
-        d_mlp=16,
-        d_head=4,
-        norm="layer",
-        bigram="none",
-        attention_sink=False,
-        activation_fraction=None,
-        activation="relu",
-    )
+    config = dataclasses.replace(CONFIG, norm="layer")
     params = jax.tree.map(
         lambda x: np.asarray(x) + rng.normal(0, 0.4, x.shape).astype(np.float32),
         initialize(config, jax.random.key(1)),
     )
-    embed, mlp = rng.normal(size=(20, 8)) * rng.uniform(0.3, 3, (20, 1)), params["layers"]["mlp"]
+    embed, mlp = rng.normal(size=(8, 8)) * rng.uniform(0.3, 3, (8, 1)), params["layers"]["mlp"]
     params["embed"]["kernel"] = (embed - embed.mean(1, keepdims=True)).astype(np.float32)
     mlp["norm"]["bias"][:] = bias
     mlp["down"]["kernel"] -= mlp["down"]["kernel"].mean(-1, keepdims=True)
@@ -192,12 +180,12 @@ def test_the_bias_of_a_norm_is_not_scaled_by_it(bias):
     of_mlp = {site: np.full_like(values[site], "mlp" in site) for site in sites.LAYER_SITES}
     nodes = kept_nodes(of_mlp, values, values, 1)
     circuit = Circuit(nodes, find_edges(params, nodes, of_mlp), sites.LAYER_SITES, {}, {}, {}, {})
-    tokens = rng.integers(0, 20, (16, 2, 8)).astype(np.int32)
+    tokens = rng.integers(0, 8, (16, 2, 8)).astype(np.int32)
     candidates = np.tile(np.array([[3, 7], [7, 3]], np.int32), (16, 1, 1))
     pairs = EncodedPairs(tokens, np.full((16, 2), 7, np.int32), candidates)
     model = Model(config, params)
     small = fold(model, circuit, values, [3, 7])
-    texts = [f"t{token}" for token in range(20)]
+    texts = [f"t{token}" for token in range(8)]
     logits = load(written(listing_of(model, circuit, values, small, pairs), 9, texts))
     rows, last, _ = pairs.flat()
     expected = np.asarray(small.forward(rows, last))

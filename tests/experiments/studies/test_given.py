@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.studies.given import check_explained, given_circuits, names_of_results
+from sparse_jax.circuits.applied import check_task
 from sparse_jax.circuits.graph import load_circuit
 from sparse_jax.inputs import InputError
 from sparse_jax.models.formats import load_model
@@ -20,7 +21,7 @@ CIRCUITS = [
 
 
 def test_tasks_are_those_of_the_files_or_the_ones_that_are_given():
-    model, circuits, tasks = given_circuits(SPARSE, CIRCUITS, [])
+    model, circuits, tasks = given_circuits(SPARSE, CIRCUITS, [], check_task)
     assert [one.provenance["task"] for one in circuits] == [task.name for task in tasks]
     assert {one.provenance["weights"] for one in circuits} == {model.fingerprint}
     _, _, tasks = given_circuits(SPARSE, CIRCUITS[:1], ["for_while.hashed"], lambda *_: None)
@@ -35,20 +36,20 @@ def test_tasks_are_those_of_the_files_or_the_ones_that_are_given():
 def test_what_is_wrong_is_named(tmp_path):
     for nothing in ([], None):  # a flag that is not given is None
         with pytest.raises(InputError, match="^--circuit: .* valid: one or more files"):
-            given_circuits(SPARSE, nothing, [])
+            given_circuits(SPARSE, nothing, [], check_task)
         with pytest.raises(InputError, match="^--circuit: .* valid: one or more files"):
             names_of_results(nothing)
     with pytest.raises(InputError, match="^--tasks: .* valid: one for each circuit, or none"):
-        given_circuits(SPARSE, CIRCUITS, ["for_while"])
+        given_circuits(SPARSE, CIRCUITS, ["for_while"], check_task)
     own = dict(load_circuit(CIRCUITS[0]).provenance, task="pairs")
     path = str(tmp_path / "own.json")
     dataclasses.replace(load_circuit(CIRCUITS[0]), provenance=own).save(path)
     with pytest.raises(InputError, match=f"^{path}: task: 'pairs' is unknown; .*, or any task by --tasks$"):
-        given_circuits(SPARSE, [path], [])
+        given_circuits(SPARSE, [path], [], check_task)
     with pytest.raises(InputError, match="^circuit: it belongs to model"):
-        given_circuits(DENSE, CIRCUITS, [])
+        given_circuits(DENSE, CIRCUITS, [], check_task)
     with pytest.raises(InputError, match=f"^{CIRCUITS[1]}: task: 'for_while' has other pairs than"):
-        given_circuits(SPARSE, CIRCUITS, ["for_while", "for_while"])
+        given_circuits(SPARSE, CIRCUITS, ["for_while", "for_while"], check_task)
     with pytest.raises(InputError, match="^--circuit: .* valid: files with different names"):
         names_of_results([CIRCUITS[0], "elsewhere/for_while.json"])
 
